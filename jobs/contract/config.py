@@ -1,0 +1,210 @@
+"""RunConfig: everything that one run may be told, from one YAML file and `--set key=value`.
+
+Two kinds of keys stand side by side in a stage's section. Those that decide the result (epochs,
+batch_size, …) are part of the stage's hash; those of `Placement` only decide where and how long
+it may run, so that a run which died of memory goes on with more of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import ValidationError as PydanticError
+
+from jobs.contract.yamlio import YamlError, load_scalar, read_documents
+
+Stage = Literal["train", "eval", "infer"]
+STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used. `problems` has one line a key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def _number_from_text(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` (no point) as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+CpuQuantity = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$")]
+MemoryQuantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+
+
+def _text_from_number(value: Any) -> Any:
+    """`cpu: 2` is a number to YAML and a quantity to Kubernetes."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Cpu = Annotated[CpuQuantity, BeforeValidator(_text_from_number)]
+Memory = Annotated[MemoryQuantity, BeforeValidator(_text_from_number)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Placement(_Section):
+    """Where and how long a stage may run. What is left out stays as the manifest says."""
+
+    cpu: Cpu | None = Field(None, description="CPU request, as Kubernetes writes it: 2, 500m")
+    memory: Memory | None = Field(None, description="memory request and limit: 2Gi")
+    timeout_seconds: int | None = Field(None, ge=1, description="run time of one attempt")
+    backoff_limit: int | None = Field(None, ge=0, le=10, description="attempts after the first")
+
+
+class DataConfig(_Section):
+    """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes."""
+
+    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist"] = "fashion-mnist-mini"
+    mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
+        None, description="where to download from instead of torchvision's own mirrors"
+    )
+
+
+class ModelConfig(_Section):
+    """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
+
+    name: Literal["cnn", "mnist-hogwild-net", "perceptron"] = "cnn"
+
+
+class TrainConfig(Placement):
+    epochs: int = Field(5, ge=1, le=1000)
+    batch_size: int = Field(128, ge=1, le=65536)
+    learning_rate: Number = Field(0.005, gt=0, le=10)
+    weight_decay: Number = Field(0.05, ge=0, le=1)
+
+
+class EvalConfig(Placement):
+    batch_size: int = Field(1000, ge=1, le=65536)
+
+
+class InferConfig(Placement):
+    samples: int = Field(5, ge=1, le=10000, description="how many test images, drawn by the seed")
+
+
+class RunConfig(_Section):
+    """One run: data, model and what each stage does."""
+
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: the best there is")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    infer: InferConfig = InferConfig()
+
+    def stage(self, stage: Stage) -> dict[str, Any]:
+        """What decides the result of `stage`: its own keys and those of every stage before it."""
+        keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
+        excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror"}}
+        dumped = self.model_dump(mode="json", exclude=excluded)  # type: ignore[arg-type]
+        return {name: dumped[name] for name in keep}
+
+    def stage_hash(self, stage: Stage) -> str:
+        """SHA-256 (hex) of `stage(stage)`."""
+        return digest(self.stage(stage))
+
+    def placement(self, stage: Stage) -> Placement:
+        """The section of `stage`, seen as its placement."""
+        section = getattr(self, stage)
+        assert isinstance(section, Placement)
+        return section
+
+    def result_config(self) -> dict[str, Any]:
+        """What a Job is given to read: all keys but those of placement, which the Job itself has."""
+        excluded = {name: set(Placement.model_fields) for name in STAGES}
+        return self.model_dump(mode="json", exclude=excluded)  # type: ignore[arg-type]
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 (hex) of a JSON tree in its canonical form."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+    """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
+
+    Raises ConfigError with a line for every key that is unknown, mistyped or out of range.
+    """
+    tree: Any = {}
+    if path is not None:
+        try:
+            documents = read_documents(path)
+        except YamlError as error:
+            raise ConfigError([str(error)]) from error
+        if len(documents) > 1:
+            raise ConfigError([f"{path}: holds {len(documents)} YAML documents, one is expected"])
+        tree = documents[0] if documents else {}
+        if not isinstance(tree, dict):
+            raise ConfigError([f"{path}: a mapping of keys is expected, not {_kind(tree)}"])
+    for override in overrides:
+        _apply(tree, override)
+    return validate(tree)
+
+
+def validate(tree: Mapping[Any, Any]) -> RunConfig:
+    """RunConfig from a parsed tree. Raises ConfigError."""
+    try:
+        return RunConfig.model_validate(tree)
+    except PydanticError as error:
+        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError([f"--set {override}: expected key=value, for example train.epochs=5"])
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError([f"--set {override}: {parent} is a value, not a section"])
+        tree = child
+    try:
+        tree[leaf] = load_scalar(text, f"--set {key}")
+    except YamlError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One line for one problem that pydantic found: the key, what is wrong, what it may be."""
+    path = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained-", "function-"))]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    message = str(problem["msg"])
+    message = message[0].lower() + message[1:]
+    if problem["type"] == "string_pattern_mismatch":
+        message = f"has not the right form (pattern {problem['ctx']['pattern']})"
+    return f"{key}: {message} (got {problem['input']!r})"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "text"}.get(type(value), type(value).__name__)

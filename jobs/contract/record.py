@@ -1,0 +1,174 @@
+"""The record: what a stage leaves on the volume when it has finished, and how files are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError as PydanticError
+
+from jobs.contract.config import Stage
+from jobs.contract.volume import TERMINATION_MESSAGE_BYTES
+
+
+class RecordError(ValueError):
+    """A record is there and cannot be read; the message names the file."""
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer writer may say more
+
+
+class FileProof(_Part):
+    """What a file was when its stage finished."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, path: Path) -> FileProof:
+        """Proof of a file as it is now. Raises OSError."""
+        hasher = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1024 * 1024):
+                hasher.update(block)
+            return cls(sha256=hasher.hexdigest(), bytes=file.tell())
+
+
+class LogProof(FileProof):
+    """What a stage printed, counted by the stage itself. `file` is relative to the run's folder."""
+
+    file: str
+    lines: int = Field(ge=0)
+
+
+class Cost(_Part):
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    peak_memory_from: Literal["cgroup", "process"]
+    memory_limit_bytes: int | None = None
+
+
+class Record(_Part):
+    """One stage of one run. File names are relative to the run's folder.
+
+    While the stage runs, the file says so (`running`): a stage that was killed stays `running`.
+    """
+
+    format: Literal[1] = 1
+    run: str
+    stage: Stage
+    status: Literal["running", "succeeded", "failed"]
+    pod: str
+    attempt: int = Field(1, ge=1)
+    config_hash: Sha256
+    started: str
+    finished: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    inputs: dict[str, FileProof] = {}
+    outputs: dict[str, FileProof] = {}
+    metrics: dict[str, float] = {}
+    log: LogProof | None = None
+    cost: Cost | None = None
+    versions: dict[str, str] = {}
+
+
+class Closing(_Part):
+    """What a stage says last, through its Pod's termination message: the record's short form."""
+
+    jobrelay: Literal[1] = 1
+    stage: Stage
+    exit_code: int
+    skipped: bool = False
+    error: str | None = None
+    metrics: dict[str, float] = {}
+    log: LogProof
+    cost: Cost
+
+    def message(self) -> str:
+        """JSON of at most TERMINATION_MESSAGE_BYTES bytes; a long error is cut."""
+        closing = self
+        text = closing.model_dump_json(exclude_none=True)
+        while len(text.encode()) > TERMINATION_MESSAGE_BYTES and closing.error:
+            closing = closing.model_copy(update={"error": closing.error[: len(closing.error) // 2]})
+            text = closing.model_dump_json(exclude_none=True)
+        return text
+
+
+def parse_closing(message: str | None) -> Closing | None:
+    """The Closing in a termination message; None if another program (or nobody) wrote it."""
+    try:
+        return Closing.model_validate_json(message or "")
+    except PydanticError:
+        return None
+
+
+def read_record(path: Path) -> Record | None:
+    """The record at `path`, None if there is none. Raises RecordError if it is not readable."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, PydanticError) as error:
+        raise RecordError(f"{path} is not a readable record: {error}") from error
+
+
+def differing(folder: Path, proofs: dict[str, FileProof]) -> list[str]:
+    """The names, of those in `proofs`, whose file below `folder` is absent or another one."""
+    return [name for name, proof in proofs.items() if not matches(folder / name, proof)]
+
+
+def matches(path: Path, proof: FileProof) -> bool:
+    """Whether the file is there and has the size and hash of its proof."""
+    try:
+        if path.stat().st_size != proof.bytes:
+            return False
+        return FileProof.of(path).sha256 == proof.sha256
+    except OSError:
+        return False
+
+
+def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
+    """Write a file that is, after a crash at any moment, the old one or the new one, whole.
+
+    Temporary name beside it, fsync, rename, fsync of the folder. Raises OSError; then the old
+    file is untouched and nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            if isinstance(content, str):
+                content = content.encode()
+            for block in [content] if isinstance(content, bytes) else content:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder last (POSIX: the entry is data of the folder, not of the file)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write `tree` as readable JSON, atomically."""
+    write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

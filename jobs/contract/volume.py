@@ -1,0 +1,94 @@
+"""Names on the shared volume. Nothing here reads or writes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobs.contract.config import Stage
+
+RUN_ID_MAX: Final = 40
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+#: Environment of every stage, set by the manifests.
+ENV_RUN: Final = "JOBRELAY_RUN"
+ENV_VOLUME: Final = "JOBRELAY_VOLUME"
+ENV_CONFIG: Final = "JOBRELAY_CONFIG"
+ENV_POD: Final = "JOBRELAY_POD"
+ENV_TERMINATION: Final = "JOBRELAY_TERMINATION_MESSAGE"
+
+#: Kubernetes keeps this much of a termination message.
+TERMINATION_MESSAGE_BYTES: Final = 4096
+
+
+def check_name(name: str, what: str, longest: int = RUN_ID_MAX) -> str:
+    """`name` itself, if it is a DNS-1123 label of at most `longest` characters; else ValueError."""
+    if len(name) > longest or not _LABEL.fullmatch(name):
+        raise ValueError(
+            f"{what} {name!r}: must be lower-case letters, digits and '-', begin and end with a "
+            f"letter or digit, and have at most {longest} characters"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run below the volume's root."""
+
+    root: Path
+    run: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / "runs" / self.run
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Final state_dict."""
+        return self.path / "model.pt"
+
+    @property
+    def model_config(self) -> Path:
+        """What `model.pt` needs to be rebuilt: name, input shape, classes, normalisation."""
+        return self.path / "model.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def eval_results(self) -> Path:
+        return self.path / "eval_results.json"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def log(self, stage: Stage, pod: str) -> Path:
+        return self.logs / f"{stage}-{pod}.log"
+
+    def record(self, stage: Stage) -> Path:
+        return self.path / f"{stage}.json"
+
+
+def data_folder(root: Path, dataset: str) -> Path:
+    """Where a data set of that name lies, for all runs."""
+    return root / "data" / dataset
