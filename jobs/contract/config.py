@@ -7,6 +7,7 @@ it may run, so that a run which died of memory goes on with more of it.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -143,20 +144,29 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
 
     Raises ConfigError with a line for every key that is unknown, mistyped or out of range.
     """
-    tree: Any = {}
-    if path is not None:
-        try:
-            documents = read_documents(path)
-        except YamlError as error:
-            raise ConfigError([str(error)]) from error
-        if len(documents) > 1:
-            raise ConfigError([f"{path}: holds {len(documents)} YAML documents, one is expected"])
-        tree = documents[0] if documents else {}
-        if not isinstance(tree, dict):
-            raise ConfigError([f"{path}: a mapping of keys is expected, not {_kind(tree)}"])
+    return resolve(read_tree(path) if path else {}, overrides)
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not validated yet. Raises ConfigError."""
+    try:
+        documents = read_documents(path)
+    except YamlError as error:
+        raise ConfigError([str(error)]) from error
+    if len(documents) > 1:
+        raise ConfigError([f"{path}: holds {len(documents)} YAML documents, one is expected"])
+    tree = documents[0] if documents else {}
+    if not isinstance(tree, dict):
+        raise ConfigError([f"{path}: a mapping of keys is expected, not {_kind(tree)}"])
+    return tree
+
+
+def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
+    """RunConfig from a tree and `key=value` overrides. Raises ConfigError."""
+    changed = copy.deepcopy(dict(tree))
     for override in overrides:
-        _apply(tree, override)
-    return validate(tree)
+        _apply(changed, override)
+    return validate(changed)
 
 
 def validate(tree: Mapping[Any, Any]) -> RunConfig:

@@ -1,13 +1,10 @@
-"""The record: what a stage leaves on the volume when it has finished, and how files are written."""
+"""The record: what a stage leaves on the volume when it has finished."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
@@ -136,39 +133,3 @@ def matches(path: Path, proof: FileProof) -> bool:
         return FileProof.of(path).sha256 == proof.sha256
     except OSError:
         return False
-
-
-def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
-    """Write a file that is, after a crash at any moment, the old one or the new one, whole.
-
-    Temporary name beside it, fsync, rename, fsync of the folder. Raises OSError; then the old
-    file is untouched and nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            if isinstance(content, str):
-                content = content.encode()
-            for block in [content] if isinstance(content, bytes) else content:
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder last (POSIX: the entry is data of the folder, not of the file)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write `tree` as readable JSON, atomically."""
-    write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,231 @@
+"""Files as a tar stream with proofs: how folders travel between the volume and people's machines.
+
+The last member of a stream is `.jobrelay-proofs.json`, the size and SHA-256 of every file before
+it: a stream that was cut, or changed on the way, is noticed and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final, cast
+
+from jobs.contract.files import sync_folder
+from jobs.contract.record import FileProof
+
+PROOFS_NAME: Final = ".jobrelay-proofs.json"
+_BLOCK: Final = 1024 * 1024
+
+
+class ArchiveError(ValueError):
+    """The stream is not one that `pack` made, was cut, or wants to write where it must not."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold at most."""
+
+    files: int = 1_000_000
+    bytes: int = 1 << 40
+
+
+def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda name: False) -> int:
+    """Write the regular files below `folder` to `out`; returns how many.
+
+    Names are relative to `folder`. Links and devices are left out, and so is whatever `leave_out`
+    says (it is asked with the relative name, of folders too) and what is still being written
+    (`.NAME.partial`). Raises OSError.
+    """
+    proofs: dict[str, dict[str, Any]] = {}
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(_regular_files(folder, leave_out)):
+            with (folder / name).open("rb") as file:
+                member = tarfile.TarInfo(name)
+                member.size = os.fstat(file.fileno()).st_size
+                member.mtime = int(os.fstat(file.fileno()).st_mtime)
+                hashing = _Hashing(file)
+                tar.addfile(member, cast("IO[bytes]", hashing))
+                proofs[name] = {"sha256": hashing.hexdigest(), "bytes": member.size}
+        text = json.dumps(proofs).encode()
+        member = tarfile.TarInfo(PROOFS_NAME)
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+    return len(proofs)
+
+
+def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
+    """What `pack` writes, as chunks. Raises OSError."""
+    read_end, write_end = os.pipe()
+    failure: list[BaseException] = []
+
+    def fill() -> None:
+        with os.fdopen(write_end, "wb") as writer:
+            try:
+                pack(folder, writer, leave_out)
+            except BrokenPipeError:
+                pass  # nobody reads on
+            except BaseException as error:
+                failure.append(error)
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    with os.fdopen(read_end, "rb", buffering=0) as reader:
+        while chunk := reader.read(256 * 1024):
+            yield chunk
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def unpack(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[str, FileProof]:
+    """Read what `pack` wrote into the new folder `folder`; returns the proof of every file.
+
+    `folder` appears only when all of it has come and every proof holds. Raises ArchiveError,
+    FileExistsError if the folder is already there, OSError.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is already there")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    incoming = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        proofs = _extract(stream, incoming, limits)
+        incoming.chmod(0o755)  # mkdtemp makes it private; other runs' users read data too
+        incoming.rename(folder)
+    except BaseException:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+    return proofs
+
+
+def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[str, FileProof]:
+    """As `unpack`, but into a folder that may be there: each file is replaced as a whole.
+
+    Nothing is touched unless all of the stream has come and every proof holds.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=_made(folder.parent)))
+    try:
+        proofs = unpack(stream, staging / "all", limits)
+        for name in proofs:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (staging / "all" / name).replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return proofs
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:
+    for here, folders, files in os.walk(folder):
+        base = Path(here).relative_to(folder).as_posix()
+        prefix = "" if base == "." else f"{base}/"
+        folders[:] = [f for f in folders if not leave_out(prefix + f) and not f.endswith(".partial")]
+        for file in files:
+            if leave_out(prefix + file) or file.endswith(".partial"):
+                continue
+            if stat.S_ISREG(os.lstat(Path(here) / file).st_mode):
+                yield prefix + file
+
+
+def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileProof]:
+    found: dict[str, FileProof] = {}
+    promised: dict[str, Any] | None = None
+    total = 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                if promised is not None:
+                    raise ArchiveError(f"{member.name!r} comes after the end")
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise ArchiveError(f"{member.name!r} is not a regular file")
+                total += member.size
+                if len(found) >= limits.files or total > limits.bytes:
+                    raise ArchiveError(f"more than {limits.files} files or {limits.bytes} bytes")
+                if member.name == PROOFS_NAME:
+                    promised = json.loads(content.read())
+                    continue
+                target = folder / safe_name(member.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                found[member.name] = _write(content, target)
+    except (tarfile.TarError, EOFError, json.JSONDecodeError, UnicodeError) as error:
+        raise ArchiveError(f"the stream was cut or is no archive: {error}") from error
+    except FileExistsError as error:
+        raise ArchiveError(f"{error.filename} comes twice") from error
+    if promised is None:
+        raise ArchiveError(f"the stream was cut after {len(found)} files")
+    if promised != {name: proof.model_dump() for name, proof in found.items()}:
+        raise ArchiveError("a file is not what was sent")
+    return found
+
+
+def _write(content: IO[bytes], target: Path) -> FileProof:
+    hashing = _Hashing(content)
+    with target.open("xb") as file:
+        shutil.copyfileobj(cast("IO[bytes]", hashing), file, _BLOCK)
+        file.flush()
+        os.fsync(file.fileno())
+        return FileProof(sha256=hashing.hexdigest(), bytes=file.tell())
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
+    path = PurePosixPath(name)
+    odd = re.search(r"[\x00-\x1f\x7f\\]", name)
+    if odd or path.is_absolute() or ".." in path.parts or not path.parts or len(name) > 1024:
+        raise ArchiveError(f"{name!r} is not a name that may be written")
+    return path
+
+
+class _Hashing:
+    """A reader that hashes what passes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self._hasher.update(block)
+        return block
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()
+
+
+class ByteStream(io.RawIOBase):
+    """A reader over chunks of bytes that come from elsewhere (a socket, a generator)."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return 0
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size

@@ -1,0 +1,44 @@
+"""Files that are, after a crash at any moment, the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
+    """Temporary name beside it, fsync, rename, fsync of the folder.
+
+    Raises OSError; then the old file is untouched and nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            if isinstance(content, str):
+                content = content.encode()
+            for block in [content] if isinstance(content, bytes) else content:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder last (POSIX: the entry is data of the folder, not of the file)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write `tree` as readable JSON, atomically."""
+    write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,15 @@
+"""`python launcher …` and `python -m launcher …`."""
+
+import sys
+
+if not __package__:
+    # `python launcher` runs a folder: sys.path[0] is the folder itself, where our modules would
+    # shadow libraries and the package `launcher` could not be found. Its parent is what is meant.
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from launcher.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

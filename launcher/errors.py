@@ -1,0 +1,69 @@
+"""Every error a user can see, and the exit code it ends with.
+
+    JobRelayError
+    ├── BadInput             2  configuration, manifest, argument, context or permission
+    ├── ApiLost              5  the API server does not answer; the Job may still run
+    ├── Conflict             6  there is something of that name with other content
+    ├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was
+    └── StageEnded        1-8   a stage did not succeed; carries its verdict
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launcher.verdicts import Verdict
+
+
+class Exit(IntEnum):
+    """What the launcher's exit code means."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    COULD_NOT_START = 3
+    OUT_OF_TIME = 4
+    API_LOST = 5
+    CONFLICT = 6
+    INCOMPLETE = 7
+    DISRUPTED = 8
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class JobRelayError(Exception):
+    """`what` happened to which object, and what to do next (`hint`, a command if there is one)."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class BadInput(JobRelayError):
+    exit_code = Exit.BAD_INPUT
+
+
+class ApiLost(JobRelayError):
+    exit_code = Exit.API_LOST
+
+
+class Conflict(JobRelayError):
+    exit_code = Exit.CONFLICT
+
+
+class EvidenceIncomplete(JobRelayError):
+    exit_code = Exit.INCOMPLETE
+
+
+class StageEnded(JobRelayError):
+    """A stage ended without success."""
+
+    def __init__(self, verdict: Verdict, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.verdict = verdict
+        self.exit_code = verdict.exit_code

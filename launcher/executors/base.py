@@ -1,0 +1,177 @@
+"""What an executor can do. The pipeline knows nothing else of Kubernetes or of processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from launcher.errors import Conflict
+from launcher.manifests import ANNOTATION_HASH, LABEL_COMPONENT, LABEL_RUN, Plan, differing_keys
+from launcher.verdicts import JobView, Verdict, finished_condition
+
+Object = dict[str, Any]
+Sink = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A Job that is there now, and how it came to be."""
+
+    job: Object
+    how: Literal["created", "adopted", "replaced"]
+
+    @property
+    def name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it had ended before anybody followed it."""
+        return finished_condition(self.job) is not None
+
+
+class Updates(Protocol):
+    """What is known of the Jobs of a run, kept up to date by watches."""
+
+    def view(self, submission: Submission) -> JobView: ...
+
+    def seen(self) -> int:
+        """A number that grows with every change."""
+        ...
+
+    def wait(self, seen: int, seconds: float | None) -> None:
+        """Return when something has changed since `seen`, or after `seconds`. Raises ApiLost."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs rendered Jobs. Every method raises a JobRelayError that says what to do."""
+
+    def place(self) -> str:
+        """Where this is, for people."""
+        ...
+
+    def check(self, plan: Plan) -> None:
+        """Look whether the plan can be carried out, before anything is created."""
+        ...
+
+    def prepare(self, plan: Plan) -> None:
+        """Create what the run needs beside its Jobs; what is there already stays."""
+        ...
+
+    def find_run(self, plan_hash: str) -> str | None:
+        """The newest run of that plan, if there is one."""
+        ...
+
+    def watch(self, plan: Plan) -> AbstractContextManager[Updates]: ...
+
+    def submit(self, job: Object) -> Submission:
+        """Create the Job, or adopt the equal one that is there. Raises Conflict on another."""
+        ...
+
+    def stop(self, submission: Submission, verdict: Verdict) -> None:
+        """End a Job that cannot come to a good end; its Pod and the verdict stay to be read."""
+        ...
+
+    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+        """Give all that a container prints to `sink`, until it has ended."""
+        ...
+
+    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+        """Every Job of a run (or of all), oldest first, with its Pods."""
+        ...
+
+    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+        """The last lines of a container's log; `follow`: and what comes. Raises LookupError if gone."""
+        ...
+
+    def volume(self) -> AbstractContextManager[Volume]: ...
+
+    def cancel(self, run: str) -> list[str]:
+        """Delete the run's Jobs that have not ended; returns their names."""
+        ...
+
+    def delete(self, run: str) -> list[str]:
+        """Delete everything of the run but its data; returns what was deleted."""
+        ...
+
+
+class Volume(Protocol):
+    """The shared volume, while it is open."""
+
+    def runs(self) -> list[Object]:
+        """The runs on it and their records (see jobs.transfer)."""
+        ...
+
+    def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        """`runs/RUN` as an archive (jobs.contract.archive)."""
+        ...
+
+    def receive(self, source: Path, folder: str) -> None:
+        """The files of a local folder become `data/NAME`, all of them or none."""
+        ...
+
+    def exists(self, folder: str) -> bool: ...
+
+    def remove(self, folder: str) -> None: ...
+
+
+class ChangeCounter:
+    """The waiting half of Updates: watches call `changed`, the follower waits."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._count = 0
+        self._failure: Exception | None = None
+
+    def changed(self) -> None:
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def failed(self, error: Exception) -> None:
+        """No more changes can come; whoever waits gets `error`."""
+        with self._condition:
+            self._failure = error
+            self._condition.notify_all()
+
+    def seen(self) -> int:
+        with self._condition:
+            return self._count
+
+    def wait(self, seen: int, seconds: float | None) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._count > seen or self._failure, seconds)
+            if self._failure:
+                raise self._failure
+
+
+def adopt(wanted: Object, live: Object) -> bool:
+    """Whether the Job that has the name is the one that is wanted: same content, not failed.
+
+    False: it has failed, and may be replaced. Raises Conflict if it is another one.
+    """
+    run, stage = (wanted["metadata"]["labels"][label] for label in (LABEL_RUN, LABEL_COMPONENT))
+    name = wanted["metadata"]["name"]
+    annotations = live["metadata"].get("annotations") or {}
+    condition = finished_condition(live)
+    if condition and condition["type"] == "Failed" and live["metadata"].get("labels", {}).get(LABEL_RUN) == run:
+        return False
+    if annotations.get(ANNOTATION_HASH) == wanted["metadata"]["annotations"][ANNOTATION_HASH]:
+        return True
+    if ANNOTATION_HASH not in annotations:
+        raise Conflict(
+            f"Job {name} is there and was not made by this launcher",
+            "choose another --run",
+        )
+    differences = "".join(f"\n    {key}" for key in differing_keys(wanted, live))
+    state = "has finished" if condition else "is still at work"
+    raise Conflict(
+        f"Job {name} is there with other content, and {state}:{differences}",
+        f"choose another --run; or, to go on with this one from what is on the volume: python launcher delete {run}"
+        + ("" if condition else f" (it stops {stage})"),
+    )

@@ -1,0 +1,218 @@
+"""The executor of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, Final, Literal
+
+from launcher import manifests
+from launcher.errors import BadInput, Conflict, JobRelayError
+from launcher.executors.base import Sink, Submission, Updates, Volume, adopt
+from launcher.executors.cluster import logs, preflight
+from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster.volume import VolumePod
+from launcher.executors.cluster.watching import RunUpdates
+from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Plan
+from launcher.verdicts import Verdict, finished_condition
+
+Object = dict[str, Any]
+
+#: Seconds that a deleted object may take to be gone (faults.md, row 13).
+DELETION_SECONDS: Final = 60.0
+
+
+class ClusterExecutor:
+    """Runs Jobs in one namespace of one context. See executors.base.Executor."""
+
+    def __init__(self, context: str | None, namespace: str, claim: str, image: str) -> None:
+        self.api = Api(context)
+        self.namespace = namespace
+        self._claim = claim
+        self._image = image
+        self._minor = 0
+        self._absent: list[Object] = []
+
+    def place(self) -> str:
+        return f"context {self.api.context}, namespace {self.namespace}"
+
+    def check(self, plan: Plan) -> None:
+        self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
+        with ThreadPoolExecutor(2) as threads:
+            rights = threads.submit(preflight.check_rights, self.api, plan.namespace)
+            absent = threads.submit(preflight.absent, self.api, plan)
+            rights.result()
+            self._absent = absent.result()
+
+    def prepare(self, plan: Plan) -> None:
+        for item in self._absent:
+            if item["kind"] == "Namespace":
+                self._create_namespace(item)
+        rest = [item for item in plan.shared if item["kind"] != "Namespace"]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(self._apply, rest))
+            self._create_config(plan.config_map)
+
+    def find_run(self, plan_hash: str) -> str | None:
+        jobs = self._jobs(f"{LABEL_PLAN}={plan_hash}")
+        return str(jobs[-1]["metadata"]["labels"][LABEL_RUN]) if jobs else None
+
+    def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
+        return RunUpdates(self.api, plan.namespace, plan.run, self._claim)
+
+    def submit(self, job: Object) -> Submission:
+        job = manifests.for_server(manifests.without_gate(job), self._minor)
+        how: Literal["created", "replaced"] = "created"
+        deadline = time.monotonic() + DELETION_SECONDS
+        while True:
+            try:
+                return Submission(self.api.create(collection_of(job), job), how)
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise _refused(job, error) from error
+            live = self._get(job)
+            if live is None:
+                continue
+            if live["metadata"].get("deletionTimestamp"):
+                self._wait_until_gone(live, deadline)
+            elif adopt(job, live):
+                return Submission(live, "adopted")
+            else:
+                how = "replaced"
+                self.api.delete(path_of(job), uid=live["metadata"]["uid"])
+                self._wait_until_gone(live, deadline)
+
+    def stop(self, submission: Submission, verdict: Verdict) -> None:
+        path = path_of(submission.job | {"apiVersion": "batch/v1", "kind": "Job"})
+        patch = {
+            "metadata": {"annotations": {manifests.ANNOTATION_VERDICT: verdict.to_annotation()}},
+            # in the past for every Job that has begun: its controller fails it and ends its Pods
+            "spec": {"activeDeadlineSeconds": 1},
+        }
+        live = self._get(submission.job)
+        if live is None or live["metadata"]["uid"] != submission.job["metadata"]["uid"] or finished_condition(live):
+            return
+        if not live.get("status", {}).get("startTime"):
+            self.api.delete(path, uid=live["metadata"]["uid"])  # its controller has never looked at it
+            return
+        try:
+            self.api.patch(path, patch)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+        try:
+            logs.read_log(self.api, self._pod_path(pod), container, sink)
+        except ApiError as error:
+            raise _log_error(error) from error
+
+    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+        try:
+            logs.tail_log(self.api, self._pod_path(pod), container, lines, follow, sink)
+        except ApiError as error:
+            raise _log_error(error) from error
+
+    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+        selector = f"{LABEL_RUN}={run}" if run else f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}"
+        jobs = self._jobs(selector)
+        pods = self._list("v1", "pods", selector)
+        owned: dict[str, list[Object]] = {}
+        for pod in pods:
+            for owner in pod["metadata"].get("ownerReferences") or ():
+                owned.setdefault(owner["uid"], []).append(pod)
+        return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
+
+    def volume(self) -> AbstractContextManager[Volume]:
+        return VolumePod(self.api, self.namespace, self._claim, self._image)
+
+    def cancel(self, run: str) -> list[str]:
+        alive = [job for job in self._jobs(f"{LABEL_RUN}={run}") if not finished_condition(job)]
+        return [job["metadata"]["name"] for job in alive if self._delete(job)]
+
+    def delete(self, run: str) -> list[str]:
+        items = self._jobs(f"{LABEL_RUN}={run}")
+        items += self._list("v1", "configmaps", f"{LABEL_RUN}={run}")
+        return [f"{item['kind']} {item['metadata']['name']}" for item in items if self._delete(item)]
+
+    # --- one call to the API each ---
+
+    def _apply(self, item: Object) -> None:
+        try:
+            self.api.apply(path_of(item), item)
+        except ApiError as error:
+            title = f"{item['kind']} {item['metadata']['name']}"
+            if error.status == 409:
+                raise Conflict(
+                    f"{title} is managed by somebody else: {error.message}",
+                    "give up the field there, or take it out of the manifest here; nothing is forced",
+                ) from error
+            if error.status == 403 and self._get(item) is not None:
+                return  # shared objects that others made for us are as good as our own
+            raise BadInput(f"{title} is refused: {error.message}", "python launcher doctor") from error
+
+    def _create_namespace(self, item: Object) -> None:
+        try:
+            self.api.create(collection_of(item), item)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise BadInput(f"namespace {self.namespace} cannot be created: {error.message}") from error
+
+    def _create_config(self, config_map: Object) -> None:
+        try:
+            self.api.create(collection_of(config_map), config_map)
+        except ApiError as error:
+            # its name holds the hash of its content, and it is immutable: the same one
+            if error.reason != "AlreadyExists":
+                raise _refused(config_map, error) from error
+
+    def _get(self, item: Object) -> Object | None:
+        try:
+            return self.api.get(path_of(item))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _jobs(self, selector: str) -> list[Object]:
+        return self._list("batch/v1", "jobs", selector)
+
+    def _list(self, version: str, resource: str, selector: str) -> list[Object]:
+        try:
+            answer = self.api.get(collection(version, resource, self.namespace), labelSelector=selector)
+        except ApiError as error:
+            raise BadInput(f"{resource} in namespace {self.namespace} cannot be listed: {error.message}") from error
+        kind = answer["kind"].removesuffix("List")
+        items = [{**item, "apiVersion": version, "kind": kind} for item in answer.get("items") or ()]
+        return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
+
+    def _delete(self, item: Object) -> bool:
+        return self.api.delete(path_of(item), uid=item["metadata"]["uid"])
+
+    def _wait_until_gone(self, live: Object, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            now = self._get(live | {"apiVersion": "batch/v1", "kind": "Job"})
+            if now is None or now["metadata"]["uid"] != live["metadata"]["uid"]:
+                return
+            time.sleep(0.1)
+        raise Conflict(
+            f"Job {live['metadata']['name']} is being deleted, and is not gone after {DELETION_SECONDS:.0f} s "
+            f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
+            "kubectl describe job shows what holds it",
+        )
+
+    def _pod_path(self, pod: Object) -> str:
+        return f"{collection('v1', 'pods', self.namespace)}/{pod['metadata']['name']}"
+
+
+def _refused(item: Object, error: ApiError) -> JobRelayError:
+    title = f"{item['kind']} {item['metadata']['name']}"
+    return BadInput(f"the API server refuses {title}: {error.message}", "python launcher render shows what was sent")
+
+
+def _log_error(error: ApiError) -> Exception:
+    if error.status == 404:
+        return LookupError(error.message)
+    return JobRelayError(f"the log cannot be read: {error.message}")

@@ -1,0 +1,154 @@
+"""A container's log, byte for byte, whatever happens to the connection.
+
+The kubelet stamps each line with nanoseconds, but resumes only at whole seconds: a stream that was
+cut is asked for again from some seconds before the last line, and the lines that were there already
+are taken out by stamp, bytes and count. A last read without follow closes the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import urllib3
+
+from launcher.executors.base import Sink
+from launcher.executors.cluster.api import STREAM_ENDED, Api, ApiError
+
+Object = dict[str, Any]
+
+#: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
+OVERLAP_SECONDS: Final = 3.0
+_STAMP_CHARACTERS: Final = 40
+
+
+class LogAssembler:
+    """Lines of overlapping reads → each line once, in order.
+
+    `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
+    """
+
+    def __init__(self) -> None:
+        self.last_second: datetime | None = None
+        self._recent: list[tuple[datetime, bytes]] = []  # written out, within the overlap
+        self._expected: Counter[bytes] = Counter()
+        self._rest = b""
+        self._open_line = False  # the last line written out had no newline
+
+    def begin(self) -> datetime | None:
+        """Start a read; returns from when on the log is to be asked for (None: from its start)."""
+        self._rest = b""
+        if self.last_second is None:
+            return None
+        since = self.last_second - timedelta(seconds=OVERLAP_SECONDS)
+        self._expected = Counter(line for stamp, line in self._recent if stamp >= since)
+        return since
+
+    def take(self, chunk: bytes) -> bytes:
+        """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        return b"".join(self._line(line + b"\n") for line in whole)
+
+    def end(self) -> bytes:
+        """The last line, if the log does not end with a newline. Only after a read without follow."""
+        rest, self._rest = self._rest, b""
+        return self._line(rest) if rest else b""
+
+    def _line(self, stamped: bytes) -> bytes:
+        if self._expected[stamped] > 0:
+            self._expected[stamped] -= 1
+            return b""
+        stamp, space, text = stamped.partition(b" ")
+        when = _parse(stamp) if space and len(stamp) < _STAMP_CHARACTERS else None
+        if when is None:
+            return stamped  # the kubelet's own words, unstamped: better twice than never
+        self._recent.append((when, stamped))
+        if self.last_second is None or when > self.last_second:
+            self.last_second = when.replace(microsecond=0)
+            horizon = self.last_second - timedelta(seconds=2 * OVERLAP_SECONDS)
+            if self._recent[0][0] < horizon:
+                self._recent = [item for item in self._recent if item[0] >= horizon]
+        return text
+
+
+def read_log(api: Api, pod_path: str, container: str, sink: Sink) -> None:
+    """Follow a container's log to its end. Raises ApiLost; ApiError 404 when the Pod is gone."""
+    assembler = LogAssembler()
+    while True:
+        try:
+            for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
+                if new := assembler.take(chunk):
+                    sink(new)
+            # a stream that ended in good order may still lack what was written at the very end,
+            # and one that was cut looks the same: only the Pod tells
+            if _has_ended(api, pod_path, container):
+                break
+        except STREAM_ENDED as error:
+            api.check_patience(error)
+            time.sleep(0.2)
+        except ApiError as error:
+            if error.status != 400:  # 400: not started yet, or just being set up
+                raise
+            time.sleep(0.2)
+    for chunk in _stream(api, pod_path, container, follow=False, since=assembler.begin()):
+        if new := assembler.take(chunk):
+            sink(new)
+    if new := assembler.end():
+        sink(new)
+
+
+def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+    """As `kubectl logs`: what the kubelet has now, and with `follow` what comes."""
+    for chunk in _stream(api, pod_path, container, follow=follow, tail=lines, stamped=False):
+        sink(chunk)
+
+
+def _stream(
+    api: Api,
+    pod_path: str,
+    container: str,
+    *,
+    follow: bool,
+    since: datetime | None = None,
+    tail: int | None = None,
+    stamped: bool = True,
+) -> Iterator[bytes]:
+    query = {"container": container, "follow": str(follow).lower(), "timestamps": str(stamped).lower()}
+    if since:
+        query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if tail is not None:
+        query["tailLines"] = str(tail)
+    with api.open(f"{pod_path}/log", query) as response:
+        while True:
+            try:
+                chunk = response.read1(1024 * 1024)
+            except urllib3.exceptions.ReadTimeoutError:
+                return  # silent for long: is it the stage, or the connection? Ask again
+            if not chunk:
+                return
+            yield chunk
+
+
+def _has_ended(api: Api, pod_path: str, container: str) -> bool:
+    status = api.get(pod_path).get("status", {})
+    for group in ("containerStatuses", "initContainerStatuses"):
+        for state in status.get(group) or ():
+            if state["name"] == container:
+                return "terminated" in (state.get("state") or {})
+    return status.get("phase") in ("Succeeded", "Failed")
+
+
+def _parse(stamp: bytes) -> datetime | None:
+    """2026-11-21T14:22:33.123456789Z, to the microsecond (the nanoseconds count as bytes only)."""
+    try:
+        text = stamp.decode("ascii")
+        head, _, tail = text.partition(".")
+        zone = tail.lstrip("0123456789") if tail else head[19:]
+        moment = datetime.fromisoformat(head[:19] + (zone.replace("Z", "+00:00") or "+00:00"))
+    except (UnicodeDecodeError, ValueError):
+        return None
+    fraction = tail[: len(tail) - len(zone)][:6].ljust(6, "0") if tail else "0"
+    return moment.replace(microsecond=int(fraction))

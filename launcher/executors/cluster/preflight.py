@@ -1,0 +1,111 @@
+"""What a run needs of a cluster, asked before anything is created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from launcher.errors import BadInput
+from launcher.executors.cluster.api import Api, ApiError, collection, plural
+from launcher.manifests import Plan
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Right:
+    verb: str
+    resource: str  # pods, pods/log, …
+    group: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}"
+
+
+#: What driving a run to its verdict, and bringing its results home, asks of the API.
+RIGHTS: Final = (
+    *(Right(verb, "jobs", "batch") for verb in ("create", "get", "list", "watch", "patch", "delete")),
+    *(Right(verb, "pods") for verb in ("create", "get", "list", "watch", "delete")),
+    Right("get", "pods/log"),
+    Right("create", "pods/exec"),
+    Right("get", "pods/exec"),  # a WebSocket begins as a GET
+    *(Right(verb, "events") for verb in ("list", "watch")),
+    *(Right(verb, "configmaps") for verb in ("create", "get", "list", "delete")),
+)
+
+
+def missing_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> list[Right]:
+    """Those of `rights` that whoever this is does not have in the namespace."""
+
+    def allowed(right: Right) -> bool:
+        resource, _, subresource = right.resource.partition("/")
+        attributes = {
+            "namespace": namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+            "name": right.name,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "metadata": {},
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        answer = api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
+        return bool(answer.get("status", {}).get("allowed"))
+
+    wanted = list(rights)
+    with ThreadPoolExecutor(8) as threads:
+        return [right for right, yes in zip(wanted, threads.map(allowed, wanted), strict=True) if not yes]
+
+
+def check_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> None:
+    """Raise BadInput that names every right that is missing."""
+    missing = missing_rights(api, namespace, rights)
+    if missing:
+        raise BadInput(
+            f"no permission in namespace {namespace} (context {api.context}): {', '.join(map(str, missing))}",
+            "ask for a Role with these verbs, or choose another --namespace or --context",
+        )
+
+
+def absent(api: Api, plan: Plan) -> list[Object]:
+    """The plan's shared objects that are not there yet, and may be created.
+
+    Raises BadInput where one is missing and may not be created.
+    """
+
+    def is_absent(item: Object) -> bool:
+        try:
+            api.get(_path(item))
+        except ApiError as error:
+            if error.status == 404:
+                return True
+            if error.status != 403:
+                raise
+            # may not even be looked at; if it is missing, the Job's events will say so
+        return False
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [item for item, yes in zip(plan.shared, threads.map(is_absent, plan.shared), strict=True) if yes]
+    for item in found:
+        group = item["apiVersion"].rpartition("/")[0]
+        resource = plural(item["kind"])
+        rights = [Right("create", resource, group), Right("patch", resource, group)]
+        check_rights(api, "" if item["kind"] == "Namespace" else plan.namespace, rights)
+    return found
+
+
+def minor_version(api: Api) -> int:
+    """20 for Kubernetes 1.20; managed clusters write "20+"."""
+    text = str(api.get("/version").get("minor", ""))
+    return int("".join(filter(str.isdigit, text)) or 0)
+
+
+def _path(item: Object) -> str:
+    return f"{collection(item['apiVersion'], plural(item['kind']), item['metadata'].get('namespace'))}/{item['metadata']['name']}"

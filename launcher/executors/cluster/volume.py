@@ -1,0 +1,145 @@
+"""The shared volume, through a small Pod that mounts it for a moment and is always removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from jobs.contract import archive
+from launcher.errors import EvidenceIncomplete, JobRelayError
+from launcher.executors.base import ChangeCounter, Submission
+from launcher.executors.cluster.api import Api, ApiError, Execution, collection
+from launcher.executors.cluster.watching import Watch
+from launcher.following import follow
+from launcher.manifests import reader_pod
+from launcher.verdicts import JobView, Patience, Verdict, Waiting
+
+Object = dict[str, Any]
+
+_PATIENCE: Final = Patience(start=120)
+_PROGRAM: Final = ["python", "-m", "jobs", "volume"]
+
+
+class VolumePod:
+    """A running Pod on the volume. Use as a context manager."""
+
+    def __init__(self, api: Api, namespace: str, claim: str, image: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._claim = claim
+        self._image = image
+        self._path = ""
+
+    def __enter__(self) -> VolumePod:
+        pods = collection("v1", "pods", self._namespace)
+        pod = reader_pod(self._namespace, self._claim, self._image, self._node_of_volume(pods))
+        self._path = f"{pods}/{quote(pod['metadata']['name'])}"
+        try:
+            try:
+                created = self._api.create(pods, pod)
+            except ApiError as error:
+                raise JobRelayError(
+                    f"the Pod that reads the volume could not be created: {error.message}",
+                    "python launcher doctor",
+                ) from error
+            self._wait_until_running(pods, created)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def runs(self) -> list[Object]:
+        output = b"".join((execution := self._execute(["list"])).stdout())
+        self._expect_success(execution, "the volume cannot be listed")
+        return [json.loads(line) for line in output.splitlines()]
+
+    def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        execution = self._execute(["send", folder, *(["--all"] if everything else [])])
+        yield from execution.stdout()
+        self._expect_success(execution, f"{folder} cannot be fetched from the volume")
+
+    def receive(self, source: Path, folder: str) -> None:
+        execution = self._execute(["receive", folder], archive.packed(source))
+        self._expect_success(execution, f"{source} could not be put on the volume")
+
+    def exists(self, folder: str) -> bool:
+        return self._execute(["exists", folder]).finish() == 0
+
+    def remove(self, folder: str) -> None:
+        self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")
+
+    def _execute(self, arguments: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
+        return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
+
+    def _expect_success(self, execution: Execution, what: str) -> None:
+        code = execution.finish()
+        if code:
+            said = execution.stderr.decode("utf-8", "replace").strip() or f"exit code {code}"
+            raise EvidenceIncomplete(f"{what}: {said}", "python launcher list")
+
+    def _node_of_volume(self, pods: str) -> str | None:
+        """The node of a Pod that has the claim mounted: a ReadWriteOnce volume is only there."""
+        for pod in self._api.get(pods, fieldSelector="status.phase=Running").get("items") or ():
+            for volume in pod["spec"].get("volumes") or ():
+                if volume.get("persistentVolumeClaim", {}).get("claimName") == self._claim:
+                    return pod["spec"].get("nodeName")
+        return None
+
+    def _wait_until_running(self, pods: str, created: Object) -> None:
+        updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
+        with updates:
+            try:
+                verdict, _ = follow(updates, updates.submission, _PATIENCE, _until_running)
+            except _Running:
+                return
+        raise EvidenceIncomplete(
+            f"Pod {created['metadata']['name']}, which reads the volume, did not start: "
+            f"{verdict.reason}: {verdict.message}",
+            verdict.hint,
+        )
+
+    def _remove(self) -> None:
+        self._api.delete(self._path, grace_seconds=0)
+
+
+class _Running(Exception):
+    """The Pod runs: no more to wait for."""
+
+
+def _until_running(view: JobView, judged: Verdict | Waiting) -> None:
+    if isinstance(judged, Waiting) and judged.phase == "running":
+        raise _Running
+
+
+class _PodUpdates(ChangeCounter):
+    """Updates on a Pod without a Job, so that it is judged as a stage's Pod is."""
+
+    def __init__(self, api: Api, pods: str, events: str, created: Object) -> None:
+        super().__init__()
+        name = created["metadata"]["name"]
+        self._created = created
+        self._pod = Watch(api, pods, {"fieldSelector": f"metadata.name={name}"}, self)
+        self._events = Watch(api, events, {"fieldSelector": f"involvedObject.name={name}"}, self)
+        stands_for = {"metadata": created["metadata"], "spec": {"template": {"spec": created["spec"]}}}
+        self.submission = Submission(stands_for, "created")
+
+    def view(self, submission: Submission) -> JobView:
+        uid = self._created["metadata"]["uid"]
+        gone = self._pod.is_deleted(uid)
+        pod = self._pod.get(uid) or self._created
+        return JobView(None if gone else submission.job, [pod], self._events.objects())
+
+    def __enter__(self) -> _PodUpdates:
+        self._pod.start()
+        self._events.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pod.stop()
+        self._events.stop()

@@ -1,0 +1,205 @@
+"""Watches on Jobs, Pods and Events: one of each kind for all that is followed.
+
+A watch is read until it is cut or silent for READ seconds, then opened again where it was; that
+call is also the proof that the API still answers. Nothing is ever asked for at intervals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import urllib3
+
+from launcher.errors import JobRelayError
+from launcher.executors.base import ChangeCounter, Submission
+from launcher.executors.cluster.api import STREAM_ENDED, Api, ApiError, collection
+from launcher.manifests import LABEL_RUN
+from launcher.verdicts import JobView, finished_condition
+
+Object = dict[str, Any]
+
+_GONE: Final = 410
+_EVENTS_KEPT: Final = 1000
+
+
+class Watch:
+    """The live objects of one kind, by uid, kept so by a thread."""
+
+    def __init__(self, api: Api, path: str, selector: Mapping[str, str], counter: ChangeCounter) -> None:
+        self._api = api
+        self._path = path
+        self._selector = selector
+        self._counter = counter
+        self._lock = threading.Lock()
+        self._objects: dict[str, Object] = {}
+        self._deleted: set[str] = set()
+        self._version: str | None = None
+        self._stopped = threading.Event()
+        self._response: Any = None
+        #: time.monotonic() at which the change that finished a Job arrived, by uid
+        self.finished_at: dict[str, float] = {}
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name=f"watch {self._path}", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def objects(self) -> list[Object]:
+        with self._lock:
+            return list(self._objects.values())
+
+    def is_deleted(self, uid: str) -> bool:
+        with self._lock:
+            return uid in self._deleted
+
+    def get(self, uid: str) -> Object | None:
+        with self._lock:
+            return self._objects.get(uid)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            try:
+                if self._version is None:
+                    self._list()
+                self._read()
+                failures = 0
+            except ApiError as error:
+                if error.status == _GONE:
+                    self._version = None
+                    continue
+                if error.status in (401, 403, 404):
+                    self._counter.failed(JobRelayError(f"cannot watch {self._path}: {error.message}"))
+                    return
+                failures += 1
+                self._stopped.wait(error.retry_after or _backoff(failures))
+            except JobRelayError as error:
+                self._counter.failed(error)
+                return
+            except STREAM_ENDED as error:
+                if self._stopped.is_set():
+                    return
+                try:
+                    self._api.check_patience(error)
+                except JobRelayError as lost:
+                    self._counter.failed(lost)
+                    return
+                failures += 1
+                if failures > 1:  # the first cut is reopened at once
+                    self._stopped.wait(_backoff(failures))
+
+    def _list(self) -> None:
+        answer = self._api.get(self._path, **self._selector)
+        items = answer.get("items") or []
+        for item in items:  # a list leaves these out of its items
+            item.setdefault("kind", answer["kind"].removesuffix("List"))
+            item.setdefault("apiVersion", answer["apiVersion"])
+        with self._lock:
+            gone = self._objects.keys() - {item["metadata"]["uid"] for item in items}
+            self._deleted |= gone
+            self._objects = {}
+        for item in items:
+            self._keep(item)
+        self._version = answer["metadata"]["resourceVersion"]
+        self._counter.changed()
+
+    def _read(self) -> None:
+        query = {
+            **self._selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version or "",
+        }
+        with self._api.open(self._path, query) as response:
+            for line in _lines(response):
+                if self._stopped.is_set():
+                    return
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+            kind, item = event["type"], event["object"]
+        except (ValueError, KeyError, TypeError):
+            return  # not an event: the next one, or the next list, tells the same
+        self._api.was_good()
+        if kind == "ERROR":
+            raise ApiError(int(item.get("code") or 500), json.dumps(item).encode(), {})
+        version = item.get("metadata", {}).get("resourceVersion")
+        if kind in ("ADDED", "MODIFIED"):
+            self._keep(item)
+        elif kind == "DELETED":
+            with self._lock:
+                self._objects.pop(item["metadata"]["uid"], None)
+                self._deleted.add(item["metadata"]["uid"])
+        self._version = version or self._version
+        if kind != "BOOKMARK":
+            self._counter.changed()
+
+    def _keep(self, item: Object) -> None:
+        uid = item["metadata"]["uid"]
+        if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
+            self.finished_at[uid] = time.monotonic()
+        with self._lock:
+            self._objects.pop(uid, None)  # to the end: the newest change is the last
+            self._objects[uid] = item
+            if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
+                del self._objects[next(iter(self._objects))]
+
+
+class RunUpdates(ChangeCounter):
+    """Updates (see executors.base) on one run, from three watches."""
+
+    def __init__(self, api: Api, namespace: str, run: str, claim: str) -> None:
+        super().__init__()
+        mine = {"labelSelector": f"{LABEL_RUN}={run}"}
+        self._run = run
+        self._claim = claim
+        self._jobs = Watch(api, collection("batch/v1", "jobs", namespace), mine, self)
+        self._pods = Watch(api, collection("v1", "pods", namespace), mine, self)
+        self._events = Watch(api, collection("v1", "events", namespace), {}, self)
+
+    def view(self, submission: Submission) -> JobView:
+        uid = submission.job["metadata"]["uid"]
+        job = None if self._jobs.is_deleted(uid) else (self._jobs.get(uid) or submission.job)
+        pods = [pod for pod in self._pods.objects() if _owned_by(pod, uid)]
+        names = {submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)}
+        events = [e for e in self._events.objects() if e.get("involvedObject", {}).get("name") in names]
+        return JobView(job, pods, events)
+
+    def finished_at(self, submission: Submission) -> float | None:
+        """time.monotonic() at which the event came that says the Job has ended."""
+        return self._jobs.finished_at.get(submission.job["metadata"]["uid"])
+
+    def __enter__(self) -> RunUpdates:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.stop()
+
+
+def _owned_by(pod: Object, uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """Lines of a streamed body as soon as each is whole; a long silence ends them."""
+    rest = b""
+    with contextlib.suppress(urllib3.exceptions.ReadTimeoutError):
+        while chunk := response.read1(65536):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+
+
+def _backoff(failures: int) -> float:
+    return float(min(0.1 * 2.0**failures, 5.0) * random.uniform(0.5, 1.0))
