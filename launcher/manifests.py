@@ -12,11 +12,13 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from jobs.contract import exit_codes
 from jobs.contract.config import STAGES, RunConfig, Stage, digest
@@ -236,6 +238,26 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
         if there.get(path) != value and not is_name:
             keys.append(f"{path}: {there.get(path)} there, {value} wanted")
     return keys
+
+
+def to_yaml(objects: Sequence[Object]) -> str:
+    """The objects as a stream of YAML documents, for people and for kubectl."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as a block, and no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Object:

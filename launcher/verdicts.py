@@ -72,7 +72,10 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The Job has not ended. `phase`: queued, scheduling, starting, running, finishing."""
+    """The Job has not ended.
+
+    phase: queued, scheduling, starting, running, finishing. detail: what is not as it should be.
+    """
 
     phase: str
     detail: str = ""
@@ -245,7 +248,7 @@ def _waiting(job: Object, pods: Sequence[Object], events: Sequence[Object], pati
         return Waiting("queued", "suspended", None, (Deadline("queue", patience.queue, late),))
     if not alive:
         if pods:
-            return Waiting("finishing", "the Pod has ended, the Job's controller has not counted it yet")
+            return Waiting("finishing")  # its controller has not counted the ended Pod yet
         return _no_pod(job, events, patience)
     pod = alive[-1]
     if pod_phase(pod) == "Pending":
@@ -272,7 +275,7 @@ def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waitin
         verdict = _not_started(job, None, "FailedCreate", message)
         return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
     verdict = _not_started(job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?")
-    return Waiting("starting", "no Pod yet", None, (Deadline("no-pod", patience.no_pod, verdict),))
+    return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
 
 
 def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
@@ -284,7 +287,8 @@ def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     deadlines: list[Deadline] = []
     detail = ""
     for container, waiting in _waiting_containers(pod):
-        detail = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+        if waiting.get("reason") != "ContainerCreating":
+            detail = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
         deadline = _blocked(job, name, container, waiting, events, patience)
         if deadline:
             deadlines.append(deadline)

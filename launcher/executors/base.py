@@ -30,8 +30,8 @@ class Submission:
 
     @property
     def finished(self) -> bool:
-        """Whether it had ended before anybody followed it."""
-        return finished_condition(self.job) is not None
+        """Whether it was there and had ended, before this launcher came."""
+        return self.how == "adopted" and finished_condition(self.job) is not None
 
 
 class Updates(Protocol):

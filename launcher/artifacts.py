@@ -1,0 +1,87 @@
+"""Results and logs of a run: from the volume to a folder here, checked against the records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from jobs.contract import archive
+from jobs.contract.config import STAGES
+from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
+from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
+from launcher.executors.base import Executor
+
+#: A run without its checkpoints is small; this only stops what cannot be meant.
+_LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was brought home."""
+
+    folder: Path
+    files: int
+    bytes: int
+    problems: tuple[str, ...]  # what its records promise and is not so
+
+
+def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = False) -> Fetched:
+    """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
+
+    Files that are there are replaced, each as a whole, once all have come. Raises
+    EvidenceIncomplete when the run is not there or the copy was cut; then nothing has changed.
+    """
+    with executor.volume() as volume:
+        stream = archive.ByteStream(volume.send(f"runs/{run}", everything=everything))
+        try:
+            proofs = archive.merge(cast("IO[bytes]", stream), folder, _LIMITS)
+        except archive.ArchiveError as error:
+            raise EvidenceIncomplete(f"run {run} did not come whole: {error}", f"python launcher fetch {run}") from error
+        except OSError as error:
+            raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
+    size = sum(proof.bytes for proof in proofs.values())
+    return Fetched(folder, len(proofs), size, tuple(problems(folder, everything)))
+
+
+def problems(folder: Path, everything: bool = False) -> list[str]:
+    """Where the files of a fetched run are not what its records say, one line each."""
+    found = []
+    for stage in STAGES:
+        try:
+            record = read_record(folder / f"{stage}.json")
+        except RecordError as error:
+            found.append(str(error))
+            continue
+        if record and record.status == "succeeded":
+            found += [f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)]
+    return found
+
+
+def put(executor: Executor, source: Path, name: str) -> None:
+    """Copy a local folder to `data/NAME` on the volume, whole or not at all. Raises BadInput."""
+    if not source.is_dir():
+        raise BadInput(f"{source} is no folder", "name the folder whose files are the data set")
+    if not any(path.is_file() for path in source.rglob("*")):
+        raise BadInput(f"{source} holds no files")
+    folder = f"data/{name}"
+    with executor.volume() as volume:
+        if volume.exists(folder):
+            raise BadInput(f"{folder} is on the volume already", "choose another name")
+        try:
+            volume.receive(source, folder)
+        except FileExistsError as error:
+            raise BadInput(f"{folder} is on the volume already", "choose another name") from error
+        except (archive.ArchiveError, OSError) as error:
+            raise JobRelayError(f"{source} could not be put on the volume: {error}") from error
+
+
+def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
+    proofs: dict[str, FileProof] = dict(record.outputs)
+    if record.log:
+        proofs[record.log.file] = record.log
+    return [
+        name
+        for name, proof in proofs.items()
+        if (everything or not name.startswith("checkpoints/")) and not matches(folder / name, proof)
+    ]

@@ -1,0 +1,270 @@
+"""The command line: a subcommand parses, makes one library call, prints, returns an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launcher.errors import BadInput, Exit, JobRelayError
+from launcher.options import config_options, output_option, run_options, target_options
+
+if TYPE_CHECKING:
+    from jobs.contract.config import Stage
+    from launcher.console import Console
+    from launcher.target import Target
+
+_PATH = click.Path(path_type=Path)
+_STAGES = click.Choice(["train", "eval", "infer"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code (see launcher.errors)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = cli.main(arguments, prog_name="python launcher", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.ClickException as error:
+        error.show()
+        return Exit.BAD_INPUT
+    except JobRelayError as error:
+        from launcher.console import Console
+
+        Console().error(error)
+        if {"-v", "--verbose"} & set(arguments):
+            raise
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our stdout has gone; the interpreter must not try to flush it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INCOMPLETE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option("0.1.0", prog_name="jobrelay")
+def cli() -> None:
+    """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume."""
+
+
+@cli.command("run-all")
+@run_options
+@target_options
+def run_all(**arguments: Any) -> int:
+    """Run train, eval and infer, and bring the results home."""
+    from jobs.contract.config import STAGES
+
+    return _run(list(STAGES), **arguments)
+
+
+@cli.command()
+@click.argument("stage", type=_STAGES)
+@run_options
+@target_options
+def run(stage: Stage, **arguments: Any) -> int:
+    """Run one stage of a run."""
+    return _run([stage], **arguments)
+
+
+@cli.command()
+@config_options
+@target_options
+def render(target: Target, console: Console, **arguments: Any) -> int:
+    """Print the manifests of a run, for kubectl alone."""
+    from launcher import manifests
+
+    config = target.config(arguments["config_file"], arguments["overrides"])
+    plan = manifests.render(
+        target.manifests, config, arguments["run_id"] or manifests.new_run_id(),
+        namespace=target.namespace, image=target.image, timeout_seconds=arguments["timeout"],
+    )  # fmt: skip
+    click.echo(manifests.to_yaml(plan.objects()), nl=False)
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("run", required=False)
+@output_option("table", "json")
+@target_options
+def status(target: Target, console: Console, run: str | None, output: str) -> int:
+    """How the stages of a run stand. [default: the newest run]"""
+    from launcher import overview
+
+    states = overview.status(target.executor(), run)
+    _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
+    return Exit.SUCCEEDED
+
+
+@cli.command("list")
+@click.option("--recorded", is_flag=True, help="From the records on the volume, where Jobs are gone.")
+@output_option("table", "json", "name")
+@target_options
+def list_runs(target: Target, console: Console, recorded: bool, output: str) -> int:
+    """The runs, newest last."""
+    from launcher import overview
+
+    find = overview.recorded_stages if recorded or target.local else overview.stages_of
+    states = find(target.executor(), None)
+    rows = overview.run_rows(states)
+    if output == "name":
+        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
+    else:
+        _print(output, overview.RUN_COLUMNS, rows, [asdict(state) for state in states])
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.argument("stage", type=_STAGES, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on while the stage prints.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
+@target_options
+def logs(target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None) -> int:
+    """Print what stages have printed. [default: all stages of the newest run]"""
+    from launcher import stagelogs
+
+    stagelogs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=sys.stdout.buffer)
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("-o", "--output", "folder", type=_PATH, help="Folder.  [default: runs/RUN]")
+@click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
+@target_options
+def fetch(target: Target, console: Console, run: str | None, folder: Path | None, everything: bool) -> int:
+    """Bring a run's results and logs from the volume. [default: the newest run]"""
+    from launcher import artifacts, overview
+
+    executor = target.executor()
+    run = _run_id(run) if run else overview.newest_run(executor)
+    fetched = artifacts.fetch(executor, run, folder or Path("runs") / run, everything=everything)
+    click.echo(f"{fetched.folder}: {fetched.files} files, {fetched.bytes} bytes")
+    for problem in fetched.problems:
+        console.say(f"  {problem}")
+    return Exit.INCOMPLETE if fetched.problems else Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("folder", type=_PATH)
+@click.argument("name")
+@target_options
+def put(target: Target, console: Console, folder: Path, name: str) -> int:
+    """Copy a local FOLDER onto the volume as data/NAME, whole or not at all."""
+    from launcher import artifacts
+
+    artifacts.put(target.executor(), folder, _run_id(name, "data set name"))
+    click.echo(f"data/{name}")
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("run")
+@target_options
+def cancel(target: Target, console: Console, run: str) -> int:
+    """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
+    for name in target.executor().cancel(_run_id(run)):
+        click.echo(f"Job {name} cancelled")
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--data", is_flag=True, help="Its files on the volume too.")
+@target_options
+def delete(target: Target, console: Console, run: str, data: bool) -> int:
+    """Delete the Jobs of a run; with --data all that it has left."""
+    executor = target.executor()
+    deleted = executor.delete(_run_id(run))
+    if data:
+        with executor.volume() as volume:
+            if volume.exists(f"runs/{run}"):
+                volume.remove(f"runs/{run}")
+                deleted.append(f"runs/{run} on the volume")
+    if not deleted:
+        raise BadInput(f"nothing is known of run {run} on {executor.place()}", "python launcher list")
+    click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+@output_option("table", "json")
+@target_options
+def doctor(target: Target, console: Console, output: str) -> int:
+    """Check what a run needs, and say what to do where it is not so."""
+    from launcher import doctor as checks
+
+    findings = checks.examine(target)
+    _print(output, checks.COLUMNS, [finding.row() for finding in findings], [asdict(f) for f in findings])
+    return Exit.BAD_INPUT if any(finding.state == "fail" for finding in findings) else Exit.SUCCEEDED
+
+
+def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
+    from launcher import manifests, pipeline
+    from launcher.summary import print_report
+    from launcher.verdicts import Patience
+
+    config = target.config(asked["config_file"], asked["overrides"])
+    options = pipeline.Options(
+        run=asked["run_id"],
+        namespace=target.namespace,
+        image=target.image,
+        timeout_seconds=asked["timeout"],
+        patience=Patience(
+            queue=asked["queue_timeout"], schedule=asked["schedule_timeout"], start=asked["start_timeout"]
+        ),
+        stages=stages,
+        new=asked["new"],
+        fetch=not asked["no_fetch"],
+        cancel_on_interrupt=asked["cancel_on_interrupt"],
+        again=_command_line(),
+    )
+    if asked["dry_run"]:
+        plan = manifests.render(
+            target.manifests, config, options.run or manifests.new_run_id(),
+            namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"],
+        )  # fmt: skip
+        sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
+        click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *sent]), nl=False)
+        return Exit.SUCCEEDED
+    signal.signal(signal.SIGTERM, pipeline.on_sigterm)
+    executor = target.executor()
+    plan = pipeline.plan_run(executor, target.manifests, config, options)
+    report = pipeline.run_stages(executor, plan, options, console)
+    print_report(report, output=asked["output"], console=console)
+    return report.verdict.exit_code
+
+
+def _command_line() -> list[str]:
+    """The words of this command line, less what says which run."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--run":
+            next(words, None)
+        elif word != "--new" and not word.startswith("--run="):
+            kept.append(word)
+    return kept
+
+
+def _run_id(name: str, what: str = "run id") -> str:
+    from jobs.contract.volume import check_name
+
+    try:
+        return check_name(name, what)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _print(output: str, columns: Sequence[str], rows: Sequence[Sequence[str]], tree: Any) -> None:
+    from launcher.console import print_json, print_table
+
+    print_json(tree) if output == "json" else print_table(columns, rows)

@@ -1,0 +1,93 @@
+"""Keeps the log of every Pod of a stage: one thread a container, one file a Pod, counted and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.contract.config import Stage
+from jobs.contract.record import LogProof
+from launcher.errors import JobRelayError
+from launcher.executors.base import Executor
+from launcher.verdicts import JobView, container_state
+
+Object = dict[str, Any]
+
+
+class LogCopy:
+    """What was read of one container's log, and kept in a file here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines = 0
+        self.bytes = 0
+        self.error = ""
+        self._hasher = hashlib.sha256()
+        self._last = b"\n"
+
+    def take(self, chunk: bytes) -> None:
+        """Count and hash what comes, whether or not it can be stored."""
+        self.lines += chunk.count(b"\n")
+        self.bytes += len(chunk)
+        self._hasher.update(chunk)
+        self._last = chunk[-1:]
+
+    def equals(self, proof: LogProof) -> bool:
+        """Whether it is, byte for byte, what the stage itself has counted."""
+        return (self.bytes, self._hasher.hexdigest()) == (proof.bytes, proof.sha256)
+
+
+class LogCollector:
+    """Logs of one stage. `notice` is told what is known of the Job whenever that changes."""
+
+    def __init__(
+        self, executor: Executor, stage: Stage, container: str, folder: Path, show: Callable[[bytes], None]
+    ) -> None:
+        self._executor = executor
+        self._stage = stage
+        self._container = container
+        self._folder = folder
+        self._show = show
+        self._threads: list[threading.Thread] = []
+        self.copies: dict[str, LogCopy] = {}
+
+    def notice(self, view: JobView) -> None:
+        """Begin to read the log of every Pod whose container has started."""
+        for pod in view.pods:
+            name = pod["metadata"]["name"]
+            state = container_state(pod, self._container)
+            if name in self.copies or not (state.keys() & {"running", "terminated"}):
+                continue
+            if (state.get("terminated") or {}).get("reason") in ("StartError", "ContainerCannotRun"):
+                continue  # it never ran, there is no log
+            copy = self.copies[name] = LogCopy(self._folder / f"{self._stage}-{name}.log")
+            thread = threading.Thread(target=self._read, args=(pod, copy), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def finish(self, seconds: float = 60.0) -> None:
+        """Wait until every log that was begun has been read to its end."""
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _read(self, pod: Object, copy: LogCopy) -> None:
+        try:
+            copy.path.parent.mkdir(parents=True, exist_ok=True)
+            with copy.path.open("wb") as file:
+
+                def sink(chunk: bytes) -> None:
+                    copy.take(chunk)
+                    self._show(chunk)
+                    if not copy.error:
+                        try:
+                            file.write(chunk)
+                            file.flush()
+                        except OSError as error:  # this disk is full; what is shown goes on
+                            copy.error = str(error)
+
+                self._executor.read_log(pod, self._container, sink)
+        except (LookupError, JobRelayError, OSError) as error:
+            copy.error = str(error)

@@ -1,0 +1,132 @@
+"""What people see: progress and logs on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from launcher.errors import JobRelayError
+
+#: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Console:
+    """quiet: only errors and results. verbose: also what is waited for, and tracebacks."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, stderr: TextIO | None = None) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self._stderr = stderr or sys.stderr
+        self._terminal = self._stderr.isatty()
+        self._lock = threading.Lock()
+        self._shown_wait = ""
+        self._spinner: Any = None
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            self._line(text)
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            self._line(text)
+
+    def waiting(self, stage: str, text: str) -> None:
+        """What a stage waits for: a spinner on a terminal, a line where it changes elsewhere."""
+        if self.quiet or text == self._shown_wait:
+            return
+        self._shown_wait = text
+        if self._terminal:
+            self._spin(f"{stage}: {printable(text)}")
+        elif self.verbose or ":" in text:  # a reason, not just a phase
+            self._line(f"  {stage}: {text}")
+
+    def running(self) -> None:
+        """Nothing is waited for any more."""
+        self._shown_wait = ""
+        self._stop_spinner()
+
+    def log_of(self, stage: str) -> Callable[[bytes], None]:
+        """A sink that shows a stage's output, whole lines, behind the stage's name."""
+        rest = b""
+
+        def show(chunk: bytes) -> None:
+            nonlocal rest
+            *whole, rest = (rest + chunk).split(b"\n")
+            if not self.quiet:
+                for line in whole:
+                    self._line(f"{stage:>5} │ {line.decode('utf-8', 'replace')}")
+
+        return show
+
+    def error(self, error: JobRelayError) -> None:
+        self._stop_spinner()
+        self._line(f"error: {error.what}", always=True)
+        if error.hint:
+            self._line(f"  try: {error.hint}", always=True)
+
+    def _line(self, text: str, always: bool = False) -> None:
+        if self.quiet and not always:
+            return
+        self._stop_spinner()
+        shown = "\n".join(printable(line) for line in text.split("\n"))
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            self._stderr.write(shown + "\n")
+            self._stderr.flush()
+
+    def _spin(self, text: str) -> None:
+        from rich.console import Console as RichConsole
+        from rich.markup import escape
+
+        with self._lock:
+            if self._spinner is None:
+                self._spinner = RichConsole(file=self._stderr).status(escape(text))
+                self._spinner.start()
+            self._spinner.update(escape(text))
+
+    def _stop_spinner(self) -> None:
+        with self._lock:
+            if self._spinner is not None:
+                self._spinner.stop()
+                self._spinner = None
+
+
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would act upon; after a carriage return, the last part."""
+    return _ESCAPES.sub("", text.rstrip("\r").rpartition("\r")[2])
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout."""
+    from rich import box
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    # into a file or a pipe: as wide as it needs to be
+    console = RichConsole() if sys.stdout.isatty() else RichConsole(width=200, no_color=True)
+    console.print(table)
+
+
+def print_json(tree: Any) -> None:
+    """A JSON document on stdout."""
+    print(json.dumps(tree, indent=2, ensure_ascii=False))
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 1m42s, 2h03m"""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -1,0 +1,310 @@
+"""The executor of this machine: the same rendered Jobs, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs import transfer
+from jobs.contract import archive
+from launcher.errors import BadInput, EvidenceIncomplete
+from launcher.executors.base import ChangeCounter, Sink, Submission, Updates, Volume, adopt
+from launcher.executors.local import layout
+from launcher.manifests import ANNOTATION_VERDICT, CONFIG_FILE, LABEL_PLAN, LABEL_RUN, Plan, without_gate
+from launcher.verdicts import JobView, Verdict, finished_condition
+
+Object = dict[str, Any]
+
+
+class LocalExecutor:
+    """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def place(self) -> str:
+        return f"this machine, volume {self.root}"
+
+    def check(self, plan: Plan) -> None:
+        """Raise BadInput for a Job that processes cannot run, and for a folder that is not ours."""
+        with tempfile.TemporaryDirectory() as scratch:
+            for job in plan.jobs.values():
+                spec = job["spec"]["template"]["spec"]
+                for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
+                    pod = {"metadata": {"name": "check"}, "spec": spec}
+                    layout.process_of(container, pod, self.root, Path(scratch))
+        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise BadInput(f"{self.root} cannot be written", "choose another folder with --volume")
+
+    def prepare(self, plan: Plan) -> None:
+        folder = layout.config_folder(self.root, plan.config_map["metadata"]["name"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(plan.config_map["data"][CONFIG_FILE])
+
+    def find_run(self, plan_hash: str) -> str | None:
+        runs = [job for job, _ in self.jobs() if job["metadata"]["labels"].get(LABEL_PLAN) == plan_hash]
+        return str(runs[-1]["metadata"]["labels"][LABEL_RUN]) if runs else None
+
+    def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
+        return contextlib.nullcontext(_LocalUpdates(self.root))
+
+    def submit(self, job: Object) -> Submission:
+        job = without_gate(job)
+        name = job["metadata"]["name"]
+        folder = layout.job_folder(self.root, name)
+        how: Literal["created", "replaced"] = "created"
+        while True:
+            if _create(folder, job):
+                start_runner(folder)
+                return Submission(_read_state(folder)["job"], how)
+            live = _read_state(folder)["job"]
+            if adopt(job, live):
+                if not finished_condition(live):
+                    start_runner(folder)  # ends at once where one is at work
+                return Submission(live, "adopted")
+            how = "replaced"
+            shutil.rmtree(folder)
+
+    def stop(self, submission: Submission, verdict: Verdict) -> None:
+        folder = layout.job_folder(self.root, submission.name)
+        annotations = {ANNOTATION_VERDICT: verdict.to_annotation()}
+        _request(folder, {"verb": "stop", "annotations": annotations})
+
+    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+        folder = layout.job_folder(self.root, _job_name(pod))
+        path = folder / layout.log_name(pod, container)
+        with path.open("rb") as log:
+            for state in _messages(folder):
+                while chunk := log.read(65536):
+                    sink(chunk)
+                if _has_ended(state, pod, container):
+                    break
+            while chunk := log.read(65536):
+                sink(chunk)
+
+    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+        path = layout.job_folder(self.root, _job_name(pod)) / layout.log_name(pod, container)
+        if not path.exists():
+            raise LookupError(f"{path} is gone")
+        if follow and lines is None:
+            self.read_log(pod, container, sink)
+            return
+        content = path.read_bytes().splitlines(keepends=True)
+        shown = content[-lines:] if lines else content if lines is None else []
+        sink(b"".join(shown))
+        if follow:
+            skip = sum(map(len, content))
+            self.read_log(pod, container, _skipping(skip, sink))
+
+    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+        states = []
+        for path in (self.root / layout.JOBS).glob(f"*/{layout.STATE}"):
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                states.append(_read_state(path.parent))
+        states.sort(key=lambda state: str(state["job"]["metadata"]["creationTimestamp"]))
+        return [
+            (state["job"], state["pods"])
+            for state in states
+            if run in (None, state["job"]["metadata"]["labels"].get(LABEL_RUN))
+        ]
+
+    def volume(self) -> AbstractContextManager[Volume]:
+        return contextlib.nullcontext(_LocalVolume(self.root))
+
+    def cancel(self, run: str) -> list[str]:
+        names = [job["metadata"]["name"] for job, _ in self.jobs(run) if not finished_condition(job)]
+        for name in names:
+            self._delete(name)
+        return names
+
+    def delete(self, run: str) -> list[str]:
+        names = [job["metadata"]["name"] for job, _ in self.jobs(run)]
+        for name in names:
+            self._delete(name)
+        configs = sorted((self.root / layout.JOBS / layout.CONFIG).glob(f"{run}-config-*"))
+        for config in configs:
+            shutil.rmtree(config)
+        return [f"Job {name}" for name in names] + [f"ConfigMap {config.name}" for config in configs]
+
+    def _delete(self, name: str) -> None:
+        folder = layout.job_folder(self.root, name)
+        if _request(folder, {"verb": "delete"}):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _LocalUpdates(ChangeCounter):
+    """Updates (see executors.base) from the runners' sockets: one connection a Job."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        self._states: dict[str, Object | None] = {}
+        self._finished_at: dict[str, float] = {}
+        self._followed: set[str] = set()
+
+    def view(self, submission: Submission) -> JobView:
+        if submission.name not in self._followed:
+            self._followed.add(submission.name)
+            self._states[submission.name] = {"job": submission.job, "pods": []}
+            threading.Thread(target=self._follow, args=(submission.name,), daemon=True).start()
+        state = self._states[submission.name]
+        return JobView(state["job"], state["pods"]) if state else JobView(None)
+
+    def finished_at(self, submission: Submission) -> float | None:
+        return self._finished_at.get(submission.name)
+
+    def _follow(self, name: str) -> None:
+        try:
+            for state in _messages(layout.job_folder(self._root, name)):
+                if "log" in state:
+                    continue
+                if finished_condition(state["job"]):
+                    self._finished_at.setdefault(name, time.monotonic())
+                self._states[name] = state
+                self.changed()
+        except FileNotFoundError:
+            self._states[name] = None
+            self.changed()
+        except Exception as error:
+            self.failed(error)
+
+
+class _LocalVolume:
+    """The volume is a folder here. See executors.base.Volume."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def runs(self) -> list[Object]:
+        return transfer.list_runs(self._root)
+
+    def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        path = transfer.inside(self._root, folder)
+        if not path.is_dir():
+            raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", "python launcher --local list")
+        return archive.packed(path, transfer.leave_out_for(everything))
+
+    def receive(self, source: Path, folder: str) -> None:
+        transfer.clear_abandoned(self._root / "data")
+        stream = archive.ByteStream(archive.packed(source))
+        archive.unpack(stream, transfer.inside(self._root, folder))  # type: ignore[arg-type]
+
+    def exists(self, folder: str) -> bool:
+        return transfer.inside(self._root, folder).is_dir()
+
+    def remove(self, folder: str) -> None:
+        shutil.rmtree(transfer.inside(self._root, folder))
+
+
+def start_runner(folder: Path) -> None:
+    """Start a Job's runner in a session of its own and wait until it can be followed."""
+    read_end, write_end = os.pipe()
+    arguments = [sys.executable, "-m", "launcher.executors.local.runner", str(folder), str(write_end)]
+    with (folder / "runner.log").open("ab") as log:
+        subprocess.Popen(
+            arguments, cwd=layout.WORKING_FOLDER, pass_fds=[write_end], start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as ready:
+        ready.read()  # the end comes when the runner listens, or has ended
+
+
+def _create(folder: Path, job: Object) -> bool:
+    """Make the Job's folder, whole or not at all; False if there is one of that name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {**job["metadata"], "uid": layout.uid(), "creationTimestamp": layout.now()}
+    state = {"job": {**job, "metadata": metadata, "status": {}}, "pods": []}
+    incoming = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    (incoming / layout.STATE).write_text(json.dumps(state))
+    try:
+        incoming.rename(folder)  # refused where a folder that is not empty has the name
+    except OSError:
+        shutil.rmtree(incoming)
+        return False
+    return True
+
+
+def _read_state(folder: Path) -> Object:
+    state: Object = json.loads((folder / layout.STATE).read_text())
+    return state
+
+
+def _messages(folder: Path) -> Iterator[Object]:
+    """The Job's state now and at every change, and {"log": POD} when one has printed.
+
+    Ends with the final state. A runner that was killed is started anew. Raises FileNotFoundError
+    when the Job is deleted.
+    """
+    while True:
+        with contextlib.suppress(OSError), _connect(folder) as connection, connection.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+        state = _read_state(folder)
+        if finished_condition(state["job"]):
+            yield state
+            return
+        start_runner(folder)
+
+
+def _connect(folder: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(layout.socket_path(folder)))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _request(folder: Path, request: Object) -> bool:
+    """Ask a Job's runner for something and wait until it has ended; False if none is at work."""
+    try:
+        with _connect(folder) as connection, connection.makefile("rb") as lines:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            for _ in lines:
+                pass
+    except OSError:
+        return False
+    return True
+
+
+def _job_name(pod: Object) -> str:
+    """The Job that owns a Pod: the Pod's name without its suffix."""
+    return str(pod["metadata"]["name"]).rpartition("-")[0]
+
+
+def _has_ended(state: Object, pod: Object, container: str) -> bool:
+    for known in state.get("pods") or ():
+        if known["metadata"]["name"] != pod["metadata"]["name"]:
+            continue
+        statuses = [*known["status"]["initContainerStatuses"], *known["status"]["containerStatuses"]]
+        return any(s["name"] == container and "terminated" in s["state"] for s in statuses)
+    return False
+
+
+def _skipping(count: int, sink: Sink) -> Callable[[bytes], None]:
+    left = count
+
+    def give(chunk: bytes) -> None:
+        nonlocal left
+        skipped = min(left, len(chunk))
+        left -= skipped
+        if chunk[skipped:]:
+            sink(chunk[skipped:])
+
+    return give

@@ -1,0 +1,137 @@
+"""What is known of runs: from their Jobs, and from the records on the volume where Jobs are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.contract.config import STAGES, Stage
+from jobs.contract.record import Closing
+from launcher.errors import BadInput
+from launcher.executors.base import Executor
+from launcher.manifests import LABEL_COMPONENT, LABEL_RUN
+from launcher.pipeline import accuracy
+from launcher.verdicts import JobView, Verdict, closing, judge, last_pod, mebibytes
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage of one run, as it stands."""
+
+    run: str
+    stage: Stage
+    state: str  # succeeded, failed, out of time …, or a phase: running, starting …
+    reason: str
+    created: str
+    seconds: float | None
+    result: str
+    peak: str
+    pod: str
+
+    def row(self) -> list[str]:
+        seconds = f"{self.seconds:.1f}" if self.seconds is not None else ""
+        return [self.run, self.stage, self.state, self.reason, seconds, self.result, self.peak, self.created]
+
+
+COLUMNS = ("run", "stage", "state", "reason", "seconds", "result", "peak memory", "created")
+
+
+def stages_of(executor: Executor, run: str | None) -> list[StageState]:
+    """The stages of a run, or of all, whose Jobs are there; oldest first."""
+    return [_from_job(job, pods) for job, pods in executor.jobs(run)]
+
+
+def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:
+    """The same, from the records on the volume."""
+    with executor.volume() as volume:
+        runs = [known for known in volume.runs() if run in (None, known["run"])]
+    return [
+        _from_record(known["run"], stage, known["records"][stage])
+        for known in runs
+        for stage in STAGES
+        if stage in known["records"]
+    ]
+
+
+def status(executor: Executor, run: str | None) -> list[StageState]:
+    """The stages of `run` (None: the newest one), wherever something is known of them.
+
+    Raises BadInput if nothing is.
+    """
+    if run is None:
+        run = newest_run(executor)
+    states = {state.stage: state for state in stages_of(executor, run)}
+    if len(states) < len(STAGES):
+        states = {state.stage: state for state in recorded_stages(executor, run)} | states
+    if not states:
+        raise BadInput(f"nothing is known of run {run} on {executor.place()}", "python launcher list")
+    return [states[stage] for stage in STAGES if stage in states]
+
+
+def newest_run(executor: Executor) -> str:
+    """The run whose Job was created last. Raises BadInput if there is none."""
+    jobs = executor.jobs()
+    if not jobs:
+        raise BadInput(f"there is no run on {executor.place()}", "python launcher run-all, or name a run")
+    return str(jobs[-1][0]["metadata"]["labels"][LABEL_RUN])
+
+
+def run_rows(states: Iterable[StageState]) -> list[list[str]]:
+    """One row a run: its id, each stage's state, its test result, when it was created."""
+    runs: dict[str, dict[str, StageState]] = {}
+    for state in states:
+        runs.setdefault(state.run, {})[state.stage] = state
+    rows = []
+    for run, known in runs.items():
+        result = known["eval"].result if "eval" in known else ""
+        cells = [known[stage].state if stage in known else "-" for stage in STAGES]
+        rows.append([run, *cells, result, min(state.created for state in known.values())])
+    return rows
+
+
+RUN_COLUMNS = ("run", *STAGES, "result", "created")
+
+
+def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
+    labels = job["metadata"]["labels"]
+    judged = judge(JobView(job, pods))
+    pod = last_pod(pods)
+    said = closing(pod) if pod else None
+    ended = isinstance(judged, Verdict)
+    return StageState(
+        run=labels[LABEL_RUN],
+        stage=labels[LABEL_COMPONENT],
+        state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
+        reason=judged.reason if isinstance(judged, Verdict) else judged.detail,
+        created=_short(job["metadata"]["creationTimestamp"]),
+        seconds=said.cost.wall_seconds if said else None,
+        result=accuracy(said) if ended else "",
+        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        pod=pod["metadata"]["name"] if pod else "",
+    )
+
+
+def _from_record(run: str, stage: Stage, record: Object) -> StageState:
+    said = None
+    if record.get("cost") and record.get("log"):
+        shared = {key: record[key] for key in ("stage", "exit_code", "metrics", "log", "cost")}
+        said = Closing.model_validate(shared)
+    return StageState(
+        run=run,
+        stage=stage,
+        state=record["status"],
+        reason=record.get("error") or "from its record",
+        created=_short(record.get("started", "")),
+        seconds=said.cost.wall_seconds if said else None,
+        result=accuracy(said),
+        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        pod=record.get("pod", ""),
+    )
+
+
+def _short(timestamp: str) -> str:
+    """2026-11-21T14:22:33.123Z → 2026-11-21 14:22:33"""
+    return timestamp[:19].replace("T", " ")

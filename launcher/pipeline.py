@@ -1,0 +1,295 @@
+"""A run: stage after stage to its verdict, the logs kept, the results brought home.
+
+Knows executors by their interface only, and nothing of Kubernetes or of processes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.contract.config import STAGES, RunConfig, Stage
+from jobs.contract.record import Closing
+from launcher import artifacts
+from launcher.collector import LogCollector
+from launcher.console import Console, duration
+from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
+from launcher.executors.base import Executor, Submission, Updates
+from launcher.following import follow
+from launcher.manifests import Manifests, Plan, main_container, new_run_id, render
+from launcher.verdicts import (
+    JobView,
+    Patience,
+    Verdict,
+    Waiting,
+    closing,
+    finished_condition,
+    last_pod,
+    mebibytes,
+)
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """How one stage went."""
+
+    stage: Stage
+    verdict: Verdict
+    how: str  # created | adopted | replaced | complete
+    closing: Closing | None
+    seconds: float | None
+    memory_limit: str
+    log_complete: bool | None  # None: the stage has not said what it printed
+    pods: int = 1
+
+
+@dataclass
+class RunReport:
+    """How a run went, as far as it got."""
+
+    run: str
+    place: str
+    folder: Path
+    stages: list[StageReport] = field(default_factory=list)
+    fetched: artifacts.Fetched | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.stages[-1].verdict
+
+
+class Interrupted(JobRelayError):
+    """Ctrl-C or SIGTERM: the launcher goes, the Jobs stay."""
+
+    def __init__(self, what: str, hint: str, exit_code: Exit) -> None:
+        super().__init__(what, hint)
+        self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+def on_sigterm(number: int, frame: object) -> None:
+    """A signal handler: as Ctrl-C, with the exit code of SIGTERM."""
+    raise Terminated
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a run, beside its configuration."""
+
+    run: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+    timeout_seconds: int | None = None
+    patience: Patience = Patience()
+    stages: Sequence[Stage] = STAGES
+    new: bool = False
+    fetch: bool = True
+    folder: Path | None = None  # where results go; None: runs/RUN
+    cancel_on_interrupt: bool = False
+    again: Sequence[str] = ()  # the command line that re-attaches, without --run
+
+
+def plan_run(executor: Executor, manifests: Manifests, config: RunConfig, options: Options) -> Plan:
+    """Decide the run's id and render it: the one that was asked for, the newest equal one, or new."""
+
+    def rendered(run: str) -> Plan:
+        return render(
+            manifests, config, run,
+            namespace=options.namespace, image=options.image, timeout_seconds=options.timeout_seconds,
+        )  # fmt: skip
+
+    if options.run:
+        return rendered(options.run)
+    plan = rendered(new_run_id())
+    if not options.new and (known := executor.find_run(plan.hash)):
+        return rendered(known)
+    return plan
+
+
+def run_stages(
+    executor: Executor,
+    plan: Plan,
+    options: Options,
+    console: Console,
+    on_step: Callable[[str, Stage], None] = lambda step, stage: None,
+) -> RunReport:
+    """Bring every stage to its verdict, in order, as far as they succeed; then fetch the results.
+
+    Raises ApiLost, Conflict, BadInput, EvidenceIncomplete, Interrupted; the report of a stage that
+    has failed is the last one, and no error. on_step tells a benchmark what happens when.
+    """
+    report = RunReport(plan.run, executor.place(), options.folder or Path("runs") / plan.run)
+    try:
+        executor.check(plan)
+        console.say(f"run {plan.run} on {executor.place()}")
+        executor.prepare(plan)
+        with executor.watch(plan) as updates:
+            _run_in_order(executor, plan, options, console, updates, report, on_step)
+        on_step("fetch", options.stages[-1])
+        if options.fetch:
+            _bring_home(executor, report, console)
+        _check_logs(report, options.fetch)
+    except (KeyboardInterrupt, Terminated) as interrupt:
+        raise _interrupted(executor, plan, options, interrupt) from None
+    return report
+
+
+def _run_in_order(
+    executor: Executor,
+    plan: Plan,
+    options: Options,
+    console: Console,
+    updates: Updates,
+    report: RunReport,
+    on_step: Callable[[str, Stage], None],
+) -> None:
+    waiting = list(options.stages)
+    stage = waiting.pop(0)
+    on_step("submit", stage)
+    submission = executor.submit(plan.jobs[stage])
+    while True:
+        job = plan.jobs[stage]
+        collector = LogCollector(
+            executor, stage, main_container(job)["name"], report.folder / "logs", console.log_of(stage)
+        )
+        _announce(console, stage, submission)
+        verdict, view = follow(updates, submission, options.patience, _watcher(console, stage, submission, collector))
+        on_step("verdict", stage)
+        this, done = submission, stage
+        if verdict.exit_code == Exit.SUCCEEDED and waiting:
+            # first the next Job, so that it loses no time; then what is left to do for this one
+            stage = waiting.pop(0)
+            on_step("submit", stage)
+            submission = executor.submit(plan.jobs[stage])
+        elif not (view.job and finished_condition(view.job)) and view.job:
+            executor.stop(this, verdict)
+        collector.finish()
+        on_step("log", done)
+        report.stages.append(_report(done, this, verdict, view, collector))
+        console.say(stage_line(report.stages[-1]))
+        if done == stage:
+            return
+
+
+def _announce(console: Console, stage: Stage, submission: Submission) -> None:
+    if submission.finished:
+        console.detail(f"  {stage}: Job {submission.name} is complete already")
+    elif submission.how != "created":
+        said = "re-attached to" if submission.how == "adopted" else "runs again, in place of the failed"
+        console.say(f"  {stage}: {said} Job {submission.name}")
+
+
+def _watcher(
+    console: Console, stage: Stage, submission: Submission, collector: LogCollector
+) -> Callable[[JobView, Verdict | Waiting], None]:
+    def on_change(view: JobView, judged: Verdict | Waiting) -> None:
+        if not submission.finished:  # the log of one that had ended before comes from the volume
+            collector.notice(view)
+        if isinstance(judged, Verdict) or judged.phase == "running":
+            console.running()
+            if isinstance(judged, Waiting) and judged.detail:
+                console.waiting(stage, judged.detail)
+        else:
+            console.waiting(stage, f"{judged.phase}: {judged.detail}" if judged.detail else judged.phase)
+
+    return on_change
+
+
+def _report(
+    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector
+) -> StageReport:
+    pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
+    said = closing(pod) if pod else None
+    copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
+    complete = copy.equals(said.log) and not copy.error if said and copy else None
+    limits = main_container(submission.job).get("resources", {}).get("limits", {})
+    how = "complete" if submission.finished else submission.how
+    seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
+    return StageReport(stage, verdict, how, said, seconds, limits.get("memory", ""), complete, len(view.pods))
+
+
+def _job_seconds(job: Object | None) -> float | None:
+    from datetime import datetime
+
+    status = (job or {}).get("status", {})
+    ends = [status.get("startTime"), status.get("completionTime")]
+    if not all(ends):
+        return None
+    start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in ends)
+    return (end - start).total_seconds()
+
+
+def _bring_home(executor: Executor, report: RunReport, console: Console) -> None:
+    """Results and logs to report.folder; a stage that failed leaves what it left."""
+    if not any(stage.verdict.container_exit is not None or stage.how == "complete" for stage in report.stages):
+        return  # nothing has run, there is nothing to fetch
+    try:
+        report.fetched = artifacts.fetch(executor, report.run, report.folder)
+    except EvidenceIncomplete as error:
+        if report.verdict.exit_code == Exit.SUCCEEDED:
+            raise
+        console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
+        return
+    console.say(f"results and logs are in {report.folder}/")
+    if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
+        listed = "".join(f"\n    {problem}" for problem in report.fetched.problems)
+        raise EvidenceIncomplete(f"run {report.run} is not what its records say:{listed}", "run it again: --new")
+
+
+def _check_logs(report: RunReport, fetched: bool) -> None:
+    """Every log is complete, or its copy from the volume, which was checked, has replaced it."""
+    for stage in report.stages:
+        if stage.log_complete is False and not report.fetched and stage.verdict.exit_code == Exit.SUCCEEDED:
+            hint = "" if fetched else f"python launcher fetch {report.run}"
+            raise EvidenceIncomplete(f"the log of {stage.stage} is not what the stage printed", hint)
+
+
+def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: BaseException) -> Interrupted:
+    code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
+    again = shlex.join(["python", "launcher", *options.again, "--run", plan.run])
+    if options.cancel_on_interrupt:
+        names = executor.cancel(plan.run)
+        return Interrupted(f"interrupted; cancelled: {', '.join(names) or 'nothing'}", again, code)
+    return Interrupted(f"detached; the Jobs of run {plan.run} go on", f"{again}    (re-attaches)", code)
+
+
+def stage_line(report: StageReport) -> str:
+    """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2Gi"""
+    verdict = report.verdict
+    if verdict.exit_code != Exit.SUCCEEDED:
+        return f"✗ {report.stage}  {verdict.outcome}: {verdict.reason}"
+    parts = [f"✓ {report.stage}"]
+    if report.seconds is not None:
+        parts.append(duration(report.seconds))
+    parts += [accuracy(report.closing), memory(report)]
+    if report.how == "complete" or (report.closing and report.closing.skipped):
+        parts.append("(complete already)")
+    return "  ".join(part for part in parts if part)
+
+
+def accuracy(said: Closing | None) -> str:
+    """The stage's own figure, in few words."""
+    metrics = said.metrics if said else {}
+    if "test_acc" in metrics:
+        return f"test acc {metrics['test_acc']:.4f}"
+    if "accuracy" in metrics:
+        return f"acc {metrics['accuracy']:.4f}"
+    if "correct" in metrics:
+        return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
+    return ""
+
+
+def memory(report: StageReport) -> str:
+    """peak 812 MiB of 2Gi"""
+    if not report.closing:
+        return ""
+    peak = mebibytes(report.closing.cost.peak_memory_bytes)
+    return f"peak {peak} of {report.memory_limit}" if report.memory_limit else f"peak {peak}"

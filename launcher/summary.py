@@ -1,0 +1,77 @@
+"""What a run ends with: the closing table, or the same as JSON, and why it failed if it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from launcher.console import Console, duration, print_json, print_table
+from launcher.errors import Exit, StageEnded
+from launcher.pipeline import RunReport, StageReport, accuracy, memory
+
+COLUMNS = ("stage", "verdict", "seconds", "result", "memory", "log")
+LAST_LINES = 50
+
+
+def print_report(report: RunReport, *, output: str, console: Console) -> None:
+    """Print it; a verdict that is no success is told on stderr, with what to do next."""
+    if output == "json":
+        print_json(_tree(report))
+    else:
+        print_table(COLUMNS, [_row(stage) for stage in report.stages])
+    if report.verdict.exit_code != Exit.SUCCEEDED:
+        console.error(failure(report))
+
+
+def failure(report: RunReport) -> StageEnded:
+    """The error that says why the last stage did not succeed."""
+    stage = report.stages[-1]
+    verdict = stage.verdict
+    pod = f", Pod {verdict.pod}" if verdict.pod else ""
+    what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.reason}"
+    if verdict.message:
+        what += f": {verdict.message}"
+    log = _log_file(report, stage)
+    if log:
+        what += f"\n  its last lines are above; the whole log: {log}"
+    return StageEnded(verdict, what, verdict.hint)
+
+
+def last_lines(path: Path) -> list[str]:
+    """The last LAST_LINES lines of a log."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+
+
+def _row(stage: StageReport) -> list[str]:
+    verdict = stage.verdict
+    seconds = duration(stage.seconds) if stage.seconds is not None else ""
+    log = {True: "complete", False: "from the volume", None: ""}[stage.log_complete]
+    outcome = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
+    return [stage.stage, outcome, seconds, accuracy(stage.closing), memory(stage), log]
+
+
+def _log_file(report: RunReport, stage: StageReport) -> Path | None:
+    path = report.folder / "logs" / f"{stage.stage}-{stage.verdict.pod}.log"
+    return path if path.exists() and path.stat().st_size else None
+
+
+def _tree(report: RunReport) -> dict[str, object]:
+    return {
+        "run": report.run,
+        "place": report.place,
+        "folder": str(report.folder) if report.fetched else None,
+        "exit_code": int(report.verdict.exit_code),
+        "stages": [
+            {
+                "stage": stage.stage,
+                "how": stage.how,
+                "seconds": stage.seconds,
+                "pods": stage.pods,
+                "log_complete": stage.log_complete,
+                "verdict": asdict(stage.verdict),
+                "metrics": stage.closing.metrics if stage.closing else {},
+                "cost": stage.closing.cost.model_dump() if stage.closing else {},
+            }
+            for stage in report.stages
+        ],
+    }

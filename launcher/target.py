@@ -1,0 +1,51 @@
+"""Which manifests, and which executor: what every subcommand is told first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from jobs.contract.config import STAGES, ConfigError, RunConfig, read_tree, resolve
+from launcher import manifests
+from launcher.errors import BadInput
+from launcher.executors.base import Executor
+from launcher.manifests import Manifests
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to run, from the options that all subcommands share."""
+
+    local: bool = False
+    volume: Path = Path("jobrelay-data")
+    context: str | None = None
+    namespace: str | None = None
+    kustomization: Path = manifests.BASE
+    image: str | None = None
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        return manifests.load(self.kustomization)
+
+    def config(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
+        """The configuration of the manifests, or of `file`, with overrides. Raises BadInput."""
+        try:
+            return resolve(read_tree(file) if file else self.manifests.config, overrides)
+        except ConfigError as error:
+            lines = "".join(f"\n    {problem}" for problem in error.problems)
+            raise BadInput(f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml") from error
+
+    def executor(self) -> Executor:
+        """Local or cluster; the cluster's client is imported only here. Raises BadInput."""
+        if self.local:
+            from launcher.executors.local import LocalExecutor
+
+            return LocalExecutor(self.volume)
+        job = self.manifests.jobs[STAGES[0]]
+        image = manifests.check_image(self.image or manifests.main_container(job)["image"])
+        namespace = self.namespace or self.manifests.namespace
+        from launcher.executors.cluster import ClusterExecutor
+
+        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image)
