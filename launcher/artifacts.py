@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from jobs.contract import archive
 from jobs.contract.config import STAGES
@@ -33,11 +32,13 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
     EvidenceIncomplete when the run is not there or the copy was cut; then nothing has changed.
     """
     with executor.volume() as volume:
-        stream = archive.ByteStream(volume.send(f"runs/{run}", everything=everything))
+        stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
         try:
-            proofs = archive.merge(cast("IO[bytes]", stream), folder, _LIMITS)
+            proofs = archive.merge(stream, folder, _LIMITS)
         except archive.ArchiveError as error:
-            raise EvidenceIncomplete(f"run {run} did not come whole: {error}", f"python launcher fetch {run}") from error
+            raise EvidenceIncomplete(
+                f"run {run} did not come whole: {error}", f"python launcher fetch {run}"
+            ) from error
         except OSError as error:
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
     size = sum(proof.bytes for proof in proofs.values())
@@ -54,7 +55,9 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
             found.append(str(error))
             continue
         if record and record.status == "succeeded":
-            found += [f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)]
+            found += [
+                f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)
+            ]
     return found
 
 

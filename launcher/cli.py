@@ -127,7 +127,9 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
 @click.option("-f", "--follow", is_flag=True, help="Go on while the stage prints.")
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
 @target_options
-def logs(target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None) -> int:
+def logs(
+    target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None
+) -> int:
     """Print what stages have printed. [default: all stages of the newest run]"""
     from launcher import stagelogs
 
@@ -200,11 +202,11 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
 @target_options
 def doctor(target: Target, console: Console, output: str) -> int:
     """Check what a run needs, and say what to do where it is not so."""
-    from launcher import doctor as checks
-
-    findings = checks.examine(target)
-    _print(output, checks.COLUMNS, [finding.row() for finding in findings], [asdict(f) for f in findings])
-    return Exit.BAD_INPUT if any(finding.state == "fail" for finding in findings) else Exit.SUCCEEDED
+    findings = target.executor().examine(target.manifests)
+    marks = {"ok": "✓", "warn": "!", "fail": "✗"}
+    rows = [(marks[f.state], f.check, f.found, f.todo) for f in findings]
+    _print(output, ("", "check", "found", "what to do"), rows, [asdict(f) for f in findings])
+    return Exit.BAD_INPUT if any(f.state == "fail" for f in findings) else Exit.SUCCEEDED
 
 
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:

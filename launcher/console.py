@@ -13,7 +13,9 @@ from typing import Any, TextIO
 from launcher.errors import JobRelayError
 
 #: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 class Console:
@@ -121,12 +123,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_json(tree: Any) -> None:
     """A JSON document on stdout."""
-    print(json.dumps(tree, indent=2, ensure_ascii=False))
-
-
-def duration(seconds: float) -> str:
-    """12.3 s, 1m42s, 2h03m"""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+    sys.stdout.write(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")

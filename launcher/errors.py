@@ -1,11 +1,11 @@
 """Every error a user can see, and the exit code it ends with.
 
-    JobRelayError
-    ├── BadInput             2  configuration, manifest, argument, context or permission
-    ├── ApiLost              5  the API server does not answer; the Job may still run
-    ├── Conflict             6  there is something of that name with other content
-    ├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was
-    └── StageEnded        1-8   a stage did not succeed; carries its verdict
+JobRelayError
+├── BadInput             2  configuration, manifest, argument, context or permission
+├── ApiLost              5  the API server does not answer; the Job may still run
+├── Conflict             6  there is something of that name with other content
+├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was
+└── StageEnded        1-8   a stage did not succeed; carries its verdict
 """
 
 from __future__ import annotations

@@ -234,7 +234,9 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
     ]
     there, want = _flat(live["spec"], "spec"), _flat(wanted["spec"], "spec")
     for path, value in want.items():
-        is_name = CONFIG_MAP in path or str(value).startswith(f"{wanted['metadata']['labels'][LABEL_RUN]}-config-")
+        is_name = CONFIG_MAP in path or str(value).startswith(
+            f"{wanted['metadata']['labels'][LABEL_RUN]}-config-"
+        )
         if there.get(path) != value and not is_name:
             keys.append(f"{path}: {there.get(path)} there, {value} wanted")
     return keys
@@ -307,7 +309,12 @@ def _read(folder: Path) -> Iterator[Object]:
                 files[name] = (folder / name).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise BadInput(f"{folder / name} cannot be read: {error}") from error
-        yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generated["name"]}, "data": files}
+        yield {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": generated["name"]},
+            "data": files,
+        }
 
 
 def _documents(path: Path, checked: bool = True) -> Iterator[Object]:
@@ -343,7 +350,8 @@ def _check_object(item: Any, source: str) -> Object:
         raise BadInput(f"{source}: not a Kubernetes object (apiVersion, kind and metadata.name are needed)")
     if not isinstance(metadata.get("labels", {}), dict):
         raise BadInput(f"{source}: {_title(item)}: metadata.labels is no mapping")
-    return item
+    checked: Object = item
+    return checked
 
 
 def _check_job(job: Object, folder: Path) -> None:
@@ -354,7 +362,9 @@ def _check_job(job: Object, folder: Path) -> None:
         images = [container["image"] for container in pod["containers"]]
         names = [container["name"] for container in pod["containers"]]
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml") from error
+        raise BadInput(
+            f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml"
+        ) from error
     if pod.get("restartPolicy") != "Never":
         raise BadInput(
             f"{where}: restartPolicy is {pod.get('restartPolicy', 'not given')}",
@@ -376,7 +386,9 @@ def _check_job(job: Object, folder: Path) -> None:
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
     try:
-        documents = load_documents((item.get("data") or {}).get(CONFIG_FILE, ""), f"{CONFIG_FILE} in {folder}")
+        documents = load_documents(
+            (item.get("data") or {}).get(CONFIG_FILE, ""), f"{CONFIG_FILE} in {folder}"
+        )
     except YamlError as error:
         raise BadInput(str(error)) from error
     tree = documents[0] if documents else {}

@@ -50,16 +50,34 @@ def run_options(command: Command) -> Command:
     """What a run may be told; it reaches the command as keyword arguments."""
     seconds = click.IntRange(min=1)
     options = [
-        click.option("--run", "run_id", help="Id of the run.  [default: the newest equal run, else a new one]"),
+        click.option(
+            "--run", "run_id", help="Id of the run.  [default: the newest equal run, else a new one]"
+        ),
         click.option("--new", is_flag=True, help="A new run, even where an equal one is there."),
-        click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."),
+        click.option(
+            "--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"
+        ),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."
+        ),
         click.option("--timeout", type=seconds, help="Seconds that one attempt of a stage may run."),
-        click.option("--queue-timeout", type=seconds, default=3600, show_default=True, help="Seconds suspended."),
-        click.option("--schedule-timeout", type=seconds, default=300, show_default=True, help="Seconds unscheduled."),
-        click.option("--start-timeout", type=seconds, default=600, show_default=True, help="Seconds from node to start."),
+        click.option(
+            "--queue-timeout", type=seconds, default=3600, show_default=True, help="Seconds suspended."
+        ),
+        click.option(
+            "--schedule-timeout", type=seconds, default=300, show_default=True, help="Seconds unscheduled."
+        ),
+        click.option(
+            "--start-timeout",
+            type=seconds,
+            default=600,
+            show_default=True,
+            help="Seconds from node to start.",
+        ),
         click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
-        click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs, and does not detach."),
+        click.option(
+            "--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs, and does not detach."
+        ),
         click.option("--dry-run", is_flag=True, help="Print what would be sent; touch nothing."),
         output_option("table", "json"),
     ]
@@ -75,9 +93,15 @@ def config_options(command: Command) -> Command:
     """The configuration alone (render)."""
     options = [
         click.option("--run", "run_id", help="Id of the run.  [default: a new one]"),
-        click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."),
-        click.option("--timeout", type=click.IntRange(min=1), help="Seconds that one attempt of a stage may run."),
+        click.option(
+            "--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"
+        ),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."
+        ),
+        click.option(
+            "--timeout", type=click.IntRange(min=1), help="Seconds that one attempt of a stage may run."
+        ),
     ]
     return _decorated(command, options)
 

@@ -11,8 +11,8 @@ from jobs.contract.record import Closing
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
 from launcher.manifests import LABEL_COMPONENT, LABEL_RUN
-from launcher.pipeline import accuracy
-from launcher.verdicts import JobView, Verdict, closing, judge, last_pod, mebibytes
+from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
+from launcher.wording import accuracy, mebibytes
 
 Object = dict[str, Any]
 

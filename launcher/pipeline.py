@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import Closing
 from launcher import artifacts
 from launcher.collector import LogCollector
-from launcher.console import Console, duration
+from launcher.console import Console
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.following import follow
@@ -28,8 +29,8 @@ from launcher.verdicts import (
     closing,
     finished_condition,
     last_pod,
-    mebibytes,
 )
+from launcher.wording import accuracy, duration, memory
 
 Object = dict[str, Any]
 
@@ -88,7 +89,7 @@ class Options:
     namespace: str | None = None
     image: str | None = None
     timeout_seconds: int | None = None
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     stages: Sequence[Stage] = STAGES
     new: bool = False
     fetch: bool = True
@@ -161,7 +162,9 @@ def _run_in_order(
             executor, stage, main_container(job)["name"], report.folder / "logs", console.log_of(stage)
         )
         _announce(console, stage, submission)
-        verdict, view = follow(updates, submission, options.patience, _watcher(console, stage, submission, collector))
+        verdict, view = follow(
+            updates, submission, options.patience, _watcher(console, stage, submission, collector)
+        )
         on_step("verdict", stage)
         this, done = submission, stage
         if verdict.exit_code == Exit.SUCCEEDED and waiting:
@@ -217,8 +220,6 @@ def _report(
 
 
 def _job_seconds(job: Object | None) -> float | None:
-    from datetime import datetime
-
     status = (job or {}).get("status", {})
     ends = [status.get("startTime"), status.get("completionTime")]
     if not all(ends):
@@ -229,7 +230,9 @@ def _job_seconds(job: Object | None) -> float | None:
 
 def _bring_home(executor: Executor, report: RunReport, console: Console) -> None:
     """Results and logs to report.folder; a stage that failed leaves what it left."""
-    if not any(stage.verdict.container_exit is not None or stage.how == "complete" for stage in report.stages):
+    if not any(
+        stage.verdict.container_exit is not None or stage.how == "complete" for stage in report.stages
+    ):
         return  # nothing has run, there is nothing to fetch
     try:
         report.fetched = artifacts.fetch(executor, report.run, report.folder)
@@ -241,7 +244,9 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
     console.say(f"results and logs are in {report.folder}/")
     if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
         listed = "".join(f"\n    {problem}" for problem in report.fetched.problems)
-        raise EvidenceIncomplete(f"run {report.run} is not what its records say:{listed}", "run it again: --new")
+        raise EvidenceIncomplete(
+            f"run {report.run} is not what its records say:{listed}", "run it again: --new"
+        )
 
 
 def _check_logs(report: RunReport, fetched: bool) -> None:
@@ -269,27 +274,7 @@ def stage_line(report: StageReport) -> str:
     parts = [f"✓ {report.stage}"]
     if report.seconds is not None:
         parts.append(duration(report.seconds))
-    parts += [accuracy(report.closing), memory(report)]
+    parts += [accuracy(report.closing), memory(report.closing, report.memory_limit)]
     if report.how == "complete" or (report.closing and report.closing.skipped):
         parts.append("(complete already)")
     return "  ".join(part for part in parts if part)
-
-
-def accuracy(said: Closing | None) -> str:
-    """The stage's own figure, in few words."""
-    metrics = said.metrics if said else {}
-    if "test_acc" in metrics:
-        return f"test acc {metrics['test_acc']:.4f}"
-    if "accuracy" in metrics:
-        return f"acc {metrics['accuracy']:.4f}"
-    if "correct" in metrics:
-        return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
-    return ""
-
-
-def memory(report: StageReport) -> str:
-    """peak 812 MiB of 2Gi"""
-    if not report.closing:
-        return ""
-    peak = mebibytes(report.closing.cost.peak_memory_bytes)
-    return f"peak {peak} of {report.memory_limit}" if report.memory_limit else f"peak {peak}"

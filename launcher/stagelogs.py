@@ -16,7 +16,13 @@ Object = dict[str, Any]
 
 
 def print_logs(
-    executor: Executor, run: str | None, stage: Stage | None, *, follow: bool, tail: int | None, out: IO[bytes]
+    executor: Executor,
+    run: str | None,
+    stage: Stage | None,
+    *,
+    follow: bool,
+    tail: int | None,
+    out: IO[bytes],
 ) -> None:
     """Write the logs of a run's stages (None: all) to `out`. Raises BadInput if there are none."""
     run = run or overview.newest_run(executor)

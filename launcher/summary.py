@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.console import Console, duration, print_json, print_table
+from launcher.console import Console, print_json, print_table
 from launcher.errors import Exit, StageEnded
-from launcher.pipeline import RunReport, StageReport, accuracy, memory
+from launcher.pipeline import RunReport, StageReport
+from launcher.wording import accuracy, duration, memory
 
 COLUMNS = ("stage", "verdict", "seconds", "result", "memory", "log")
 LAST_LINES = 50
@@ -47,7 +48,14 @@ def _row(stage: StageReport) -> list[str]:
     seconds = duration(stage.seconds) if stage.seconds is not None else ""
     log = {True: "complete", False: "from the volume", None: ""}[stage.log_complete]
     outcome = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
-    return [stage.stage, outcome, seconds, accuracy(stage.closing), memory(stage), log]
+    return [
+        stage.stage,
+        outcome,
+        seconds,
+        accuracy(stage.closing),
+        memory(stage.closing, stage.memory_limit),
+        log,
+    ]
 
 
 def _log_file(report: RunReport, stage: StageReport) -> Path | None:

@@ -35,7 +35,9 @@ class Target:
             return resolve(read_tree(file) if file else self.manifests.config, overrides)
         except ConfigError as error:
             lines = "".join(f"\n    {problem}" for problem in error.problems)
-            raise BadInput(f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml") from error
+            raise BadInput(
+                f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml"
+            ) from error
 
     def executor(self) -> Executor:
         """Local or cluster; the cluster's client is imported only here. Raises BadInput."""

@@ -17,6 +17,7 @@ from jobs.contract import exit_codes
 from jobs.contract.record import Closing, parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_VERDICT, LABEL_COMPONENT, LABEL_RUN, main_container
+from launcher.wording import mebibytes
 
 Object = dict[str, Any]
 
@@ -106,7 +107,7 @@ def judge(view: JobView, patience: Patience = Patience()) -> Verdict | Waiting:
         pod = next((pod for pod in reversed(pods) if pod_phase(pod) == "Succeeded"), None)
         return Verdict(
             Exit.SUCCEEDED, "succeeded", condition.get("reason", "Complete"), condition.get("message", ""),
-            pod=_name(pod), container_exit=0,
+            pod=_name(pod) if pod else None, container_exit=0,
         )  # fmt: skip
     if condition:
         return _failed(job, pods, condition)
@@ -162,7 +163,7 @@ def _failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdict:
     reason, message = condition.get("reason", "Failed"), condition.get("message", "")
     failed = [pod for pod in pods if pod_phase(pod) == "Failed"]
     if reason == "DeadlineExceeded":
-        return _out_of_time(job, _name(failed[-1] if failed else None), message)
+        return _out_of_time(job, _name(failed[-1]) if failed else None, message)
     if not failed:
         return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
     return _failed_pod(job, failed[-1])
@@ -174,7 +175,14 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     name = _name(pod)
     if status.get("reason") == "DeadlineExceeded":
         return _out_of_time(job, name, status.get("message", ""))
-    if status.get("reason") in ("Evicted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost", "Preempting"):
+    if status.get("reason") in (
+        "Evicted",
+        "Shutdown",
+        "NodeShutdown",
+        "Terminated",
+        "NodeLost",
+        "Preempting",
+    ):
         return Verdict(
             Exit.DISRUPTED, "disrupted", status["reason"], status.get("message", ""), name,
             hint="run the same command again: it goes on from the last checkpoint",
@@ -199,11 +207,17 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
         exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
         exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
     }
-    verdict, default = known.get(code, (Exit.FAILED, f"{which} ended with exit code {code}"))
+    verdict, default = known.get(code or 0, (Exit.FAILED, f"{which} ended with exit code {code}"))
     if code == 137 and not text:
         default += " (SIGKILL: out of memory, or somebody else's kill)"
     return Verdict(
-        verdict, "failed", ended.get("reason") or "Error", text.strip() or default, name, code, hint=_logs(job)
+        verdict,
+        "failed",
+        ended.get("reason") or "Error",
+        text.strip() or default,
+        name,
+        code,
+        hint=_logs(job),
     )
 
 
@@ -234,7 +248,7 @@ def _out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
     limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
     return Verdict(
         Exit.OUT_OF_TIME, "out of time", "DeadlineExceeded", message or f"it ran longer than {limit} s", pod,
-        hint=f"--set {stage}.timeout_seconds=… with more than {limit}; train goes on from its last checkpoint",
+        hint=f"--set {stage}.timeout_seconds=… with more than {limit}; train resumes",
     )  # fmt: skip
 
 
@@ -274,13 +288,14 @@ def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waitin
         seconds = patience.start if quota else patience.no_pod
         verdict = _not_started(job, None, "FailedCreate", message)
         return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
-    verdict = _not_started(job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?")
+    verdict = _not_started(
+        job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
+    )
     return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
 
 
 def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
     name = _name(pod)
-    assert name
     scheduled = _pod_condition(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "True":
         return _unscheduled(job, pod, scheduled or {}, events, patience)
@@ -323,7 +338,9 @@ _ABSENT = re.compile(
     r"not found|does not exist|manifest unknown|access denied|unauthorized|denied|invalid reference",
     re.IGNORECASE,
 )
-_UNREACHABLE = re.compile(r"no such host|connection refused|network is unreachable|i/o timeout", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"no such host|connection refused|network is unreachable|i/o timeout", re.IGNORECASE
+)
 
 
 def _blocked(
@@ -352,7 +369,9 @@ def _running(job: Object, pod: Object, patience: Patience) -> Waiting:
     limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
     deadlines: tuple[Deadline, ...] = ()
     if limit:
-        late = _out_of_time(job, name, f"still running after {limit} s and a grace; the node does not enforce it")
+        late = _out_of_time(
+            job, name, f"still running after {limit} s and a grace; the node does not enforce it"
+        )
         deadlines = (Deadline(f"run {name}", limit + patience.overrun, late),)
     ended = container_state(pod, main_container(job)["name"]).get("terminated")
     others = [c for c, _ in _started_containers(pod) if c != main_container(job)["name"]]
@@ -376,7 +395,9 @@ def _not_started(job: Object, pod: str | None, reason: str, message: str) -> Ver
     if "Image" in reason:
         hint = "build and load the image (make image; kind load docker-image …), or give another with --image"
     if "claim" in message.lower() and not hint.startswith("create"):
-        hint = "create the PersistentVolumeClaim, or give it a StorageClass that exists (kubectl get storageclass)"
+        hint = (
+            "create the PersistentVolumeClaim, or name a StorageClass that exists (kubectl get storageclass)"
+        )
     return Verdict(Exit.COULD_NOT_START, "could not start", reason, message, pod, hint=hint)
 
 
@@ -423,7 +444,7 @@ def _claim_trouble(pod: Object, events: Sequence[Object]) -> str:
 
 
 def _latest(
-    events: Sequence[Object], reasons: str | tuple[str, ...], name: str | None, containing: str = ""
+    events: Sequence[Object], reasons: str | tuple[str, ...], name: str, containing: str = ""
 ) -> Object | None:
     wanted = (reasons,) if isinstance(reasons, str) else reasons
     found = [
@@ -451,10 +472,5 @@ def _logs(job: Object) -> str:
     return f"python launcher logs {job['metadata'].get('labels', {}).get(LABEL_RUN, '')} {_stage(job)}"
 
 
-def _name(item: Object | None) -> str | None:
-    return item["metadata"]["name"] if item else None
-
-
-def mebibytes(size: int) -> str:
-    """1610612736 → 1.5 GiB; 851443712 → 812 MiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+def _name(item: Object) -> str:
+    return str(item["metadata"]["name"])

@@ -16,6 +16,7 @@ import stat
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,8 @@ from jobs.contract.record import FileProof
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
+#: A temporary folder this old is nobody's any more.
+_ABANDONED_SECONDS: Final = 24 * 3600
 
 
 class ArchiveError(ValueError):
@@ -126,6 +129,13 @@ def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[st
     return proofs
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Remove what an `unpack` that was killed has left in `folder` long ago."""
+    for left in folder.glob(".*.partial"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -209,9 +219,12 @@ class _Hashing:
         return self._hasher.hexdigest()
 
 
-class ByteStream(io.RawIOBase):
+def stream_of(chunks: Iterable[bytes]) -> IO[bytes]:
     """A reader over chunks of bytes that come from elsewhere (a socket, a generator)."""
+    return io.BufferedReader(_ByteStream(chunks))
 
+
+class _ByteStream(io.RawIOBase):
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._rest = b""

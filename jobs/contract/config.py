@@ -63,10 +63,10 @@ class _Section(BaseModel):
 class Placement(_Section):
     """Where and how long a stage may run. What is left out stays as the manifest says."""
 
-    cpu: Cpu | None = Field(None, description="CPU request, as Kubernetes writes it: 2, 500m")
-    memory: Memory | None = Field(None, description="memory request and limit: 2Gi")
-    timeout_seconds: int | None = Field(None, ge=1, description="run time of one attempt")
-    backoff_limit: int | None = Field(None, ge=0, le=10, description="attempts after the first")
+    cpu: Cpu | None = Field(default=None, description="CPU request, as Kubernetes writes it: 2, 500m")
+    memory: Memory | None = Field(default=None, description="memory request and limit: 2Gi")
+    timeout_seconds: int | None = Field(default=None, ge=1, description="run time of one attempt")
+    backoff_limit: int | None = Field(default=None, ge=0, le=10, description="attempts after the first")
 
 
 class DataConfig(_Section):
@@ -74,7 +74,7 @@ class DataConfig(_Section):
 
     name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist"] = "fashion-mnist-mini"
     mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
-        None, description="where to download from instead of torchvision's own mirrors"
+        default=None, description="where to download from instead of torchvision's own mirrors"
     )
 
 
@@ -85,25 +85,27 @@ class ModelConfig(_Section):
 
 
 class TrainConfig(Placement):
-    epochs: int = Field(5, ge=1, le=1000)
-    batch_size: int = Field(128, ge=1, le=65536)
-    learning_rate: Number = Field(0.005, gt=0, le=10)
-    weight_decay: Number = Field(0.05, ge=0, le=1)
+    epochs: int = Field(default=5, ge=1, le=1000)
+    batch_size: int = Field(default=128, ge=1, le=65536)
+    learning_rate: Number = Field(default=0.005, gt=0, le=10)
+    weight_decay: Number = Field(default=0.05, ge=0, le=1)
 
 
 class EvalConfig(Placement):
-    batch_size: int = Field(1000, ge=1, le=65536)
+    batch_size: int = Field(default=1000, ge=1, le=65536)
 
 
 class InferConfig(Placement):
-    samples: int = Field(5, ge=1, le=10000, description="how many test images, drawn by the seed")
+    samples: int = Field(default=5, ge=1, le=10000, description="how many test images, drawn by the seed")
 
 
 class RunConfig(_Section):
     """One run: data, model and what each stage does."""
 
-    seed: int = Field(0, ge=0, le=2**32 - 1)
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: the best there is")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: the best there is"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -114,7 +116,7 @@ class RunConfig(_Section):
         """What decides the result of `stage`: its own keys and those of every stage before it."""
         keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
         excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror"}}
-        dumped = self.model_dump(mode="json", exclude=excluded)  # type: ignore[arg-type]
+        dumped = self.model_dump(mode="json", exclude=excluded)
         return {name: dumped[name] for name in keep}
 
     def stage_hash(self, stage: Stage) -> str:
@@ -129,8 +131,8 @@ class RunConfig(_Section):
 
     def result_config(self) -> dict[str, Any]:
         """What a Job is given to read: all keys but those of placement, which the Job itself has."""
-        excluded = {name: set(Placement.model_fields) for name in STAGES}
-        return self.model_dump(mode="json", exclude=excluded)  # type: ignore[arg-type]
+        excluded: dict[str, set[str]] = {name: set(Placement.model_fields) for name in STAGES}
+        return self.model_dump(mode="json", exclude=excluded)
 
 
 def digest(tree: Any) -> str:
@@ -200,7 +202,11 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])
         close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {'.'.join([*path[:-1], close[0]])}?" if close else f"known here: {', '.join(known)}"
+        hint = (
+            f"did you mean {'.'.join([*path[:-1], close[0]])}?"
+            if close
+            else f"known here: {', '.join(known)}"
+        )
         return f"{key}: unknown key; {hint}"
     message = str(problem["msg"])
     message = message[0].lower() + message[1:]
@@ -217,4 +223,4 @@ def _keys_at(path: list[str]) -> list[str]:
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "text"}.get(type(value), type(value).__name__)
+    return "a list" if isinstance(value, list) else type(value).__name__

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
-from jobs.contract.config import Stage
-from jobs.contract.volume import TERMINATION_MESSAGE_BYTES
+from jobs.contract.config import STAGES, Stage
+from jobs.contract.files import sync_folder, write_atomically, write_json  # noqa: F401  TODO: import from files
+from jobs.contract.volume import TERMINATION_MESSAGE_BYTES, RunFolder
 
 
 class RecordError(ValueError):
@@ -133,3 +134,20 @@ def matches(path: Path, proof: FileProof) -> bool:
         return FileProof.of(path).sha256 == proof.sha256
     except OSError:
         return False
+
+
+def list_runs(root: Path) -> list[dict[str, Any]]:
+    """Every run on the volume: {"run": …, "records": {stage: record without its files}}."""
+    runs = []
+    for path in sorted((root / "runs").glob("[!.]*/")):
+        records: dict[str, Any] = {}
+        for stage in STAGES:
+            try:
+                record = read_record(RunFolder(root, path.name).record(stage))
+            except RecordError as error:
+                records[stage] = {"status": "failed", "error": str(error)}
+                continue
+            if record:
+                records[stage] = record.model_dump(mode="json", exclude={"inputs", "outputs"})
+        runs.append({"run": path.name, "records": records})
+    return runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,3 +93,16 @@ class RunFolder:
 def data_folder(root: Path, dataset: str) -> Path:
     """Where a data set of that name lies, for all runs."""
     return root / "data" / dataset
+
+
+def inside(root: Path, name: str) -> Path:
+    """The folder runs/RUN or data/NAME below the volume's root. Raises ValueError for any other."""
+    kind, _, rest = name.partition("/")
+    if kind not in ("runs", "data") or not rest or "/" in rest or rest.startswith("."):
+        raise ValueError(f"{name!r}: expected runs/RUN or data/NAME")
+    return root / kind / rest
+
+
+def leave_out(everything: bool) -> Callable[[str], bool]:
+    """What stays on the volume when a run is fetched: its checkpoints, unless all is asked for."""
+    return lambda name: not everything and name == "checkpoints"

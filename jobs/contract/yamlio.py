@@ -31,12 +31,12 @@ class _PlainLoader(_Base):  # type: ignore[misc]
         return super().construct_mapping(node, deep=deep)
 
 
-def _refuse_aliases(text: str) -> None:
+def _refuse_aliases(text: str, source: str) -> None:
     """Aliases can expand without bound, so they are looked for before anything is built."""
     for event in yaml.parse(text, Loader=_Base):
         if isinstance(event, yaml.AliasEvent):
-            problem = "aliases (*name) are not accepted"
-            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise YamlError(f"{source}{line}: aliases (*name) are not accepted")
 
 
 def load_documents(text: str, source: str) -> list[Any]:
@@ -44,8 +44,10 @@ def load_documents(text: str, source: str) -> list[Any]:
     if len(text.encode("utf-8", "surrogateescape")) > MAX_BYTES:
         raise YamlError(f"{source}: larger than {MAX_BYTES} bytes")
     try:
-        _refuse_aliases(text)
-        documents = list(yaml.load_all(text, Loader=_PlainLoader))  # noqa: S506 (a SafeLoader)
+        _refuse_aliases(text, source)
+        documents = list(yaml.load_all(text, Loader=_PlainLoader))
+    except YamlError:
+        raise
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise YamlError(f"{source}{where}: {error.problem or error}") from error

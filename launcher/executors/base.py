@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from launcher.errors import Conflict
-from launcher.manifests import ANNOTATION_HASH, LABEL_COMPONENT, LABEL_RUN, Plan, differing_keys
+from launcher.manifests import ANNOTATION_HASH, LABEL_COMPONENT, LABEL_RUN, Manifests, Plan, differing_keys
 from launcher.verdicts import JobView, Verdict, finished_condition
 
 Object = dict[str, Any]
@@ -32,6 +32,16 @@ class Submission:
     def finished(self) -> bool:
         """Whether it was there and had ended, before this launcher came."""
         return self.how == "adopted" and finished_condition(self.job) is not None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of `doctor`. state: ok; warn: a run may still work; fail: it cannot."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    todo: str = ""
 
 
 class Updates(Protocol):
@@ -90,6 +100,10 @@ class Executor(Protocol):
         ...
 
     def volume(self) -> AbstractContextManager[Volume]: ...
+
+    def examine(self, manifests: Manifests) -> list[Finding]:
+        """Look at everything that a run needs here, one by one."""
+        ...
 
     def cancel(self, run: str) -> list[str]:
         """Delete the run's Jobs that have not ended; returns their names."""
@@ -159,7 +173,11 @@ def adopt(wanted: Object, live: Object) -> bool:
     name = wanted["metadata"]["name"]
     annotations = live["metadata"].get("annotations") or {}
     condition = finished_condition(live)
-    if condition and condition["type"] == "Failed" and live["metadata"].get("labels", {}).get(LABEL_RUN) == run:
+    if (
+        condition
+        and condition["type"] == "Failed"
+        and live["metadata"].get("labels", {}).get(LABEL_RUN) == run
+    ):
         return False
     if annotations.get(ANNOTATION_HASH) == wanted["metadata"]["annotations"][ANNOTATION_HASH]:
         return True
@@ -172,6 +190,6 @@ def adopt(wanted: Object, live: Object) -> bool:
     state = "has finished" if condition else "is still at work"
     raise Conflict(
         f"Job {name} is there with other content, and {state}:{differences}",
-        f"choose another --run; or, to go on with this one from what is on the volume: python launcher delete {run}"
-        + ("" if condition else f" (it stops {stage})"),
+        "choose another --run; or, to go on with this one from what is on the volume: "
+        f"python launcher delete {run}" + ("" if condition else f" (it stops {stage})"),
     )

@@ -131,7 +131,7 @@ class Api:
         headers = {key.lower(): value for key, value in self._headers().items()}
         headers["sec-websocket-protocol"] = ws_client.V4_CHANNEL_PROTOCOL
         try:
-            socket = ws_client.create_websocket(self._configuration, url, headers)
+            socket = ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
         except (WebSocketException, OSError) as error:
             raise ApiLost(f"exec in {path.rsplit('/', 1)[-1]}: {error}") from error
         return Execution(socket, stdin)
@@ -157,7 +157,10 @@ class Api:
         """`call`, again with jitter while the API is down, busy or out of order."""
         patience = GIVE_UP if self._last_good else FIRST_GIVE_UP
         retrying = Retrying(
-            retry=retry_if_exception(_worth_another_try), stop=stop_after_delay(patience), wait=_pause, reraise=True
+            retry=retry_if_exception(_worth_another_try),
+            stop=stop_after_delay(patience),
+            wait=_pause,
+            reraise=True,
         )
         try:
             result = retrying(call)
@@ -176,7 +179,12 @@ class Api:
         return result
 
     def _json(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None = None, kind: str | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None = None,
+        kind: str | None = None,
     ) -> Object:
         timeout = urllib3.Timeout(connect=CONNECT, read=READ)
         response = self._request(method, path, query, body, kind, timeout)
@@ -249,7 +257,9 @@ class Execution:
                 elif channel == ws_client.ERROR_CHANNEL:
                     self._status = json.loads(data)
         except (WebSocketException, OSError) as error:
-            raise ApiLost(f"the connection to the volume was cut: {error}", "run the same command again") from error
+            raise ApiLost(
+                f"the connection to the volume was cut: {error}", "run the same command again"
+            ) from error
         finally:
             self._socket.close(timeout=1)
 
@@ -301,11 +311,11 @@ def _load(context: str | None) -> tuple[Any, str, str | None]:
     ways = "start one (make kind-up), name one with --context, or run without a cluster: --local"
     configuration = client.Configuration()
     try:
-        contexts, current = config.list_kube_config_contexts()
+        contexts, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
     except ConfigException as error:
         if context is None:
             with contextlib.suppress(ConfigException):
-                config.load_incluster_config(client_configuration=configuration)
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
                 return configuration, "in-cluster", None
         raise BadInput(f"no cluster: {error}", ways) from error
     except Exception as error:  # the loader lets YAML's and the file system's own errors through
@@ -317,7 +327,7 @@ def _load(context: str | None) -> tuple[Any, str, str | None]:
         raise BadInput("no cluster: the kubeconfig has no current context", ways)
     chosen = next(entry for entry in contexts if entry["name"] == context) if context else current
     try:
-        config.load_kube_config(context=chosen["name"], client_configuration=configuration)
+        config.load_kube_config(context=chosen["name"], client_configuration=configuration)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise BadInput(f"context {chosen['name']} cannot be used: {error}", ways) from error
     return configuration, chosen["name"], (chosen.get("context") or {}).get("namespace")

@@ -10,12 +10,13 @@ from typing import Any, Final, Literal
 
 from launcher import manifests
 from launcher.errors import BadInput, Conflict, JobRelayError
-from launcher.executors.base import Sink, Submission, Updates, Volume, adopt
+from launcher.executors.base import Finding, Sink, Submission, Updates, Volume, adopt
 from launcher.executors.cluster import logs, preflight
 from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.volume import VolumePod
 from launcher.executors.cluster.watching import RunUpdates
-from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Plan
+from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
 from launcher.verdicts import Verdict, finished_condition
 
 Object = dict[str, Any]
@@ -92,7 +93,11 @@ class ClusterExecutor:
             "spec": {"activeDeadlineSeconds": 1},
         }
         live = self._get(submission.job)
-        if live is None or live["metadata"]["uid"] != submission.job["metadata"]["uid"] or finished_condition(live):
+        if (
+            live is None
+            or live["metadata"]["uid"] != submission.job["metadata"]["uid"]
+            or finished_condition(live)
+        ):
             return
         if not live.get("status", {}).get("startTime"):
             self.api.delete(path, uid=live["metadata"]["uid"])  # its controller has never looked at it
@@ -127,6 +132,9 @@ class ClusterExecutor:
 
     def volume(self) -> AbstractContextManager[Volume]:
         return VolumePod(self.api, self.namespace, self._claim, self._image)
+
+    def examine(self, manifests: Manifests) -> list[Finding]:
+        return examine_cluster(self.api, manifests, self.namespace, self._image)
 
     def cancel(self, run: str) -> list[str]:
         alive = [job for job in self._jobs(f"{LABEL_RUN}={run}") if not finished_condition(job)]
@@ -183,7 +191,9 @@ class ClusterExecutor:
         try:
             answer = self.api.get(collection(version, resource, self.namespace), labelSelector=selector)
         except ApiError as error:
-            raise BadInput(f"{resource} in namespace {self.namespace} cannot be listed: {error.message}") from error
+            raise BadInput(
+                f"{resource} in namespace {self.namespace} cannot be listed: {error.message}"
+            ) from error
         kind = answer["kind"].removesuffix("List")
         items = [{**item, "apiVersion": version, "kind": kind} for item in answer.get("items") or ()]
         return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
@@ -198,7 +208,7 @@ class ClusterExecutor:
                 return
             time.sleep(0.1)
         raise Conflict(
-            f"Job {live['metadata']['name']} is being deleted, and is not gone after {DELETION_SECONDS:.0f} s "
+            f"Job {live['metadata']['name']} is being deleted and not gone after {DELETION_SECONDS:.0f} s "
             f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
             "kubectl describe job shows what holds it",
         )
@@ -209,7 +219,9 @@ class ClusterExecutor:
 
 def _refused(item: Object, error: ApiError) -> JobRelayError:
     title = f"{item['kind']} {item['metadata']['name']}"
-    return BadInput(f"the API server refuses {title}: {error.message}", "python launcher render shows what was sent")
+    return BadInput(
+        f"the API server refuses {title}: {error.message}", "python launcher render shows what was sent"
+    )
 
 
 def _log_error(error: ApiError) -> Exception:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from launcher.errors import BadInput
-from launcher.executors.cluster.api import Api, ApiError, collection, plural
+from launcher.executors.cluster.api import Api, ApiError, path_of, plural
 from launcher.manifests import Plan
 
 Object = dict[str, Any]
@@ -82,7 +82,7 @@ def absent(api: Api, plan: Plan) -> list[Object]:
 
     def is_absent(item: Object) -> bool:
         try:
-            api.get(_path(item))
+            api.get(path_of(item))
         except ApiError as error:
             if error.status == 404:
                 return True
@@ -92,7 +92,9 @@ def absent(api: Api, plan: Plan) -> list[Object]:
         return False
 
     with ThreadPoolExecutor(8) as threads:
-        found = [item for item, yes in zip(plan.shared, threads.map(is_absent, plan.shared), strict=True) if yes]
+        found = [
+            item for item, yes in zip(plan.shared, threads.map(is_absent, plan.shared), strict=True) if yes
+        ]
     for item in found:
         group = item["apiVersion"].rpartition("/")[0]
         resource = plural(item["kind"])
@@ -105,7 +107,3 @@ def minor_version(api: Api) -> int:
     """20 for Kubernetes 1.20; managed clusters write "20+"."""
     text = str(api.get("/version").get("minor", ""))
     return int("".join(filter(str.isdigit, text)) or 0)
-
-
-def _path(item: Object) -> str:
-    return f"{collection(item['apiVersion'], plural(item['kind']), item['metadata'].get('namespace'))}/{item['metadata']['name']}"

@@ -88,7 +88,7 @@ class VolumePod:
         for pod in self._api.get(pods, fieldSelector="status.phase=Running").get("items") or ():
             for volume in pod["spec"].get("volumes") or ():
                 if volume.get("persistentVolumeClaim", {}).get("claimName") == self._claim:
-                    return pod["spec"].get("nodeName")
+                    return str(pod["spec"]["nodeName"])
         return None
 
     def _wait_until_running(self, pods: str, created: Object) -> None:

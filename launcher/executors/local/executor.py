@@ -17,12 +17,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import transfer
 from jobs.contract import archive
+from jobs.contract.record import list_runs
+from jobs.contract.volume import inside, leave_out
 from launcher.errors import BadInput, EvidenceIncomplete
-from launcher.executors.base import ChangeCounter, Sink, Submission, Updates, Volume, adopt
+from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Updates, Volume, adopt
 from launcher.executors.local import layout
-from launcher.manifests import ANNOTATION_VERDICT, CONFIG_FILE, LABEL_PLAN, LABEL_RUN, Plan, without_gate
+from launcher.executors.local.health import examine_machine
+from launcher.manifests import (
+    ANNOTATION_VERDICT,
+    CONFIG_FILE,
+    LABEL_PLAN,
+    LABEL_RUN,
+    Manifests,
+    Plan,
+    without_gate,
+)
 from launcher.verdicts import JobView, Verdict, finished_condition
 
 Object = dict[str, Any]
@@ -124,6 +134,9 @@ class LocalExecutor:
     def volume(self) -> AbstractContextManager[Volume]:
         return contextlib.nullcontext(_LocalVolume(self.root))
 
+    def examine(self, manifests: Manifests) -> list[Finding]:
+        return examine_machine(self.root, manifests)
+
     def cancel(self, run: str) -> list[str]:
         names = [job["metadata"]["name"] for job, _ in self.jobs(run) if not finished_condition(job)]
         for name in names:
@@ -190,24 +203,26 @@ class _LocalVolume:
         self._root = root
 
     def runs(self) -> list[Object]:
-        return transfer.list_runs(self._root)
+        return list_runs(self._root)
 
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
-        path = transfer.inside(self._root, folder)
+        path = inside(self._root, folder)
         if not path.is_dir():
-            raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", "python launcher --local list")
-        return archive.packed(path, transfer.leave_out_for(everything))
+            raise EvidenceIncomplete(
+                f"{folder} is not on the volume {self._root}", "python launcher --local list"
+            )
+        return archive.packed(path, leave_out(everything))
 
     def receive(self, source: Path, folder: str) -> None:
-        transfer.clear_abandoned(self._root / "data")
-        stream = archive.ByteStream(archive.packed(source))
-        archive.unpack(stream, transfer.inside(self._root, folder))  # type: ignore[arg-type]
+        archive.clear_abandoned(self._root / "data")
+        stream = archive.stream_of(archive.packed(source))
+        archive.unpack(stream, inside(self._root, folder))
 
     def exists(self, folder: str) -> bool:
-        return transfer.inside(self._root, folder).is_dir()
+        return inside(self._root, folder).is_dir()
 
     def remove(self, folder: str) -> None:
-        shutil.rmtree(transfer.inside(self._root, folder))
+        shutil.rmtree(inside(self._root, folder))
 
 
 def start_runner(folder: Path) -> None:

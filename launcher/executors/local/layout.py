@@ -1,9 +1,9 @@
 """What the local executor and its runners agree on: files, names, and a container as a process.
 
-    ROOT/                       stands for the PersistentVolumeClaim (./jobrelay-data)
-      data/ runs/               as on a cluster
-      .jobs/JOB/state.json      Job and Pods with their status; lock; one log file a container
-      .jobs/config/NAME/        a ConfigMap's files
+ROOT/                       stands for the PersistentVolumeClaim (./jobrelay-data)
+  data/ runs/               as on a cluster
+  .jobs/JOB/state.json      Job and Pods with their status; lock; one log file a container
+  .jobs/config/NAME/        a ConfigMap's files
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def is_ours(pid: int, pod: Object) -> bool:
             return name.encode() in environment.read_bytes()
         except OSError:
             return False
-    shown = subprocess.run(["ps", "-E", "-ww", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["/bin/ps", "-E", "-ww", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return name in shown.stdout
 
 
@@ -135,7 +137,9 @@ def _mounts(container: Object, pod: Object, root: Path, scratch: Path) -> dict[s
             target.mkdir(exist_ok=True)
         else:
             kind = next(key for key in volume if key != "name")
-            raise BadInput(f"volume {volume['name']} is a {kind}, which --local has not", "run it on a cluster")
+            raise BadInput(
+                f"volume {volume['name']} is a {kind}, which --local has not", "run it on a cluster"
+            )
         mounts[mount["mountPath"].rstrip("/")] = str(target.resolve())
     return mounts
 

@@ -187,7 +187,9 @@ class JobRunner:
             pod["status"]["message"] = "Pod was active on the node longer than the specified deadline"
             code = code or 143
         message = layout.read_text(message_file) or (
-            _last_lines(log_path) if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError" else ""
+            _last_lines(log_path)
+            if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+            else ""
         )
         self._terminated(status, started, code, "Completed" if code == 0 else "Error", message)
         return code
@@ -245,7 +247,9 @@ class JobRunner:
                     if layout.is_ours(status["pid"], pod):
                         _kill(status["pid"], signal.SIGKILL)
                     self._terminated(status, status["state"]["running"]["startedAt"], 137, "Error", "")
-            pod["status"].update(phase="Failed", reason="NodeLost", message="the process that ran it was killed")
+            pod["status"].update(
+                phase="Failed", reason="NodeLost", message="the process that ran it was killed"
+            )
         self._save()
 
     # --- state ---

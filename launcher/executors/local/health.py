@@ -1,0 +1,79 @@
+"""What the local executor needs of this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.executors.base import Finding
+from launcher.executors.local.layout import WORKING_FOLDER
+from launcher.manifests import Manifests, main_container
+from launcher.quantities import parse_quantity
+
+_DISK_BYTES = 2 * 2**30
+
+
+def examine_machine(root: Path, manifests: Manifests) -> list[Finding]:
+    """Python, torch, memory, threads, disk."""
+    return [_python(), _torch(), _memory(manifests), _threads(), _disk(root)]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if tuple(sys.version_info) < (3, 11):
+        return Finding("Python", "fail", version, "use Python 3.11 or newer")
+    return Finding("Python", "ok", version)
+
+
+def _torch() -> Finding:
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("torch", "fail", "not installed", "make .venv, and use its Python")
+    # in a process of its own, as a stage is: the launcher never imports torch
+    program = "import torch; print(torch.cuda.device_count(), torch.get_num_threads())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=WORKING_FOLDER
+    )
+    if done.returncode:
+        reason = (
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        )
+        return Finding("torch", "fail", f"{version} does not import: {reason}", "rm -r .venv; make .venv")
+    devices, threads = done.stdout.split()
+    return Finding("torch", "ok", f"{version}, {threads} threads, {devices} CUDA devices")
+
+
+def _memory(manifests: Manifests) -> Finding:
+    limits = (main_container(job).get("resources", {}).get("limits", {}) for job in manifests.jobs.values())
+    needed = max((parse_quantity(limit.get("memory", 0)) for limit in limits), default=0)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = f"{total / 2**30:.1f} GiB, the largest stage may use {needed / 2**30:.1f} GiB"
+    if total < needed:
+        return Finding("memory", "warn", found, "smaller batches: --set train.batch_size=…")
+    return Finding("memory", "ok", found)
+
+
+def _threads() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS")
+    if asked and asked.isdigit() and int(asked) > usable:
+        return Finding(
+            "threads", "warn", f"OMP_NUM_THREADS={asked} on {usable} cores", "unset OMP_NUM_THREADS"
+        )
+    return Finding("threads", "ok", f"{usable} cores")
+
+
+def _disk(root: Path) -> Finding:
+    nearest = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        return Finding("volume", "fail", f"{root} cannot be written", "choose another folder with --volume")
+    free = shutil.disk_usage(nearest).free
+    found = f"{root}: {free / 2**30:.1f} GiB free"
+    if free < _DISK_BYTES:
+        return Finding("volume", "warn", found, "free some, or choose another folder with --volume")
+    return Finding("volume", "ok", found)

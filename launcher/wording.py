@@ -1,0 +1,38 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from jobs.contract.record import Closing
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 1m42s, 2h03m"""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def mebibytes(size: float) -> str:
+    """1610612736 → 1.5 GiB; 851443712 → 812 MiB"""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def accuracy(said: Closing | None) -> str:
+    """A stage's own figure, in few words."""
+    metrics = said.metrics if said else {}
+    if "test_acc" in metrics:
+        return f"test acc {metrics['test_acc']:.4f}"
+    if "accuracy" in metrics:
+        return f"acc {metrics['accuracy']:.4f}"
+    if "correct" in metrics:
+        return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
+    return ""
+
+
+def memory(said: Closing | None, limit: str) -> str:
+    """peak 812 MiB of 2Gi"""
+    if not said:
+        return ""
+    peak = mebibytes(said.cost.peak_memory_bytes)
+    return f"peak {peak} of {limit}" if limit else f"peak {peak}"
