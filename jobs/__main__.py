@@ -1,0 +1,134 @@
+"""python -m jobs train | eval | infer | wait STAGE | volume …
+
+Nothing is touched before the configuration is known to be good. A configuration error is one line
+a key on standard error and exit code 78.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from jobs.contract import exit_codes
+from jobs.contract.config import STAGES, ConfigError, load_config
+from jobs.contract.volume import (
+    ENV_CONFIG,
+    ENV_POD,
+    ENV_RUN,
+    ENV_TERMINATION,
+    ENV_VOLUME,
+    RunFolder,
+    check_name,
+)
+
+#: A Pod's name is a DNS-1123 subdomain.
+_POD_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([f"{self.prog}: {message} (see {self.prog} --help)"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m jobs",
+        description="One stage of a run, as it runs in a container.",
+        epilog="`volume …` serves files of the volume to the launcher.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--run", default=_env(ENV_RUN), help=f"id of the run (else ${ENV_RUN})")
+    common.add_argument(
+        "--volume",
+        type=Path,
+        default=_volume(),
+        help=f"the shared volume's folder (else ${ENV_VOLUME}; default: ./jobrelay-data)",
+    )
+    common.add_argument(
+        "--config",
+        type=Path,
+        default=_path(ENV_CONFIG),
+        help=f"YAML file (else ${ENV_CONFIG}; default: all defaults)",
+    )
+    common.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key, such as train.epochs=10",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser(
+        "train", parents=[common], help="train the model: model.pt, history.jsonl, checkpoints"
+    )
+    commands.add_parser("eval", parents=[common], help="test the model: eval_results.json")
+    commands.add_parser(
+        "infer", parents=[common], help="classify a few test images: results/*.png, predictions.json"
+    )
+    gate = commands.add_parser("wait", parents=[common], help="wait until a stage of this run has succeeded")
+    gate.add_argument("stage", choices=STAGES)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Do what the arguments and the environment say; returns the exit code of the process."""
+    if argv[:1] == ["volume"]:
+        from jobs import transfer
+
+        return transfer.main(argv[1:], _volume())
+    termination = _path(ENV_TERMINATION)
+    try:
+        arguments = _parser().parse_args(argv)
+        config = load_config(arguments.config, arguments.set)
+        folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
+        pod = _pod_name(_env(ENV_POD) or "local")
+    except ConfigError as error:
+        from jobs.supervisor import leave_message
+
+        print(error, file=sys.stderr)
+        leave_message(termination, f"configuration error: {error}"[:1024])
+        return exit_codes.BAD_CONFIG
+    if arguments.command == "wait":
+        from jobs import gate
+
+        return gate.wait(config, folder, arguments.stage)
+    from jobs.assignment import Assignment
+    from jobs.supervisor import supervise
+
+    return supervise(Assignment(arguments.command, config, folder, pod), termination)
+
+
+def _env(name: str) -> str | None:
+    return os.environ.get(name) or None
+
+
+def _path(name: str) -> Path | None:
+    text = _env(name)
+    return Path(text) if text else None
+
+
+def _volume() -> Path:
+    return _path(ENV_VOLUME) or Path("jobrelay-data")
+
+
+def _run_id(name: str | None) -> str:
+    if name is None:
+        raise ConfigError([f"--run: the run needs an id; give --run ID or set {ENV_RUN}"])
+    try:
+        return check_name(name, "--run")
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def _pod_name(name: str) -> str:
+    if not _POD_NAME.fullmatch(name):  # it becomes part of a file's name
+        raise ConfigError([f"{ENV_POD}: {name!r} is not the name of a Pod"])
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""What one process is to do, and what came of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from jobs.contract.config import RunConfig, Stage
+from jobs.contract.files import write_atomically
+from jobs.contract.record import FileProof
+from jobs.contract.volume import RunFolder
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One stage of one run: everything that is decided before the stage starts."""
+
+    stage: Stage
+    config: RunConfig
+    folder: RunFolder
+    pod: str
+
+    @property
+    def config_hash(self) -> str:
+        return self.config.stage_hash(self.stage)
+
+    def prove(self, *files: Path) -> dict[str, FileProof]:
+        """Proofs of files as they are now, by their names relative to the run's folder."""
+        return {os.path.relpath(file, self.folder.path): FileProof.of(file) for file in files}
+
+    def keep_config(self) -> None:
+        """Write config.yaml, what this run was told, unless that is what it holds already."""
+        text = yaml.safe_dump(self.config.result_config(), sort_keys=False)
+        path = self.folder.config
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_atomically(path, text)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage that succeeded has read, written and measured. Names are relative to the run's folder."""
+
+    inputs: dict[str, FileProof] = field(default_factory=dict)
+    outputs: dict[str, FileProof] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,108 @@
+"""What the container is allowed: CPU quota, memory limit and memory peak, from cgroup v2 or v1.
+
+A container sees its own cgroup at the root of the mount (v2, with a cgroup namespace) or at the
+path that /proc/self/cgroup names; both places are tried. Sources: the kernel's
+Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+#: cgroup v1 writes "no limit" as the largest multiple of the page size below 2^63.
+_NO_LIMIT: Final = 1 << 60
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """The cgroup of this process, for one controller. `folders`: its own first, then those above it."""
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def find(
+        cls, controller: str, proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+    ) -> Cgroup:
+        """Look up `controller` (v1: "memory", "cpu"; v2 has one tree for all)."""
+        try:
+            lines = proc.read_text().splitlines()
+        except OSError:  # not Linux, or /proc hidden
+            return cls(())
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                return cls(tuple(_upwards(mount / controller, path)))
+        for line in lines:
+            if line.startswith("0::"):
+                return cls(tuple(_upwards(mount, line[3:])))
+        return cls(())
+
+    def memory_limit_bytes(self) -> int | None:
+        """The smallest limit that is in force here; None without one."""
+        found = [self._number(folder, "memory.max", "memory.limit_in_bytes") for folder in self.folders]
+        limits = [limit for limit in found if limit is not None and limit < _NO_LIMIT]
+        return min(limits, default=None)
+
+    def memory_peak_bytes(self) -> int | None:
+        """The most that was in use at once, page cache included, since the cgroup was made."""
+        if not self.folders:
+            return None
+        return self._number(self.folders[0], "memory.peak", "memory.max_usage_in_bytes")
+
+    def is_of_this_process_alone(self) -> bool:
+        """Whether nobody else is counted here: as in a container, not as in a login session."""
+        if os.getpid() == 1:
+            return True
+        try:
+            return (self.folders[0] / "cgroup.procs").read_text().split() == [str(os.getpid())]
+        except (OSError, IndexError):
+            return False
+
+    def cpu_quota(self) -> float | None:
+        """How many CPUs' worth of time is allowed; None without a quota."""
+        quotas = [quota for folder in self.folders if (quota := self._quota(folder)) is not None]
+        return min(quotas, default=None)
+
+    @staticmethod
+    def _quota(folder: Path) -> float | None:
+        try:  # v2: "200000 100000" or "max 100000"
+            quota, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            try:
+                quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+                period = (folder / "cpu.cfs_period_us").read_text().strip()
+            except OSError:
+                return None
+        if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max", "-1"
+            return None
+        return int(quota) / int(period)
+
+    @staticmethod
+    def _number(folder: Path, *names: str) -> int | None:
+        for name in names:
+            try:
+                return int((folder / name).read_text())
+            except (OSError, ValueError):  # not there, or "max"
+                continue
+        return None
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may keep busy: its affinity, cut by the cgroup's quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Cgroup.find("cpu").cpu_quota()
+    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def _upwards(root: Path, path: str) -> Iterator[Path]:
+    """root/a/b, root/a, root for "/a/b"; only those that exist (in a container, often the root alone)."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for length in range(len(parts), -1, -1):
+        folder = root.joinpath(*parts[:length])
+        if folder.is_dir():
+            yield folder

@@ -1,0 +1,101 @@
+"""The process that does the stage's work: the only one that imports torch."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from jobs.assignment import Assignment, Outcome
+from jobs.errors import StageError, from_os_error
+from jobs.stopping import StopRequest
+
+
+def run(assignment: Assignment, output: int, report: int) -> int:
+    """Do the stage with both standard streams going to `output`; send the report; return the exit code.
+
+    The report is one JSON object: inputs, outputs, metrics and versions after success, else error.
+    """
+    # A group of its own, so that the supervisor can end whatever the stage leaves behind.
+    os.setsid()
+    _die_with_the_supervisor()
+    stop = StopRequest()
+    stop.install()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _print_to(output)
+    told: dict[str, Any]
+    try:
+        outcome = _stage(assignment)(assignment, stop)
+        told = {
+            "inputs": {name: proof.model_dump() for name, proof in outcome.inputs.items()},
+            "outputs": {name: proof.model_dump() for name, proof in outcome.outputs.items()},
+            "metrics": outcome.metrics,
+        }
+        code = 0
+    except Exception as error:
+        known = _known(error, assignment)
+        if known is None:
+            traceback.print_exc()
+            told, code = {"error": "".join(traceback.format_exception_only(error)).strip()}, 1
+        else:
+            print(f"{assignment.stage}: {known}", file=sys.stderr)
+            told, code = {"error": str(known)}, known.exit_code
+    told["versions"] = _versions()
+    sys.stdout.flush()
+    with os.fdopen(report, "w") as pipe:
+        json.dump(told, pipe)
+    return code
+
+
+def _stage(assignment: Assignment) -> Callable[[Assignment, StopRequest], Outcome]:
+    # Imported by name and only now: torch must not be in the supervisor, which forks and which
+    # would else hold 200 MB for nothing; and `train` is both a module and its function.
+    function: Callable[[Assignment, StopRequest], Outcome]
+    function = getattr(importlib.import_module(f"jobs.{assignment.stage}"), assignment.stage)
+    return function
+
+
+def _known(error: Exception, assignment: Assignment) -> StageError | None:
+    """The error as one that people can act on, if it is one."""
+    if isinstance(error, StageError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error, assignment.folder.path)
+    return None
+
+
+def _versions() -> dict[str, str]:
+    loaded = {name: sys.modules.get(name) for name in ("torch", "torchvision")}
+    return {
+        name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")
+    }
+
+
+def _print_to(descriptor: int) -> None:
+    """Standard output and error become one pipe, in the order of writing, a line at a time."""
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    # New objects: the old ones remember whether they were a terminal or a file, and their position.
+    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    faulthandler.enable()  # a crash of native code shows where
+
+
+def _die_with_the_supervisor() -> None:
+    """Where Linux offers it: a supervisor that is killed takes the stage along.
+
+    In a container the end of PID 1 does this. Elsewhere a stage without supervisor would go on
+    writing checkpoints beside the next attempt.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1  # <linux/prctl.h>
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

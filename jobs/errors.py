@@ -1,0 +1,69 @@
+"""Why a stage ends without success, and the exit code that says so.
+
+    StageError       exit code
+    ├── BadInput         78   configuration, data or volume cannot work; trying again changes nothing
+    ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
+    ├── Failed            1   the stage itself could not do its work; another attempt may
+    └── Terminated      143   SIGTERM; what was done is saved
+
+A StageError is printed as one `stage: message` without a traceback: the message is written for
+the person who reads the log, and says what to do next. Any other exception is a defect, is shown
+with its traceback, and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import ClassVar, Final
+
+from jobs.contract import exit_codes
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class StageError(Exception):
+    """Base of all errors that a stage expects; see the tree in the module's docstring."""
+
+    exit_code: ClassVar[int] = exit_codes.FAILED
+
+
+class BadInput(StageError):
+    """The configuration, the data or the volume cannot work."""
+
+    exit_code = exit_codes.BAD_CONFIG
+
+
+class BadEvidence(StageError):
+    """What the stage before left is missing, unfinished or another file than its record says."""
+
+    exit_code = exit_codes.BAD_EVIDENCE
+
+
+class Failed(StageError):
+    """The stage could not do its work."""
+
+    exit_code = exit_codes.FAILED
+
+
+class Terminated(StageError):
+    """The stage was asked to stop, and has."""
+
+    exit_code = exit_codes.TERMINATED
+
+
+def from_os_error(error: OSError, folder: Path) -> StageError | None:
+    """What an OSError below `folder` (the volume) means to the user; None if it means nothing special."""
+    where = error.filename or folder
+    if error.errno in _FULL:
+        return Failed(
+            f"no space left for {where}; what was written before is untouched, make room on the volume"
+        )
+    if error.errno in _FORBIDDEN:
+        return BadInput(
+            f"cannot write {where} as uid {os.getuid()}, gid {os.getgid()}: {error.strerror}; the volume must be "
+            f"writable for them (on a cluster, securityContext.fsGroup: {os.getgid()} of the Pod sees to it)"
+        )
+    return None

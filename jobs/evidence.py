@@ -1,0 +1,106 @@
+"""The trained model, accepted only as what this run's train.json says it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError as PydanticError
+from torch import nn
+
+from jobs.assignment import Assignment
+from jobs.checkpoint import NotWhole, differences, load_verified
+from jobs.contract.config import ConfigError, load_config
+from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
+from jobs.errors import BadEvidence
+from jobs.models import ModelSpec, build
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model on the CPU, in evaluation mode, with what it was built from and the proofs of its files."""
+
+    model: nn.Module
+    spec: ModelSpec
+    proofs: dict[str, FileProof]
+
+
+def trained_model(assignment: Assignment) -> TrainedModel:
+    """The model of this run. Raises BadEvidence if it is not there or not the one that train recorded."""
+    folder = assignment.folder
+    record = _train_record(assignment)
+    weights, description = (
+        _proof(record, folder.model, assignment),
+        _proof(record, folder.model_config, assignment),
+    )
+    if not matches(folder.model_config, description):
+        raise BadEvidence(_changed(folder.model_config, assignment))
+    try:
+        spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
+        state = load_verified(folder.model, weights.sha256)
+        model = build(spec)
+        model.load_state_dict(state)
+    except NotWhole as error:
+        raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
+    except FileNotFoundError as error:
+        raise BadEvidence(
+            f"{error.filename} is not there; train should have made it. {_again(assignment)}"
+        ) from error
+    except (PydanticError, RuntimeError) as error:
+        raise BadEvidence(
+            f"{folder.model} and {folder.model_config} do not fit this version: {error}"
+        ) from error
+    return TrainedModel(
+        model.eval(), spec, {folder.model.name: weights, folder.model_config.name: description}
+    )
+
+
+def _train_record(assignment: Assignment) -> Record:
+    path = assignment.folder.record("train")
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        raise BadEvidence(f"{error}. {_again(assignment)}") from error
+    if record is None:
+        raise BadEvidence(
+            f"{path} is not there; stage train of this run should have made it. {_again(assignment)}"
+        )
+    if record.status != "succeeded":
+        reason = f" ({record.error})" if record.error else ""
+        raise BadEvidence(
+            f"{path}: train has not succeeded, it is {record.status}{reason}. {_again(assignment)}"
+        )
+    if record.config_hash != assignment.config.stage_hash("train"):
+        raise BadEvidence(
+            f"{path} is of a training with other settings{_other_settings(assignment)}; "
+            "give the same settings as to train, or take another --run"
+        )
+    return record
+
+
+def _proof(record: Record, file: Path, assignment: Assignment) -> FileProof:
+    try:
+        return record.outputs[file.name]
+    except KeyError:
+        raise BadEvidence(
+            f"{assignment.folder.record('train')} does not list {file.name} among its outputs"
+        ) from None
+
+
+def _other_settings(assignment: Assignment) -> str:
+    """The keys that differ, if the run's config.yaml can tell: ` (train.epochs: was 5, is 9)`."""
+    try:
+        before: dict[str, Any] = load_config(assignment.folder.config).stage("train")
+    except ConfigError:
+        return ""
+    changed = differences(before, assignment.config.stage("train"))
+    return f" ({'; '.join(changed)})" if changed else ""
+
+
+def _changed(file: Path, assignment: Assignment) -> str:
+    return f"{file} is not the file that train.json of this run records. {_again(assignment)}"
+
+
+def _again(assignment: Assignment) -> str:
+    return f"To make it again: python -m jobs train --run {assignment.folder.run}"

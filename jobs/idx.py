@@ -1,0 +1,57 @@
+"""IDX, the file format of MNIST and its relatives, plain or gzip.
+
+Big-endian: two zero bytes, type (8: uint8), number of dimensions, a 32-bit size for each of them,
+then the values. Source: the format's description on Yann LeCun's MNIST page.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from jobs.errors import BadInput
+
+_UINT8: Final = 8
+#: No set of small images is larger; a damaged header would else ask for terabytes.
+_MAX_BYTES: Final = 2 * 1024**3
+
+
+def read_images(path: Path) -> Tensor:
+    """uint8 (N, 1, H, W). Raises BadInput, naming the file."""
+    return _read(path, dimensions=3).unsqueeze(1)
+
+
+def read_labels(path: Path) -> Tensor:
+    """int64 (N,). Raises BadInput, naming the file."""
+    return _read(path, dimensions=1).long()
+
+
+def _read(path: Path, dimensions: int) -> Tensor:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic != bytes([0, 0, _UINT8, dimensions]):
+                raise BadInput(
+                    f"{path} is not an IDX file of bytes with {dimensions} dimension(s): "
+                    f"it begins with {magic.hex(' ') or 'nothing'}"
+                )
+            sizes = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+            count = math.prod(sizes)
+            if not 0 < count <= _MAX_BYTES:
+                raise BadInput(
+                    f"{path} says that it holds {' x '.join(map(str, sizes))} values; it is damaged"
+                )
+            values = bytearray(file.read(count + 1))
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise BadInput(f"{path} cannot be read, it may be damaged or cut off: {error}") from error
+    if len(values) != count:
+        found = f"only {len(values)}" if len(values) < count else "more"
+        raise BadInput(f"{path} is damaged: its header promises {count} bytes, {found} are there")
+    return torch.frombuffer(values, dtype=torch.uint8).view(*sizes)

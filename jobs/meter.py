@@ -1,0 +1,39 @@
+"""What a stage costs: time, CPU time, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+from jobs.cgroup import Cgroup
+from jobs.contract.record import Cost
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What a stage costs, from the start of the supervisor on."""
+
+    started: float
+    memory: Cgroup
+    own_cgroup: bool
+
+    @classmethod
+    def start(cls) -> Meter:
+        memory = Cgroup.find("memory")
+        # Asked before the fork: the question is whether anybody else was here first.
+        return cls(time.monotonic(), memory, memory.is_of_this_process_alone())
+
+    def cost(self) -> Cost:
+        """Cost until now; children count once they have been waited for."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peak = self.memory.memory_peak_bytes() if self.own_cgroup else None
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB here
+        return Cost(
+            wall_seconds=round(time.monotonic() - self.started, 3),
+            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+            peak_memory_bytes=usage.ru_maxrss * unit if peak is None else peak,
+            peak_memory_from="process" if peak is None else "cgroup",
+            memory_limit_bytes=self.memory.memory_limit_bytes(),
+        )

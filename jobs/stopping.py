@@ -1,0 +1,42 @@
+"""SIGTERM inside a stage: at once, or at the next point where it can be obeyed without loss."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from jobs.errors import Terminated
+
+
+class StopRequest:
+    """Turns SIGTERM into Terminated.
+
+    Outside of `deferred()` it is raised wherever the program is. Inside, only `requested` is set,
+    and the program looks at it where it can stop. It stays set: libraries that swallow exceptions
+    do not make it forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+
+    def install(self) -> None:
+        """Become the handler of SIGTERM. SIGINT is left to the supervisor, which sends SIGTERM."""
+        signal.signal(signal.SIGTERM, self._handle)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._deferred:
+            raise Terminated("stopped by SIGTERM")
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """In this block nothing is interrupted; the block asks `requested` and stops by itself."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
