@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         description="One stage of a run, as it runs in a container.",
         epilog="`volume …` serves files of the volume to the launcher.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--run", default=_env(ENV_RUN), help=f"id of the run (else ${ENV_RUN})")
     common.add_argument(
         "--volume",

@@ -52,35 +52,38 @@ class Sidecar(BaseModel):
     position: Position
     sha256: Sha256
     bytes: int
-    continues: dict[str, Any] = Field(description="what may not change from here on; Continuation says why")
+    settings: dict[str, Any] = Field(description="those that may not change on the way")
 
 
-def save(folder: Path, position: Position, state: Mapping[str, Any], continues: dict[str, Any]) -> Path:
-    """Write a checkpoint and drop the ones before the newest two. Raises OSError, then nothing has changed."""
+def save(folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]) -> Path:
+    """Write a checkpoint and drop the ones before the newest two.
+
+    Raises OSError; then the checkpoints are those from before.
+    """
     folder.mkdir(exist_ok=True)
     content = to_bytes(state)
     path = folder / f"{position.name}.pt"
     write_atomically(path, content)
     sidecar = Sidecar(
-        position=position, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), continues=continues
+        position=position, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), settings=settings
     )
     write_atomically(path.with_suffix(".json"), sidecar.model_dump_json(indent=2) + "\n")
     _drop_old(folder)
     return path
 
 
-def load_newest(folder: Path, continues: dict[str, Any]) -> tuple[Position, dict[str, Any]] | None:
+def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[str, Any]] | None:
     """The newest checkpoint that is whole, with tensors on the CPU; None if there is none at all.
 
     A damaged one is reported and the one before it taken. Raises BadInput if what is there belongs
-    to another training (`continues` differs), Failed if there are checkpoints and none is whole.
+    to another training (`settings` differ), Failed if there are checkpoints and none is whole.
     """
     _remove_remains(folder)
     problems = []
     for sidecar_path in _newest_first(folder):
         try:
             sidecar = Sidecar.model_validate_json(sidecar_path.read_bytes())
-            _require_same(sidecar.continues, continues)
+            _require_same(sidecar.settings, settings)
             state = load_verified(sidecar_path.with_suffix(".pt"), sidecar.sha256)
         except (OSError, PydanticError, NotWhole) as error:
             problems.append(f"checkpoints/{sidecar_path.stem}.pt: {str(error).splitlines()[0]}")

@@ -71,9 +71,9 @@ def _known(error: Exception, assignment: Assignment) -> StageError | None:
 
 
 def _versions() -> dict[str, str]:
-    loaded = {name: sys.modules.get(name) for name in ("torch", "torchvision")}
+    """Of what the stage has used; a library that it did not import had no part in the result."""
     return {
-        name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")
+        name: str(sys.modules[name].__version__) for name in ("torch", "torchvision") if name in sys.modules
     }
 
 

@@ -63,7 +63,7 @@ def from_os_error(error: OSError, folder: Path) -> StageError | None:
         )
     if error.errno in _FORBIDDEN:
         return BadInput(
-            f"cannot write {where} as uid {os.getuid()}, gid {os.getgid()}: {error.strerror}; the volume must be "
-            f"writable for them (on a cluster, securityContext.fsGroup: {os.getgid()} of the Pod sees to it)"
+            f"cannot write {where} as uid {os.getuid()}, gid {os.getgid()}: {error.strerror}; make the "
+            f"volume writable for them (on a cluster, securityContext.fsGroup: {os.getgid()} does it)"
         )
     return None

@@ -26,9 +26,8 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     data = load(config.data, "test", folder.root)
     inputs = {**trained.proofs, **assignment.prove(*data.files)}
     assignment.keep_config()
-    print(
-        f"testing {trained.spec.name} on {len(data):,} images of {config.data.name}, {compute.describe(device)}"
-    )
+    where = compute.describe(device)
+    print(f"testing {trained.spec.name} on {len(data):,} images of {config.data.name}, {where}")
 
     started = time.perf_counter()
     log_probabilities = predict(trained.model, trained.spec, data.images, device, config.eval.batch_size)
@@ -53,7 +52,8 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     }
     write_json(folder.eval_results, results)
     print(
-        f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  {images_per_second / 1000:.1f}k images/s"
+        f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
+        f"{images_per_second / 1000:.1f}k images/s"
     )
     return Outcome(
         inputs=inputs,

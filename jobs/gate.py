@@ -81,16 +81,14 @@ class Gate:
         return f"attempt {record.attempt} is running in {record.pod}", None
 
     def _failed(self, record: Record, unchanged: float) -> tuple[str, int | None]:
-        reason = f"{self._name} failed in {record.pod}, exit code {record.exit_code}: {record.error or 'no reason given'}"
+        why = record.error or "no reason given"
+        failure = f"{self._name} failed in {record.pod}, exit code {record.exit_code}: {why}"
         if record.exit_code in exit_codes.FINAL:
-            return reason, exit_codes.FAILED
+            return failure, exit_codes.FAILED
         if unchanged >= NEXT_ATTEMPT_SECONDS:
             minutes = int(NEXT_ATTEMPT_SECONDS / 60)
-            return f"{reason} (no other attempt has begun for {minutes} minutes)", exit_codes.FAILED
-        return (
-            f"attempt {record.attempt} failed ({record.error or 'no reason given'}), perhaps there is another",
-            None,
-        )
+            return f"{failure} (no other attempt has begun for {minutes} minutes)", exit_codes.FAILED
+        return f"attempt {record.attempt} failed ({why}); there may be another", None
 
     def _unchanged_for(self, state: object) -> float:
         """Seconds for which `state` has been what was seen."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs.errors import BadEvidence
-from jobs.models import ModelSpec, normalise
+from jobs.models import ModelSpec, channels_last, normalise
 
 
 @torch.inference_mode()
@@ -24,9 +24,9 @@ def predict(
         raise BadEvidence(
             f"the model takes images of {spec.input_shape}, these are {tuple(images.shape[1:])}"
         )
-    model.to(device, memory_format=torch.channels_last).eval()
+    channels_last(model.to(device)).eval()
     parts = []
-    for batch in images.split(batch_size):
-        pixels = normalise(batch.to(device), spec).contiguous(memory_format=torch.channels_last)
-        parts.append(F.log_softmax(model(pixels).float(), dim=1).cpu())
+    for start in range(0, len(images), batch_size):
+        pixels = normalise(images[start : start + batch_size].to(device), spec)
+        parts.append(F.log_softmax(model(pixels), dim=1).cpu())
     return torch.cat(parts)

@@ -43,10 +43,10 @@ def _define_missing_operators() -> torch.library.Library | None:
     """Define the operators that the compiled part does not; the definitions live as long as the result."""
     if _compiled_part_loads():
         return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)
+            library.define(schema)  # type: ignore[no-untyped-call]
     return library
 
 
@@ -58,7 +58,7 @@ def _compiled_part_loads() -> bool:
     if compiled is None or compiled.origin is None:
         return False
     try:
-        torch.ops.load_library(compiled.origin)
+        torch.ops.load_library(compiled.origin)  # type: ignore[no-untyped-call]
     except (ImportError, OSError):
         return False
     return True

@@ -71,7 +71,6 @@ def main() -> None:
             (len(chosen),),
             bytes(labels[index] for index in chosen),
         )
-        print(f"{split}: {len(chosen)} images")
 
 
 if __name__ == "__main__":
