@@ -41,7 +41,6 @@ def main(argv: Sequence[str], root: Path) -> int:
         if arguments.verb == "exists":
             return exit_codes.SUCCEEDED if folder.is_dir() else exit_codes.FAILED
         if arguments.verb == "receive":
-            archive.clear_abandoned(folder.parent)
             archive.unpack(sys.stdin.buffer, folder)
         elif arguments.verb == "remove":
             shutil.rmtree(folder)

@@ -6,6 +6,7 @@ Knows executors by their interface only, and nothing of Kubernetes or of process
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,10 +30,13 @@ from launcher.verdicts import (
     closing,
     finished_condition,
     last_pod,
+    pod_phase,
 )
 from launcher.wording import accuracy, duration, memory
 
 Object = dict[str, Any]
+
+_SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,22 @@ def _run_in_order(
             executor.stop(this, verdict)
         collector.finish()
         on_step("log", done)
-        report.stages.append(_report(done, this, verdict, view, collector))
+        report.stages.append(_report(done, this, verdict, _settled(updates, this), collector))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
+
+
+def _settled(updates: Updates, submission: Submission) -> JobView:
+    """What is known when the Pods say, too, what the Job has said: they come by another watch."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        seen = updates.seen()
+        view = updates.view(submission)
+        left = deadline - time.monotonic()
+        if left <= 0 or all(pod_phase(pod) in ("Succeeded", "Failed") for pod in view.pods):
+            return view
+        updates.wait(seen, left)
 
 
 def _announce(console: Console, stage: Stage, submission: Submission) -> None:

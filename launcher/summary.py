@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.console import Console, print_json, print_table
+from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
 from launcher.pipeline import RunReport, StageReport
 from launcher.wording import accuracy, duration, memory
@@ -21,6 +22,9 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     else:
         print_table(COLUMNS, [_row(stage) for stage in report.stages])
     if report.verdict.exit_code != Exit.SUCCEEDED:
+        log = _log_file(report, report.stages[-1])
+        if log and console.quiet:  # else it was shown as it came
+            sys.stderr.write("".join(f"{printable(line)}\n" for line in _last_lines(log)))
         console.error(failure(report))
 
 
@@ -38,8 +42,7 @@ def failure(report: RunReport) -> StageEnded:
     return StageEnded(verdict, what, verdict.hint)
 
 
-def last_lines(path: Path) -> list[str]:
-    """The last LAST_LINES lines of a log."""
+def _last_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
 
 

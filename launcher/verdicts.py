@@ -190,7 +190,7 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     which, ended = _terminated(pod)
     code = ended.get("exitCode")
     said = parse_closing(ended.get("message"))
-    text = (said.error if said and said.error else "") or (ended.get("message") or "" if not said else "")
+    text = said.error or "" if said else ""
     if ended.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         peak = f", peak {mebibytes(said.cost.peak_memory_bytes)}" if said else ""

@@ -6,6 +6,8 @@ it: a stream that was cut, or changed on the way, is noticed and leaves nothing 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -16,7 +18,6 @@ import stat
 import tarfile
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,8 +28,7 @@ from jobs.contract.record import FileProof
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
-#: A temporary folder this old is nobody's any more.
-_ABANDONED_SECONDS: Final = 24 * 3600
+_SUFFIX: Final = ".unpack.partial"
 
 
 class ArchiveError(ValueError):
@@ -99,15 +99,10 @@ def unpack(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[s
     """
     if folder.exists():
         raise FileExistsError(f"{folder} is already there")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    incoming = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
+    with _temporary_beside(folder) as incoming:
         proofs = _extract(stream, incoming, limits)
-        incoming.chmod(0o755)  # mkdtemp makes it private; other runs' users read data too
+        incoming.chmod(0o755)  # a temporary folder is private; other runs' users read data too
         incoming.rename(folder)
-    except BaseException:
-        shutil.rmtree(incoming, ignore_errors=True)
-        raise
     sync_folder(folder.parent)
     return proofs
 
@@ -117,28 +112,48 @@ def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[st
 
     Nothing is touched unless all of the stream has come and every proof holds.
     """
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=_made(folder.parent)))
-    try:
-        proofs = unpack(stream, staging / "all", limits)
+    with _temporary_beside(folder) as incoming:
+        proofs = _extract(stream, incoming, limits)
         for name in proofs:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            (staging / "all" / name).replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            (incoming / name).replace(target)
     return proofs
 
 
-def clear_abandoned(folder: Path) -> None:
-    """Remove what an `unpack` that was killed has left in `folder` long ago."""
-    for left in folder.glob(".*.partial"):
-        if left.is_dir() and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+@contextlib.contextmanager
+def _temporary_beside(folder: Path) -> Iterator[Path]:
+    """A new folder for what is to become `folder`; gone at the end, unless it was renamed.
+
+    It is locked while it is used: of one that is not, whoever made it was killed, and the next
+    one to come removes it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*{_SUFFIX}"):
+        _remove_abandoned(left)
+    incoming = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_SUFFIX, dir=folder.parent))
+    lock = os.open(incoming, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield incoming
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+        os.close(lock)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _remove_abandoned(left: Path) -> None:
+    try:
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return  # a file, or gone already
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # in use
+    else:
+        shutil.rmtree(left, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:

@@ -18,7 +18,7 @@ import urllib3
 
 from launcher.errors import JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
-from launcher.executors.cluster.api import STREAM_ENDED, Api, ApiError, collection
+from launcher.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, collection
 from launcher.manifests import LABEL_RUN
 from launcher.verdicts import JobView, finished_condition
 
@@ -42,6 +42,8 @@ class Watch:
         self._version: str | None = None
         self._stopped = threading.Event()
         self._response: Any = None
+        #: set once the objects that were there before are known
+        self.listed = threading.Event()
         #: time.monotonic() at which the change that finished a Job arrived, by uid
         self.finished_at: dict[str, float] = {}
 
@@ -108,6 +110,7 @@ class Watch:
         for item in items:
             self._keep(item)
         self._version = answer["metadata"]["resourceVersion"]
+        self.listed.set()
         self._counter.changed()
 
     def _read(self) -> None:
@@ -168,6 +171,8 @@ class RunUpdates(ChangeCounter):
 
     def view(self, submission: Submission) -> JobView:
         uid = submission.job["metadata"]["uid"]
+        if submission.how == "adopted":  # its Pods were there before these watches
+            self._pods.listed.wait(READ)
         job = None if self._jobs.is_deleted(uid) else (self._jobs.get(uid) or submission.job)
         pods = [pod for pod in self._pods.objects() if _owned_by(pod, uid)]
         names = {submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)}

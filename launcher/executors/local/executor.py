@@ -172,7 +172,7 @@ class _LocalUpdates(ChangeCounter):
     def view(self, submission: Submission) -> JobView:
         if submission.name not in self._followed:
             self._followed.add(submission.name)
-            self._states[submission.name] = {"job": submission.job, "pods": []}
+            self._states[submission.name] = _read_state(layout.job_folder(self._root, submission.name))
             threading.Thread(target=self._follow, args=(submission.name,), daemon=True).start()
         state = self._states[submission.name]
         return JobView(state["job"], state["pods"]) if state else JobView(None)
@@ -214,7 +214,6 @@ class _LocalVolume:
         return archive.packed(path, leave_out(everything))
 
     def receive(self, source: Path, folder: str) -> None:
-        archive.clear_abandoned(self._root / "data")
         stream = archive.stream_of(archive.packed(source))
         archive.unpack(stream, inside(self._root, folder))
 

@@ -165,7 +165,7 @@ def _value(variable: Object, pod: Object) -> str:
     if path in fields:
         return str(fields[path])
     raise BadInput(
-        f"environment variable {variable['name']} comes from {path or next(iter(source))}, which --local has not",
+        f"variable {variable['name']} comes from {path or next(iter(source))}, which --local has not",
         "give it a value, or run it on a cluster",
     )
 

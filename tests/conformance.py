@@ -1,0 +1,296 @@
+"""One behaviour, two executors: what both must do, told once.
+
+`place` (a fixture of tests/local and of tests/cluster) says where. Every test has a volume, and on
+a cluster a namespace, of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import QUICK, Place, eventually, programs, set_command, write_manifests
+
+HOSTILE_LOG = (
+    b"\xe2\x96 torn \x88\r over\rwritten\n\x00\x1b[2J\n\n\n" + b"x" * 9000 + b"\nno newline at the end"
+)
+
+
+class Conformance:
+    """Inherited by a test class a folder."""
+
+    # --- a run that succeeds ---
+
+    def test_run_all_brings_results_and_logs_home(self, place: Place) -> None:
+        report = place.run("run-all", "--run", "good", "-o", "json", *QUICK).json()
+
+        assert [stage["verdict"]["outcome"] for stage in report["stages"]] == ["succeeded"] * 3
+        assert all(stage["log_complete"] for stage in report["stages"])
+        home = place.folder / "runs" / "good"
+        results = json.loads((home / "eval_results.json").read_text())
+        assert results["test_acc"] == report["stages"][1]["metrics"]["test_acc"]
+        assert results["test_acc"] > 0.5  # ten classes: a guess is 0.1
+        assert len(list((home / "results").glob("*.png"))) == 5
+        for stage in ("train", "eval", "infer"):
+            record = json.loads((home / f"{stage}.json").read_text())
+            log = (home / record["log"]["file"]).read_bytes()
+            assert hashlib.sha256(log).hexdigest() == record["log"]["sha256"]
+            assert log.count(b"\n") == record["log"]["lines"] > 0
+        assert not (home / "checkpoints").exists()
+
+    def test_the_same_command_again_skips(self, place: Place) -> None:
+        first = place.run("run-all", "-o", "json", *QUICK).json()
+        again = place.run("run-all", "-o", "json", *QUICK).json()
+
+        assert again["run"] == first["run"]
+        assert [stage["how"] for stage in again["stages"]] == ["complete"] * 3
+        assert [s["verdict"]["pod"] for s in again["stages"]] == [
+            s["verdict"]["pod"] for s in first["stages"]
+        ]
+        assert len(place.run("list", "-o", "name").out.split()) == 1
+
+    def test_a_complete_stage_whose_job_is_gone_ends_at_once(self, place: Place) -> None:
+        place.run("run-all", "--run", "a", *QUICK)
+        before = (place.folder / "runs/a/train.json").read_bytes()
+        place.run("delete", "a")
+        result = place.run("run-all", "--run", "a", *QUICK)
+
+        assert "complete already" in result.err
+        assert (place.folder / "runs/a/train.json").read_bytes() == before
+
+    def test_more_epochs_resume_from_the_checkpoint(self, place: Place) -> None:
+        place.run("run-all", "--run", "a", "--set", "model.name=perceptron", "--set", "train.epochs=1")
+        place.run("delete", "a")
+        result = place.run(
+            "run-all", "--run", "a", "--set", "model.name=perceptron", "--set", "train.epochs=2"
+        )
+
+        assert "resuming from epoch 1" in result.err
+        history = (place.folder / "runs/a/history.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in history] == [1, 2]
+
+    def test_one_stage_alone(self, place: Place) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)
+        rows = place.run("status", "a", "-o", "json").json()
+
+        assert [row["stage"] for row in rows] == ["train"]
+        assert rows[0]["state"] == "succeeded"
+
+    def test_eval_without_a_model_names_the_stage_that_makes_it(self, place: Place) -> None:
+        result = place.run("run", "eval", "--run", "a", *QUICK, expect=7)
+
+        assert "train" in result.err
+        assert "eval failed" in result.err
+
+    # --- a run that does not ---
+
+    def test_row_26_a_failing_stage_ends_the_run(self, place: Place) -> None:
+        folder = programs(place.folder / "m", eval="print('on the way'); raise SystemExit(42)")
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", expect=1)
+
+        assert "exit code 42" in result.err
+        assert "eval │ on the way" in result.err
+        assert "infer was here" not in result.err
+        assert {row["stage"] for row in place.run("status", "a", "-o", "json").json()} == {"train", "eval"}
+
+    def test_row_22_a_command_that_is_not_in_the_image(self, place: Place) -> None:
+        folder = write_manifests(place.folder / "m", lambda stage, job: set_command(job, ["/nope"]))
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", expect=3)
+
+        assert "/nope" in result.err
+        assert "could not start" in result.err
+
+    def test_row_29_out_of_time(self, place: Place) -> None:
+        folder = programs(place.folder / "m", train="import time; print('begun', flush=True); time.sleep(60)")
+        result = place.run(
+            "run-all", "--run", "a", "-k", str(folder), "--no-fetch", "--timeout", "4", expect=4
+        )
+
+        assert "DeadlineExceeded" in result.err
+        assert "train │ begun" in result.err
+        log = next((place.folder / "runs/a/logs").glob("train-*.log"))
+        assert log.read_text().startswith("begun\n")
+
+    def test_a_refused_configuration_is_not_tried_again(self, place: Place) -> None:
+        def refuse(stage: str, job: dict[str, object]) -> None:
+            set_command(job, ["python", "-c", "print('no good'); raise SystemExit(78)"])
+
+        folder = write_manifests(place.folder / "m", refuse)
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", "-o", "json", expect=2)
+
+        assert result.json()["stages"][0]["pods"] == 1
+        assert "no good" in result.err
+
+    def test_a_retry_that_succeeds(self, place: Place) -> None:
+        program = """
+            import pathlib, os, sys
+            marker = pathlib.Path(os.environ["JOBRELAY_VOLUME"], "marker")
+            if not marker.exists():
+                marker.touch()
+                sys.exit("first attempt")
+            print("second attempt")
+        """
+        folder = programs(place.folder / "m", train=program)
+        report = place.run(
+            "run-all", "--run", "a", "-k", str(folder), "--no-fetch", "-o", "json",
+            "--set", "train.backoff_limit=1",
+        )  # fmt: skip
+
+        assert report.json()["stages"][0]["pods"] == 2
+        logs = sorted(path.read_text() for path in (place.folder / "runs/a/logs").glob("train-*.log"))
+        assert logs == ["first attempt\n", "second attempt\n"]
+
+    def test_a_failed_stage_runs_again_when_asked_again(self, place: Place) -> None:
+        program = """
+            import pathlib, os, sys
+            marker = pathlib.Path(os.environ["JOBRELAY_VOLUME"], "marker")
+            sys.exit("not yet") if not marker.exists() and not marker.touch() else print("now")
+        """
+        folder = programs(place.folder / "m", eval=program)
+        arguments = ("run-all", "--run", "a", "-k", str(folder), "--no-fetch")
+        place.run(*arguments, expect=1)
+        result = place.run(*arguments)
+
+        assert "runs again, in place of the failed Job a-eval" in result.err
+        assert "train was here" not in result.err  # complete: left alone
+        assert "eval │ now" in result.err
+
+    def test_row_6_another_content_under_one_name(self, place: Place) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)
+        result = place.run("run", "train", "--run", "a", *QUICK, "--set", "seed=7", expect=6)
+
+        assert "seed: 0 there, 7 wanted" in result.err
+        assert "python launcher delete a" in result.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--set", "train.epoch=2"], "did you mean train.epochs?"),
+            (["--set", "train.epochs=many"], "train.epochs"),
+            (["--set", "data.name=imagenet"], "'fashion-mnist-mini', 'fashion-mnist' or 'mnist'"),
+            (["--run", "Not_A_Label"], "lower-case letters"),
+            (["--image", "not an image"], "cannot be an image's name"),
+        ],
+        ids=["unknown-key", "wrong-type", "unknown-dataset", "run-id", "image"],
+    )
+    def test_bad_input_ends_before_anything_is_made(
+        self, place: Place, arguments: list[str], said: str
+    ) -> None:
+        result = place.run("run-all", *arguments, expect=2)
+
+        assert said in result.err
+        assert place.run("list", "-o", "name").out == ""
+        assert list(place.folder.iterdir()) == []
+
+    # --- detach and come back ---
+
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+        ids=["row-47-ctrl-c", "row-47-sigterm", "row-46-sigkill"],
+    )
+    def test_detach_and_re_attach(self, place: Place, number: signal.Signals, code: int) -> None:
+        program = """
+            import time
+            for i in range(40):
+                print("step", i, flush=True)
+                time.sleep(0.2)
+        """
+        folder = programs(place.folder / "m", train=program)
+        arguments = ("run-all", "-k", str(folder), "--no-fetch")
+        first = place.interrupt_when("train │ step 2", number, *arguments)
+        assert first.code == code
+        if number != signal.SIGKILL:
+            assert "re-attaches" in first.err
+
+        again = place.run(*arguments, "-o", "json")
+        assert "re-attached to Job" in again.err
+        assert again.json()["stages"][0]["pods"] == 1
+        log = next((place.folder / "runs").glob("*/logs/train-*.log"))
+        assert log.read_text() == "".join(f"step {i}\n" for i in range(40))
+
+    def test_cancel_on_interrupt(self, place: Place) -> None:
+        folder = programs(place.folder / "m", train="import time; print('on', flush=True); time.sleep(60)")
+        result = place.interrupt_when(
+            "train │ on", signal.SIGINT,
+            "run-all", "--run", "a", "-k", str(folder), "--no-fetch", "--cancel-on-interrupt",
+        )  # fmt: skip
+
+        assert result.code == 130
+        assert "cancelled: a-train" in result.err
+        with eventually() as until:
+            until(lambda: place.run("list", "-o", "name").out == "")
+
+    def test_cancel_keeps_what_has_ended(self, place: Place) -> None:
+        folder = programs(place.folder / "m", eval="import time; print('on', flush=True); time.sleep(60)")
+        place.interrupt_when(
+            "eval │ on", signal.SIGINT, "run-all", "--run", "a", "-k", str(folder), "--no-fetch"
+        )
+        assert place.run("cancel", "a").out == "Job a-eval cancelled\n"
+        with eventually() as until:
+            until(lambda: "a-eval" not in place.run("status", "a", "-o", "json").out)
+        assert [row["stage"] for row in place.run("status", "a", "-o", "json").json()] == ["train"]
+
+    # --- logs ---
+
+    def test_rows_43_and_44_a_hostile_log_is_kept_byte_for_byte(self, place: Place) -> None:
+        program = f"import os; os.write(1, {HOSTILE_LOG!r})"
+        folder = programs(place.folder / "m", train=program)
+        result = place.run("run", "train", "--run", "a", "-k", str(folder), "--no-fetch")
+
+        log = next((place.folder / "runs/a/logs").glob("train-*.log"))
+        assert log.read_bytes() == HOSTILE_LOG
+        assert "\x1b" not in result.err
+        assert "\x00" not in result.err
+
+    def test_logs_during_and_after(self, place: Place) -> None:
+        place.run("run-all", "--run", "a", *QUICK)
+        from_pods = place.run("logs", "a").out
+        one = place.run("logs", "a", "eval", "--tail", "1").out
+        place.run("delete", "a")
+        from_volume = place.run("logs", "a").out
+
+        assert from_pods == from_volume
+        assert one in from_pods
+        assert one.count("\n") == 1
+        kept = [path.read_text() for path in sorted((place.folder / "runs/a/logs").iterdir())]
+        assert sorted(kept) == sorted(text for text in kept if text in from_pods)
+
+    # --- files ---
+
+    def test_fetch_again_and_with_checkpoints(self, place: Place, tmp_path: Path) -> None:
+        place.run("run-all", "--run", "a", "--no-fetch", *QUICK)
+        place.run("fetch", "a", "-o", str(tmp_path / "some"))
+        place.run("fetch", "a", "-o", str(tmp_path / "all"), "--all")
+
+        assert (tmp_path / "some/model.pt").read_bytes() == (tmp_path / "all/model.pt").read_bytes()
+        assert not (tmp_path / "some/checkpoints").exists()
+        assert list((tmp_path / "all/checkpoints").glob("*.pt"))
+
+    def test_fetch_of_a_run_that_is_not_there(self, place: Place) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)
+        result = place.run("fetch", "b", expect=7)
+
+        assert "runs/b" in result.err
+        assert not (place.folder / "runs/b").exists()
+
+    def test_put_then_again(self, place: Place, tmp_path: Path) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)  # the volume is there
+        (tmp_path / "set/inner").mkdir(parents=True)
+        (tmp_path / "set/inner/file").write_bytes(b"\x00content")
+        assert place.run("put", str(tmp_path / "set"), "mine").out == "data/mine\n"
+
+        again = place.run("put", str(tmp_path / "set"), "mine", expect=2)
+        assert "already" in again.err
+        assert "no folder" in place.run("put", str(tmp_path / "none"), "other", expect=2).err
+
+    def test_delete_with_data(self, place: Place) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)
+        assert "runs/a on the volume deleted" in place.run("delete", "a", "--data").out
+        with eventually() as until:
+            until(lambda: place.run("list", "--recorded", "-o", "name").out == "")
+        place.run("delete", "a", expect=2)
