@@ -27,11 +27,12 @@ def run(assignment: Assignment, output: int, report: int) -> int:
     _die_with_the_supervisor()
     stop = StopRequest()
     stop.install()
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _print_to(output)
     told: dict[str, Any]
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # one that has waited is obeyed here
         outcome = _stage(assignment)(assignment, stop)
+        stop.ignore()
         told = {
             "inputs": {name: proof.model_dump() for name, proof in outcome.inputs.items()},
             "outputs": {name: proof.model_dump() for name, proof in outcome.outputs.items()},
@@ -39,6 +40,7 @@ def run(assignment: Assignment, output: int, report: int) -> int:
         }
         code = 0
     except Exception as error:
+        stop.ignore()
         known = _known(error, assignment)
         if known is None:
             traceback.print_exc()

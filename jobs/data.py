@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from torch import Tensor
 
@@ -138,7 +138,7 @@ def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
         )
 
 
-def _missing(config: DataConfig, folder: Path) -> tuple[Path, Path]:
+def _missing(config: DataConfig, folder: Path) -> NoReturn:
     raise BadInput(f"{folder} does not hold {config.name} any more")
 
 

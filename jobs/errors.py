@@ -20,7 +20,7 @@ from typing import ClassVar, Final
 
 from jobs.contract import exit_codes
 
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -59,7 +59,8 @@ def from_os_error(error: OSError, folder: Path) -> StageError | None:
     where = error.filename or folder
     if error.errno in _FULL:
         return Failed(
-            f"no space left for {where}; what was written before is untouched, make room on the volume"
+            f"cannot write {where}: {error.strerror}; what was written before is untouched, "
+            "make room on the volume and start the stage again"
         )
     if error.errno in _FORBIDDEN:
         return BadInput(

@@ -27,6 +27,10 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def ignore(self) -> None:
+        """From here on the stage is at its end anyway."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self._deferred:

@@ -63,6 +63,8 @@ def supervise(assignment: Assignment, termination: Path | None = None) -> int:
         config_hash=assignment.config_hash,
         started=_now(),
     )
+    if running.attempt > 1:
+        tee.say(f"{assignment.stage}: attempt {running.attempt}")
     try:
         _write(assignment, running)
         stage = StageProcess(assignment, tee)
@@ -207,7 +209,7 @@ def leave_message(path: Path | None, message: str) -> None:
     if path is None:
         return
     try:
-        path.write_text(message)
+        path.write_text(message, encoding="utf-8")
     except OSError as error:
         print(f"cannot write the termination message: {error}", file=sys.stderr)
 

@@ -21,7 +21,7 @@ from jobs.checkpoint import Position
 from jobs.contract.config import RunConfig
 from jobs.contract.files import write_atomically
 from jobs.data import DESCRIPTIONS, Split, load
-from jobs.errors import Failed, Terminated
+from jobs.errors import BadInput, Terminated
 from jobs.models import ModelSpec, build, channels_last, normalise
 from jobs.progress import EpochSums, Progress, settings_that_stay
 from jobs.schedule import one_cycle
@@ -94,7 +94,7 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
                 "learning_rate": optimizer.param_groups[0]["lr"],
             }
             if not math.isfinite(row["loss"]):
-                raise Failed(
+                raise BadInput(
                     f"training has diverged: the loss of epoch {epoch + 1} is {row['loss']}; take another "
                     f"--run with a smaller --set train.learning_rate (it is {config.train.learning_rate:g})"
                 )

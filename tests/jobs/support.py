@@ -1,0 +1,134 @@
+"""What the tests of the stages share: small real data, and stages as a container starts them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jobs.assignment import Assignment
+from jobs.contract.config import Stage, load_config
+from jobs.contract.record import Record, read_record
+from jobs.contract.volume import RunFolder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMES = {"train": "train", "test": "t10k"}
+
+
+def idx_bytes(values: Tensor) -> bytes:
+    """A uint8 tensor as the content of an IDX file."""
+    header = bytes([0, 0, 8, values.dim()]) + struct.pack(f">{values.dim()}I", *values.shape)
+    return header + bytes(values.flatten().numpy())
+
+
+def bars(samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 28, 28) that can be learnt, of a bright bar whose place is the label, and labels (N,)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 10, (samples,), generator=generator)
+    images = torch.randint(0, 60, (samples, 28, 28), dtype=torch.uint8, generator=generator)
+    for number, label in enumerate(labels.tolist()):
+        images[number, :, 2 + 2 * label : 5 + 2 * label] += 150
+    return images, labels
+
+
+def write_data(folder: Path, *, train: int = 300, test: int = 80, packed: bool = False) -> None:
+    """The four files of a data set in `folder`, plain or gzip."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (split, samples) in enumerate({"train": train, "test": test}.items()):
+        images, labels = bars(samples, seed)
+        files = {"images-idx3-ubyte": images, "labels-idx1-ubyte": labels.to(torch.uint8)}
+        for kind, values in files.items():
+            content = idx_bytes(values)
+            name = f"{NAMES[split]}-{kind}"
+            if packed:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / name).write_bytes(content)
+
+
+@dataclass
+class Place:
+    """A volume with small MNIST-like data, and one run on it."""
+
+    root: Path
+    run: str = "a"
+    settings: Sequence[str] = ("data.name=mnist", "model.name=perceptron", "train.epochs=2")
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.root, self.run)
+
+    def record(self, stage: Stage) -> Record:
+        record = read_record(self.folder.record(stage))
+        assert record is not None
+        return record
+
+    def assignment(self, stage: Stage, *settings: str) -> Assignment:
+        """For a stage in this process, without a supervisor."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        return Assignment(stage, load_config(None, [*self.settings, *settings]), self.folder, "local")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`python -m jobs …` for this run."""
+        options = [part for setting in self.settings for part in ("--set", setting)]
+        command = [sys.executable, "-m", "jobs", arguments[0], "--run", self.run, "--volume", str(self.root)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBRELAY_")}
+        return subprocess.Popen(
+            [*command, *options, *arguments[1:]],
+            cwd=REPOSITORY,
+            env={**environment, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def do(self, *arguments: str) -> Ended:
+        """`python -m jobs …` to its end."""
+        return finish(self.start(*arguments))
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
+
+
+def finish(process: subprocess.Popen[bytes]) -> Ended:
+    """Wait for the end; a process that does not come to it is a failure of the test."""
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        raise
+    return Ended(process.returncode, out, err.decode())
+
+
+def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    """Standard output up to the end of the first line with `text`."""
+    assert process.stdout is not None
+    seen = b""
+    while text not in seen:
+        line = process.stdout.readline()
+        assert line, f"ended before {text!r}: {seen!r}"
+        seen += line
+    return seen
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and not only waiting to be reaped by a parent that is not ours."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")

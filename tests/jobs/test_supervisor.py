@@ -1,0 +1,311 @@
+"""The supervisor over stages that do little, or harm: output, signals, endings, records."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from jobs.contract.record import Record, parse_closing, read_record
+from jobs.contract.volume import RunFolder
+from tests.jobs.support import REPOSITORY, Ended, finish, is_running, read_until
+
+#: Supervises a stage of a few lines, in place of the one that would import torch.
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from jobs import child, supervisor
+from jobs.assignment import Assignment, Outcome
+from jobs.contract.config import load_config
+from jobs.contract.volume import RunFolder
+from jobs.errors import BadInput
+
+def stage(assignment, stop):
+{body}
+    return Outcome(metrics={{"loss": 0.5}})
+
+child._stage = lambda assignment: stage
+termination = Path(sys.argv[1]).parent / "termination"
+folder = RunFolder(Path(sys.argv[1]), "a")
+{before}
+sys.exit(supervisor.supervise(Assignment("train", load_config(None), folder, "pod-1"), termination))
+"""
+
+
+class Supervised:
+    def __init__(self, root: Path) -> None:
+        self.folder = RunFolder(root, "a")
+        self.termination = root.parent / "termination"
+
+    def start(self, body: str, before: str = "") -> subprocess.Popen[bytes]:
+        program = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), before=before)
+        return subprocess.Popen(
+            [sys.executable, "-c", program, str(self.folder.root)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def do(self, body: str, before: str = "") -> Ended:
+        return finish(self.start(body, before))
+
+    @property
+    def record(self) -> Record:
+        record = read_record(self.folder.record("train"))
+        assert record is not None
+        return record
+
+    @property
+    def log(self) -> bytes:
+        assert self.record.log is not None
+        return (self.folder.path / self.record.log.file).read_bytes()
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Supervised:
+    return Supervised(tmp_path / "volume")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "lines"),
+    [
+        ("print('one'); print('two', file=sys.stderr); print('three')", b"one\ntwo\nthree\n", 3),
+        ("os.write(1, b'torn \\xc3'); os.write(2, b'\\xff\\x00\\n')", b"torn \xc3\xff\x00\n", 1),
+        ("os.write(1, b'10%\\r20%\\r')", b"10%\r20%\r", 1),
+        ("print('no end', end='')", b"no end", 1),
+        ("print('\\udce4 …')", "\\udce4 …\n".encode(), 1),
+        ("pass", b"", 0),
+        ("os.write(1, b'x' * 1_000_000)", b"x" * 1_000_000, 1),
+        ("subprocess.run(['sh', '-c', 'echo from a child'])", b"from a child\n", 1),
+    ],
+)
+def test_the_log_is_byte_for_byte_what_was_printed(
+    supervised: Supervised, body: str, expected: bytes, lines: int
+) -> None:
+    ended = supervised.do(body)
+
+    assert (ended.code, ended.raw, ended.err) == (0, expected, "")
+    assert supervised.log == expected
+    log = supervised.record.log
+    assert log is not None
+    assert (log.file, log.bytes, log.lines) == ("logs/train-pod-1.log", len(expected), lines)
+    assert log.sha256 == hashlib.sha256(expected).hexdigest()
+
+
+def test_the_record_tells_how_it_ended_and_the_termination_message_says_it_in_short(
+    supervised: Supervised,
+) -> None:
+    supervised.do("print('hello')")
+
+    record = supervised.record
+    assert (record.status, record.exit_code, record.error, record.attempt) == ("succeeded", 0, None, 1)
+    assert record.metrics == {"loss": 0.5}
+    assert record.versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert record.cost is not None
+    assert record.cost.peak_memory_bytes > 1024 * 1024
+    closing = parse_closing(supervised.termination.read_text())
+    assert closing is not None
+    assert (closing.exit_code, closing.skipped, closing.metrics) == (0, False, {"loss": 0.5})
+    assert closing.log == record.log
+
+
+def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
+    process = supervised.start("print('ready'); time.sleep(60)")
+    read_until(process, b"ready")
+
+    assert supervised.record.status == "running"
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "error", "printed"),
+    [
+        (
+            "raise BadInput('no such thing; do this')",
+            78,
+            "no such thing; do this",
+            "train: no such thing; do this\n",
+        ),
+        ("raise OSError(28, 'No space left on device')", 1, "cannot write", "make room on the volume"),
+        ("raise PermissionError(13, 'Permission denied', '/v/x')", 78, "cannot write /v/x as uid", "fsGroup"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero", "Traceback"),
+        ("os._exit(7)", 7, None, ""),
+        ("os._exit(0)", 1, "without saying", "without saying"),
+        ("sys.exit(3)", 1, None, "SystemExit: 3"),
+        ("os.kill(os.getpid(), 9)", 137, "killed by signal 9 (out of memory?)", "train: killed by signal 9"),
+        ("os.kill(os.getpid(), 11)", 139, "killed by signal 11", "Segmentation fault"),
+    ],
+)
+def test_every_ending_has_its_exit_code_and_its_record(
+    supervised: Supervised, body: str, code: int, error: str | None, printed: str
+) -> None:
+    ended = supervised.do(body)
+
+    assert ended.code == code
+    assert printed in ended.out
+    assert ended.raw == supervised.log
+    assert (supervised.record.status, supervised.record.exit_code) == ("failed", code)
+    assert supervised.record.error is None if error is None else error in (supervised.record.error or "")
+    closing = parse_closing(supervised.termination.read_text())
+    assert closing is not None
+    assert (closing.exit_code, closing.error) == (code, supervised.record.error)
+
+
+def test_an_expected_error_has_no_traceback(supervised: Supervised) -> None:
+    assert "Traceback" not in supervised.do("raise BadInput('no')").out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_stage_as_sigterm(supervised: Supervised, number: signal.Signals) -> None:
+    process = supervised.start("print('ready'); time.sleep(60)")
+    read_until(process, b"ready")
+    process.send_signal(number)
+
+    ended = finish(process)
+
+    assert ended.code == 143
+    assert ended.out == "train: stopped by SIGTERM\n"
+    assert supervised.record.error == "stopped by SIGTERM"
+
+
+def test_a_signal_before_the_stage_has_begun_is_not_lost(supervised: Supervised) -> None:
+    before = "supervisor.hold_signals(); os.kill(os.getpid(), signal.SIGTERM)"
+
+    ended = supervised.do("time.sleep(60)", before)
+
+    assert ended.code == 143
+
+
+def test_what_the_stage_left_running_does_not_keep_it_from_ending(supervised: Supervised) -> None:
+    ended = supervised.do("print(subprocess.Popen(['sleep', '600']).pid)")
+
+    assert ended.code == 0
+    assert not is_running(int(ended.out))
+
+
+def test_a_process_that_has_left_the_group_is_told_of_and_left_alone(supervised: Supervised) -> None:
+    ended = supervised.do("print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)")
+
+    assert ended.code == 0
+    pid, told = ended.out.splitlines()
+    assert "outlived the stage" in told
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def test_the_stage_goes_on_when_nobody_reads_its_output(supervised: Supervised) -> None:
+    process = supervised.start("print('ready')\nfor i in range(100): print(i); time.sleep(0.001)")
+    read_until(process, b"ready")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert process.stderr is not None
+    process.stderr.close()
+
+    assert process.returncode == 0
+    assert supervised.log.endswith(b"98\n99\n")
+    assert supervised.record.status == "succeeded"
+    assert "standard output ends early: Broken pipe" in (supervised.record.error or "")
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_stage(supervised: Supervised) -> None:
+    # /dev/full refuses every byte as a full disk does.
+    before = (
+        "from jobs import tee; tee.Tee._open = staticmethod(lambda *_: open('/dev/full', 'wb', buffering=0))"
+    )
+
+    ended = supervised.do("print('hello')", before)
+
+    assert (ended.code, ended.out) == (0, "hello\n")
+    assert "ends early: No space left on device" in (supervised.record.error or "")
+
+
+def test_a_record_that_cannot_be_written_is_a_failure(supervised: Supervised) -> None:
+    # The folder goes away under the stage, as a volume may.
+    ended = supervised.do("import shutil; shutil.rmtree(assignment.folder.path)")
+
+    assert ended.code == 1
+    assert "cannot write the record" in ended.out
+    closing = parse_closing(supervised.termination.read_text())
+    assert closing is not None
+    assert closing.exit_code == 1
+
+
+def test_attempts_are_counted_and_keep_their_logs(supervised: Supervised) -> None:
+    first = supervised.do("raise BadInput('once')")
+    second = supervised.do("raise BadInput('twice')")
+    third = supervised.do("print('done')")
+
+    assert supervised.record.attempt == 3
+    assert third.out == "train: attempt 3\ndone\n"
+    logs = supervised.folder.logs
+    assert (logs / "train-pod-1.log").read_bytes() == first.raw
+    assert (logs / "train-pod-1-2.log").read_bytes() == second.raw
+    assert (logs / "train-pod-1-3.log").read_bytes() == third.raw
+
+
+def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
+    supervised.do("print('done')")
+    before = supervised.folder.record("train").read_bytes()
+
+    ended = supervised.do("print('again')")
+
+    assert ended.code == 0
+    assert ended.out.startswith("train: nothing to do, done already on ")
+    assert supervised.folder.record("train").read_bytes() == before
+    closing = parse_closing(supervised.termination.read_text())
+    assert closing is not None
+    assert (closing.skipped, closing.metrics) == (True, {"loss": 0.5})
+    assert closing.log.sha256 == hashlib.sha256(ended.raw).hexdigest()
+
+
+def test_a_damaged_record_is_told_of_and_replaced(supervised: Supervised) -> None:
+    supervised.do("pass")
+    supervised.folder.record("train").write_text("{")
+
+    ended = supervised.do("print('again')")
+
+    assert ended.code == 0
+    assert "is not a readable record" in ended.out
+    assert ended.out.endswith("again\n")
+    assert supervised.record.status == "succeeded"
+
+
+def test_a_supervisor_that_is_killed_takes_the_stage_along(supervised: Supervised) -> None:
+    process = supervised.start("print(os.getpid()); time.sleep(60)")
+    pid = int(read_until(process, b"\n"))
+    process.kill()
+
+    finish(process)  # reads to the end of the output: nobody holds it any more
+
+    assert supervised.record.status == "running"
+    assert not is_running(pid)
+
+
+def test_a_volume_that_cannot_be_written_is_bad_input(supervised: Supervised) -> None:
+    # As a user who may not write there; root may everywhere.
+    folder = supervised.folder.root
+    folder.mkdir(mode=0o555)
+    before = "os.getuid() == 0 and os.setuid(65534)"
+
+    ended = supervised.do("pass", before)
+
+    assert ended.code == 78
+    assert f"cannot write {folder}" in ended.err
+    assert "as uid " in ended.err
+    assert "fsGroup" in ended.err
+
+
+def test_a_file_in_the_place_of_the_volume_is_bad_input(supervised: Supervised) -> None:
+    supervised.folder.root.write_text("")
+
+    ended = supervised.do("pass")
+
+    assert ended.code == 78
+    assert "is in the way" in ended.err
