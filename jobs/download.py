@@ -25,7 +25,6 @@ def download(
     mirror: str | None,
     is_there: Callable[[], bool],
     help_text: str,
-    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
     """Download a data set of torchvision's, checked against its checksums, to `folder`.
 
@@ -42,7 +41,7 @@ def download(
         temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}-{os.getpid()}.partial")
         print(f"downloading {folder.name} from {mirror or 'its own site'} to {folder}", flush=True)
         try:
-            _fetch(torchvision_name, temporary, mirror, timeout_seconds)
+            _fetch(torchvision_name, temporary, mirror)
             _put_in_place(temporary, folder, is_there)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             known = from_os_error(error, folder) if isinstance(error, OSError) else None
@@ -53,7 +52,7 @@ def download(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fetch(torchvision_name: str, root: Path, mirror: str | None, timeout_seconds: float) -> None:
+def _fetch(torchvision_name: str, root: Path, mirror: str | None) -> None:
     """All four files, unpacked, below `root` in torchvision's layout."""
     from jobs.vision import datasets  # half a second, and only needed here
 
@@ -62,7 +61,7 @@ def _fetch(torchvision_name: str, root: Path, mirror: str | None, timeout_second
         # The name of the class is the name of the folder, so the subclass keeps it.
         dataset = type(torchvision_name, (dataset,), {"mirrors": [f"{mirror.rstrip('/')}/"]})
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout_seconds)
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         # Its progress bars are for a terminal; in a log they are thousands of lines.
         with contextlib.redirect_stderr(io.StringIO()):

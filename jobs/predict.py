@@ -10,7 +10,6 @@ from jobs.errors import BadEvidence
 from jobs.models import ModelSpec, channels_last, normalise
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module, spec: ModelSpec, images: Tensor, device: torch.device, batch_size: int = 1000
 ) -> Tensor:
@@ -26,7 +25,8 @@ def predict(
         )
     channels_last(model.to(device)).eval()
     parts = []
-    for start in range(0, len(images), batch_size):
-        pixels = normalise(images[start : start + batch_size].to(device), spec)
-        parts.append(F.log_softmax(model(pixels), dim=1).cpu())
+    with torch.inference_mode():  # not around the lines above: it would make the weights unfit for training
+        for start in range(0, len(images), batch_size):
+            pixels = normalise(images[start : start + batch_size].to(device), spec)
+            parts.append(F.log_softmax(model(pixels), dim=1).cpu())
     return torch.cat(parts)

@@ -25,13 +25,14 @@ NAMES = {"train": "train", "test": "t10k"}
 
 
 def idx_bytes(values: Tensor) -> bytes:
-    """A uint8 tensor as the content of an IDX file."""
+    """Small whole numbers as the content of an IDX file of bytes."""
+    values = values.to(torch.uint8)
     header = bytes([0, 0, 8, values.dim()]) + struct.pack(f">{values.dim()}I", *values.shape)
     return header + bytes(values.flatten().numpy())
 
 
 def bars(samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, 28, 28) that can be learnt, of a bright bar whose place is the label, and labels (N,)."""
+    """Images uint8 (N, 28, 28) of a bright bar whose place is the label, and the labels int64 (N,)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 10, (samples,), generator=generator)
     images = torch.randint(0, 60, (samples, 28, 28), dtype=torch.uint8, generator=generator)
@@ -45,7 +46,7 @@ def write_data(folder: Path, *, train: int = 300, test: int = 80, packed: bool =
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (split, samples) in enumerate({"train": train, "test": test}.items()):
         images, labels = bars(samples, seed)
-        files = {"images-idx3-ubyte": images, "labels-idx1-ubyte": labels.to(torch.uint8)}
+        files = {"images-idx3-ubyte": images, "labels-idx1-ubyte": labels}
         for kind, values in files.items():
             content = idx_bytes(values)
             name = f"{NAMES[split]}-{kind}"
@@ -78,15 +79,24 @@ class Place:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         return Assignment(stage, load_config(None, [*self.settings, *settings]), self.folder, "local")
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`python -m jobs …` for this run."""
+    def start(self, *arguments: str, python: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """`python -m jobs …` for this run; with `python`, what Python is told before `-m`."""
         options = [part for setting in self.settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "jobs", arguments[0], "--run", self.run, "--volume", str(self.root)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBRELAY_")}
+        command = [
+            sys.executable,
+            *python,
+            "-m",
+            "jobs",
+            arguments[0],
+            "--run",
+            self.run,
+            "--volume",
+            str(self.root),
+        ]
         return subprocess.Popen(
             [*command, *options, *arguments[1:]],
             cwd=REPOSITORY,
-            env={**environment, **self.environment},
+            env={**clean_environment(), **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -105,6 +115,11 @@ class Ended:
     @property
     def out(self) -> str:
         return self.raw.decode()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would tell a stage anything."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("JOBRELAY_")}
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ended:
