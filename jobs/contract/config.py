@@ -212,6 +212,8 @@ def _explain(problem: dict[str, Any]) -> str:
     message = message[0].lower() + message[1:]
     if problem["type"] == "string_pattern_mismatch":
         message = f"has not the right form (pattern {problem['ctx']['pattern']})"
+    elif problem["type"] == "model_type":
+        message = "a section with keys of its own is expected"
     return f"{key}: {message} (got {problem['input']!r})"
 
 
