@@ -1,0 +1,203 @@
+"""The configuration: what it accepts, what it refuses and how it says so, and what is part of a hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.contract.config import STAGES, ConfigError, Placement, RunConfig, load_config, validate
+
+BASE = Path(__file__).parents[2] / "k8s" / "base" / "config.yaml"
+
+
+def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
+    written = yaml.safe_load(BASE.read_text())
+
+    assert load_config(BASE) == RunConfig()
+    defaults = RunConfig().result_config()
+    assert written == {**defaults, "data": {"name": defaults["data"]["name"]}}  # a mirror has no default
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.epoch=3", "train.epoch: unknown key; did you mean train.epochs?"),
+        ("trian.epochs=3", "trian: unknown key; did you mean train?"),
+        ("xyzzy=1", "xyzzy: unknown key; known here: seed, device, data, model, train, eval, infer"),
+        ("train.epochs=0", "train.epochs: input should be greater than or equal to 1 (got 0)"),
+        ("train.epochs=many", "train.epochs: input should be a valid integer (got 'many')"),
+        ("train.epochs=1.5", "train.epochs: "),
+        ("train.epochs=true", "train.epochs: "),
+        ("train.learning_rate=nan", "train.learning_rate: "),
+        ("train.learning_rate=0", "train.learning_rate: input should be greater than 0"),
+        ("train.memory=2 GB", "train.memory: has not the right form"),
+        ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-hogwild-net' or 'perceptron'"),
+        ("data.mirror=ftp://x", "data.mirror: has not the right form"),
+        ("seed=-1", "seed: "),
+        ("train=5", "train: a section with keys of its own is expected (got 5)"),
+        ("seed.deep=5", "seed: "),
+        ("train.epochs", "expected key=value"),
+        ("=5", "expected key=value"),
+        ("train.epochs=[1", "--set train.epochs"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_key(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, [override])
+
+    assert told in str(raised.value)
+    assert len(raised.value.problems) == 1
+
+
+def test_every_problem_has_a_line() -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, ["seed=-1", "train.epochs=0", "model.nam=cnn"])
+
+    assert [line.partition(":")[0] for line in raised.value.problems] == ["seed", "model.nam", "train.epochs"]
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.epochs=7", ("train", "epochs"), 7),
+        ("train.learning_rate=1e-3", ("train", "learning_rate"), 0.001),
+        ("train.learning_rate=1", ("train", "learning_rate"), 1.0),
+        ("eval.cpu=2", ("eval", "cpu"), "2"),
+        ("eval.cpu=500m", ("eval", "cpu"), "500m"),
+        ("infer.memory=null", ("infer", "memory"), None),
+        ("data.mirror=http://h/p?a=b", ("data", "mirror"), "http://h/p?a=b"),
+    ],
+)
+def test_set_changes_one_key(override: str, path: tuple[str, str], value: object) -> None:
+    config = load_config(None, [override])
+
+    assert getattr(getattr(config, path[0]), path[1]) == value
+    changed: Any = RunConfig().model_dump()
+    changed[path[0]][path[1]] = value
+    assert config.model_dump() == changed
+
+
+def test_the_last_of_two_settings_counts(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("train: {epochs: 2, batch_size: 32}")
+
+    config = load_config(file, ["train.epochs=3", "train.epochs=4"])
+
+    assert (config.train.epochs, config.train.batch_size) == (4, 32)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "---\n"])
+def test_an_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    assert load_config(file) == RunConfig()
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"seed: 1\nseed: 2\n", "line 2: the key 'seed' stands twice"),
+        (b"train:\n\tepochs: 2\n", "line 2"),
+        (b"- 1\n", "a mapping of keys is expected, not a list"),
+        (b"seed: 1\n---\nseed: 2\n", "holds 2 YAML documents"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"seed: !!python/object/apply:os.getpid []\n", "line 1"),
+        (BOMB.encode(), "line 2: aliases (*name) are not accepted"),
+        (b"[" * 5000, "config.yaml"),
+        (b"#" * (1024 * 1024 + 1), "larger than"),
+        (b"seed: 2026-02-31\n", "config.yaml"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, content: bytes, told: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(file)
+
+    assert told in str(raised.value)
+    assert str(file) in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^/absent\.yaml: No such file or directory$"):
+        load_config(Path("/absent.yaml"))
+
+
+@given(st.text())
+def test_any_override_is_used_or_refused(text: str) -> None:
+    try:
+        assert isinstance(load_config(None, [text]), RunConfig)
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017 (both ends are right)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text() | st.sampled_from(list("{}[]&*!|>'\"%@`#-:? \n")).flatmap(lambda c: st.text().map(c.__add__))
+)
+def test_any_file_is_used_or_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load_config(file), RunConfig)
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017 (both ends are right)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda it: st.lists(it) | st.dictionaries(st.sampled_from(["train", "seed", "epochs", "x"]), it),
+    )
+)
+def test_any_tree_is_used_or_refused(tree: Any) -> None:
+    try:
+        assert isinstance(validate({"train": tree, "seed": tree}), RunConfig)
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017 (both ends are right)
+
+
+def test_the_resolved_file_gives_the_same_configuration(tmp_path: Path) -> None:
+    config = load_config(None, ["train.epochs=9", "data.mirror=http://h", "seed=4294967295"])
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.result_config()))
+
+    assert load_config(file) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("seed=1", {"train", "eval", "infer"}),
+        ("model.name=perceptron", {"train", "eval", "infer"}),
+        ("train.epochs=6", {"train", "eval", "infer"}),
+        ("eval.batch_size=10", {"eval", "infer"}),
+        ("infer.samples=6", {"infer"}),
+        ("data.mirror=http://h", set()),
+        ("device=cpu", set()),
+        ("train.memory=4Gi", set()),
+        ("train.cpu=2", set()),
+        ("train.timeout_seconds=5", set()),
+        ("train.backoff_limit=5", set()),
+    ],
+)
+def test_a_stage_depends_on_what_decides_its_result(override: str, changed: set[str]) -> None:
+    before, after = RunConfig(), load_config(None, [override])
+
+    assert {stage for stage in STAGES if before.stage_hash(stage) != after.stage_hash(stage)} == changed
+
+
+def test_a_job_is_not_told_of_its_placement() -> None:
+    result = load_config(None, ["train.memory=4Gi"]).result_config()
+
+    assert not set(Placement.model_fields) & set(result["train"])

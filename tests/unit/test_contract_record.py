@@ -1,0 +1,109 @@
+"""Records, proofs, last words, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.contract.files import write_atomically, write_json
+from jobs.contract.record import (
+    Closing,
+    Cost,
+    FileProof,
+    LogProof,
+    RecordError,
+    differing,
+    matches,
+    parse_closing,
+    read_record,
+)
+from jobs.contract.volume import TERMINATION_MESSAGE_BYTES, check_name
+
+COST = Cost(wall_seconds=1, cpu_seconds=1, peak_memory_bytes=1, peak_memory_from="process")
+LOG = LogProof(file="logs/train-a.log", sha256="0" * 64, bytes=0, lines=0)
+
+
+def test_a_proof_fits_the_file_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    proof = FileProof.of(file)
+
+    assert matches(file, proof)
+    file.write_bytes(b"Content")
+    assert not matches(file, proof)
+    file.write_bytes(b"content ")
+    assert not matches(file, proof)
+    assert differing(tmp_path, {"file": proof, "absent": proof}) == ["file", "absent"]
+
+
+def test_a_record_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:
+    assert read_record(tmp_path / "train.json") is None
+    for text in ("", "{", "[]", '{"run": "a"}'):
+        (tmp_path / "train.json").write_text(text)
+        with pytest.raises(RecordError, match=r"train\.json is not a readable record"):
+            read_record(tmp_path / "train.json")
+
+
+@given(st.text(max_size=10000))
+def test_the_last_words_fit_whatever_the_error(error: str) -> None:
+    closing = Closing(stage="train", exit_code=1, error=error, log=LOG, cost=COST)
+
+    message = closing.message()
+
+    assert len(message.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = parse_closing(message)
+    assert read is not None
+    assert error.startswith(read.error or "")
+    assert read.exit_code == 1
+
+
+@given(st.text() | st.none())
+def test_what_others_leave_as_last_words_is_not_taken_for_ours(message: str | None) -> None:
+    assert parse_closing(message) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=100)))
+def test_a_file_holds_what_was_written(tmp_path: Path, blocks: list[bytes]) -> None:
+    write_atomically(tmp_path / "file", iter(blocks))
+
+    assert (tmp_path / "file").read_bytes() == b"".join(blocks)
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208 (as a person sees it)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    write_json(file, {"a": 1})
+    before = file.read_bytes()
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"a": float("nan")})
+
+    def blocks() -> object:
+        yield b"half"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(file, blocks())  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
+
+
+@given(st.text(alphabet=string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40))
+def test_run_ids_are_dns_labels(name: str) -> None:
+    if name.startswith("-") or name.endswith("-"):
+        with pytest.raises(ValueError, match="must be lower-case letters"):
+            check_name(name, "--run")
+    else:
+        assert check_name(name, "--run") == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "a/b", "..", "a.b", "ä", "a" * 41, "a\n"])
+def test_other_run_ids_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="--run"):
+        check_name(name, "--run")
