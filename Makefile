@@ -1,0 +1,120 @@
+# JobRelay: everything a checkout is asked for. Needs Python >= 3.11, make and git; what starts with
+# `image` or `kind` also needs a container engine. Written for GNU make 3.81, which macOS ships.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+IMAGE ?= jobrelay:0.1.0
+BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) >/dev/null 2>&1 && echo $(tool))))
+BUILD_ARGS ?=
+KIND ?= kind
+KIND_CLUSTER ?= jobrelay
+KIND_CONFIG ?= kind-config.yaml
+KIND_IMAGE ?=
+ARGS ?=
+
+# Pods name the image without a registry; Docker Hub's is then understood, by every engine and node.
+image_name := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
+BUILD ?= $(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers)
+export DOCKER_BUILDKIT ?= 1
+ifeq ($(BUILDER),docker)
+  kind_load = $(KIND) load docker-image $(image_name) --name $(KIND_CLUSTER)
+else
+  save_podman = podman save -q -o $(1) $(image_name)
+  save_buildah = buildah push -q $(image_name) docker-archive:$(1):$(image_name)
+  kind_load = rm -f build/image.tar && $(call save_$(BUILDER),build/image.tar) && \
+    $(KIND) load image-archive build/image.tar --name $(KIND_CLUSTER) && rm -f build/image.tar
+endif
+python := $(VENV)/bin/python
+pip_install := $(python) -m pip --disable-pip-version-check install
+requirements := $(wildcard requirements/*.txt)
+installed := $(VENV)/.installed
+
+.PHONY: help
+help: ## this list
+	@echo 'make TARGET [VARIABLE=value]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+# --- the checkout ---
+
+.PHONY: install run test check format
+install: $(installed) ## .venv with the locked dependencies (CPU build of PyTorch)
+
+# In two steps. First PyTorch alone, by its build: from wherever pip looks anyway, which may be a mirror
+# or a folder of wheels, else from PyTorch's own index, which nothing else is asked of. Then the rest,
+# for which PyTorch is there already: the CUDA build cannot come in through a dependency.
+$(installed): constraints.txt $(requirements)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'make: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 …' >&2; exit 1; }
+	@test -x $(python) || $(PYTHON) -m venv $(VENV)
+	@echo 'installing PyTorch (CPU build) into $(VENV)'
+	@$(pip_install) --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
+	  $(pip_install) --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
+	@echo 'installing the other dependencies, about 60 small packages'
+	@$(pip_install) -qq -c constraints.txt -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
+	@touch $@
+
+run: $(installed) ## train, evaluate and infer on this machine, no cluster (ARGS='--set train.epochs=2')
+	@$(python) launcher run-all --local $(ARGS)
+
+test: $(installed) ## every test that this machine allows (ARGS='-k name')
+	@$(python) -m pytest $(ARGS)
+
+check: $(installed) ## formatting, lint, types, imports
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy launcher jobs
+	@$(VENV)/bin/lint-imports
+
+format: $(installed) ## put the code into the form that check wants
+	@$(python) -m ruff format .
+	@$(python) -m ruff check --fix .
+
+# --- the image ---
+
+.PHONY: image image-gpu builder
+image: builder ## jobrelay:0.1.0 with docker, podman or buildah (BUILDER=…, BUILD_ARGS='--build-arg BASE=…')
+	$(BUILD) $(BUILD_ARGS) -t $(image_name) -f images/slim.Dockerfile .
+
+image-gpu: builder ## jobrelay:0.1.0-gpu, with PyTorch's CUDA build
+	$(BUILD) $(BUILD_ARGS) --build-arg TORCH=cuda -t $(image_name)-gpu -f images/slim.Dockerfile .
+
+builder:
+	@test -n '$(BUILDER)' || { echo 'make: this needs docker, podman or buildah' >&2; exit 1; }
+
+# --- kind: a cluster in a container ---
+
+.PHONY: kind-up kind-run kind-down
+kind-up: builder ## the kind cluster, with the image in it (KIND_IMAGE=… names another node image)
+	@command -v $(KIND) >/dev/null || { echo 'make: kind is not here: https://kind.sigs.k8s.io' >&2; exit 1; }
+	@mkdir -p kind-data build
+	@$(KIND) get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER) || \
+	  $(KIND) create cluster --name $(KIND_CLUSTER) --config $(KIND_CONFIG) --wait 120s $(if $(KIND_IMAGE),--image $(KIND_IMAGE))
+	@$(MAKE) --no-print-directory image
+	$(kind_load)
+
+kind-run: $(installed) ## train, evaluate and infer on the kind cluster
+	@$(python) launcher run-all -k k8s/overlays/kind --context kind-$(KIND_CLUSTER) $(ARGS)
+
+kind-down: ## take the kind cluster away; ./kind-data stays
+	$(KIND) delete cluster --name $(KIND_CLUSTER)
+
+# --- upkeep ---
+
+.PHONY: lock clean
+# From the requirements alone, in an environment of its own: the newest of everything that they allow.
+lock: ## make constraints.txt anew
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/pip install -q --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
+	  build/lock/bin/pip install -q --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
+	@build/lock/bin/pip install -q -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
+	@{ echo '# Every version, direct and indirect. Made by `make lock`.'; \
+	   build/lock/bin/pip freeze --all --exclude pip | sed 's/+cpu$$//'; } > constraints.txt
+	@rm -rf build/lock
+	@git --no-pager diff --stat constraints.txt
+
+clean: ## what checks and builds have left; .venv, runs and data stay
+	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
