@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.files import sync_folder, write_atomically, write_json  # noqa: F401  TODO: import from files
 from jobs.contract.volume import TERMINATION_MESSAGE_BYTES, RunFolder
 
 
