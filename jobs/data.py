@@ -131,7 +131,7 @@ def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
     missing = [name for name in names if _find(folder, config, name) is None]
-    if folder.exists() and any(folder.iterdir()):
+    if missing and folder.exists() and any(folder.iterdir()):
         raise BadInput(
             f"{folder} is there but lacks {', '.join(missing)}; add what is missing (plain or .gz), "
             f"or remove the folder so that the data set is downloaded"

@@ -46,162 +46,137 @@ def supervise(assignment: Assignment, termination: Path | None = None) -> int:
     try:
         tee = _open_log(assignment)
     except StageError as error:
-        return _refuse(assignment, error, termination)
-    previous = _previous_record(assignment, tee)
-    if previous is not None and _is_done(assignment, previous, tee):
-        tee.say(
-            f"{assignment.stage}: nothing to do, done already on {previous.finished} by {previous.pod}; "
-            f"all {len(previous.outputs)} files are as its record says"
-        )
-        return _close(assignment, tee, meter, termination, Ending(0, previous.metrics, skipped=True))
-    running = Record(
-        run=assignment.folder.run,
-        stage=assignment.stage,
-        status="running",
-        pod=assignment.pod,
-        attempt=_attempt(assignment, previous),
-        config_hash=assignment.config_hash,
-        started=_now(),
-    )
-    if running.attempt > 1:
-        tee.say(f"{assignment.stage}: attempt {running.attempt}")
-    try:
-        _write(assignment, running)
-        stage = StageProcess(assignment, tee)
-    except OSError as error:
-        known = from_os_error(error, assignment.folder.path)
-        if known is None:
-            raise
-        tee.say(f"{assignment.stage}: {known}")
-        return _close(assignment, tee, meter, termination, Ending(known.exit_code, error=str(known)))
-    code = stage.wait()
-    return _finish(assignment, tee, meter, termination, running, code, stage.report())
+        # The volume cannot even hold a log: there is only the container's own.
+        print(f"{assignment.stage}: {error}", file=sys.stderr)
+        leave_message(termination, f"{assignment.stage}: {error}")
+        return error.exit_code
+    return _Supervisor(assignment, tee, meter, termination).run()
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What the last words are made of."""
+class _Supervisor:
+    assignment: Assignment
+    tee: Tee
+    meter: Meter
+    termination: Path | None
 
-    exit_code: int
-    metrics: Mapping[str, float] | None = None
-    error: str | None = None
-    skipped: bool = False
+    def run(self) -> int:
+        previous = self._previous_record()
+        if previous is not None and self._is_done(previous):
+            self._say(
+                f"nothing to do, done already on {previous.finished} by {previous.pod}; "
+                f"all {len(previous.outputs)} files are as its record says"
+            )
+            return self._close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
+        running = self._begin(previous)
+        try:
+            self._write(running)
+            process = StageProcess(self.assignment, self.tee)
+        except OSError as error:
+            known = from_os_error(error, self.assignment.folder.path)
+            if known is None:
+                raise
+            self._say(str(known))
+            return self._close(known.exit_code, error=str(known))
+        code = process.wait()
+        return self._finish(running, code, process.report())
 
+    def _previous_record(self) -> Record | None:
+        try:
+            return read_record(self.assignment.folder.record(self.assignment.stage))
+        except RecordError as error:
+            self._say(f"{error}; going on as if there were none")
+            return None
 
-def _open_log(assignment: Assignment) -> Tee:
-    """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
-    folder = assignment.folder
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        return Tee(folder, assignment.stage, assignment.pod, descriptor=sys.stdout.fileno())
-    except OSError as error:
-        if isinstance(error, NotADirectoryError | FileExistsError):
-            raise BadInput(f"{error.filename} is in the way: a folder is expected there") from error
-        raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
+    def _is_done(self, record: Record) -> bool:
+        """Whether this very work is done and all of it still there."""
+        if record.status != "succeeded" or record.config_hash != self.assignment.config_hash:
+            return False
+        changed = differing(self.assignment.folder.path, {**record.inputs, **record.outputs})
+        if changed:
+            self._say(f"done before, but {', '.join(changed)} changed since; doing it again")
+        return not changed
 
+    def _begin(self, previous: Record | None) -> Record:
+        """The record of a stage that runs; its attempt is counted from the last one that did not succeed."""
+        config_hash = self.assignment.config_hash
+        attempt = 1
+        if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
+            attempt = previous.attempt + 1
+            self._say(f"attempt {attempt}")
+        return Record(
+            run=self.assignment.folder.run,
+            stage=self.assignment.stage,
+            status="running",
+            pod=self.assignment.pod,
+            attempt=attempt,
+            config_hash=config_hash,
+            started=_now(),
+        )
 
-def _refuse(assignment: Assignment, error: StageError, termination: Path | None) -> int:
-    """The volume cannot even hold a log: there is only the container's own."""
-    print(f"{assignment.stage}: {error}", file=sys.stderr)
-    leave_message(termination, f"{assignment.stage}: {error}")
-    return error.exit_code
+    def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
+        """Write the record of a stage that has ended, then the last words. Returns the exit code."""
+        error = report.get("error")
+        if error is None and (code != 0 or "outputs" not in report):
+            # It could not speak for itself.
+            error = _unexplained(code, self.meter.cost())
+            self._say(error)
+            code = code or exit_codes.FAILED
+        record = running.model_copy(
+            update={
+                "status": "succeeded" if code == 0 else "failed",
+                "finished": _now(),
+                "exit_code": code,
+                "log": self.tee.proof(),
+                "error": "; ".join(filter(None, [error, self.tee.problem])) or None,
+                "inputs": _proofs(report.get("inputs", {})),
+                "outputs": _proofs(report.get("outputs", {})),
+                "metrics": report.get("metrics", {}),
+                "cost": self.meter.cost(),
+                "versions": {
+                    "jobrelay": __version__,
+                    "python": platform.python_version(),
+                    **report.get("versions", {}),
+                },
+            }
+        )
+        try:
+            self._write(record)
+        except OSError as problem:
+            text = (
+                f"cannot write the record: {from_os_error(problem, self.assignment.folder.path) or problem}"
+            )
+            self._say(text)
+            return self._close(code or exit_codes.FAILED, record.metrics, error=text)
+        return self._close(code, record.metrics, error=record.error)
 
+    def _close(
+        self,
+        code: int,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        error: str | None = None,
+        skipped: bool = False,
+    ) -> int:
+        """Leave the termination message. Returns the exit code."""
+        closing = Closing(
+            stage=self.assignment.stage,
+            exit_code=code,
+            skipped=skipped,
+            error=error,
+            metrics=dict(metrics or {}),
+            log=self.tee.proof(),
+            cost=self.meter.cost(),
+        )
+        leave_message(self.termination, closing.message())
+        return code
 
-def _previous_record(assignment: Assignment, tee: Tee) -> Record | None:
-    try:
-        return read_record(assignment.folder.record(assignment.stage))
-    except RecordError as error:
-        tee.say(f"{assignment.stage}: {error}; going on as if there were none")
-        return None
+    def _write(self, record: Record) -> None:
+        path = self.assignment.folder.record(self.assignment.stage)
+        write_atomically(path, record.model_dump_json(indent=2) + "\n")
 
-
-def _attempt(assignment: Assignment, previous: Record | None) -> int:
-    if previous is None or previous.config_hash != assignment.config_hash or previous.status == "succeeded":
-        return 1
-    return previous.attempt + 1
-
-
-def _is_done(assignment: Assignment, record: Record, tee: Tee) -> bool:
-    """Whether this very work is done and all of it still there."""
-    if record.status != "succeeded" or record.config_hash != assignment.config_hash:
-        return False
-    changed = differing(assignment.folder.path, {**record.inputs, **record.outputs})
-    if changed:
-        tee.say(f"{assignment.stage}: done before, but {', '.join(changed)} changed since; doing it again")
-    return not changed
-
-
-def _finish(
-    assignment: Assignment,
-    tee: Tee,
-    meter: Meter,
-    termination: Path | None,
-    running: Record,
-    code: int,
-    report: dict[str, Any],
-) -> int:
-    """Write the record of a stage that has ended, then the last words. Returns the exit code."""
-    error = report.get("error")
-    if code > 128 and error is None:
-        error = _killed_by(code - 128, meter.cost())
-        tee.say(f"{assignment.stage}: {error}")
-    elif code == 0 and "outputs" not in report:
-        code, error = exit_codes.FAILED, "ended without saying what it has done"
-        tee.say(f"{assignment.stage}: {error}")
-    log = tee.proof()
-    record = running.model_copy(
-        update={
-            "status": "succeeded" if code == 0 else "failed",
-            "finished": _now(),
-            "exit_code": code,
-            "error": "; ".join(filter(None, [error, tee.problem])) or None,
-            "inputs": {name: FileProof.model_validate(it) for name, it in report.get("inputs", {}).items()},
-            "outputs": {name: FileProof.model_validate(it) for name, it in report.get("outputs", {}).items()},
-            "metrics": report.get("metrics", {}),
-            "log": log,
-            "cost": meter.cost(),
-            "versions": {
-                "jobrelay": __version__,
-                "python": platform.python_version(),
-                **report.get("versions", {}),
-            },
-        }
-    )
-    ending = Ending(code, record.metrics, record.error)
-    try:
-        _write(assignment, record)
-    except OSError as problem:
-        known = from_os_error(problem, assignment.folder.path) or problem
-        tee.say(f"{assignment.stage}: cannot write the record: {known}")
-        ending = Ending(code or exit_codes.FAILED, record.metrics, f"cannot write the record: {known}")
-    return _close(assignment, tee, meter, termination, ending)
-
-
-def _killed_by(number: int, cost: Cost) -> str:
-    if number != signal.SIGKILL:
-        return f"killed by signal {number} ({signal.strsignal(number)})"
-    text = "killed by signal 9 (out of memory?)"
-    if cost.memory_limit_bytes is None:
-        return text
-    gib = 1024**3
-    return (
-        f"{text}; peak {cost.peak_memory_bytes / gib:.2f} GiB, limit {cost.memory_limit_bytes / gib:.2f} GiB"
-    )
-
-
-def _close(assignment: Assignment, tee: Tee, meter: Meter, termination: Path | None, ending: Ending) -> int:
-    """Leave the termination message. Returns the exit code."""
-    closing = Closing(
-        stage=assignment.stage,
-        exit_code=ending.exit_code,
-        skipped=ending.skipped,
-        error=ending.error,
-        metrics=dict(ending.metrics or {}),
-        log=tee.proof(),
-        cost=meter.cost(),
-    )
-    leave_message(termination, closing.message())
-    return ending.exit_code
+    def _say(self, text: str) -> None:
+        self.tee.say(f"{self.assignment.stage}: {text}")
 
 
 def leave_message(path: Path | None, message: str) -> None:
@@ -214,8 +189,35 @@ def leave_message(path: Path | None, message: str) -> None:
         print(f"cannot write the termination message: {error}", file=sys.stderr)
 
 
-def _write(assignment: Assignment, record: Record) -> None:
-    write_atomically(assignment.folder.record(assignment.stage), record.model_dump_json(indent=2) + "\n")
+def _open_log(assignment: Assignment) -> Tee:
+    """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
+    folder = assignment.folder
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return Tee(folder, assignment.stage, assignment.pod, descriptor=sys.stdout.fileno())
+    except (NotADirectoryError, FileExistsError) as error:
+        raise BadInput(f"{error.filename} is in the way: a folder is expected there") from error
+    except OSError as error:
+        raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
+
+
+def _unexplained(code: int, cost: Cost) -> str:
+    """What can be said of a stage that ended without a report."""
+    number = code - 128
+    if number == signal.SIGKILL:
+        text = "killed by signal 9 (out of memory?)"
+        if cost.memory_limit_bytes is not None:
+            gib = 1024**3
+            peak, limit = cost.peak_memory_bytes / gib, cost.memory_limit_bytes / gib
+            text += f"; peak {peak:.2f} GiB, limit {limit:.2f} GiB"
+        return text
+    if number in signal.valid_signals():
+        return f"killed by signal {number} ({signal.strsignal(number)})"
+    return f"ended with exit code {code} without a word about why"
+
+
+def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:
+    return {name: FileProof.model_validate(proof) for name, proof in told.items()}
 
 
 def _now() -> str:

@@ -136,15 +136,16 @@ def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
         ("raise OSError(28, 'No space left on device')", 1, "cannot write", "make room on the volume"),
         ("raise PermissionError(13, 'Permission denied', '/v/x')", 78, "cannot write /v/x as uid", "fsGroup"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero", "Traceback"),
-        ("os._exit(7)", 7, None, ""),
-        ("os._exit(0)", 1, "without saying", "without saying"),
-        ("sys.exit(3)", 1, None, "SystemExit: 3"),
+        ("os._exit(7)", 7, "exit code 7 without a word", "train: ended with exit code 7"),
+        ("os._exit(0)", 1, "exit code 0 without a word", "train: ended with exit code 0"),
+        ("sys.exit(3)", 1, "exit code 1 without a word", "SystemExit: 3"),
+        ("os._exit(255)", 255, "exit code 255 without a word", "train: ended with exit code 255"),
         ("os.kill(os.getpid(), 9)", 137, "killed by signal 9 (out of memory?)", "train: killed by signal 9"),
         ("os.kill(os.getpid(), 11)", 139, "killed by signal 11", "Segmentation fault"),
     ],
 )
 def test_every_ending_has_its_exit_code_and_its_record(
-    supervised: Supervised, body: str, code: int, error: str | None, printed: str
+    supervised: Supervised, body: str, code: int, error: str, printed: str
 ) -> None:
     ended = supervised.do(body)
 
@@ -152,7 +153,7 @@ def test_every_ending_has_its_exit_code_and_its_record(
     assert printed in ended.out
     assert ended.raw == supervised.log
     assert (supervised.record.status, supervised.record.exit_code) == ("failed", code)
-    assert supervised.record.error is None if error is None else error in (supervised.record.error or "")
+    assert error in (supervised.record.error or "")
     closing = parse_closing(supervised.termination.read_text())
     assert closing is not None
     assert (closing.exit_code, closing.error) == (code, supervised.record.error)
