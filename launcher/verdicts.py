@@ -169,6 +169,9 @@ def _failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdict:
     return _failed_pod(job, failed[-1])
 
 
+_RESUME = "run the same command again: it goes on from the last checkpoint"
+
+
 def _failed_pod(job: Object, pod: Object) -> Verdict:
     """Why a Pod with phase Failed failed."""
     status = pod["status"]
@@ -185,10 +188,16 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     ):
         return Verdict(
             Exit.DISRUPTED, "disrupted", status["reason"], status.get("message", ""), name,
-            hint="run the same command again: it goes on from the last checkpoint",
+            hint=_RESUME,
         )  # fmt: skip
+    disrupted = _pod_condition(pod, "DisruptionTarget")
+    if disrupted and disrupted["status"] == "True":  # drained, preempted by another Pod, …
+        reason, message = disrupted.get("reason", "DisruptionTarget"), disrupted.get("message", "")
+        return Verdict(Exit.DISRUPTED, "disrupted", reason, message, name, hint=_RESUME)
     which, ended = _terminated(pod)
     code = ended.get("exitCode")
+    if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
+        return _not_started(job, name, ended["reason"], ended["message"])
     said = parse_closing(ended.get("message"))
     text = said.error or "" if said else ""
     if ended.get("reason") == "OOMKilled":
@@ -267,7 +276,7 @@ def _waiting(job: Object, pods: Sequence[Object], events: Sequence[Object], pati
     pod = alive[-1]
     if pod_phase(pod) == "Pending":
         return _pending(job, pod, events, patience)
-    return _running(job, pod, patience)
+    return _running(job, pod, events, patience)
 
 
 def _suspended(job: Object) -> bool:
@@ -311,7 +320,7 @@ def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     if not started:
         trouble = _latest(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"), name)
         reason = trouble["reason"] if trouble else (detail.split(":")[0] or "ContainerCreating")
-        text = trouble["message"] if trouble else detail
+        text = trouble.get("message", "") if trouble else detail
         detail = f"{reason}: {text}" if trouble else detail
         late = _not_started(job, name, reason, text or "the containers were not started")
         deadlines.append(Deadline(f"start {name}", patience.start, late))
@@ -364,7 +373,7 @@ def _blocked(
     return None
 
 
-def _running(job: Object, pod: Object, patience: Patience) -> Waiting:
+def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
     name = _name(pod)
     limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
     deadlines: tuple[Deadline, ...] = ()
@@ -377,8 +386,10 @@ def _running(job: Object, pod: Object, patience: Patience) -> Waiting:
     others = [c for c, _ in _started_containers(pod) if c != main_container(job)["name"]]
     if ended and others:
         return Waiting("running", f"{', '.join(others)} still runs beside the ended stage", name, deadlines)
+    # a lost node's Pods are made not ready, and only an event says why; it stays when the node is back
     ready = _pod_condition(pod, "Ready")
-    if pod_phase(pod) == "Unknown" or (ready and ready["status"] == "Unknown"):
+    lost = ready and ready["status"] != "True" and _latest(events, "NodeNotReady", name)
+    if pod_phase(pod) == "Unknown" or lost:
         return Waiting("running", "its node does not answer", name, deadlines)
     return Waiting("running", "", name, deadlines)
 
@@ -394,7 +405,7 @@ def _not_started(job: Object, pod: str | None, reason: str, message: str) -> Ver
     hint = hints.get(reason, "")
     if "Image" in reason:
         hint = "build and load the image (make image; kind load docker-image …), or give another with --image"
-    if "claim" in message.lower() and not hint.startswith("create"):
+    if "persistentvolumeclaim" in message.lower() and not hint.startswith("create"):
         hint = (
             "create the PersistentVolumeClaim, or name a StorageClass that exists (kubectl get storageclass)"
         )
