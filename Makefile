@@ -19,7 +19,6 @@ ARGS ?=
 # Pods name the image without a registry; Docker Hub's is then understood, by every engine and node.
 image_name := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
 BUILD ?= $(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers)
-export DOCKER_BUILDKIT ?= 1
 ifeq ($(BUILDER),docker)
   kind_load = $(KIND) load docker-image $(image_name) --name $(KIND_CLUSTER)
 else

@@ -1,0 +1,51 @@
+# The stages' image: Python, PyTorch's CPU build and jobs/, without what only a developer needs.
+#
+#   docker build -t jobrelay:0.1.0 -f images/slim.Dockerfile .          (make image)
+#
+# Builds the same with docker (with and without BuildKit), podman and buildah; that is why no step uses
+# RUN --mount. BASE is any image with Debian's or Docker's Python >= 3.11 and its venv.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# cpu or cuda: which build of PyTorch (requirements/torch-*.txt)
+ARG TORCH=cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# pip's own settings, for whoever has a mirror or a folder of wheels: --build-arg PIP_INDEX_URL=…
+ARG PIP_INDEX_URL
+ARG PIP_FIND_LINKS
+# strip: a third of libtorch_cpu.so is a table of symbols that only a debugger reads
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+COPY constraints.txt requirements/jobs.txt requirements/torch-cpu.txt requirements/torch-cuda.txt /requirements/
+# PyTorch first, by its build, as in the Makefile: from where pip looks anyway, else from its own index.
+# No .pyc yet: compiling all that is installed would add 100 MB of which a run reads a tenth.
+RUN python3 -m venv /opt/venv \
+    && install="/opt/venv/bin/pip install -q --no-cache-dir --no-compile" \
+    && { $install --retries 0 --no-deps -r /requirements/torch-${TORCH}.txt 2>/dev/null \
+         || $install --no-deps -r /requirements/torch-${TORCH}.txt --extra-index-url ${TORCH_INDEX}; } \
+    && $install -c /requirements/constraints.txt -r /requirements/jobs.txt \
+    && /opt/venv/bin/pip uninstall -q -y setuptools pip
+# What a run never opens: headers, C++ tests, protoc, type stubs, the packages' own tests.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf torch/include torch/share torch/test \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
+    && find . -type f \( -name '*.pyi' -o -name '*.a' -o -name '*.lib' -o -name '*_test.so' \) -delete \
+    && strip --strip-unneeded torch/lib/libtorch_*.so
+# What a run does import is compiled now, for a root file system that will be read-only.
+COPY images/warm_up.py /warm_up.py
+RUN /opt/venv/bin/python /warm_up.py
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="JobRelay" \
+      org.opencontainers.image.description="Train, evaluate and infer with PyTorch as Kubernetes Jobs" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+WORKDIR /app
+COPY LICENSE ./
+COPY jobs jobs
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "jobs"]

@@ -1,0 +1,58 @@
+"""Decides what this machine allows, and says at the end what was left out and why."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+#: Tests make and delete namespaces: only in clusters that are there for it.
+TEST_CONTEXTS = re.compile(r"kind-.*|testcluster|minikube|k3d-.*")
+IMAGE = "jobrelay:0.1.0"
+
+
+@functools.cache
+def why_no_cluster() -> tuple[str, str]:
+    """The context that tests/cluster may use, and "" or why there is none."""
+    if not shutil.which("kubectl"):
+        return "", "kubectl is not on the PATH"
+    context = os.environ.get("JOBRELAY_TEST_CONTEXT") or _kubectl("config", "current-context")
+    if not context:
+        return "", "no kubeconfig with a current context (make kind-up makes a cluster)"
+    if not os.environ.get("JOBRELAY_TEST_CONTEXT") and not TEST_CONTEXTS.fullmatch(context):
+        return "", f"context {context} may be somebody's cluster; name it: JOBRELAY_TEST_CONTEXT={context}"
+    images = _kubectl("--context", context, "get", "nodes", "-o", "jsonpath={..images[*].names}")
+    if images is None:
+        return "", f"context {context} does not answer"
+    if IMAGE not in images:
+        return "", f"image {IMAGE} is on no node of {context} (make image, and load it)"
+    return context, ""
+
+
+def _kubectl(*arguments: str) -> str | None:
+    command = ["kubectl", "--request-timeout=10s", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@pytest.fixture(scope="session")
+def cluster_context() -> str:
+    """The context of a cluster that tests may use; without one the test is left out."""
+    context, reason = why_no_cluster()
+    if reason:
+        pytest.skip(reason)
+    return context
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out = terminalreporter.stats.get("skipped", [])
+    by_reason: dict[str, int] = {}
+    for report in left_out:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        by_reason[reason.removeprefix("Skipped: ")] = by_reason.get(reason.removeprefix("Skipped: "), 0) + 1
+    for reason, count in by_reason.items():
+        terminalreporter.write_line(f"left out: {count} tests: {reason}")
