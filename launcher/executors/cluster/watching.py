@@ -179,9 +179,10 @@ class RunUpdates(ChangeCounter):
         events = [e for e in self._events.objects() if e.get("involvedObject", {}).get("name") in names]
         return JobView(job, pods, events)
 
-    def finished_at(self, submission: Submission) -> float | None:
-        """time.monotonic() at which the event came that says the Job has ended."""
-        return self._jobs.finished_at.get(submission.job["metadata"]["uid"])
+    def finished_times(self, name: str) -> list[float]:
+        """time.monotonic() at which the event came that says that the Job of that name has ended."""
+        times = self._jobs.finished_at
+        return [times[j["metadata"]["uid"]] for j in self._jobs.objects() if j["metadata"]["name"] == name]
 
     def __enter__(self) -> RunUpdates:
         for watch in (self._jobs, self._pods, self._events):

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -166,7 +165,6 @@ class _LocalUpdates(ChangeCounter):
         super().__init__()
         self._root = root
         self._states: dict[str, Object | None] = {}
-        self._finished_at: dict[str, float] = {}
         self._followed: set[str] = set()
 
     def view(self, submission: Submission) -> JobView:
@@ -177,16 +175,11 @@ class _LocalUpdates(ChangeCounter):
         state = self._states[submission.name]
         return JobView(state["job"], state["pods"]) if state else JobView(None)
 
-    def finished_at(self, submission: Submission) -> float | None:
-        return self._finished_at.get(submission.name)
-
     def _follow(self, name: str) -> None:
         try:
             for state in _messages(layout.job_folder(self._root, name)):
                 if "log" in state:
                     continue
-                if finished_condition(state["job"]):
-                    self._finished_at.setdefault(name, time.monotonic())
                 self._states[name] = state
                 self.changed()
         except FileNotFoundError:
