@@ -168,6 +168,7 @@ class _Supervisor:
             log=self.tee.proof(),
             cost=self.meter.cost(),
         )
+        self.tee.close()
         leave_message(self.termination, closing.message())
         return code
 

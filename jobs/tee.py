@@ -84,6 +84,11 @@ class Tee:
             lines=self._newlines + self._line_is_open,
         )
 
+    def close(self) -> None:
+        """Nothing is written after this."""
+        if self._file is not None:
+            self._file.close()
+
     def _give_up(self, problem: str) -> None:
         self.problem = f"{self.problem}; {problem}" if self.problem else problem
 

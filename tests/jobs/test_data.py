@@ -8,6 +8,8 @@ import gc
 import gzip
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from jobs.contract.config import DataConfig
 from jobs.data import load
 from jobs.errors import BadInput, Failed, Terminated
 from jobs.idx import read_images, read_labels
-from tests.jobs.support import bars, idx_bytes, write_data
+from tests.jobs.support import REPOSITORY, bars, idx_bytes, write_data
 
 # torchvision does not close the answer of a server that says 404.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -336,3 +338,29 @@ def test_operators_that_the_compiled_part_brings_are_not_defined_again(
     monkeypatch.setattr(vision, "_compiled_part_loads", lambda: True)
 
     assert vision._define_missing_operators.__wrapped__() is None
+
+
+# --- the maker of the data set in the box ---
+
+
+def test_the_small_data_set_is_made_of_the_first_images_of_every_class(tmp_path: Path) -> None:
+    source, targets = tmp_path / "source", [tmp_path / "one", tmp_path / "two"]
+    source.mkdir()
+    for prefix, samples in {"train": 6500, "t10k": 1200}.items():
+        labels = torch.arange(samples) * 7 % 10
+        images = (torch.arange(samples) % 251).view(-1, 1, 1).expand(-1, 28, 28)
+        (source / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        (source / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    for target in targets:
+        target.mkdir()
+        program = REPOSITORY / "tools" / "make_fashion_mnist_mini.py"
+        subprocess.run([sys.executable, str(program), str(source), str(target)], check=True)
+
+    labels = read_labels(targets[0] / "train-labels-idx1-ubyte.gz")
+    images = read_images(targets[0] / "train-images-idx3-ubyte.gz")
+    # All classes are equally frequent here, so the first of every class are the first of all.
+    assert labels.tolist() == [number * 7 % 10 for number in range(6000)]
+    assert images[:, 0, 5, 5].tolist() == [number % 251 for number in range(6000)]
+    assert len(read_labels(targets[0] / "t10k-labels-idx1-ubyte.gz")) == 1000
+    for path in targets[0].iterdir():
+        assert path.read_bytes() == (targets[1] / path.name).read_bytes()
