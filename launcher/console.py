@@ -13,8 +13,9 @@ from typing import Any, TextIO
 from launcher.errors import JobRelayError
 
 #: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
+#: A string ends at the next ESC or BEL, so that no line, however made, is searched over and over.
 _ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
@@ -63,7 +64,7 @@ class Console:
             *whole, rest = (rest + chunk).split(b"\n")
             if not self.quiet:
                 for line in whole:
-                    self._line(f"{stage:>5} │ {line.decode('utf-8', 'replace')}")
+                    self._line(f"{stage:>5} │ {printable(line.decode('utf-8', 'replace'))}")
 
         return show
 

@@ -7,7 +7,7 @@ from jobs.contract.record import Closing
 
 def duration(seconds: float) -> str:
     """12.3 s, 1m42s, 2h03m"""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
 
 def mebibytes(size: float) -> str:
     """1610612736 → 1.5 GiB; 851443712 → 812 MiB"""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 1023.5 * 2**20 else f"{size / 2**20:.0f} MiB"
 
 
 def accuracy(said: Closing | None) -> str:
