@@ -1,0 +1,127 @@
+"""Figures as people read them, and quantities as Kubernetes writes them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.contract.record import parse_closing
+from launcher.quantities import parse_quantity
+from launcher.wording import accuracy, duration, mebibytes, memory
+from tests.unit import objects as o
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (12.34, "12.3 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1m00s"),
+        (60, "1m00s"),
+        (102, "1m42s"),
+        (3599.7, "1h00m"),
+        (7380, "2h03m"),
+        (90000, "25h00m"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@given(st.floats(0, 10**6))
+def test_a_duration_is_what_it_says(seconds: float) -> None:
+    found = re.fullmatch(r"(\d+\.\d) s|(\d+)m(\d\d)s|(\d+)h(\d\d)m", duration(seconds))
+    assert found
+    short, minutes, rest, hours, tail = found.groups()
+    if short:
+        assert abs(float(short) - seconds) <= 0.051
+        assert float(short) < 60
+    elif minutes:
+        assert abs(int(minutes) * 60 + int(rest) - seconds) <= 0.51
+        assert max(int(minutes), int(rest)) < 60
+    else:
+        assert 0 <= seconds - int(hours) * 3600 - int(tail) * 60 + 0.51 < 61
+        assert int(tail) < 60
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 MiB"),
+        (851443712, "812 MiB"),
+        (2**30 - 1, "1.0 GiB"),
+        (2**30, "1.0 GiB"),
+        (1610612736, "1.5 GiB"),
+    ],
+)
+def test_mebibytes(size: float, text: str) -> None:
+    assert mebibytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        ({"test_acc": 0.98765, "accuracy": 0.5}, "test acc 0.9877"),
+        ({"accuracy": 0.5}, "acc 0.5000"),
+        ({"correct": 4, "samples": 5}, "4 of 5 right"),
+        ({"loss": 1.0}, ""),
+        ({}, ""),
+    ],
+    ids=["eval", "train", "infer", "another", "none"],
+)
+def test_the_figure_of_a_stage(metrics: dict[str, float], text: str) -> None:
+    assert accuracy(parse_closing(o.closing(metrics=metrics))) == text
+
+
+def test_memory() -> None:
+    said = parse_closing(o.closing(peak_bytes=812 * 2**20))
+    assert memory(said, "2Gi") == "peak 812 MiB of 2Gi"
+    assert memory(said, "") == "peak 812 MiB"
+    assert (memory(None, "2Gi"), accuracy(None)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("500m", 0.5),
+        ("2", 2),
+        (2, 2),
+        ("0", 0),
+        ("2Gi", 2**31),
+        ("1536Mi", 1536 * 2**20),
+        ("128974848", 128974848),
+        ("129e6", 129e6),
+        ("1E3", 1e3),
+        ("129M", 129e6),
+        ("128974848000m", 128974848),
+        ("1k", 1000),
+        ("1Ei", 2**60),
+        ("2E", 2e18),
+        ("100n", 1e-7),
+        ("-1", -1),
+        (".5", 0.5),
+    ],
+    ids=str,
+)
+def test_a_quantity(text: str | float, number: float) -> None:
+    assert parse_quantity(text) == pytest.approx(number)
+
+
+@given(st.text(max_size=12) | st.from_regex(r"[0-9.eE+-]{1,9}[kKMGTPEinum]{0,2}", fullmatch=True))
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    try:
+        number = parse_quantity(text)
+    except ValueError:
+        return
+    assert isinstance(number, float)
+    assert number == number  # noqa: PLR0124 - not NaN
+
+
+@pytest.mark.parametrize("text", ["", "1.2.3", ".", "Gi", "1 Gi", "1GB", "0x10", "NaN", "one", "1e", "+"])
+def test_these_are_no_quantities(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a Kubernetes quantity"):
+        parse_quantity(text)
