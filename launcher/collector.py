@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,11 @@ class LogCollector:
             thread.start()
             self._threads.append(thread)
 
-    def finish(self, seconds: float = 60.0) -> None:
-        """Wait until every log that was begun has been read to its end."""
+    def finish(self, seconds: float) -> None:
+        """Wait until every log that was begun has been read to its end, or `seconds` are over."""
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def _read(self, pod: Object, copy: LogCopy) -> None:
         try:

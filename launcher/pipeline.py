@@ -37,6 +37,7 @@ from launcher.wording import accuracy, duration, memory
 Object = dict[str, Any]
 
 _SETTLE_SECONDS = 2.0
+_LOG_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _run_in_order(
             submission = executor.submit(plan.jobs[stage])
         elif not (view.job and finished_condition(view.job)) and view.job:
             executor.stop(this, verdict)
-        collector.finish()
+        # of a Job that was deleted, the Pods end when they like
+        collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
         on_step("log", done)
         report.stages.append(_report(done, this, verdict, _settled(updates, this), collector))
         console.say(stage_line(report.stages[-1]))

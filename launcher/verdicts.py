@@ -31,7 +31,7 @@ class Patience:
     schedule: float = 300
     start: float = 600
     bad_image: float = 10
-    no_registry: float = 60
+    no_registry: float = 30
     bad_config: float = 30
     #: on top of activeDeadlineSeconds, for a kubelet that is not there to enforce it
     overrun: float = 60

@@ -122,7 +122,8 @@ class Conformance:
         folder = write_manifests(place.folder / "m", refuse)
         result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", "-o", "json", expect=2)
 
-        assert result.json()["stages"][0]["pods"] == 1
+        # a server older than 1.26 cannot be told beforehand, and may have begun a second one
+        assert result.json()["stages"][0]["pods"] <= 2
         assert "no good" in result.err
 
     def test_a_retry_that_succeeds(self, place: Place) -> None:

@@ -102,6 +102,7 @@ def programs(folder: Path, **of_stage: str) -> Path:
         program = textwrap.dedent(of_stage.get(stage, f"print('{stage} was here')"))
         set_command(job, ["python", "-c", program])
         job["spec"]["backoffLimit"] = 0
+        pod_spec(job)["terminationGracePeriodSeconds"] = 2  # these programs do not heed SIGTERM
 
     return write_manifests(folder, change)
 

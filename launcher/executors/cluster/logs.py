@@ -86,6 +86,7 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink) -> None:
             # and one that was cut looks the same: only the Pod tells
             if _has_ended(api, pod_path, container):
                 break
+            time.sleep(0.2)
         except STREAM_ENDED as error:
             api.check_patience(error)
             time.sleep(0.2)
@@ -134,11 +135,13 @@ def _stream(
 
 def _has_ended(api: Api, pod_path: str, container: str) -> bool:
     status = api.get(pod_path).get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return True  # of a Pod past its deadline, the containers' states are never brought up to date
     for group in ("containerStatuses", "initContainerStatuses"):
         for state in status.get(group) or ():
             if state["name"] == container:
                 return "terminated" in (state.get("state") or {})
-    return status.get("phase") in ("Succeeded", "Failed")
+    return False
 
 
 def _parse(stamp: bytes) -> datetime | None:
