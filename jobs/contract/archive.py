@@ -28,6 +28,14 @@ from jobs.contract.record import FileProof
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
+#: A file's proof in JSON is never larger: its name has 1024 characters, of 12 bytes at most when escaped.
+_PROOF_BYTES: Final = 16 * 1024
+#: Of members that only tell of the next one: its name, a few figures.
+_HEADER_BYTES: Final = 64 * 1024
+_HEADERS: Final = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _SUFFIX: Final = ".unpack.partial"
 
 
@@ -168,30 +176,44 @@ def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[s
                 yield prefix + file
 
 
+class _Member(tarfile.TarInfo):
+    """As `pack` makes them: with small headers. `tarfile` would read those of any size into memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its hook for subclasses
+        if self.type in _HEADERS and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
 def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileProof]:
     found: dict[str, FileProof] = {}
     promised: dict[str, Any] | None = None
     total = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
             for member in tar:
                 if promised is not None:
                     raise ArchiveError(f"{member.name!r} comes after the end")
-                content = tar.extractfile(member) if member.isreg() else None
+                content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
                 if content is None:
                     raise ArchiveError(f"{member.name!r} is not a regular file")
+                if member.name == PROOFS_NAME:
+                    if member.size > _PROOF_BYTES * (len(found) + 1):
+                        raise ArchiveError(f"its proofs are {member.size} bytes, for {len(found)} files")
+                    promised = json.loads(content.read())
+                    continue
                 total += member.size
                 if len(found) >= limits.files or total > limits.bytes:
                     raise ArchiveError(f"more than {limits.files} files or {limits.bytes} bytes")
-                if member.name == PROOFS_NAME:
-                    promised = json.loads(content.read())
-                    continue
                 target = folder / safe_name(member.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 found[member.name] = _write(content, target)
-    except (tarfile.TarError, EOFError, json.JSONDecodeError, UnicodeError) as error:
+    except ArchiveError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         raise ArchiveError(f"the stream was cut or is no archive: {error}") from error
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise ArchiveError(f"{error.filename} comes twice") from error
     if promised is None:
         raise ArchiveError(f"the stream was cut after {len(found)} files")
@@ -212,8 +234,9 @@ def _write(content: IO[bytes], target: Path) -> FileProof:
 def safe_name(name: str) -> PurePosixPath:
     """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
     path = PurePosixPath(name)
-    odd = re.search(r"[\x00-\x1f\x7f\\]", name)
-    if odd or path.is_absolute() or ".." in path.parts or not path.parts or len(name) > 1024:
+    odd = re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", name)  # the last: it was not UTF-8
+    long = len(name) > 1024 or any(len(part.encode("utf-8", "replace")) > 255 for part in path.parts)
+    if odd or long or path.is_absolute() or ".." in path.parts or not path.parts:
         raise ArchiveError(f"{name!r} is not a name that may be written")
     return path
 
