@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_a_log_is_shown_line_by_line_however_it_comes(log: bytes, cuts: list[int
     console, stderr = shown()
     show = console.log_of("eval")
     places = sorted({0, *(cut for cut in cuts if cut < len(log)), len(log)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         show(log[start:end])
 
     whole = log.split(b"\n")[:-1]

@@ -55,9 +55,9 @@ class Updates:
         self.now = until
 
 
-def end_of(*script: tuple[float, JobView], patience: Patience = Patience()) -> tuple[float, Verdict]:
+def end_of(*script: tuple[float, JobView]) -> tuple[float, Verdict]:
     updates = Updates(*script)
-    verdict, _ = follow(updates, SUBMISSION, patience, lambda view, judged: None, updates.clock)
+    verdict, _ = follow(updates, SUBMISSION, Patience(), lambda view, judged: None, updates.clock)
     return updates.now, verdict
 
 

@@ -115,7 +115,7 @@ ENDED = [
     one("26-says-why-itself", BACKOFF,
         o.terminated(1, message=o.closing(code=1, error="loss is NaN at step 7")),
         Exit.FAILED, "failed", "Error", "loss is NaN at step 7"),
-    one("26-says-nothing-of-ours", BACKOFF, o.terminated(1, message="Traceback (most recent call last): …"),
+    one("26-says-nothing-of-ours", BACKOFF, o.terminated(1, message="Traceback (most recent …"),
         Exit.FAILED, "failed", "Error", "train ended with exit code 1"),
     one("26-refuses-its-configuration", POLICY,
         o.terminated(78, message=o.closing(code=78, error="data.mirror: no answer")),
