@@ -7,6 +7,7 @@ are taken out by stamp, bytes and count. A last read without follow closes the l
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ Object = dict[str, Any]
 
 #: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
 OVERLAP_SECONDS: Final = 3.0
-_STAMP_CHARACTERS: Final = 40
+#: 2026-11-21T14:22:33.123456789Z
+_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+#: 5xx and 429 in a row, after which a log is given up: about a minute.
+_REFUSALS: Final = 22
 
 
 class LogAssembler:
@@ -62,7 +66,7 @@ class LogAssembler:
             self._expected[stamped] -= 1
             return b""
         stamp, space, text = stamped.partition(b" ")
-        when = _parse(stamp) if space and len(stamp) < _STAMP_CHARACTERS else None
+        when = _parse(stamp) if space else None
         if when is None:
             return stamped  # the kubelet's own words, unstamped: better twice than never
         self._recent.append((when, stamped))
@@ -74,12 +78,19 @@ class LogAssembler:
         return text
 
 
-def read_log(api: Api, pod_path: str, container: str, sink: Sink) -> None:
-    """Follow a container's log to its end. Raises ApiLost; ApiError 404 when the Pod is gone."""
+def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | None = None) -> None:
+    """Follow a container's log to its end. Raises ApiLost; ApiError 404 when the Pod is gone.
+
+    tail: begin with only so many of the lines that are there.
+    """
     assembler = LogAssembler()
+    if tail is not None:
+        _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
+    refused = _Refused(api)
     while True:
         try:
             for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
+                refused.times = 0
                 if new := assembler.take(chunk):
                     sink(new)
             # a stream that ended in good order may still lack what was written at the very end,
@@ -87,24 +98,64 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink) -> None:
             if _has_ended(api, pod_path, container):
                 break
             time.sleep(0.2)
-        except STREAM_ENDED as error:
-            api.check_patience(error)
-            time.sleep(0.2)
-        except ApiError as error:
-            if error.status != 400:  # 400: not started yet, or just being set up
-                raise
-            time.sleep(0.2)
-    for chunk in _stream(api, pod_path, container, follow=False, since=assembler.begin()):
-        if new := assembler.take(chunk):
-            sink(new)
+        except (ApiError, *STREAM_ENDED) as error:
+            refused.wait(error, may_be_starting=True)
+    _read_once(api, pod_path, container, assembler, sink)
     if new := assembler.end():
         sink(new)
 
 
 def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
     """As `kubectl logs`: what the kubelet has now, and with `follow` what comes."""
-    for chunk in _stream(api, pod_path, container, follow=follow, tail=lines, stamped=False):
-        sink(chunk)
+    if follow:
+        read_log(api, pod_path, container, sink, lines)
+    elif lines != 0:
+        assembler = LogAssembler()
+        _read_once(api, pod_path, container, assembler, sink, lines)
+        if new := assembler.end():
+            sink(new)
+
+
+def _read_once(
+    api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink, tail: int | None = None
+) -> None:
+    """All that is there now; a read that was cut or stood still is made again."""
+    refused = _Refused(api)
+    while True:
+        try:
+            since = assembler.begin()
+            last = None if since else tail
+            for chunk in _stream(api, pod_path, container, follow=False, since=since, tail=last):
+                if new := assembler.take(chunk):
+                    sink(new)
+            return
+        except (ApiError, *STREAM_ENDED) as error:
+            refused.wait(error)
+
+
+class _Refused:
+    """The pause between two reads, as long as there is hope."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.times = 0
+
+    def wait(self, error: Exception, may_be_starting: bool = False) -> None:
+        """Sleep. Raises ApiLost, or `error` if it will stay so."""
+        pause = None
+        if not isinstance(error, ApiError):
+            self._api.check_patience(error)
+        elif error.status != 400 or not may_be_starting:  # 400: not started yet, or just being set up
+            self.times += 1
+            passing = error.status >= 500 or error.status == 429  # the server's state, or the kubelet's
+            if not passing or self.times > _REFUSALS:
+                raise error
+            pause = error.retry_after
+        time.sleep(pause or 0.2 * (1 + self.times))
+
+
+def _drop(chunk: bytes) -> None:
+    """A sink that keeps nothing."""
 
 
 def _stream(
@@ -115,9 +166,8 @@ def _stream(
     follow: bool,
     since: datetime | None = None,
     tail: int | None = None,
-    stamped: bool = True,
 ) -> Iterator[bytes]:
-    query = {"container": container, "follow": str(follow).lower(), "timestamps": str(stamped).lower()}
+    query = {"container": container, "follow": str(follow).lower(), "timestamps": "true"}
     if since:
         query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if tail is not None:
@@ -127,7 +177,9 @@ def _stream(
             try:
                 chunk = response.read1(1024 * 1024)
             except urllib3.exceptions.ReadTimeoutError:
-                return  # silent for long: is it the stage, or the connection? Ask again
+                if follow:
+                    return  # silent for long: is it the stage, or the connection? Ask again
+                raise
             if not chunk:
                 return
             yield chunk
@@ -145,13 +197,12 @@ def _has_ended(api: Api, pod_path: str, container: str) -> bool:
 
 
 def _parse(stamp: bytes) -> datetime | None:
-    """2026-11-21T14:22:33.123456789Z, to the microsecond (the nanoseconds count as bytes only)."""
-    try:
-        text = stamp.decode("ascii")
-        head, _, tail = text.partition(".")
-        zone = tail.lstrip("0123456789") if tail else head[19:]
-        moment = datetime.fromisoformat(head[:19] + (zone.replace("Z", "+00:00") or "+00:00"))
-    except (UnicodeDecodeError, ValueError):
+    """A stamp's time, to the microsecond (the nanoseconds count as bytes only); None if it is none."""
+    match = _STAMP.fullmatch(stamp)
+    if not match:
         return None
-    fraction = tail[: len(tail) - len(zone)][:6].ljust(6, "0") if tail else "0"
-    return moment.replace(microsecond=int(fraction))
+    second, fraction, zone = (part.decode() if part else "" for part in match.groups())
+    try:
+        return datetime.fromisoformat(f"{second}.{fraction[:6]:0<6}{zone.replace('Z', '+00:00')}")
+    except ValueError:  # a 13th month
+        return None
