@@ -111,7 +111,7 @@ _DOCKER = (
 
 ENDED = [
     one("26-exit-42", BACKOFF, o.terminated(42),
-        Exit.FAILED, "failed", "Error", "train ended with exit code 42", "python launcher logs mnist-a train"),
+        Exit.FAILED, "failed", "Error", "train ended with exit code 42", "launcher logs mnist-a train"),
     one("26-says-why-itself", BACKOFF,
         o.terminated(1, message=o.closing(code=1, error="loss is NaN at step 7")),
         Exit.FAILED, "failed", "Error", "loss is NaN at step 7"),
