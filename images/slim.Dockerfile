@@ -33,7 +33,10 @@ RUN cd /opt/venv/lib/python3*/site-packages \
     && strip --strip-unneeded torch/lib/libtorch_*.so
 # What a run does import is compiled now, for a root file system that will be read-only.
 COPY images/warm_up.py /warm_up.py
-RUN /opt/venv/bin/python /warm_up.py
+RUN /opt/venv/bin/python /warm_up.py \
+    && cd /opt/venv/lib/python3*/site-packages && /opt/venv/bin/python -m compileall -q pydantic torchvision
+COPY jobs /app/jobs
+RUN /opt/venv/bin/python -m compileall -q /app/jobs
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="JobRelay" \
@@ -46,6 +49,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp
 WORKDIR /app
 COPY LICENSE ./
-COPY jobs jobs
+COPY --from=build /app/jobs jobs
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "jobs"]
