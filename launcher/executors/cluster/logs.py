@@ -33,9 +33,12 @@ class LogAssembler:
     """Lines of overlapping reads → each line once, in order.
 
     `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
+    tailing: the first read begins somewhere in the log, and nothing older is wanted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tailing: bool = False) -> None:
+        self._tailing = tailing
+        self._oldest: datetime | None = None
         self.last_second: datetime | None = None
         self._recent: list[tuple[datetime, bytes]] = []  # written out, within the overlap
         self._expected: Counter[bytes] = Counter()
@@ -69,6 +72,9 @@ class LogAssembler:
         when = _parse(stamp) if space else None
         if when is None:
             return stamped  # the kubelet's own words, unstamped: better twice than never
+        self._oldest = self._oldest or when
+        if self._tailing and when < self._oldest:
+            return b""
         self._recent.append((when, stamped))
         if self.last_second is None or when > self.last_second:
             self.last_second = when.replace(microsecond=0)
@@ -83,7 +89,7 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
 
     tail: begin with only so many of the lines that are there.
     """
-    assembler = LogAssembler()
+    assembler = LogAssembler(tailing=tail is not None)
     if tail is not None:
         _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
     refused = _Refused(api)
@@ -110,7 +116,7 @@ def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow:
     if follow:
         read_log(api, pod_path, container, sink, lines)
     elif lines != 0:
-        assembler = LogAssembler()
+        assembler = LogAssembler(tailing=lines is not None)
         _read_once(api, pod_path, container, assembler, sink, lines)
         if new := assembler.end():
             sink(new)
