@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.contract import archive
 from jobs.contract.config import STAGES
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import Executor
+
+Object = dict[str, Any]
 
 #: A run without its checkpoints is small; this only stops what cannot be meant.
 _LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
@@ -61,13 +65,17 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     return found
 
 
-def put(executor: Executor, source: Path, name: str) -> None:
-    """Copy a local folder to `data/NAME` on the volume, whole or not at all. Raises BadInput."""
+def put(executor: Executor, shared: Sequence[Object], source: Path, name: str) -> None:
+    """Copy a local folder to `data/NAME` on the volume, whole or not at all. Raises BadInput.
+
+    shared: what must be there for the volume to be, as before a run.
+    """
     if not source.is_dir():
         raise BadInput(f"{source} is no folder", "name the folder whose files are the data set")
     if not any(path.is_file() for path in source.rglob("*")):
         raise BadInput(f"{source} holds no files")
     folder = f"data/{name}"
+    executor.share(shared)
     with executor.volume() as volume:
         if volume.exists(folder):
             raise BadInput(f"{folder} is on the volume already", "choose another name")

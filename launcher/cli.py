@@ -161,9 +161,10 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
 @target_options
 def put(target: Target, console: Console, folder: Path, name: str) -> int:
     """Copy a local FOLDER onto the volume as data/NAME, whole or not at all."""
-    from launcher import artifacts
+    from launcher import artifacts, manifests
 
-    artifacts.put(target.executor(), folder, _run_id(name, "data set name"))
+    shared = manifests.shared_in(target.manifests, target.namespace)
+    artifacts.put(target.executor(), shared, folder, _run_id(name, "data set name"))
     click.echo(f"data/{name}")
     return Exit.SUCCEEDED
 

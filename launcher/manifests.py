@@ -159,8 +159,12 @@ def render(
         "data": {CONFIG_FILE: text + "\n"},
         "immutable": True,
     }
-    shared = tuple(_in_namespace(item, namespace) for item in manifests.shared)
-    return Plan(run, namespace, plan_hash, shared, config_map, jobs)
+    return Plan(run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs)
+
+
+def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
+    """What all runs share, in a namespace (None: the manifests' own)."""
+    return tuple(_in_namespace(item, namespace or manifests.namespace) for item in manifests.shared)
 
 
 def for_server(job: Object, minor: int) -> Object:

@@ -136,7 +136,8 @@ def run_stages(
     try:
         executor.check(plan)
         console.say(f"run {plan.run} on {executor.place()}")
-        executor.prepare(plan)
+        executor.share(plan.shared)
+        executor.configure(plan.config_map)
         with executor.watch(plan) as updates:
             _run_in_order(executor, plan, options, console, updates, report, on_step)
         on_step("fetch", options.stages[-1])

@@ -280,7 +280,6 @@ class Conformance:
         assert not (place.folder / "runs/b").exists()
 
     def test_put_then_again(self, place: Place, tmp_path: Path) -> None:
-        place.run("run", "train", "--run", "a", *QUICK)  # the volume is there
         (tmp_path / "set/inner").mkdir(parents=True)
         (tmp_path / "set/inner/file").write_bytes(b"\x00content")
         assert place.run("put", str(tmp_path / "set"), "mine").out == "data/mine\n"

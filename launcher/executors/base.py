@@ -69,8 +69,12 @@ class Executor(Protocol):
         """Look whether the plan can be carried out, before anything is created."""
         ...
 
-    def prepare(self, plan: Plan) -> None:
-        """Create what the run needs beside its Jobs; what is there already stays."""
+    def share(self, shared: Sequence[Object]) -> None:
+        """Create what all runs share, the volume among it; what is there already stays."""
+        ...
+
+    def configure(self, config_map: Object) -> None:
+        """Create the run's configuration; the same one may be there."""
         ...
 
     def find_run(self, plan_hash: str) -> str | None:

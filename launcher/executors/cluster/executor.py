@@ -34,7 +34,6 @@ class ClusterExecutor:
         self._claim = claim
         self._image = image
         self._minor = 0
-        self._absent: list[Object] = []
 
     def place(self) -> str:
         return f"context {self.api.context}, namespace {self.namespace}"
@@ -43,18 +42,25 @@ class ClusterExecutor:
         self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
         with ThreadPoolExecutor(2) as threads:
             rights = threads.submit(preflight.check_rights, self.api, plan.namespace)
-            absent = threads.submit(preflight.absent, self.api, plan)
+            absent = threads.submit(preflight.check_absent, self.api, plan.shared, plan.namespace)
             rights.result()
-            self._absent = absent.result()
+            absent.result()
 
-    def prepare(self, plan: Plan) -> None:
-        for item in self._absent:
-            if item["kind"] == "Namespace":
+    def share(self, shared: Sequence[Object]) -> None:
+        for item in shared:
+            if item["kind"] == "Namespace" and self._is_absent(item):
                 self._create_namespace(item)
-        rest = [item for item in plan.shared if item["kind"] != "Namespace"]
+        rest = [item for item in shared if item["kind"] != "Namespace"]
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(self._apply, rest))
-            self._create_config(plan.config_map)
+
+    def configure(self, config_map: Object) -> None:
+        try:
+            self.api.create(collection_of(config_map), config_map)
+        except ApiError as error:
+            # its name holds the hash of its content, and it is immutable: the same one
+            if error.reason != "AlreadyExists":
+                raise _refused(config_map, error) from error
 
     def find_run(self, plan_hash: str) -> str | None:
         jobs = self._jobs(f"{LABEL_PLAN}={plan_hash}")
@@ -168,13 +174,13 @@ class ClusterExecutor:
             if error.reason != "AlreadyExists":
                 raise BadInput(f"namespace {self.namespace} cannot be created: {error.message}") from error
 
-    def _create_config(self, config_map: Object) -> None:
+    def _is_absent(self, item: Object) -> bool:
         try:
-            self.api.create(collection_of(config_map), config_map)
+            return self._get(item) is None
         except ApiError as error:
-            # its name holds the hash of its content, and it is immutable: the same one
-            if error.reason != "AlreadyExists":
-                raise _refused(config_map, error) from error
+            if error.status == 403:
+                return False  # it may not be looked at; that it is missing would show soon enough
+            raise
 
     def _get(self, item: Object) -> Object | None:
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from launcher.errors import BadInput
 from launcher.executors.cluster.api import Api, ApiError, path_of, plural
-from launcher.manifests import Plan
 
 Object = dict[str, Any]
 
@@ -74,11 +73,8 @@ def check_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> 
         )
 
 
-def absent(api: Api, plan: Plan) -> list[Object]:
-    """The plan's shared objects that are not there yet, and may be created.
-
-    Raises BadInput where one is missing and may not be created.
-    """
+def check_absent(api: Api, shared: Sequence[Object], namespace: str) -> None:
+    """Raise BadInput where a shared object is missing and may not be created."""
 
     def is_absent(item: Object) -> bool:
         try:
@@ -92,15 +88,12 @@ def absent(api: Api, plan: Plan) -> list[Object]:
         return False
 
     with ThreadPoolExecutor(8) as threads:
-        found = [
-            item for item, yes in zip(plan.shared, threads.map(is_absent, plan.shared), strict=True) if yes
-        ]
-    for item in found:
+        absent = [item for item, yes in zip(shared, threads.map(is_absent, shared), strict=True) if yes]
+    for item in absent:
         group = item["apiVersion"].rpartition("/")[0]
         resource = plural(item["kind"])
         rights = [Right("create", resource, group), Right("patch", resource, group)]
-        check_rights(api, "" if item["kind"] == "Namespace" else plan.namespace, rights)
-    return found
+        check_rights(api, "" if item["kind"] == "Namespace" else namespace, rights)
 
 
 def minor_version(api: Api) -> int:

@@ -58,10 +58,13 @@ class LocalExecutor:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise BadInput(f"{self.root} cannot be written", "choose another folder with --volume")
 
-    def prepare(self, plan: Plan) -> None:
-        folder = layout.config_folder(self.root, plan.config_map["metadata"]["name"])
+    def share(self, shared: Sequence[Object]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def configure(self, config_map: Object) -> None:
+        folder = layout.config_folder(self.root, config_map["metadata"]["name"])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(plan.config_map["data"][CONFIG_FILE])
+        (folder / CONFIG_FILE).write_text(config_map["data"][CONFIG_FILE])
 
     def find_run(self, plan_hash: str) -> str | None:
         runs = [job for job, _ in self.jobs() if job["metadata"]["labels"].get(LABEL_PLAN) == plan_hash]
