@@ -20,7 +20,7 @@ from launcher.collector import LogCollector
 from launcher.console import Console
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.base import Executor, Submission, Updates
-from launcher.following import follow
+from launcher.executors.following import follow
 from launcher.manifests import Manifests, Plan, main_container, new_run_id, render
 from launcher.verdicts import (
     JobView,

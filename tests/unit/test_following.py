@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import ApiLost, Exit
 from launcher.executors.base import Submission
-from launcher.following import follow
+from launcher.executors.following import follow
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
 from tests.unit import objects as o
 

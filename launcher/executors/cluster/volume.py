@@ -13,7 +13,7 @@ from launcher.errors import EvidenceIncomplete, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.watching import Watch
-from launcher.following import follow
+from launcher.executors.following import follow
 from launcher.manifests import reader_pod
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
 
