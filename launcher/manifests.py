@@ -25,6 +25,7 @@ from jobs.contract.config import STAGES, RunConfig, Stage, digest
 from jobs.contract.volume import ENV_RUN, check_name
 from jobs.contract.yamlio import YamlError, load_documents, read_documents
 from launcher.errors import BadInput
+from launcher.shapes import check_shape, json_only
 
 Object = dict[str, Any]
 
@@ -97,6 +98,8 @@ def load(folder: Path) -> Manifests:
                     f"{_title(item)} in {folder}: its label {LABEL_COMPONENT} is {stage!r}",
                     f"label it with the stage that it is: {', '.join(STAGES)}",
                 )
+            if stage in jobs:
+                raise BadInput(f"{folder} has two Jobs for {stage}: {_title(jobs[stage])} and {_title(item)}")
             jobs[stage] = item
         else:
             shared.append(item)
@@ -133,13 +136,12 @@ def render(
     run: a DNS-1123 label of at most 40 characters. image: for every container that has the
     stages' image. timeout_seconds: of one attempt of each stage whose configuration has none.
     """
+    namespace = namespace or manifests.namespace
     try:
         check_name(run, "run id")
-        if namespace:
-            check_name(namespace, "namespace", longest=63)
+        check_name(namespace, "namespace", longest=63)
     except ValueError as error:
         raise BadInput(str(error), "choose another one") from error
-    namespace = namespace or manifests.namespace
     text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
     config_name = f"{run}-config-{digest(text)[:8]}"
     jobs: dict[Stage, Object] = {}
@@ -147,6 +149,7 @@ def render(
         job = copy.deepcopy(manifests.jobs[stage])
         _set_image(job, image)
         _set_placement(job, stage, config, timeout_seconds)
+        _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
         _stamp(job, stage, config)
         jobs[stage] = job
     plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
@@ -214,8 +217,8 @@ def main_container(job: Object) -> Object:
 def claim_name(job: Object) -> str:
     """The PersistentVolumeClaim that a Job mounts. Raises BadInput if it mounts none."""
     for volume in job["spec"]["template"]["spec"].get("volumes") or ():
-        if "persistentVolumeClaim" in volume:
-            return str(volume["persistentVolumeClaim"]["claimName"])
+        if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
+            return str(claim)
     raise BadInput(
         f"{_title(job)} mounts no PersistentVolumeClaim",
         "stages hand their work on over one volume: add it to spec.template.spec.volumes",
@@ -299,13 +302,15 @@ def _read(folder: Path) -> Iterator[Object]:
     kustomization = next(_documents(path, checked=False), None)
     if not isinstance(kustomization, dict):
         raise BadInput(f"{path} is empty", f"compare {BASE / 'kustomization.yaml'}")
+    check_shape(kustomization, _KUSTOMIZATION, str(path))
     plain = {"apiVersion", "kind", "namespace", "resources", "configMapGenerator"}
     resources = kustomization.get("resources") or []
-    if set(kustomization) - plain or any((folder / str(name)).is_dir() for name in resources):
+    if set(kustomization) - plain or any((folder / name).is_dir() for name in resources):
         yield from _kustomize(folder)
         return
     for name in resources:
-        yield from _documents(folder / str(name))
+        for item in _documents(folder / name):
+            yield _placed(item, kustomization.get("namespace"))
     for generated in kustomization.get("configMapGenerator") or ():
         files = {}
         for name in generated.get("files") or ():
@@ -316,7 +321,7 @@ def _read(folder: Path) -> Iterator[Object]:
         yield {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": generated["name"]},
+            "metadata": {"name": generated.get("name", "")},
             "data": files,
         }
 
@@ -352,20 +357,46 @@ def _check_object(item: Any, source: str) -> Object:
         isinstance(part, str) for part in (item.get("apiVersion"), item.get("kind"), metadata.get("name"))
     ):
         raise BadInput(f"{source}: not a Kubernetes object (apiVersion, kind and metadata.name are needed)")
-    if not isinstance(metadata.get("labels", {}), dict):
-        raise BadInput(f"{source}: {_title(item)}: metadata.labels is no mapping")
-    checked: Object = item
+    checked: Object = json_only(item, f"{source}: {_title(item)}: ")
+    check_shape(checked, _OBJECT, f"{source}: {_title(item)}")
     return checked
+
+
+#: What this module looks into (launcher.shapes); what is left out may be anything.
+_CONTAINER: Final[Object] = {
+    "name": str, "image": str, "env": [{"name": str}], "resources": {"requests": {}, "limits": {}},
+}  # fmt: skip
+_VOLUME: Final[Object] = {
+    "name": str, "persistentVolumeClaim": {"claimName": str}, "configMap": {"name": str}, "emptyDir": {},
+}  # fmt: skip
+_POD: Final[Object] = {"containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME]}
+_OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}
+_JOB: Final[Object] = {"spec": {"template": {"metadata": {"labels": {}}, "spec": _POD}}}
+_KUSTOMIZATION: Final[Object] = {
+    "namespace": str, "resources": [str], "configMapGenerator": [{"name": str, "files": [str]}],
+}  # fmt: skip
+
+
+_CLUSTER_WIDE = ("PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass")
+
+
+def _placed(item: Object, namespace: str | None) -> Object:
+    """The object where kustomize would put it."""
+    if not namespace or item["kind"] in _CLUSTER_WIDE or item["kind"].startswith("Cluster"):
+        return item
+    key = "name" if item["kind"] == "Namespace" else "namespace"
+    return {**item, "metadata": {**item["metadata"], key: namespace}}
 
 
 def _check_job(job: Object, folder: Path) -> None:
     where = f"{_title(job)} in {folder}"
+    check_shape(job, _JOB, where)
     try:
         spec = job["spec"]
         pod = spec["template"]["spec"]
-        images = [container["image"] for container in pod["containers"]]
-        names = [container["name"] for container in pod["containers"]]
-    except (KeyError, TypeError) as error:
+        images = [container["image"] for container in _containers(pod)]
+        names = [container["name"] for container in _containers(pod)]
+    except KeyError as error:
         raise BadInput(
             f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml"
         ) from error
@@ -381,18 +412,17 @@ def _check_job(job: Object, folder: Path) -> None:
         )
     if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
         raise BadInput(f"{where}: parallelism and completions other than 1 are not supported yet")
-    if not images or len(set(names)) != len(names):
-        raise BadInput(f"{where}: containers need names of their own")
+    if not pod["containers"] or len(set(names)) != len(names):
+        raise BadInput(f"{where}: it needs containers, with names of their own")
     for image in images:
-        check_image(str(image))
+        check_image(image)
     claim_name(job)
 
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
+    check_shape(item, {"data": {CONFIG_FILE: str}}, f"{_title(item)} in {folder}")
     try:
-        documents = load_documents(
-            (item.get("data") or {}).get(CONFIG_FILE, ""), f"{CONFIG_FILE} in {folder}"
-        )
+        documents = load_documents(item.get("data", {}).get(CONFIG_FILE, ""), f"{CONFIG_FILE} in {folder}")
     except YamlError as error:
         raise BadInput(str(error)) from error
     tree = documents[0] if documents else {}
@@ -428,6 +458,12 @@ def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds
         job["spec"]["backoffLimit"] = placement.backoff_limit
 
 
+def _set_config_map(job: Object, name: str) -> None:
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        if volume.get("configMap", {}).get("name", "").startswith(CONFIG_MAP):
+            volume["configMap"]["name"] = name
+
+
 def _stamp(job: Object, stage: Stage, config: RunConfig) -> None:
     """The hash of all that decides what this Job does, whatever the run is called."""
     own = config.stage(stage)
@@ -445,11 +481,9 @@ def _set_run(job: Object, stage: Stage, run: str, namespace: str, plan_hash: str
     job["metadata"]["labels"][LABEL_PLAN] = plan_hash
     for container in _containers(pod):
         for variable in container.get("env") or ():
-            if variable["name"] == ENV_RUN:
+            if variable.get("name") == ENV_RUN:
                 variable["value"] = run
-    for volume in pod.get("volumes") or ():
-        if volume.get("configMap", {}).get("name", "").startswith(CONFIG_MAP):
-            volume["configMap"]["name"] = config_name
+    _set_config_map(job, config_name)
 
 
 def _labels(run: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 100
 
 
 class YamlError(ValueError):
@@ -31,9 +32,13 @@ class _PlainLoader(_Base):  # type: ignore[misc]
         return super().construct_mapping(node, deep=deep)
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    """Aliases can expand without bound, so they are looked for before anything is built."""
+def _refuse_bombs(text: str, source: str) -> None:
+    """Aliases can expand without bound, and deep nesting takes for ever: both before anything is built."""
+    depth = 0
     for event in yaml.parse(text, Loader=_Base):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise YamlError(f"{source}: nested too deeply")
         if isinstance(event, yaml.AliasEvent):
             line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
             raise YamlError(f"{source}{line}: aliases (*name) are not accepted")
@@ -44,7 +49,7 @@ def load_documents(text: str, source: str) -> list[Any]:
     if len(text.encode("utf-8", "surrogateescape")) > MAX_BYTES:
         raise YamlError(f"{source}: larger than {MAX_BYTES} bytes")
     try:
-        _refuse_aliases(text, source)
+        _refuse_bombs(text, source)
         documents = list(yaml.load_all(text, Loader=_PlainLoader))
     except YamlError:
         raise
