@@ -8,9 +8,10 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import QUICK, Object, Place, pod_spec, programs, set_command, write_manifests
+from tests.support import QUICK, REPOSITORY, Object, Place, pod_spec, programs, set_command, write_manifests
 
 NEVER_FETCH = ("--run", "a", "--no-fetch")
 
@@ -223,3 +224,16 @@ def test_a_cluster_that_is_not_there(
     place.options = ["-n", "somewhere"]
     result = place.run("run-all", *arguments, expect=2)
     assert said in result.err
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/kind", "overlays/gpu"])
+def test_the_api_server_takes_every_overlay(kubectl: Kubectl, overlay: str) -> None:
+    kubectl.make_namespace()
+    objects = list(yaml.safe_load_all(kubectl("kustomize", str(REPOSITORY / "k8s" / overlay))))
+    for item in objects:
+        if item["kind"] == "Namespace":
+            item["metadata"]["name"] = kubectl.namespace
+        else:
+            item["metadata"]["namespace"] = kubectl.namespace
+    answer = kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    assert answer.count("server dry run") == len(objects) == 9
