@@ -17,7 +17,7 @@ ARG PIP_FIND_LINKS
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt requirements/jobs.txt requirements/torch-cpu.txt requirements/torch-cuda.txt /requirements/
 # PyTorch first, by its build, as in the Makefile: from where pip looks anyway, else from its own index.
-# No .pyc yet: compiling all that is installed would add 100 MB of which a run reads a tenth.
+# No .pyc yet: most of what is installed is never imported by a run, and need not be compiled.
 RUN python3 -m venv /opt/venv \
     && install="/opt/venv/bin/pip install -q --no-cache-dir --no-compile" \
     && { $install --retries 0 --no-deps -r /requirements/torch-${TORCH}.txt 2>/dev/null \

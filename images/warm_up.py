@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 images = torch.rand(64, 1, 28, 28)
 labels = torch.randint(0, 10, (64,))
-model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10))
+model = nn.Sequential(
+    nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10)
+)
 model = model.to(memory_format=torch.channels_last)
 optimizer = torch.optim.AdamW(model.parameters())
 for batch, wanted in DataLoader(TensorDataset(images, labels), batch_size=32, shuffle=True):

@@ -144,7 +144,8 @@ def _missing(config: DataConfig, folder: Path) -> NoReturn:
 
 def _ways_out(config: DataConfig) -> str:
     return (
-        "three ways out: --set data.name=fashion-mnist-mini, which is in the box; "
-        f"python launcher put DIR {config.name}, with the four IDX files in DIR; "
-        "or a network, or --set data.mirror=URL of a copy that can be reached"
+        "three ways out:\n"
+        "  --set data.name=fashion-mnist-mini            the images in the box\n"
+        f"  python launcher put DIR {config.name:<22}the four IDX files in DIR onto the volume\n"
+        "  a network, or --set data.mirror=URL           a copy that can be reached"
     )
