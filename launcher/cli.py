@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JobRelayError as error:
         from launcher.console import Console
 
-        Console().error(error)
         if {"-v", "--verbose"} & set(arguments):
-            raise
+            traceback.print_exc()
+        Console().error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is what click makes of the former
         # whoever read our stdout has gone; the interpreter must not try to flush it once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE
 
 
@@ -98,6 +99,7 @@ def status(target: Target, console: Console, run: str | None, output: str) -> in
     """How the stages of a run stand. [default: the newest run]"""
     from launcher import overview
 
+    run = _run_id(run) if run else None
     states = overview.status(target.executor(), run)
     _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
     return Exit.SUCCEEDED
@@ -133,6 +135,7 @@ def logs(
     """Print what stages have printed. [default: all stages of the newest run]"""
     from launcher import stagelogs
 
+    run = _run_id(run) if run else None
     stagelogs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=sys.stdout.buffer)
     return Exit.SUCCEEDED
 
@@ -146,8 +149,9 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
     """Bring a run's results and logs from the volume. [default: the newest run]"""
     from launcher import artifacts, overview
 
+    run = _run_id(run) if run else None
     executor = target.executor()
-    run = _run_id(run) if run else overview.newest_run(executor)
+    run = run or overview.newest_run(executor)
     fetched = artifacts.fetch(executor, run, folder or Path("runs") / run, everything=everything)
     click.echo(f"{fetched.folder}: {fetched.files} files, {fetched.bytes} bytes")
     for problem in fetched.problems:
@@ -163,8 +167,9 @@ def put(target: Target, console: Console, folder: Path, name: str) -> int:
     """Copy a local FOLDER onto the volume as data/NAME, whole or not at all."""
     from launcher import artifacts, manifests
 
+    _run_id(name, "data set name")
     shared = manifests.shared_in(target.manifests, target.namespace)
-    artifacts.put(target.executor(), shared, folder, _run_id(name, "data set name"))
+    artifacts.put(target.executor(), shared, folder, name)
     click.echo(f"data/{name}")
     return Exit.SUCCEEDED
 
@@ -174,7 +179,8 @@ def put(target: Target, console: Console, folder: Path, name: str) -> int:
 @target_options
 def cancel(target: Target, console: Console, run: str) -> int:
     """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
-    for name in target.executor().cancel(_run_id(run)):
+    _run_id(run)
+    for name in target.executor().cancel(run):
         click.echo(f"Job {name} cancelled")
     return Exit.SUCCEEDED
 
@@ -185,8 +191,9 @@ def cancel(target: Target, console: Console, run: str) -> int:
 @target_options
 def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data all that it has left."""
+    _run_id(run)
     executor = target.executor()
-    deleted = executor.delete(_run_id(run))
+    deleted = executor.delete(run)
     if data:
         with executor.volume() as volume:
             if volume.exists(f"runs/{run}"):
