@@ -1,0 +1,83 @@
+"""What is imported, and when: the launcher without PyTorch, and --help in a blink."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY
+
+MODULES = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+    for path in (REPOSITORY / "launcher").rglob("*.py")
+    if path.name != "__main__.py"
+)
+
+
+def loaded_after(program: str, folder: Path) -> set[str]:
+    """The top-level modules that a fresh interpreter has after a program."""
+    whole = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{program}\n"
+    whole += "import json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", whole], capture_output=True, text=True, check=True, cwd=folder
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_launcher_never_imports_torch(tmp_path: Path) -> None:
+    assert "launcher.executors.cluster.api" in MODULES
+    loaded = loaded_after("\n".join(f"import {module}" for module in MODULES), tmp_path)
+    assert {"launcher", "kubernetes", "pydantic"} <= loaded
+    assert not {"torch", "torchvision", "torchmetrics", "numpy"} & loaded
+
+
+def test_the_contract_never_imports_torch(tmp_path: Path) -> None:
+    files = (REPOSITORY / "jobs/contract").glob("*.py")
+    program = "\n".join(f"import jobs.contract.{path.stem}" for path in files if path.stem != "__init__")
+    assert not {"torch", "torchvision", "numpy", "launcher"} & loaded_after(program, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run-all", "--help"], ["--version"], ["logs", "-h"]], ids=" ".join
+)
+def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    program = f"from launcher.cli import main; assert main({arguments!r}) == 0"
+    heavy = {
+        "kubernetes",
+        "pydantic",
+        "rich",
+        "yaml",
+        "urllib3",
+        "tenacity",
+        "websocket",
+        "torch",
+        "subprocess",
+    }
+    assert not heavy & loaded_after(program, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["launcher"], ["-m", "launcher"]],
+    ids=["as-a-folder", "as-a-module"],
+)
+def test_both_ways_to_start_it(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *command, "--version"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout.startswith("jobrelay, version ")
+
+
+def test_it_starts_from_another_folder_whose_files_are_named_like_libraries(tmp_path: Path) -> None:
+    for name in ("click.py", "yaml.py", "jobs.py", "launcher.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong file')\n")
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "launcher"), "render", "--run", "a"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "name: a-train" in done.stdout
