@@ -5,16 +5,12 @@ JobRelayError
 ├── ApiLost              5  the API server does not answer; the Job may still run
 ├── Conflict             6  there is something of that name with other content
 ├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was
-└── StageEnded        1-8   a stage did not succeed; carries its verdict
+└── StageEnded        1-8   a stage did not succeed; the code is its verdict's
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from launcher.verdicts import Verdict
 
 
 class Exit(IntEnum):
@@ -63,7 +59,6 @@ class EvidenceIncomplete(JobRelayError):
 class StageEnded(JobRelayError):
     """A stage ended without success."""
 
-    def __init__(self, verdict: Verdict, what: str, hint: str = "") -> None:
+    def __init__(self, exit_code: Exit, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
-        self.verdict = verdict
-        self.exit_code = verdict.exit_code
+        self.exit_code = exit_code

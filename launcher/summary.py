@@ -39,7 +39,7 @@ def failure(report: RunReport) -> StageEnded:
     log = _log_file(report, stage)
     if log:
         what += f"\n  its last lines are above; the whole log: {log}"
-    return StageEnded(verdict, what, verdict.hint)
+    return StageEnded(verdict.exit_code, what, verdict.hint)
 
 
 def _last_lines(path: Path) -> list[str]:

@@ -239,7 +239,9 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(
 def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
     closed = DataConfig(name="mnist", mirror="http://127.0.0.1:1")
 
-    with pytest.raises(BadInput, match=r"(?s)Connection refused.*three ways out:.*in the box.*put DIR mnist.*data.mirror"):
+    with pytest.raises(
+        BadInput, match=r"(?s)Connection refused.*three ways out:.*in the box.*put DIR mnist.*data.mirror"
+    ):
         load(closed, "train", tmp_path)
 
 

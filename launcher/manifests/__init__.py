@@ -1,0 +1,62 @@
+"""Kubernetes manifests: read them, check them, render them for one run. Dicts in, dicts out."""
+
+from launcher.manifests.comparing import differing_keys
+from launcher.manifests.labels import (
+    ANNOTATION_CONFIG,
+    ANNOTATION_HASH,
+    ANNOTATION_VERDICT,
+    CONFIG_FILE,
+    CONFIG_MAP,
+    GATE,
+    LABEL_COMPONENT,
+    LABEL_MANAGED_BY,
+    LABEL_NAME,
+    LABEL_PART_OF,
+    LABEL_PLAN,
+    LABEL_RUN,
+    Object,
+    claim_name,
+    main_container,
+)
+from launcher.manifests.reading import BASE, Manifests, check_image, load
+from launcher.manifests.rendering import (
+    Plan,
+    for_server,
+    new_run_id,
+    reader_pod,
+    render,
+    shared_in,
+    to_yaml,
+    without_gate,
+)
+
+__all__ = [
+    "ANNOTATION_CONFIG",
+    "ANNOTATION_HASH",
+    "ANNOTATION_VERDICT",
+    "BASE",
+    "CONFIG_FILE",
+    "CONFIG_MAP",
+    "GATE",
+    "LABEL_COMPONENT",
+    "LABEL_MANAGED_BY",
+    "LABEL_NAME",
+    "LABEL_PART_OF",
+    "LABEL_PLAN",
+    "LABEL_RUN",
+    "Manifests",
+    "Object",
+    "Plan",
+    "check_image",
+    "claim_name",
+    "differing_keys",
+    "for_server",
+    "load",
+    "main_container",
+    "new_run_id",
+    "reader_pod",
+    "render",
+    "shared_in",
+    "to_yaml",
+    "without_gate",
+]

@@ -1,0 +1,81 @@
+"""Names that stand in manifests, each once, and small readers of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from launcher.errors import BadInput
+
+Object = dict[str, Any]
+
+
+LABEL_NAME: Final = "app.kubernetes.io/name"
+
+
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+
+
+LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
+
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+
+
+LABEL_RUN: Final = "jobrelay.dev/run"
+
+
+#: Equal for runs of the same manifests, image and configuration.
+LABEL_PLAN: Final = "jobrelay.dev/plan"
+
+
+ANNOTATION_HASH: Final = "jobrelay.dev/spec-hash"
+
+
+ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
+
+
+ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
+
+
+GATE: Final = "gate"
+
+
+CONFIG_MAP: Final = "jobrelay-config"
+
+
+CONFIG_FILE: Final = "config.yaml"
+
+
+def run_labels(run: str) -> dict[str, str]:
+    """Labels of everything that belongs to a run."""
+    return {LABEL_NAME: "jobrelay", LABEL_PART_OF: "jobrelay", LABEL_MANAGED_BY: "jobrelay", LABEL_RUN: run}
+
+
+def main_container(job: Object) -> Object:
+    """The stage's own container: the one named like it, else the first."""
+    stage = job["metadata"]["labels"].get(LABEL_COMPONENT)
+    containers: list[Object] = job["spec"]["template"]["spec"]["containers"]
+    return next((c for c in containers if c["name"] == stage), containers[0])
+
+
+def containers(pod: Object) -> Iterator[Object]:
+    """All containers of a Pod's spec, in the order in which they start."""
+    yield from pod.get("initContainers") or ()
+    yield from pod["containers"]
+
+
+def claim_name(job: Object) -> str:
+    """The PersistentVolumeClaim that a Job mounts. Raises BadInput if it mounts none."""
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
+            return str(claim)
+    raise BadInput(
+        f"{title(job)} mounts no PersistentVolumeClaim",
+        "stages hand their work on over one volume: add it to spec.template.spec.volumes",
+    )
+
+
+def title(item: Object) -> str:
+    """Job mnist-a-train"""
+    return f"{item['kind']} {item['metadata']['name']}"

@@ -1,0 +1,241 @@
+"""Render manifests for one run: dicts in, dicts out. Nothing is sent."""
+
+from __future__ import annotations
+
+import copy
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import yaml
+
+from jobs.contract import exit_codes
+from jobs.contract.config import STAGES, RunConfig, Stage, digest
+from jobs.contract.volume import ENV_RUN, check_name
+from launcher.errors import BadInput
+from launcher.manifests.labels import (
+    ANNOTATION_CONFIG,
+    ANNOTATION_HASH,
+    CONFIG_FILE,
+    CONFIG_MAP,
+    GATE,
+    LABEL_COMPONENT,
+    LABEL_PLAN,
+    Object,
+    containers,
+    main_container,
+    run_labels,
+)
+from launcher.manifests.reading import BASE, Manifests, check_image, documents
+
+READER: Final = BASE.parent / "reader" / "pod.yaml"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, rendered: everything that will be sent, before anything is."""
+
+    run: str
+    namespace: str
+    hash: str
+    shared: tuple[Object, ...]
+    config_map: Object
+    jobs: Mapping[Stage, Object]
+
+    def objects(self) -> list[Object]:
+        return [*self.shared, self.config_map, *self.jobs.values()]
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """An id nobody has: the second (UTC), and four random characters."""
+    alphabet = "bcdfghjklmnpqrstvwxz2456789"
+    tail = "".join(secrets.choice(alphabet) for _ in range(4))
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{tail}"
+
+
+def render(
+    manifests: Manifests,
+    config: RunConfig,
+    run: str,
+    *,
+    namespace: str | None = None,
+    image: str | None = None,
+    timeout_seconds: int | None = None,
+) -> Plan:
+    """The manifests made ready for one run. Sends nothing. Raises BadInput.
+
+    run: a DNS-1123 label of at most 40 characters. image: for every container that has the
+    stages' image. timeout_seconds: of one attempt of each stage whose configuration has none.
+    """
+    namespace = namespace or manifests.namespace
+    try:
+        check_name(run, "run id")
+        check_name(namespace, "namespace", longest=63)
+    except ValueError as error:
+        raise BadInput(str(error), "choose another one") from error
+    text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
+    config_name = f"{run}-config-{digest(text)[:8]}"
+    jobs: dict[Stage, Object] = {}
+    for stage in STAGES:
+        job = copy.deepcopy(manifests.jobs[stage])
+        _set_image(job, image)
+        _set_placement(job, stage, config, timeout_seconds)
+        _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
+        _stamp(job, stage, config)
+        jobs[stage] = job
+    plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
+    for stage, job in jobs.items():
+        _set_run(job, stage, run, namespace, plan_hash, config_name)
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": config_name, "namespace": namespace, "labels": run_labels(run)},
+        "data": {CONFIG_FILE: text + "\n"},
+        "immutable": True,
+    }
+    return Plan(run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs)
+
+
+def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
+    """What all runs share, in a namespace (None: the manifests' own)."""
+    return tuple(_in_namespace(item, namespace or manifests.namespace) for item in manifests.shared)
+
+
+def for_server(job: Object, minor: int) -> Object:
+    """The Job with what a server of Kubernetes 1.`minor` adds to its care for retries.
+
+    Not in the YAML: `kubectl` checks fields against the server, and 1.20 does not know these.
+    """
+    job = copy.deepcopy(job)
+    if minor >= 26:
+        never_again = {
+            "containerName": main_container(job)["name"],
+            "operator": "In",
+            "values": sorted(exit_codes.FINAL),
+        }
+        job["spec"]["podFailurePolicy"] = {
+            "rules": [
+                {"action": "FailJob", "onExitCodes": never_again},
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]
+        }
+    if minor >= 29:
+        job["spec"]["podReplacementPolicy"] = "Failed"  # never two writers at once
+    return job
+
+
+def without_gate(job: Object) -> Object:
+    """The Job without the initContainer that waits for the stage before it.
+
+    The launcher starts a stage only when the one before has succeeded, so it need not pay for
+    a container that finds the gate open.
+    """
+    job = copy.deepcopy(job)
+    pod = job["spec"]["template"]["spec"]
+    pod["initContainers"] = [c for c in pod.get("initContainers") or () if c["name"] != GATE]
+    if not pod["initContainers"]:
+        del pod["initContainers"]
+    return job
+
+
+def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Object:
+    """The Pod that reads and writes the volume for the launcher; `node`: where it must run."""
+    pod: Object = next(documents(READER))
+    suffix = secrets.token_hex(3)
+    pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
+    pod["metadata"]["namespace"] = plan_namespace
+    pod["spec"]["containers"][0]["image"] = image
+    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
+    if node:
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        pod["spec"]["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        }
+    return pod
+
+
+def to_yaml(objects: Sequence[Object]) -> str:
+    """The objects as a stream of YAML documents, for people and for kubectl."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as a block, and no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _set_image(job: Object, image: str | None) -> None:
+    if not image:
+        return
+    check_image(image)
+    pod = job["spec"]["template"]["spec"]
+    replaced = main_container(job)["image"]
+    for container in containers(pod):
+        if container["image"] == replaced:
+            container["image"] = image
+
+
+def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
+    placement = config.placement(stage)
+    pod = job["spec"]["template"]["spec"]
+    resources = main_container(job).setdefault("resources", {})
+    if placement.cpu:
+        resources.setdefault("requests", {})["cpu"] = placement.cpu
+    if placement.memory:
+        resources.setdefault("requests", {})["memory"] = placement.memory
+        resources.setdefault("limits", {})["memory"] = placement.memory
+    deadline = placement.timeout_seconds or timeout_seconds
+    if deadline:
+        pod["activeDeadlineSeconds"] = deadline
+    if placement.backoff_limit is not None:
+        job["spec"]["backoffLimit"] = placement.backoff_limit
+
+
+def _set_config_map(job: Object, name: str) -> None:
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        if volume.get("configMap", {}).get("name", "").startswith(CONFIG_MAP):
+            volume["configMap"]["name"] = name
+
+
+def _stamp(job: Object, stage: Stage, config: RunConfig) -> None:
+    """The hash of all that decides what this Job does, whatever the run is called."""
+    own = config.stage(stage)
+    annotations = job["metadata"].setdefault("annotations", {})
+    annotations[ANNOTATION_HASH] = digest({"spec": job["spec"], "config": own})
+    annotations[ANNOTATION_CONFIG] = json.dumps(own, sort_keys=True)
+
+
+def _set_run(job: Object, stage: Stage, run: str, namespace: str, plan_hash: str, config_name: str) -> None:
+    pod = job["spec"]["template"]["spec"]
+    job["metadata"].update(name=f"{run}-{stage}", namespace=namespace)
+    template = job["spec"]["template"].setdefault("metadata", {})
+    for metadata in (job["metadata"], template):
+        metadata["labels"] = {**metadata.get("labels", {}), **run_labels(run), LABEL_COMPONENT: stage}
+    job["metadata"]["labels"][LABEL_PLAN] = plan_hash
+    for container in containers(pod):
+        for variable in container.get("env") or ():
+            if variable.get("name") == ENV_RUN:
+                variable["value"] = run
+    _set_config_map(job, config_name)
+
+
+def _in_namespace(item: Object, namespace: str) -> Object:
+    item = copy.deepcopy(item)
+    if item["kind"] == "Namespace":
+        item["metadata"]["name"] = namespace
+    elif item["metadata"].get("namespace"):
+        item["metadata"]["namespace"] = namespace
+    return item

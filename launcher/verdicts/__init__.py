@@ -1,0 +1,60 @@
+"""From what the API shows of one Job to how it ended, or to what it still waits for.
+
+Pure: `judge` takes Job, Pods and Events as dicts and knows no clock. What may only last so long
+is returned as a Deadline, and whoever follows the Job holds the watch. The Job's condition
+(Complete or Failed with status True) decides that it has ended; everything else here explains.
+"""
+
+from __future__ import annotations
+
+from launcher.errors import Exit
+from launcher.verdicts.endings import final_before_the_job, why_failed
+from launcher.verdicts.kinds import Deadline, JobView, Patience, Verdict, Waiting
+from launcher.verdicts.obstacles import what_it_waits_for
+from launcher.verdicts.readers import (
+    closing,
+    container_state,
+    finished_condition,
+    last_pod,
+    name_of,
+    pod_phase,
+)
+
+__all__ = [
+    "Deadline",
+    "JobView",
+    "Patience",
+    "Verdict",
+    "Waiting",
+    "closing",
+    "container_state",
+    "finished_condition",
+    "judge",
+    "last_pod",
+    "pod_phase",
+]
+
+
+def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
+    """The verdict on a Job, or what it waits for."""
+    job = view.job
+    if job is None:
+        return Verdict(
+            Exit.DISRUPTED, "disrupted", "Deleted", "the Job was deleted while it was followed",
+            hint="run the same command again to start the stage anew",
+        )  # fmt: skip
+    pods = sorted(view.pods, key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    condition = finished_condition(job)
+    if condition and condition["type"] == "Complete":
+        pod = next((pod for pod in reversed(pods) if pod_phase(pod) == "Succeeded"), None)
+        return Verdict(
+            Exit.SUCCEEDED, "succeeded", condition.get("reason", "Complete"), condition.get("message", ""),
+            pod=name_of(pod) if pod else None, container_exit=0,
+        )  # fmt: skip
+    if condition:
+        return why_failed(job, pods, condition)
+    for pod in reversed(pods):
+        verdict = final_before_the_job(job, pod)
+        if verdict:
+            return verdict
+    return what_it_waits_for(job, pods, view.events, patience or Patience())

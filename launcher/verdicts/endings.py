@@ -1,0 +1,142 @@
+"""Why a Job has failed, or cannot end well any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.contract import exit_codes
+from jobs.contract.record import parse_closing
+from launcher.errors import Exit
+from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN
+from launcher.verdicts.kinds import Verdict
+from launcher.verdicts.readers import (
+    failed_container,
+    memory_limit,
+    name_of,
+    pod_condition,
+    pod_phase,
+    stage_of,
+)
+from launcher.wording import mebibytes
+
+Object = dict[str, Any]
+
+
+def why_failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdict:
+    """The verdict on a Job whose condition Failed is true."""
+    given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
+    if given_up and (verdict := Verdict.from_annotation(given_up)):
+        return verdict
+    reason, message = condition.get("reason", "Failed"), condition.get("message", "")
+    failed = [pod for pod in pods if pod_phase(pod) == "Failed"]
+    if reason == "DeadlineExceeded":
+        return out_of_time(job, name_of(failed[-1]) if failed else None, message)
+    if not failed:
+        return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
+    return _failed_pod(job, failed[-1])
+
+
+_RESUME = "run the same command again: it goes on from the last checkpoint"
+
+
+def _failed_pod(job: Object, pod: Object) -> Verdict:
+    """Why a Pod with phase Failed failed."""
+    status = pod["status"]
+    name = name_of(pod)
+    if status.get("reason") == "DeadlineExceeded":
+        return out_of_time(job, name, status.get("message", ""))
+    if status.get("reason") in (
+        "Evicted",
+        "Shutdown",
+        "NodeShutdown",
+        "Terminated",
+        "NodeLost",
+        "Preempting",
+    ):
+        return Verdict(
+            Exit.DISRUPTED, "disrupted", status["reason"], status.get("message", ""), name,
+            hint=_RESUME,
+        )  # fmt: skip
+    disrupted = pod_condition(pod, "DisruptionTarget")
+    if disrupted and disrupted["status"] == "True":  # drained, preempted by another Pod, …
+        reason, message = disrupted.get("reason", "DisruptionTarget"), disrupted.get("message", "")
+        return Verdict(Exit.DISRUPTED, "disrupted", reason, message, name, hint=_RESUME)
+    which, ended = failed_container(pod)
+    code = ended.get("exitCode")
+    if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
+        return not_started(job, name, ended["reason"], ended["message"])
+    said = parse_closing(ended.get("message"))
+    text = said.error or "" if said else ""
+    if ended.get("reason") == "OOMKilled":
+        limit = memory_limit(pod)
+        peak = f", peak {mebibytes(said.cost.peak_memory_bytes)}" if said else ""
+        return Verdict(
+            Exit.FAILED, "failed", "OOMKilled", f"out of memory (limit {limit}{peak})", name, code,
+            hint=f"--set {stage_of(job)}.memory=… with more than {limit}, or fewer workers",
+        )  # fmt: skip
+    if ended.get("reason") in ("StartError", "ContainerCannotRun"):
+        return Verdict(
+            Exit.COULD_NOT_START, "could not start", ended["reason"], ended.get("message", ""), name, code,
+            hint="the command is not in the image: compare the Job's command with what the image holds",
+        )  # fmt: skip
+    known = {
+        exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
+        exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
+    }
+    verdict, default = known.get(code or 0, (Exit.FAILED, f"{which} ended with exit code {code}"))
+    if code == 137 and not text:
+        default += " (SIGKILL: out of memory, or somebody else's kill)"
+    return Verdict(
+        verdict,
+        "failed",
+        ended.get("reason") or "Error",
+        text.strip() or default,
+        name,
+        code,
+        hint=_logs(job),
+    )
+
+
+def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
+    """A failed Pod after which another attempt cannot end better, though the Job would try."""
+    if pod_phase(pod) != "Failed":
+        return None
+    verdict = _failed_pod(job, pod)
+    final_code = verdict.container_exit in exit_codes.FINAL
+    if final_code or verdict.exit_code in (Exit.COULD_NOT_START, Exit.OUT_OF_TIME):
+        return verdict
+    return None
+
+
+def out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
+    """The verdict on a Pod or Job past its activeDeadlineSeconds."""
+    stage = stage_of(job)
+    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+    return Verdict(
+        Exit.OUT_OF_TIME, "out of time", "DeadlineExceeded", message or f"it ran longer than {limit} s", pod,
+        hint=f"--set {stage}.timeout_seconds=… with more than {limit}; train resumes",
+    )  # fmt: skip
+
+
+def _logs(job: Object) -> str:
+    return f"python launcher logs {job['metadata'].get('labels', {}).get(LABEL_RUN, '')} {stage_of(job)}"
+
+
+def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:
+    """The verdict on a Pod that never ran, with what usually helps."""
+    hints = {
+        "Unschedulable": f"free what it asks for, or ask for less: --set {stage_of(job)}.cpu=… or .memory=…",
+        "FailedCreate": "change the manifest, the quota or the namespace's policy as the message says",
+        "Suspended": "ask whoever runs the queue, or see `kubectl describe job`",
+        "CreateContainerConfigError": "create the object that the message names",
+        "FailedMount": "create the object that the message names, or mend the volume",
+    }
+    hint = hints.get(reason, "")
+    if "Image" in reason:
+        hint = "build and load the image (make image; kind load docker-image …), or give another with --image"
+    if "persistentvolumeclaim" in message.lower() and not hint.startswith("create"):
+        hint = (
+            "create the PersistentVolumeClaim, or name a StorageClass that exists (kubectl get storageclass)"
+        )
+    return Verdict(Exit.COULD_NOT_START, "could not start", reason, message, pod, hint=hint)

@@ -1,0 +1,83 @@
+"""What can be said of a Job: a verdict, or what it still waits for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from launcher.errors import Exit
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that each state may last."""
+
+    no_pod: float = 30
+    queue: float = 3600
+    schedule: float = 300
+    start: float = 600
+    bad_image: float = 10
+    no_registry: float = 30
+    bad_config: float = 30
+    #: on top of activeDeadlineSeconds, for a kubelet that is not there to enforce it
+    overrun: float = 60
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a stage ended."""
+
+    exit_code: Exit
+    outcome: str  # succeeded | failed | could not start | out of time | disrupted
+    reason: str  # the API's own word
+    message: str  # the API's own text
+    pod: str | None = None
+    container_exit: int | None = None
+    hint: str = ""
+
+    def to_annotation(self) -> str:
+        """JSON that `from_annotation` reads: a Job that was given up keeps why."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_annotation(cls, text: str) -> Verdict | None:
+        try:
+            tree = json.loads(text)
+            return cls(**{**tree, "exit_code": Exit(tree["exit_code"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A state that may last `seconds`, told from others by `key`, and what it means if it lasts."""
+
+    key: str
+    seconds: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The Job has not ended.
+
+    phase: queued, scheduling, starting, running, finishing. detail: what is not as it should be.
+    """
+
+    phase: str
+    detail: str = ""
+    pod: str | None = None
+    deadlines: tuple[Deadline, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobView:
+    """All that is known of one Job at one moment. `job` is None when it has been deleted."""
+
+    job: Object | None
+    pods: Sequence[Object] = ()
+    events: Sequence[Object] = field(default=())

@@ -1,0 +1,157 @@
+"""What a Job that goes on waits for, and how long it may."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from launcher.manifests import main_container
+from launcher.verdicts.endings import not_started, out_of_time
+from launcher.verdicts.kinds import Deadline, Patience, Waiting
+from launcher.verdicts.readers import (
+    claim_trouble,
+    container_state,
+    latest_event,
+    name_of,
+    pod_condition,
+    pod_phase,
+    started_containers,
+    waiting_containers,
+)
+
+Object = dict[str, Any]
+
+
+def what_it_waits_for(
+    job: Object, pods: Sequence[Object], events: Sequence[Object], patience: Patience
+) -> Waiting:
+    alive = [pod for pod in pods if pod_phase(pod) in ("Pending", "Running", "Unknown")]
+    if _suspended(job):
+        late = not_started(job, None, "Suspended", "the Job is suspended, a queue has not let it in")
+        return Waiting("queued", "suspended", None, (Deadline("queue", patience.queue, late),))
+    if not alive:
+        if pods:
+            return Waiting("finishing")  # its controller has not counted the ended Pod yet
+        return _no_pod(job, events, patience)
+    pod = alive[-1]
+    if pod_phase(pod) == "Pending":
+        return _pending(job, pod, events, patience)
+    return _running(job, pod, events, patience)
+
+
+def _suspended(job: Object) -> bool:
+    if job["spec"].get("suspend"):
+        return True
+    return any(
+        condition["type"] == "Suspended" and condition["status"] == "True"
+        for condition in job.get("status", {}).get("conditions") or ()
+    )
+
+
+def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+    refused = latest_event(events, "FailedCreate", name_of(job))
+    if refused:
+        message = refused.get("message", "")
+        # a quota may be freed by others; every other refusal stays one
+        quota = "exceeded quota" in message
+        seconds = patience.start if quota else patience.no_pod
+        verdict = not_started(job, None, "FailedCreate", message)
+        return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
+    verdict = not_started(
+        job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
+    )
+    return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
+
+
+def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+    name = name_of(pod)
+    scheduled = pod_condition(pod, "PodScheduled")
+    if scheduled is None or scheduled["status"] != "True":
+        return _unscheduled(job, pod, scheduled or {}, events, patience)
+    deadlines: list[Deadline] = []
+    detail = ""
+    for container, waiting in waiting_containers(pod):
+        if waiting.get("reason") != "ContainerCreating":
+            detail = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+        deadline = _blocked(job, name, container, waiting, events, patience)
+        if deadline:
+            deadlines.append(deadline)
+    started = any(True for _ in started_containers(pod))
+    if not started:
+        trouble = latest_event(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"), name)
+        reason = trouble["reason"] if trouble else (detail.split(":")[0] or "ContainerCreating")
+        text = trouble.get("message", "") if trouble else detail
+        detail = f"{reason}: {text}" if trouble else detail
+        late = not_started(job, name, reason, text or "the containers were not started")
+        deadlines.append(Deadline(f"start {name}", patience.start, late))
+    return Waiting("starting", detail, name, tuple(deadlines))
+
+
+def _unscheduled(
+    job: Object, pod: Object, scheduled: Object, events: Sequence[Object], patience: Patience
+) -> Waiting:
+    name = name_of(pod)
+    text = scheduled.get("message") or ""
+    event = latest_event(events, "FailedScheduling", name)
+    if event and not text:
+        text = event.get("message", "")
+    claim = claim_trouble(pod, events)
+    if claim:
+        text = f"{text}; {claim}".lstrip("; ")
+    reason = scheduled.get("reason") or "Unschedulable"
+    late = not_started(job, name, reason, text or "no scheduler has placed the Pod")
+    return Waiting("scheduling", text, name, (Deadline(f"schedule {name}", patience.schedule, late),))
+
+
+_ABSENT = re.compile(
+    r"not found|does not exist|manifest unknown|access denied|unauthorized|denied|invalid reference",
+    re.IGNORECASE,
+)
+
+
+_UNREACHABLE = re.compile(
+    r"no such host|connection refused|network is unreachable|i/o timeout", re.IGNORECASE
+)
+
+
+def _blocked(
+    job: Object, pod: str, container: str, waiting: Object, events: Sequence[Object], patience: Patience
+) -> Deadline | None:
+    """How long to believe that a waiting container may still start; None: until the start timeout."""
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        # the back-off drops the text that tells a wrong name from a lost network; an event has it
+        pull = latest_event(events, "Failed", pod, containing="pull image")
+        message = max(message, pull["message"] if pull else "", key=len)
+    verdict = not_started(job, pod, reason, message or f"container {container}")
+    if reason in ("InvalidImageName", "ErrImageNeverPull"):
+        return Deadline(f"image {pod}", 0, verdict)
+    if reason in ("ErrImagePull", "ImagePullBackOff") and _ABSENT.search(message):
+        return Deadline(f"image {pod}", patience.bad_image, verdict)
+    if reason in ("ErrImagePull", "ImagePullBackOff") and _UNREACHABLE.search(message):
+        return Deadline(f"registry {pod}", patience.no_registry, verdict)
+    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"):
+        return Deadline(f"container {pod}", patience.bad_config, verdict)
+    return None
+
+
+def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+    name = name_of(pod)
+    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+    deadlines: tuple[Deadline, ...] = ()
+    if limit:
+        late = out_of_time(
+            job, name, f"still running after {limit} s and a grace; the node does not enforce it"
+        )
+        deadlines = (Deadline(f"run {name}", limit + patience.overrun, late),)
+    ended = container_state(pod, main_container(job)["name"]).get("terminated")
+    others = [c for c, _ in started_containers(pod) if c != main_container(job)["name"]]
+    if ended and others:
+        return Waiting("running", f"{', '.join(others)} still runs beside the ended stage", name, deadlines)
+    # a lost node's Pods are made not ready, and only an event says why; it stays when the node is back
+    ready = pod_condition(pod, "Ready")
+    lost = ready and ready["status"] != "True" and latest_event(events, "NodeNotReady", name)
+    if pod_phase(pod) == "Unknown" or lost:
+        return Waiting("running", "its node does not answer", name, deadlines)
+    return Waiting("running", "", name, deadlines)
