@@ -28,7 +28,7 @@ def why_no_cluster() -> tuple[str, str]:
     images = _kubectl("--context", context, "get", "nodes", "-o", "jsonpath={..images[*].names}")
     if images is None:
         return "", f"context {context} does not answer"
-    if IMAGE not in images:
+    if f'{IMAGE}"' not in images:  # a JSON list of names, so not jobrelay:0.1.0-gpu
         return "", f"image {IMAGE} is on no node of {context} (make image, and load it)"
     return context, ""
 
