@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import ssl
 import threading
 import time
@@ -50,12 +51,15 @@ class ApiError(Exception):
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = {}
+        if not isinstance(answer, dict):  # not the API server's own, but a proxy's before it
+            answer = {}
+        details = answer.get("details")
         self.status = status
-        self.reason: str = answer.get("reason") or str(status)
-        self.message: str = answer.get("message") or body[:500].decode("utf-8", "replace")
-        self.details: Object = answer.get("details") or {}
+        self.reason = str(answer.get("reason") or status)
+        self.message = str(answer.get("message") or body[:500].decode("utf-8", "replace"))
+        self.details: Object = details if isinstance(details, dict) else {}
         self.retry_after = _seconds(headers.get("Retry-After"))
         super().__init__(f"{self.status} {self.reason}: {self.message}")
 
@@ -169,6 +173,11 @@ class Api:
         except ApiError as error:
             if error.status >= 500 or error.status == 429:
                 raise self._lost(error) from error
+            if error.status == 401 and self._last_good:
+                raise ApiLost(
+                    f"the API server {self.server} no longer accepts the credentials of {self.context}",
+                    "log in again; the Jobs go on: run the same command again to re-attach",
+                ) from error
             if error.status == 401:
                 raise BadInput(
                     f"the API server {self.server} does not accept the credentials of context {self.context}",
@@ -192,8 +201,16 @@ class Api:
         response.release_conn()
         if response.status >= 400:
             raise ApiError(response.status, content, response.headers)
-        answer = json.loads(content)
-        assert isinstance(answer, dict)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ApiLost(
+                f"{self.server} (context {self.context}) answers, but not as a Kubernetes API server does: "
+                f"{content[:60]!r}",
+                "look at the server of that context, and at what is before it",
+            )
         return answer
 
     def _request(
@@ -288,11 +305,14 @@ def path_of(item: Object) -> str:
     return f"{collection_of(item)}/{quote(item['metadata']['name'])}"
 
 
-_PLURALS: Final = {"NetworkPolicy": "networkpolicies", "StorageClass": "storageclasses"}
-
-
 def plural(kind: str) -> str:
-    return _PLURALS.get(kind, f"{kind.lower()}s")
+    """The resource of a kind: NetworkPolicy → networkpolicies."""
+    name = kind.lower()
+    if name == "endpoints":
+        return name
+    if name.endswith("s"):
+        return f"{name}es"
+    return f"{name[:-1]}ies" if re.search("[^aeiou]y$", name) else f"{name}s"
 
 
 def collection_of(item: Object) -> str:
@@ -330,6 +350,10 @@ def _load(context: str | None) -> tuple[Any, str, str | None]:
         config.load_kube_config(context=chosen["name"], client_configuration=configuration)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise BadInput(f"context {chosen['name']} cannot be used: {error}", ways) from error
+    if not str(configuration.host).startswith(("http://", "https://")):
+        raise BadInput(
+            f"context {chosen['name']} cannot be used: its cluster has no server with http(s)://", ways
+        )
     return configuration, chosen["name"], (chosen.get("context") or {}).get("namespace")
 
 
