@@ -465,7 +465,7 @@ def test_any_tree_in_place_of_a_job_is_bad_input(folder: Path, tree: Any) -> Non
     assert _use(folder) is None
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(PLACES), _trees)
 @example(("spec", "template", "metadata"), 5)
 @example(("spec", "template", "spec", "containers", 0, "env"), {"a": 1})
