@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.errors import BadInput, Exit, JobRelayError
+from launcher.errors import BadInput, Exit, JobRelayError, Terminated
 from launcher.options import config_options, output_option, run_options, target_options
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _STAGES = click.Choice(["train", "eval", "infer"])
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code (see launcher.errors)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         code = cli.main(arguments, prog_name="python launcher", standalone_mode=False)
         sys.stdout.flush()
@@ -44,10 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
+    except Terminated:
+        return Exit.TERMINATED
     except (BrokenPipeError, SystemExit):  # the latter is what click makes of the former
         # whoever read our stdout has gone; the interpreter must not try to flush it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE
+
+
+def _on_sigterm(number: int, frame: object) -> None:
+    raise Terminated
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -245,7 +254,6 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
         click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *sent]), nl=False)
         return Exit.SUCCEEDED
-    signal.signal(signal.SIGTERM, pipeline.on_sigterm)
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console)

@@ -62,3 +62,8 @@ class StageEnded(JobRelayError):
     def __init__(self, exit_code: Exit, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
         self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM has come. As KeyboardInterrupt it is no Exception: what must be undone is undone, and
+    nothing else catches it."""

@@ -12,6 +12,7 @@ import click
 Command = Callable[..., Any]
 
 _PATH = click.Path(path_type=Path)
+_SECONDS = click.IntRange(min=1)
 
 
 def target_options(command: Command) -> Command:
@@ -46,42 +47,32 @@ def target_options(command: Command) -> Command:
     return _decorated(with_target, options)
 
 
-def run_options(command: Command) -> Command:
-    """What a run may be told; it reaches the command as keyword arguments."""
-    seconds = click.IntRange(min=1)
+def config_options(command: Command) -> Command:
+    """What a run consists of; it reaches the command as keyword arguments."""
     options = [
         click.option(
-            "--run", "run_id", help="Id of the run.  [default: the newest equal run, else a new one]"
+            "--run", "run_id", help="Id of the run.  [default: the newest equal one, else a new one]"
         ),
+        click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
+        click.option("--timeout", type=_SECONDS, help="Seconds for an attempt of a stage that has none set."),
+    ]
+    return _decorated(command, options)
+
+
+def run_options(command: Command) -> Command:
+    """How a run is carried out, and what it consists of; as keyword arguments."""
+    options = [
         click.option("--new", is_flag=True, help="A new run, even where an equal one is there."),
-        click.option(
-            "--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"
-        ),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."
-        ),
-        click.option("--timeout", type=seconds, help="Seconds that one attempt of a stage may run."),
-        click.option(
-            "--queue-timeout", type=seconds, default=3600, show_default=True, help="Seconds suspended."
-        ),
-        click.option(
-            "--schedule-timeout", type=seconds, default=300, show_default=True, help="Seconds unscheduled."
-        ),
-        click.option(
-            "--start-timeout",
-            type=seconds,
-            default=600,
-            show_default=True,
-            help="Seconds from node to start.",
-        ),
+        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended."),
+        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node."),
+        _patience("--start-timeout", 600, "Seconds from there until it runs."),
         click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
-        click.option(
-            "--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs, and does not detach."
-        ),
+        click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
         click.option("--dry-run", is_flag=True, help="Print what would be sent; touch nothing."),
         output_option("table", "json"),
     ]
-    return _decorated(command, options)
+    return config_options(_decorated(command, options))
 
 
 def output_option(*formats: str) -> Command:
@@ -89,21 +80,8 @@ def output_option(*formats: str) -> Command:
     return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
 
 
-def config_options(command: Command) -> Command:
-    """The configuration alone (render)."""
-    options = [
-        click.option("--run", "run_id", help="Id of the run.  [default: a new one]"),
-        click.option(
-            "--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests' config.yaml]"
-        ),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as train.epochs=10."
-        ),
-        click.option(
-            "--timeout", type=click.IntRange(min=1), help="Seconds that one attempt of a stage may run."
-        ),
-    ]
-    return _decorated(command, options)
+def _patience(name: str, seconds: int, text: str) -> Command:
+    return click.option(name, type=_SECONDS, default=seconds, show_default=True, help=text)
 
 
 def _decorated(command: Command, options: list[Command]) -> Command:

@@ -64,8 +64,8 @@ def status(executor: Executor, run: str | None) -> list[StageState]:
     if run is None:
         run = newest_run(executor)
     states = {state.stage: state for state in stages_of(executor, run)}
-    if len(states) < len(STAGES):
-        states = {state.stage: state for state in recorded_stages(executor, run)} | states
+    if not states:
+        states = {state.stage: state for state in recorded_stages(executor, run)}
     if not states:
         raise BadInput(f"nothing is known of run {run} on {executor.place()}", "python launcher list")
     return [states[stage] for stage in STAGES if stage in states]

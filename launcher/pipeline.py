@@ -18,7 +18,7 @@ from jobs.contract.record import Closing
 from launcher import artifacts
 from launcher.collector import LogCollector
 from launcher.console import Console
-from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
+from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
 from launcher.manifests import Manifests, Plan, main_container, new_run_id, render
@@ -75,15 +75,6 @@ class Interrupted(JobRelayError):
     def __init__(self, what: str, hint: str, exit_code: Exit) -> None:
         super().__init__(what, hint)
         self.exit_code = exit_code
-
-
-class Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-def on_sigterm(number: int, frame: object) -> None:
-    """A signal handler: as Ctrl-C, with the exit code of SIGTERM."""
-    raise Terminated
 
 
 @dataclass(frozen=True)

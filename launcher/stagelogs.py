@@ -29,14 +29,14 @@ def print_logs(
     stages = [stage] if stage else list(STAGES)
     there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in executor.jobs(run)}
     printed = False
-    missing: list[Stage] = []
+    gone: list[Stage] = []
     for wanted in stages:
         if wanted in there and _from_pods(executor, *there[wanted], follow, tail, out):
             printed = True
-        else:
-            missing.append(wanted)
-    if missing and not (printed and follow):
-        printed |= _from_volume(executor, run, missing, tail, out)
+        elif wanted in there or stage or not there:  # else the run has not come to it yet
+            gone.append(wanted)
+    if gone:
+        printed |= _from_volume(executor, run, gone, tail, out)
     if not printed:
         raise BadInput(f"run {run} has no log on {executor.place()}", "python launcher status " + run)
 

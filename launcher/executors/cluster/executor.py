@@ -10,12 +10,12 @@ from typing import Any, Final, Literal
 
 from launcher import manifests
 from launcher.errors import BadInput, Conflict, JobRelayError
-from launcher.executors.base import Finding, Sink, Submission, Updates, Volume, adopt
+from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Updates, Volume, adopt
 from launcher.executors.cluster import logs, preflight
 from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.volume import VolumePod
-from launcher.executors.cluster.watching import RunUpdates
+from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
 from launcher.verdicts import Verdict, finished_condition
 
@@ -208,11 +208,18 @@ class ClusterExecutor:
         return self.api.delete(path_of(item), uid=item["metadata"]["uid"])
 
     def _wait_until_gone(self, live: Object, deadline: float) -> None:
-        while time.monotonic() < deadline:
-            now = self._get(live | {"apiVersion": "batch/v1", "kind": "Job"})
-            if now is None or now["metadata"]["uid"] != live["metadata"]["uid"]:
-                return
-            time.sleep(0.1)
+        changes = ChangeCounter()
+        selector = {"fieldSelector": f"metadata.name={live['metadata']['name']}"}
+        watch = Watch(self.api, collection("batch/v1", "jobs", self.namespace), selector, changes)
+        watch.start()
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                seen = changes.seen()
+                if watch.listed.is_set() and watch.get(live["metadata"]["uid"]) is None:
+                    return
+                changes.wait(seen, left)
+        finally:
+            watch.stop()
         raise Conflict(
             f"Job {live['metadata']['name']} is being deleted and not gone after {DELETION_SECONDS:.0f} s "
             f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",

@@ -43,7 +43,6 @@ class LogAssembler:
         self._recent: list[tuple[datetime, bytes]] = []  # written out, within the overlap
         self._expected: Counter[bytes] = Counter()
         self._rest = b""
-        self._open_line = False  # the last line written out had no newline
 
     def begin(self) -> datetime | None:
         """Start a read; returns from when on the log is to be asked for (None: from its start)."""

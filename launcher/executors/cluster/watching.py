@@ -41,7 +41,6 @@ class Watch:
         self._deleted: set[str] = set()
         self._version: str | None = None
         self._stopped = threading.Event()
-        self._response: Any = None
         #: set once the objects that were there before are known
         self.listed = threading.Event()
         #: time.monotonic() at which the change that finished a Job arrived, by uid
