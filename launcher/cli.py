@@ -29,6 +29,7 @@ _STAGES = click.Choice(["train", "eval", "infer"])
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code (see launcher.errors)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = bool({"-v", "--verbose"} & set(arguments))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _on_sigterm)
     try:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JobRelayError as error:
         from launcher.console import Console
 
-        if {"-v", "--verbose"} & set(arguments):
+        if verbose:
             traceback.print_exc()
         Console().error(error)
         return error.exit_code
@@ -53,6 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever read our stdout has gone; the interpreter must not try to flush it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE
+    except Exception as error:  # a fault of this program, or of the machine; never a traceback unasked
+        from launcher.console import Console
+
+        if verbose:
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
+        Console().error(JobRelayError(what, "the same with -v shows where; the Jobs, if any, go on"))
+        return Exit.FAILED
 
 
 def _on_sigterm(number: int, frame: object) -> None:
@@ -189,8 +198,10 @@ def put(target: Target, console: Console, folder: Path, name: str) -> int:
 def cancel(target: Target, console: Console, run: str) -> int:
     """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
     _run_id(run)
-    for name in target.executor().cancel(run):
-        click.echo(f"Job {name} cancelled")
+    names = target.executor().cancel(run)
+    click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
+    if not names:
+        console.say(f"no Job of run {run} is at work")
     return Exit.SUCCEEDED
 
 

@@ -36,6 +36,8 @@ from launcher.verdicts import JobView, Verdict, finished_condition
 
 Object = dict[str, Any]
 
+_OTHER_FOLDER = "choose another folder with --volume"
+
 
 class LocalExecutor:
     """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
@@ -56,10 +58,13 @@ class LocalExecutor:
                     layout.process_of(container, pod, self.root, Path(scratch))
         nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise BadInput(f"{self.root} cannot be written", "choose another folder with --volume")
+            raise BadInput(f"{self.root} cannot be written", _OTHER_FOLDER)
 
     def share(self, shared: Sequence[Object]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{self.root} cannot be made: {error.strerror}", _OTHER_FOLDER) from error
 
     def configure(self, config_map: Object) -> None:
         folder = layout.config_folder(self.root, config_map["metadata"]["name"])
@@ -205,7 +210,7 @@ class _LocalVolume:
         path = inside(self._root, folder)
         if not path.is_dir():
             raise EvidenceIncomplete(
-                f"{folder} is not on the volume {self._root}", "python launcher --local list"
+                f"{folder} is not on the volume {self._root}", "python launcher list --local"
             )
         return archive.packed(path, leave_out(everything))
 
