@@ -284,7 +284,9 @@ def stage_line(report: StageReport) -> str:
     parts = [f"✓ {report.stage}"]
     if report.seconds is not None:
         parts.append(duration(report.seconds))
-    parts += [accuracy(report.closing), memory(report.closing, report.memory_limit)]
+    parts.append(accuracy(report.closing))
+    if report.closing:
+        parts.append(f"peak {memory(report.closing, report.memory_limit)}")
     if report.how == "complete" or (report.closing and report.closing.skipped):
         parts.append("(complete already)")
     return "  ".join(part for part in parts if part)

@@ -11,7 +11,7 @@ from launcher.errors import Exit, StageEnded
 from launcher.pipeline import RunReport, StageReport
 from launcher.wording import accuracy, duration, memory
 
-COLUMNS = ("stage", "verdict", "seconds", "result", "memory", "log")
+COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 LAST_LINES = 50
 
 

@@ -31,8 +31,8 @@ def accuracy(said: Closing | None) -> str:
 
 
 def memory(said: Closing | None, limit: str) -> str:
-    """peak 812 MiB of 2Gi"""
+    """The most memory that a stage used: 812 MiB of 2Gi"""
     if not said:
         return ""
     peak = mebibytes(said.cost.peak_memory_bytes)
-    return f"peak {peak} of {limit}" if limit else f"peak {peak}"
+    return f"{peak} of {limit}" if limit else peak
