@@ -48,10 +48,12 @@ class Kubectl:
         return found
 
     def pods_alive(self) -> list[str]:
+        """Pods that may still do something: not ended, and not told to end."""
         return [
             pod["metadata"]["name"]
             for pod in self.items("pods")
             if pod["status"].get("phase") in ("Pending", "Running")
+            and "deletionTimestamp" not in pod["metadata"]
         ]
 
     def running_volume_pods(self) -> list[str]:
