@@ -66,6 +66,9 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     code = ended.get("exitCode")
     if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
         return not_started(job, name, ended["reason"], ended["message"])
+    if ended.get("reason") in ("ContainerStatusUnknown", "Unknown"):  # its node was started anew
+        message = ended.get("message") or "its node does not know how it ended"
+        return Verdict(Exit.DISRUPTED, "disrupted", ended["reason"], message, name, code, hint=_RESUME)
     said = parse_closing(ended.get("message"))
     text = said.error or "" if said else ""
     if ended.get("reason") == "OOMKilled":
@@ -104,7 +107,9 @@ def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
         return None
     verdict = _failed_pod(job, pod)
     final_code = verdict.container_exit in exit_codes.FINAL
-    if final_code or verdict.exit_code in (Exit.COULD_NOT_START, Exit.OUT_OF_TIME):
+    # a node that has refused the Pod may take the next one; a command that is not there stays away
+    final_start = verdict.exit_code == Exit.COULD_NOT_START and verdict.container_exit is not None
+    if final_code or final_start or verdict.exit_code == Exit.OUT_OF_TIME:
         return verdict
     return None
 
