@@ -163,6 +163,21 @@ def test_row_6_an_api_that_stays_down_is_lost(connect: Connect, monkeypatch: pyt
     assert error.value.exit_code == Exit.API_LOST
 
 
+def test_row_5_an_api_that_stays_busy_is_lost(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    api, _ = connect(BUSY)
+    with pytest.raises(ApiLost, match="try again later"):
+        api.get("/x")
+
+
+def test_a_name_and_a_password(connect: Connect, no_cluster_of_mine: Path) -> None:
+    _, server = connect(ok({}))
+    users = [{"name": "u", "user": {"username": "ann", "password": "x"}}]
+    kubeconfig(no_cluster_of_mine, server.url, users=users)
+    Api(None).get("/x")
+    assert server.requests[0].headers["Authorization"] == "Basic YW5uOng="
+
+
 def test_once_it_has_answered_it_is_waited_for_longer(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +347,16 @@ EXIT_7 = status(
     details={"causes": [{"reason": "ExitCode", "message": "7"}]},
 )  # fmt: skip
 NO_COMMAND = status(status="Failure", reason="InternalError", message='exec: "python": not found in $PATH')
+
+
+def test_a_command_that_is_refused(connect: Connect) -> None:
+    api, server = connect(refusal(403, "Forbidden", "no exec for you"))
+    with pytest.raises(JobRelayError, match=r"exec in reader: .*403"):
+        api.execute("/api/v1/namespaces/ns/pods/reader", ["echo", "a b"], None)
+    (request,) = server.requests
+    assert request.path.startswith(
+        "/api/v1/namespaces/ns/pods/reader/exec?command=echo&command=a+b&stdin=false"
+    )
 
 
 def test_what_a_command_prints_and_how_it_ends() -> None:

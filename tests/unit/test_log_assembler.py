@@ -245,7 +245,7 @@ SCRIPTS: dict[str, Sequence[tuple[int, int | None, Exception | None]]] = {
 def test_a_log_is_read_to_its_end(script: Sequence[tuple[int, int | None, Exception | None]]) -> None:
     api = FakeApi(LOG, list(script))
     assert read(api) == LOG.content
-    assert api.follows[-1] is False
+    assert (api.follows[0], api.follows[-1]) == (True, False)
 
 
 @pytest.mark.parametrize("error", [CUT, STALL, ConnectionResetError()], ids=["cut", "stall", "reset"])

@@ -176,6 +176,11 @@ ENDED = [
                o.pod(job, "Failed", reason="OutOfcpu", message="Pod was rejected: Node didn't have enough "
                      "resource: cpu, requested: 1000, used: 7200, capacity: 8000")),
           Exit.COULD_NOT_START, "could not start", "OutOfcpu", "requested: 1000, used: 7200"),
+    one("36-node-restart-containerd", BACKOFF, o.terminated(255, "Unknown"),
+        Exit.DISRUPTED, "disrupted", "Unknown", "its node does not know how it ended", "last checkpoint"),
+    one("36-node-restart-kubelet", BACKOFF,
+        o.terminated(137, "ContainerStatusUnknown", "The container could not be located when the pod was …"),
+        Exit.DISRUPTED, "disrupted", "ContainerStatusUnknown", "could not be located", "last checkpoint"),
     Ended("38-deleted", view(None), Exit.DISRUPTED, "disrupted", "Deleted", "was deleted while",
           "run the same command again", pod=None),
     Ended("26-the-gate-fails",  # kubectl alone: the stage before has failed
@@ -198,6 +203,24 @@ def test_a_job_that_has_not_succeeded(case: Ended) -> None:
     assert verdict.pod == case.pod
 
 
+def test_the_plainest_failure_is_told_plainly() -> None:
+    job = o.job("train", BACKOFF)
+    verdict = ended(view(job, o.failed(job, o.terminated(42))))
+    assert (verdict.message, verdict.container_exit) == ("train ended with exit code 42", 42)
+
+
+def test_a_refusal_of_one_node_is_not_the_end() -> None:
+    refused = o.pod(TRAIN, "Failed", reason="OutOfcpu", message="Pod was rejected: …")
+    assert waits(view(TRAIN, refused)).phase == "finishing"
+
+
+def test_what_users_are_promised() -> None:
+    # the scoreboard: what is final within 15 seconds, no Pod within 35
+    assert max(PATIENCE.bad_image, 0) <= 15
+    assert max(PATIENCE.no_pod, PATIENCE.bad_config) <= 35
+    assert PATIENCE.no_registry < PATIENCE.start
+
+
 @pytest.mark.parametrize(
     "conditions",
     [[COMPLETE_120], [COMPLETE_136], [CRITERIA_MET, COMPLETE_136]],
@@ -212,6 +235,7 @@ def test_a_job_that_is_complete(conditions: list[Object]) -> None:
     verdict = ended(view(job, second, first))
 
     assert (verdict.exit_code, verdict.outcome) == (Exit.SUCCEEDED, "succeeded")
+    assert verdict.container_exit == 0
     assert verdict.pod == "mnist-a-train-b"
 
 
@@ -399,6 +423,9 @@ LATE = [
     unscheduled("23-cpu-1.36", _CPU_136, "No preemption victims", hint="--set train.cpu="),
     Late("23-no-scheduler", view(TRAIN, o.pod(TRAIN, "Pending")), "scheduling", PATIENCE.schedule,
          "Unschedulable", "no scheduler has placed the Pod"),
+    Late("23-said-in-an-event-alone",
+         view(TRAIN, pod := o.pod(TRAIN, "Pending"), events=[o.event(pod, "FailedScheduling", _CPU_120)]),
+         "scheduling", PATIENCE.schedule, "Unschedulable", "1 Insufficient cpu", "--set train.cpu="),
     unscheduled("24-no-claim-1.20", 'persistentvolumeclaim "jobrelay" not found', '"jobrelay" not found',
                 hint="create the PersistentVolumeClaim"),
     unscheduled("24-no-claim-1.36", '0/1 nodes are available: persistentvolumeclaim "jobrelay" not found. '
