@@ -36,6 +36,10 @@ class LogCopy:
         self._hasher.update(chunk)
         self._last = chunk[-1:]
 
+    @property
+    def ends_within_a_line(self) -> bool:
+        return self._last != b"\n"
+
     def equals(self, proof: LogProof) -> bool:
         """Whether it is, byte for byte, what the stage itself has counted."""
         return (self.bytes, self._hasher.hexdigest()) == (proof.bytes, proof.sha256)
@@ -91,5 +95,7 @@ class LogCollector:
                             copy.error = str(error)
 
                 self._executor.read_log(pod, self._container, sink)
+            if copy.ends_within_a_line:
+                self._show(b"\n")
         except (LookupError, JobRelayError, OSError) as error:
             copy.error = str(error)

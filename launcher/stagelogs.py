@@ -9,7 +9,7 @@ from typing import IO, Any
 from jobs.contract.config import STAGES, Stage
 from launcher import artifacts, overview
 from launcher.errors import BadInput, EvidenceIncomplete
-from launcher.executors.base import Executor
+from launcher.executors.base import Executor, last_lines
 from launcher.manifests import LABEL_COMPONENT, main_container
 
 Object = dict[str, Any]
@@ -67,7 +67,6 @@ def _from_volume(executor: Executor, run: str, stages: list[Stage], tail: int | 
             return False
         for stage in stages:
             for path in sorted((Path(folder) / run / "logs").glob(f"{stage}-*.log")):
-                lines = path.read_bytes().splitlines(keepends=True)
-                out.write(b"".join(lines if tail is None else lines[len(lines) - tail :] if tail else []))
+                out.write(last_lines(path.read_bytes(), tail))
                 printed = True
     return printed

@@ -245,6 +245,7 @@ class Conformance:
 
         log = next((place.folder / "runs/a/logs").glob("train-*.log"))
         assert log.read_bytes() == HOSTILE_LOG
+        assert "train │ no newline at the end" in result.err
         assert "\x1b" not in result.err
         assert "\x00" not in result.err
 

@@ -63,7 +63,7 @@ class Place:
         out, err = process.communicate(timeout=110)
         result = Result(process.returncode, out, err)
         assert expect is None or result.code == expect, f"exit {result.code}, not {expect}\n{out}\n{err}"
-        assert "Traceback" not in err
+        assert "Traceback" not in err, err
         return result
 
     def interrupt_when(self, line: str, number: signal.Signals, *arguments: str) -> Result:

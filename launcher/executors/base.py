@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -197,3 +198,11 @@ def adopt(wanted: Object, live: Object) -> bool:
         "choose another --run; or, to go on with this one from what is on the volume: "
         f"python launcher delete {run}" + ("" if condition else f" (it stops {stage})"),
     )
+
+
+def last_lines(log: bytes, count: int | None) -> bytes:
+    """The last `count` lines of a log (None: all). Only a newline ends a line, as for kubectl."""
+    if count is None:
+        return log
+    lines = re.findall(rb"[^\n]*\n|[^\n]+$", log)
+    return b"".join(lines[max(len(lines) - count, 0) :])

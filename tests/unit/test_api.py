@@ -351,7 +351,7 @@ NO_COMMAND = status(status="Failure", reason="InternalError", message='exec: "py
 
 def test_a_command_that_is_refused(connect: Connect) -> None:
     api, server = connect(refusal(403, "Forbidden", "no exec for you"))
-    with pytest.raises(JobRelayError, match=r"exec in reader: .*403"):
+    with pytest.raises(BadInput, match=r"exec in reader: .*403"):
         api.execute("/api/v1/namespaces/ns/pods/reader", ["echo", "a b"], None)
     (request,) = server.requests
     assert request.path.startswith(

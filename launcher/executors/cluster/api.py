@@ -23,7 +23,7 @@ from kubernetes import client, config
 from kubernetes.config import ConfigException
 from kubernetes.stream import ws_client
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
-from websocket import ABNF, WebSocketException
+from websocket import ABNF, WebSocketBadStatusException, WebSocketException
 
 from launcher.errors import ApiLost, BadInput, JobRelayError
 
@@ -137,7 +137,10 @@ class Api:
         try:
             socket = ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
         except (WebSocketException, OSError) as error:
-            raise ApiLost(f"exec in {path.rsplit('/', 1)[-1]}: {error}") from error
+            what = f"exec in {path.rsplit('/', 1)[-1]}: {error}"
+            if isinstance(error, WebSocketBadStatusException) and error.status_code in (401, 403):
+                raise BadInput(what, "python launcher doctor shows which right is missing") from error
+            raise ApiLost(what) from error
         return Execution(socket, stdin)
 
     def was_good(self) -> None:

@@ -112,9 +112,9 @@ class _Checks:
 
     def _images(self) -> Finding:
         nodes = self._api.get("/api/v1/nodes")["items"]
-        names = {
-            name for node in nodes for image in node["status"].get("images") or () for name in image["names"]
-        }
+        images = [image for node in nodes for image in node["status"].get("images") or ()]
+        # one whose tag was given to another has no name left: null
+        names = {name for image in images for name in image.get("names") or ()}
         if any(name in names for name in _spellings(self._image)):
             return Finding("image", "ok", f"{self._image} is on a node")
         if not _has_registry(self._image):

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import urllib3
 
-from launcher.errors import JobRelayError
+from launcher.errors import ApiLost, BadInput, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, collection
 from launcher.manifests import LABEL_RUN
@@ -77,7 +77,8 @@ class Watch:
                     self._version = None
                     continue
                 if error.status in (401, 403, 404):
-                    self._counter.failed(JobRelayError(f"cannot watch {self._path}: {error.message}"))
+                    kind = ApiLost if error.status == 401 else BadInput
+                    self._counter.failed(kind(f"cannot watch {self._path}: {error.message}"))
                     return
                 failures += 1
                 self._stopped.wait(error.retry_after or _backoff(failures))

@@ -20,7 +20,16 @@ from jobs.contract import archive
 from jobs.contract.record import list_runs
 from jobs.contract.volume import inside, leave_out
 from launcher.errors import BadInput, EvidenceIncomplete
-from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Updates, Volume, adopt
+from launcher.executors.base import (
+    ChangeCounter,
+    Finding,
+    Sink,
+    Submission,
+    Updates,
+    Volume,
+    adopt,
+    last_lines,
+)
 from launcher.executors.local import layout
 from launcher.executors.local.health import examine_machine
 from launcher.manifests import (
@@ -119,12 +128,10 @@ class LocalExecutor:
         if follow and lines is None:
             self.read_log(pod, container, sink)
             return
-        content = path.read_bytes().splitlines(keepends=True)
-        shown = content[-lines:] if lines else content if lines is None else []
-        sink(b"".join(shown))
+        content = path.read_bytes()
+        sink(last_lines(content, lines))
         if follow:
-            skip = sum(map(len, content))
-            self.read_log(pod, container, _skipping(skip, sink))
+            self.read_log(pod, container, _skipping(len(content), sink))
 
     def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
         states = []
