@@ -74,11 +74,12 @@ def main() -> None:
                 ["kubectl", *context, "delete", "namespace", namespace, "--wait=false"], check=False
             )
     ratio = statistics.median(launchers) / statistics.median(scripts)
+    means = statistics.mean(launchers) / statistics.mean(scripts)
     rows = [
         ("hand-over, ms: Complete seen → next create", spread([g * 1000 for g in handovers], 1), "≤ 50"),
         ("three trivial stages, launcher, s", spread(launchers, 2), ""),
         ("three trivial stages, kubectl script, s", spread(scripts, 2), ""),
-        ("ratio of the medians", f"{ratio:.2f}", "≤ 1"),
+        ("ratio of the medians; of the means", f"{ratio:.2f}; {means:.2f}", "≤ 1"),
         ("launcher's peak memory, MiB", spread(memory, 0), "≤ 120"),
     ]
     samples = {"handover": handovers, "launcher": launchers, "script": scripts, "memory_mib": memory}
