@@ -28,7 +28,8 @@ else
     $(KIND) load image-archive build/image.tar --name $(KIND_CLUSTER) && rm -f build/image.tar
 endif
 python := $(VENV)/bin/python
-pip_install := $(python) -m pip --disable-pip-version-check install
+# Not compiled: Python does it at the first import, and most of what is installed is never imported.
+pip_install := $(python) -m pip --disable-pip-version-check install --no-compile
 requirements := $(wildcard requirements/*.txt)
 installed := $(VENV)/.installed
 
