@@ -51,7 +51,8 @@ class StageReport:
     seconds: float | None
     memory_limit: str
     log_complete: bool | None  # None: the stage has not said what it printed
-    pods: int = 1
+    pods: int
+    ran: bool  # some container of it has begun
 
 
 @dataclass
@@ -169,7 +170,7 @@ def _run_in_order(
             stage = waiting.pop(0)
             on_step("submit", stage)
             submission = executor.submit(plan.jobs[stage])
-        elif not (view.job and finished_condition(view.job)) and view.job:
+        elif view.job and not finished_condition(view.job):
             executor.stop(this, verdict)
         # of a Job that was deleted, the Pods end when they like
         collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
@@ -226,7 +227,9 @@ def _report(
     limits = main_container(submission.job).get("resources", {}).get("limits", {})
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
-    return StageReport(stage, verdict, how, said, seconds, limits.get("memory", ""), complete, len(view.pods))
+    limit = str(limits.get("memory", ""))
+    ran = submission.finished or bool(collector.copies)
+    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran)
 
 
 def _job_seconds(job: Object | None) -> float | None:
@@ -240,13 +243,11 @@ def _job_seconds(job: Object | None) -> float | None:
 
 def _bring_home(executor: Executor, report: RunReport, console: Console) -> None:
     """Results and logs to report.folder; a stage that failed leaves what it left."""
-    if not any(
-        stage.verdict.container_exit is not None or stage.how == "complete" for stage in report.stages
-    ):
-        return  # nothing has run, there is nothing to fetch
+    if not any(stage.ran for stage in report.stages):
+        return  # there is nothing to fetch
     try:
         report.fetched = artifacts.fetch(executor, report.run, report.folder)
-    except EvidenceIncomplete as error:
+    except JobRelayError as error:
         if report.verdict.exit_code == Exit.SUCCEEDED:
             raise
         console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
