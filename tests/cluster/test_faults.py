@@ -204,9 +204,20 @@ def test_kubectl_alone_ends_when_a_stage_fails(place: Place, kubectl: Kubectl) -
 def test_doctor_names_what_is_missing(place: Place, kubectl: Kubectl) -> None:
     found = {f["check"]: f for f in place.run("doctor", "-o", "json", expect=None).json()}
     assert {"cluster", "rights", "namespace", "storage", "image", "room", "clock"} == found.keys()
+    room = found.pop("room")  # depends on what else is there just now
+    assert room["found"].startswith("asked: 1 CPU, 1.0 GiB; most free:")
     assert all(f["state"] == "ok" for f in found.values()), json.dumps(found, indent=1)
     missing = place.run("doctor", "--image", "nothing:1", expect=2).out
     assert "nothing:1 is on no node" in missing
+
+
+def test_doctor_tells_when_no_node_has_room(place: Place) -> None:
+    def greedy(stage: str, job: Object) -> None:
+        pod_spec(job)["containers"][0]["resources"]["requests"]["cpu"] = "999"
+
+    folder = write_manifests(place.folder / "m", greedy)
+    result = place.run("doctor", "-k", str(folder), "-o", "json", expect=2)
+    assert {f["check"] for f in result.json() if f["state"] == "fail"} == {"room"}
 
 
 @pytest.mark.parametrize(
