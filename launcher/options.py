@@ -13,6 +13,7 @@ Command = Callable[..., Any]
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = click.IntRange(min=1)
+_WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
 def target_options(command: Command) -> Command:
@@ -30,6 +31,10 @@ def target_options(command: Command) -> Command:
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
         click.option("--image", help="Image of the stages, in place of the manifests'."),
+        click.option(
+            "--api-timeout", type=_SECONDS, default=300, show_default=True,
+            help="Seconds without an answer of the API server, until it counts as lost (exit 5).",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
         click.option("-v", "--verbose", is_flag=True, help="Also what is waited for; tracebacks."),
     ]  # fmt: skip
@@ -40,7 +45,7 @@ def target_options(command: Command) -> Command:
         from launcher.console import Console
         from launcher.target import Target
 
-        where = {key: others.pop(key) for key in ("local", "volume", "context", "namespace", "image")}
+        where = {key: others.pop(key) for key in _WHERE}
         target = Target(kustomization=kustomization or manifests.BASE, **where)
         return command(target=target, console=Console(quiet=quiet, verbose=verbose), **others)
 

@@ -24,6 +24,7 @@ class Target:
     namespace: str | None = None
     kustomization: Path = manifests.BASE
     image: str | None = None
+    api_timeout: float = 300
 
     @cached_property
     def manifests(self) -> Manifests:
@@ -50,4 +51,4 @@ class Target:
         namespace = self.namespace or self.manifests.namespace
         from launcher.executors.cluster import ClusterExecutor
 
-        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image)
+        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image, self.api_timeout)

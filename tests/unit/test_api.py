@@ -154,7 +154,6 @@ def test_pauses_grow_and_have_jitter(connect: Connect, naps: Naps) -> None:
 
 def test_row_6_an_api_that_stays_down_is_lost(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
-    monkeypatch.setattr(module, "GIVE_UP", 0.1)
     api, server = connect(DOWN)
     with pytest.raises(ApiLost, match="etcd is not there") as error:
         api.get("/x")
@@ -311,7 +310,7 @@ def test_patience_with_streams_ends_when_nothing_else_answers(
     api.check_patience(error)  # it has never answered: whoever asked first was told already
     api.get("/x")
     api.check_patience(error)
-    monkeypatch.setattr(module, "GIVE_UP", -1)
+    monkeypatch.setattr(api, "_give_up", -1)
     with pytest.raises(ApiLost, match="reset by peer"):
         api.check_patience(error)
 

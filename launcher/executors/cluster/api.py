@@ -33,7 +33,7 @@ T = TypeVar("T")
 #: Seconds: to connect, and between two reads of a plain call.
 CONNECT: Final = 5.0
 READ: Final = 30.0
-#: Seconds without one good call after which the API is given up (faults.md, rows 1 and 6).
+#: Seconds without one good call after which the API is given up (rows 1 and 6 of docs/faults.md).
 GIVE_UP: Final = 300.0
 #: The same, for the very first call: nothing runs yet, and the address may simply be wrong.
 FIRST_GIVE_UP: Final = 5.0
@@ -69,10 +69,14 @@ def _seconds(text: str | None) -> float | None:
 
 
 class Api:
-    """One context of a kubeconfig. Thread-safe."""
+    """One context of a kubeconfig. Thread-safe.
 
-    def __init__(self, context: str | None) -> None:
+    give_up: seconds without one good call after which it raises ApiLost.
+    """
+
+    def __init__(self, context: str | None, give_up: float = GIVE_UP) -> None:
         self._configuration, self.context, self.context_namespace = _load(context)
+        self._give_up = give_up
         self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
         self._last_good = 0.0
         self._lock = threading.Lock()
@@ -151,7 +155,7 @@ class Api:
         """Raise ApiLost if the last good call is too long ago to go on hoping."""
         with self._lock:
             last = self._last_good
-        if last and time.monotonic() - last > GIVE_UP:
+        if last and time.monotonic() - last > self._give_up:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> ApiLost:
@@ -162,7 +166,7 @@ class Api:
 
     def _retrying(self, call: Callable[[], T]) -> T:
         """`call`, again with jitter while the API is down, busy or out of order."""
-        patience = GIVE_UP if self._last_good else FIRST_GIVE_UP
+        patience = self._give_up if self._last_good else min(FIRST_GIVE_UP, self._give_up)
         retrying = Retrying(
             retry=retry_if_exception(_worth_another_try),
             stop=stop_after_delay(patience),

@@ -12,7 +12,7 @@ from launcher import manifests
 from launcher.errors import BadInput, Conflict, JobRelayError
 from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Updates, Volume, adopt
 from launcher.executors.cluster import logs, preflight
-from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster.api import GIVE_UP, Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.volume import VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
@@ -28,8 +28,10 @@ DELETION_SECONDS: Final = 60.0
 class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
-    def __init__(self, context: str | None, namespace: str, claim: str, image: str) -> None:
-        self.api = Api(context)
+    def __init__(
+        self, context: str | None, namespace: str, claim: str, image: str, api_timeout: float = GIVE_UP
+    ) -> None:
+        self.api = Api(context, api_timeout)
         self.namespace = namespace
         self._claim = claim
         self._image = image
