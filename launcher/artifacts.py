@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract import archive
-from jobs.contract.config import STAGES
+from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import Executor
@@ -26,6 +26,7 @@ class Fetched:
     folder: Path
     files: int
     bytes: int
+    logs: tuple[Stage, ...]  # stages whose log is here as their record proves it
     problems: tuple[str, ...]  # what its records promise and is not so
 
 
@@ -46,7 +47,19 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
         except OSError as error:
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
     size = sum(proof.bytes for proof in proofs.values())
-    return Fetched(folder, len(proofs), size, tuple(problems(folder, everything)))
+    logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
+    return Fetched(folder, len(proofs), size, logs, tuple(problems(folder, everything)))
+
+
+def proven_log(folder: Path, stage: Stage) -> Path | None:
+    """The log of a stage in a fetched run, if it is there and is what the stage's record says."""
+    try:
+        record = read_record(folder / f"{stage}.json")
+    except RecordError:
+        return None
+    if not record or not record.log or not matches(folder / record.log.file, record.log):
+        return None
+    return folder / record.log.file
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:

@@ -269,7 +269,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
     print_report(report, output=asked["output"], console=console)
-    return report.verdict.exit_code
+    return report.exit_code
 
 
 def _import_while_waiting(step: str, stage: str) -> None:

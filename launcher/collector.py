@@ -74,10 +74,14 @@ class LogCollector:
             self._threads.append(thread)
 
     def finish(self, seconds: float) -> None:
-        """Wait until every log that was begun has been read to its end, or `seconds` are over."""
-        deadline = time.monotonic() + seconds
+        """Wait until every log that was begun has been read to its end, or nothing came for `seconds`."""
+        since, read = time.monotonic(), -1
         for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0))
+            while thread.is_alive() and time.monotonic() - since < seconds:
+                thread.join(min(seconds, 1.0))
+                now = sum(copy.bytes for copy in self.copies.values())
+                if now != read:
+                    since, read = time.monotonic(), now
 
     def _read(self, pod: Object, copy: LogCopy) -> None:
         try:

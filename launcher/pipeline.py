@@ -21,7 +21,7 @@ from launcher.console import Console
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
-from launcher.manifests import Manifests, Plan, main_container, new_run_id, render
+from launcher.manifests import Manifests, Plan, main_container, new_run_id, render, with_disruptions
 from launcher.verdicts import (
     JobView,
     Patience,
@@ -29,7 +29,9 @@ from launcher.verdicts import (
     Waiting,
     closing,
     finished_condition,
+    goes_on_anew,
     last_pod,
+    lost_pods,
     pod_phase,
 )
 from launcher.wording import accuracy, duration, memory
@@ -37,7 +39,8 @@ from launcher.wording import accuracy, duration, memory
 Object = dict[str, Any]
 
 _SETTLE_SECONDS = 2.0
-_LOG_SECONDS = 60.0
+#: Without a new byte, after the end of the Job, until a log counts as cut.
+_LOG_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class StageReport:
     closing: Closing | None
     seconds: float | None
     memory_limit: str
-    log_complete: bool | None  # None: the stage has not said what it printed
+    log_complete: bool | None  # None: it ran before, or has not said what it printed
     pods: int
     ran: bool  # some container of it has begun
 
@@ -64,10 +67,15 @@ class RunReport:
     folder: Path
     stages: list[StageReport] = field(default_factory=list)
     fetched: artifacts.Fetched | None = None
+    incomplete: EvidenceIncomplete | None = None  # all stages succeeded, and yet
 
     @property
     def verdict(self) -> Verdict:
         return self.stages[-1].verdict
+
+    @property
+    def exit_code(self) -> Exit:
+        return self.incomplete.exit_code if self.incomplete else self.verdict.exit_code
 
 
 class Interrupted(JobRelayError):
@@ -121,8 +129,9 @@ def run_stages(
 ) -> RunReport:
     """Bring every stage to its verdict, in order, as far as they succeed; then fetch the results.
 
-    Raises ApiLost, Conflict, BadInput, EvidenceIncomplete, Interrupted; the report of a stage that
-    has failed is the last one, and no error. on_step tells a benchmark what happens when.
+    Raises ApiLost, Conflict, BadInput, Interrupted. The report of a stage that has failed is the
+    last one, and no error; nor is evidence that is incomplete: report.exit_code tells. on_step tells
+    a benchmark what happens when.
     """
     report = RunReport(plan.run, executor.place(), options.folder or Path("runs") / plan.run)
     try:
@@ -135,7 +144,7 @@ def run_stages(
         on_step("fetch", options.stages[-1])
         if options.fetch:
             _bring_home(executor, report, console)
-        _check_logs(report, options.fetch)
+        _check_logs(report)
     except (KeyboardInterrupt, Terminated) as interrupt:
         raise _interrupted(executor, plan, options, interrupt) from None
     return report
@@ -155,26 +164,31 @@ def _run_in_order(
     on_step("submit", stage)
     submission = executor.submit(plan.jobs[stage])
     while True:
-        job = plan.jobs[stage]
+        patience = options.patience.of(plan.placements[stage])
         collector = LogCollector(
-            executor, stage, main_container(job)["name"], report.folder / "logs", console.log_of(stage)
-        )
+            executor, stage, main_container(submission.job)["name"], report.folder / "logs",
+            console.log_of(stage),
+        )  # fmt: skip
         _announce(console, stage, submission)
-        verdict, view = follow(
-            updates, submission, options.patience, _watcher(console, stage, submission, collector)
-        )
+        verdict, view = follow(updates, submission, patience, _watcher(console, stage, submission, collector))
         on_step("verdict", stage)
         this, done = submission, stage
-        if verdict.exit_code == Exit.SUCCEEDED and waiting:
-            # first the next Job, so that it loses no time; then what is left to do for this one
-            stage = waiting.pop(0)
-            on_step("submit", stage)
-            submission = executor.submit(plan.jobs[stage])
-        elif view.job and not finished_condition(view.job):
-            executor.stop(this, verdict)
-        # of a Job that was deleted, the Pods end when they like
-        collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
-        on_step("log", done)
+        try:
+            if verdict.exit_code == Exit.SUCCEEDED and waiting:
+                # first the next Job, so that it loses no time; then what is left to do for this one
+                stage = waiting.pop(0)
+                on_step("submit", stage)
+                submission = executor.submit(plan.jobs[stage])
+            elif view.job and not finished_condition(view.job):
+                executor.stop(this, verdict)
+        finally:
+            # of a Job that was deleted, the Pods end when they like
+            collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
+            on_step("log", done)
+        if goes_on_anew(view, verdict, patience):
+            console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
+            submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
+            continue
         report.stages.append(_report(done, this, verdict, _settled(updates, this), collector))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
@@ -223,7 +237,11 @@ def _report(
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
     copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
-    complete = copy.equals(said.log) and not copy.error if said and copy else None
+    complete: bool | None = None
+    if not submission.finished and verdict.exit_code == Exit.SUCCEEDED and (copy is None or copy.error):
+        complete = False  # it has printed, and not all of it was read
+    elif said and copy:
+        complete = copy.equals(said.log) and not copy.error
     limits = main_container(submission.job).get("resources", {}).get("limits", {})
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
@@ -248,24 +266,30 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
     try:
         report.fetched = artifacts.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if report.verdict.exit_code == Exit.SUCCEEDED:
+        if report.verdict.exit_code != Exit.SUCCEEDED:
+            console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
+        elif isinstance(error, EvidenceIncomplete):
+            report.incomplete = error
+        else:
             raise
-        console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
         return
     console.say(f"results and logs are in {report.folder}/")
     if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
         listed = "".join(f"\n    {problem}" for problem in report.fetched.problems)
-        raise EvidenceIncomplete(
+        report.incomplete = EvidenceIncomplete(
             f"run {report.run} is not what its records say:{listed}", "run it again: --new"
         )
 
 
-def _check_logs(report: RunReport, fetched: bool) -> None:
-    """Every log is complete, or its copy from the volume, which was checked, has replaced it."""
-    for stage in report.stages:
-        if stage.log_complete is False and not report.fetched and stage.verdict.exit_code == Exit.SUCCEEDED:
-            hint = "" if fetched else f"python launcher fetch {report.run}"
-            raise EvidenceIncomplete(f"the log of {stage.stage} is not what the stage printed", hint)
+def _check_logs(report: RunReport) -> None:
+    """Every log is complete, or its copy from the volume has replaced it; else the gap is told."""
+    proven = report.fetched.logs if report.fetched else ()
+    gaps = [s for s in report.stages if s.log_complete is False and s.stage not in proven]
+    if not gaps or report.incomplete or report.verdict.exit_code != Exit.SUCCEEDED:
+        return
+    names = ", ".join(s.stage for s in gaps)
+    hint = "the volume has no copy of it" if report.fetched else f"python launcher fetch {report.run}"
+    report.incomplete = EvidenceIncomplete(f"the log of {names} is not all that the stage has printed", hint)
 
 
 def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: BaseException) -> Interrupted:

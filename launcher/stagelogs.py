@@ -1,4 +1,4 @@
-"""`logs`: from the Pod while it is there, from the volume when it is gone."""
+"""`logs`: from the Pod while it is there; when it is gone, from the fetched run, or from the volume."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ def print_logs(
     follow: bool,
     tail: int | None,
     out: IO[bytes],
+    fetched: Path = Path("runs"),
 ) -> None:
-    """Write the logs of a run's stages (None: all) to `out`. Raises BadInput if there are none."""
+    """Write the logs of a run's stages (None: all) to `out`. Raises BadInput if there are none.
+
+    fetched: where runs that were brought home lie, each in a folder of its name.
+    """
     run = run or overview.newest_run(executor)
     stages = [stage] if stage else list(STAGES)
     there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in executor.jobs(run)}
@@ -35,8 +39,10 @@ def print_logs(
             printed = True
         elif wanted in there or stage or not there:  # else the run has not come to it yet
             gone.append(wanted)
-    if gone:
-        printed |= _from_volume(executor, run, gone, tail, out)
+    here = [stage for stage in gone if _from_folder(fetched / run, stage, tail, out)]
+    printed |= bool(here)
+    if left := [stage for stage in gone if stage not in here]:
+        printed |= _from_volume(executor, run, left, tail, out)
     if not printed:
         raise BadInput(f"run {run} has no log on {executor.place()}", "python launcher status " + run)
 
@@ -66,7 +72,16 @@ def _from_volume(executor: Executor, run: str, stages: list[Stage], tail: int | 
         except EvidenceIncomplete:
             return False
         for stage in stages:
-            for path in sorted((Path(folder) / run / "logs").glob(f"{stage}-*.log")):
-                out.write(last_lines(path.read_bytes(), tail))
-                printed = True
+            printed |= _from_folder(Path(folder) / run, stage, tail, out, proven=False)
     return printed
+
+
+def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], proven: bool = True) -> bool:
+    """Every attempt's log, the one that the record proves last. proven: only if there is one."""
+    last = artifacts.proven_log(folder, stage)
+    if proven and last is None:
+        return False
+    paths = sorted((folder / "logs").glob(f"{stage}-*.log"), key=lambda path: (path == last, path.name))
+    for path in paths:
+        out.write(last_lines(path.read_bytes(), tail))
+    return bool(paths)

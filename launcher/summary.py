@@ -20,12 +20,15 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     if output == "json":
         print_json(_tree(report))
     else:
-        print_table(COLUMNS, [_row(stage) for stage in report.stages])
+        proven = report.fetched.logs if report.fetched else ()
+        print_table(COLUMNS, [_row(stage, stage.stage in proven) for stage in report.stages])
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
         if log and console.quiet:  # else it was shown as it came
             sys.stderr.write("".join(f"{printable(line)}\n" for line in _last_lines(log)))
         console.error(failure(report))
+    elif report.incomplete:
+        console.error(report.incomplete)
 
 
 def failure(report: RunReport) -> StageEnded:
@@ -46,10 +49,12 @@ def _last_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
 
 
-def _row(stage: StageReport) -> list[str]:
+def _row(stage: StageReport, log_proven: bool) -> list[str]:
     verdict = stage.verdict
     seconds = duration(stage.seconds) if stage.seconds is not None else ""
-    log = {True: "complete", False: "from the volume", None: ""}[stage.log_complete]
+    log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}[
+        stage.log_complete
+    ]
     outcome = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
     return [
         stage.stage,
@@ -71,7 +76,8 @@ def _tree(report: RunReport) -> dict[str, object]:
         "run": report.run,
         "place": report.place,
         "folder": str(report.folder) if report.fetched else None,
-        "exit_code": int(report.verdict.exit_code),
+        "exit_code": int(report.exit_code),
+        "incomplete": report.incomplete.what if report.incomplete else None,
         "stages": [
             {
                 "stage": stage.stage,

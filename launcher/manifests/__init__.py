@@ -3,6 +3,7 @@
 from launcher.manifests.comparing import differing_keys
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
+    ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
     ANNOTATION_VERDICT,
     CONFIG_FILE,
@@ -16,6 +17,7 @@ from launcher.manifests.labels import (
     LABEL_RUN,
     Object,
     claim_name,
+    containers,
     main_container,
 )
 from launcher.manifests.reading import BASE, Manifests, check_image, load
@@ -27,11 +29,13 @@ from launcher.manifests.rendering import (
     render,
     shared_in,
     to_yaml,
+    with_disruptions,
     without_gate,
 )
 
 __all__ = [
     "ANNOTATION_CONFIG",
+    "ANNOTATION_DISRUPTIONS",
     "ANNOTATION_HASH",
     "ANNOTATION_VERDICT",
     "BASE",
@@ -49,6 +53,7 @@ __all__ = [
     "Plan",
     "check_image",
     "claim_name",
+    "containers",
     "differing_keys",
     "for_server",
     "load",
@@ -58,5 +63,6 @@ __all__ = [
     "render",
     "shared_in",
     "to_yaml",
+    "with_disruptions",
     "without_gate",
 ]

@@ -38,6 +38,10 @@ ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
 ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
 
 
+#: Pods that were lost before the Job was made anew: they count on.
+ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
+
+
 GATE: Final = "gate"
 
 

@@ -13,11 +13,12 @@ from typing import Final
 import yaml
 
 from jobs.contract import exit_codes
-from jobs.contract.config import STAGES, RunConfig, Stage, digest
+from jobs.contract.config import STAGES, Placement, RunConfig, Stage, digest
 from jobs.contract.volume import ENV_RUN, check_name
 from launcher.errors import BadInput
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
+    ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
     CONFIG_FILE,
     CONFIG_MAP,
@@ -44,6 +45,7 @@ class Plan:
     shared: tuple[Object, ...]
     config_map: Object
     jobs: Mapping[Stage, Object]
+    placements: Mapping[Stage, Placement]
 
     def objects(self) -> list[Object]:
         return [*self.shared, self.config_map, *self.jobs.values()]
@@ -96,7 +98,8 @@ def render(
         "data": {CONFIG_FILE: text + "\n"},
         "immutable": True,
     }
-    return Plan(run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs)
+    placements = {stage: config.placement(stage) for stage in STAGES}
+    return Plan(run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements)
 
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
@@ -138,6 +141,13 @@ def without_gate(job: Object) -> Object:
     pod["initContainers"] = [c for c in pod.get("initContainers") or () if c["name"] != GATE]
     if not pod["initContainers"]:
         del pod["initContainers"]
+    return job
+
+
+def with_disruptions(job: Object, count: int) -> Object:
+    """The Job, made anew after so many Pods were lost to disruptions."""
+    job = copy.deepcopy(job)
+    job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
     return job
 
 

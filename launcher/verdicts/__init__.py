@@ -8,6 +8,7 @@ is returned as a Deadline, and whoever follows the Job holds the watch. The Job'
 from __future__ import annotations
 
 from launcher.errors import Exit
+from launcher.verdicts.disruptions import LIMIT, budget_spent, lost_pods
 from launcher.verdicts.endings import final_before_the_job, why_failed
 from launcher.verdicts.kinds import Deadline, JobView, Patience, Verdict, Waiting
 from launcher.verdicts.obstacles import what_it_waits_for
@@ -29,8 +30,10 @@ __all__ = [
     "closing",
     "container_state",
     "finished_condition",
+    "goes_on_anew",
     "judge",
     "last_pod",
+    "lost_pods",
     "pod_phase",
 ]
 
@@ -43,6 +46,7 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
             Exit.DISRUPTED, "disrupted", "Deleted", "the Job was deleted while it was followed",
             hint="run the same command again to start the stage anew",
         )  # fmt: skip
+    patience = patience or Patience()
     pods = sorted(view.pods, key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
     condition = finished_condition(job)
     if condition and condition["type"] == "Complete":
@@ -52,9 +56,19 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
             pod=name_of(pod) if pod else None, container_exit=0,
         )  # fmt: skip
     if condition:
-        return why_failed(job, pods, condition)
+        return why_failed(job, pods or view.lost, condition)
     for pod in reversed(pods):
         verdict = final_before_the_job(job, pod)
         if verdict:
             return verdict
-    return what_it_waits_for(job, pods, view.events, patience or Patience())
+    return budget_spent(view, patience) or what_it_waits_for(job, pods, view.events, patience)
+
+
+def goes_on_anew(view: JobView, verdict: Verdict, patience: Patience) -> bool:
+    """Whether a Job has failed for nothing but disruptions, and its budget for them is not spent.
+
+    Kubernetes counts lost Pods as failed attempts where it has no podFailurePolicy (before 1.26).
+    """
+    if view.job is None or not finished_condition(view.job) or verdict.outcome != "disrupted":
+        return False
+    return verdict.reason != LIMIT and lost_pods(view) <= patience.disruptions

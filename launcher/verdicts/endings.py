@@ -9,22 +9,16 @@ from jobs.contract import exit_codes
 from jobs.contract.record import parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN
+from launcher.verdicts.disruptions import RESUME, disruption
 from launcher.verdicts.kinds import Verdict
-from launcher.verdicts.readers import (
-    failed_container,
-    memory_limit,
-    name_of,
-    pod_condition,
-    pod_phase,
-    stage_of,
-)
+from launcher.verdicts.readers import failed_container, memory_limit, name_of, pod_phase, stage_of
 from launcher.wording import mebibytes
 
 Object = dict[str, Any]
 
 
 def why_failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdict:
-    """The verdict on a Job whose condition Failed is true."""
+    """The verdict on a Job whose condition Failed is true. pods: oldest first."""
     given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
     if given_up and (verdict := Verdict.from_annotation(given_up)):
         return verdict
@@ -37,38 +31,18 @@ def why_failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdic
     return _failed_pod(job, failed[-1])
 
 
-_RESUME = "run the same command again: it goes on from the last checkpoint"
-
-
 def _failed_pod(job: Object, pod: Object) -> Verdict:
     """Why a Pod with phase Failed failed."""
     status = pod["status"]
     name = name_of(pod)
     if status.get("reason") == "DeadlineExceeded":
         return out_of_time(job, name, status.get("message", ""))
-    if status.get("reason") in (
-        "Evicted",
-        "Shutdown",
-        "NodeShutdown",
-        "Terminated",
-        "NodeLost",
-        "Preempting",
-    ):
-        return Verdict(
-            Exit.DISRUPTED, "disrupted", status["reason"], status.get("message", ""), name,
-            hint=_RESUME,
-        )  # fmt: skip
-    disrupted = pod_condition(pod, "DisruptionTarget")
-    if disrupted and disrupted["status"] == "True":  # drained, preempted by another Pod, …
-        reason, message = disrupted.get("reason", "DisruptionTarget"), disrupted.get("message", "")
-        return Verdict(Exit.DISRUPTED, "disrupted", reason, message, name, hint=_RESUME)
     which, ended = failed_container(pod)
     code = ended.get("exitCode")
+    if lost := disruption(pod):
+        return Verdict(Exit.DISRUPTED, "disrupted", *lost, name, code, hint=RESUME)
     if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
         return not_started(job, name, ended["reason"], ended["message"])
-    if ended.get("reason") in ("ContainerStatusUnknown", "Unknown"):  # its node was started anew
-        message = ended.get("message") or "its node does not know how it ended"
-        return Verdict(Exit.DISRUPTED, "disrupted", ended["reason"], message, name, code, hint=_RESUME)
     said = parse_closing(ended.get("message"))
     text = said.error or "" if said else ""
     if ended.get("reason") == "OOMKilled":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from jobs.contract.config import Placement
 from launcher.errors import Exit
 
 Object = dict[str, Any]
@@ -14,8 +15,9 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds that each state may last."""
+    """How long each state may last, in seconds; and how many Pods may be lost to disruptions."""
 
+    disruptions: int = 10
     no_pod: float = 30
     queue: float = 3600
     schedule: float = 300
@@ -25,6 +27,16 @@ class Patience:
     bad_config: float = 30
     #: on top of activeDeadlineSeconds, for a kubelet that is not there to enforce it
     overrun: float = 60
+
+    def of(self, placement: Placement) -> Patience:
+        """With what the configuration of a stage says of it."""
+        asked = {
+            "disruptions": placement.disruption_limit,
+            "queue": placement.queue_timeout_seconds,
+            "schedule": placement.schedule_timeout_seconds,
+            "start": placement.start_timeout_seconds,
+        }
+        return replace(self, **{key: value for key, value in asked.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,12 @@ class Waiting:
 
 @dataclass(frozen=True)
 class JobView:
-    """All that is known of one Job at one moment. `job` is None when it has been deleted."""
+    """All that is known of one Job at one moment. `job` is None when it has been deleted.
+
+    lost: its Pods that were deleted while it was followed, as they were seen last.
+    """
 
     job: Object | None
     pods: Sequence[Object] = ()
-    events: Sequence[Object] = field(default=())
+    events: Sequence[Object] = ()
+    lost: Sequence[Object] = ()

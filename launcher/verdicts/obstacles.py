@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.manifests import main_container
+from launcher.manifests import containers, main_container
 from launcher.verdicts.endings import not_started, out_of_time
 from launcher.verdicts.kinds import Deadline, Patience, Waiting
 from launcher.verdicts.readers import (
@@ -16,6 +16,7 @@ from launcher.verdicts.readers import (
     name_of,
     pod_condition,
     pod_phase,
+    sidecars,
     started_containers,
     waiting_containers,
 )
@@ -27,9 +28,9 @@ def what_it_waits_for(
     job: Object, pods: Sequence[Object], events: Sequence[Object], patience: Patience
 ) -> Waiting:
     alive = [pod for pod in pods if pod_phase(pod) in ("Pending", "Running", "Unknown")]
-    if _suspended(job):
-        late = not_started(job, None, "Suspended", "the Job is suspended, a queue has not let it in")
-        return Waiting("queued", "suspended", None, (Deadline("queue", patience.queue, late),))
+    if (queue := _queue(job, alive[-1] if alive else None)) is not None:
+        late = not_started(job, None, "Suspended", f"{queue} has not let the Job in")
+        return Waiting("queued", queue, None, (Deadline("queue", patience.queue, late),))
     if not alive:
         if pods:
             return Waiting("finishing")  # its controller has not counted the ended Pod yet
@@ -40,13 +41,22 @@ def what_it_waits_for(
     return _running(job, pod, events, patience)
 
 
-def _suspended(job: Object) -> bool:
-    if job["spec"].get("suspend"):
-        return True
-    return any(
+def _queue(job: Object, pod: Object | None) -> str | None:
+    """Who holds the Job back on purpose, if anybody does: no clock of the start runs then."""
+    suspended = any(
         condition["type"] == "Suspended" and condition["status"] == "True"
         for condition in job.get("status", {}).get("conditions") or ()
     )
+    if suspended or job["spec"].get("suspend"):
+        return "a queue (the Job is suspended)"
+    controller = job["spec"].get("managedBy", _JOB_CONTROLLER)
+    if controller != _JOB_CONTROLLER and pod is None and not job.get("status", {}).get("startTime"):
+        return f"controller {controller}"
+    scheduled = pod_condition(pod, "PodScheduled") if pod else None
+    if scheduled and scheduled.get("reason") == "SchedulingGated":
+        gates = ", ".join(gate.get("name", "?") for gate in (pod or {})["spec"].get("schedulingGates") or ())
+        return f"scheduling gate {gates}".strip()
+    return None
 
 
 def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waiting:
@@ -77,7 +87,7 @@ def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patie
         deadline = _blocked(job, name, container, waiting, events, patience)
         if deadline:
             deadlines.append(deadline)
-    started = any(True for _ in started_containers(pod))
+    started = any(name not in sidecars(pod) for name, _ in started_containers(pod))
     if not started:
         trouble = latest_event(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"), name)
         reason = trouble["reason"] if trouble else (detail.split(":")[0] or "ContainerCreating")
@@ -104,6 +114,8 @@ def _unscheduled(
     return Waiting("scheduling", text, name, (Deadline(f"schedule {name}", patience.schedule, late),))
 
 
+_JOB_CONTROLLER = "kubernetes.io/job-controller"
+
 _ABSENT = re.compile(
     r"not found|does not exist|manifest unknown|access denied|unauthorized|denied|invalid reference",
     re.IGNORECASE,
@@ -127,13 +139,22 @@ def _blocked(
     verdict = not_started(job, pod, reason, message or f"container {container}")
     if reason in ("InvalidImageName", "ErrImageNeverPull"):
         return Deadline(f"image {pod}", 0, verdict)
-    if reason in ("ErrImagePull", "ImagePullBackOff") and _ABSENT.search(message):
-        return Deadline(f"image {pod}", patience.bad_image, verdict)
-    if reason in ("ErrImagePull", "ImagePullBackOff") and _UNREACHABLE.search(message):
-        return Deadline(f"registry {pod}", patience.no_registry, verdict)
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        said = _without_image(job, message)
+        if _ABSENT.search(said):
+            return Deadline(f"image {pod}", patience.bad_image, verdict)
+        if _UNREACHABLE.search(said):
+            return Deadline(f"registry {pod}", patience.no_registry, verdict)
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"):
         return Deadline(f"container {pod}", patience.bad_config, verdict)
     return None
+
+
+def _without_image(job: Object, message: str) -> str:
+    """What a pull's message says beside the image's name, which may hold any word."""
+    for container in containers(job["spec"]["template"]["spec"]):
+        message = message.replace(container["image"].rpartition(":")[0] or container["image"], "")
+    return message
 
 
 def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
@@ -146,7 +167,8 @@ def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patie
         )
         deadlines = (Deadline(f"run {name}", limit + patience.overrun, late),)
     ended = container_state(pod, main_container(job)["name"]).get("terminated")
-    others = [c for c, _ in started_containers(pod) if c != main_container(job)["name"]]
+    mine = {main_container(job)["name"], *sidecars(pod)}
+    others = [c for c, _ in started_containers(pod) if c not in mine]
     if ended and others:
         return Waiting("running", f"{', '.join(others)} still runs beside the ended stage", name, deadlines)
     # a lost node's Pods are made not ready, and only an event says why; it stays when the node is back

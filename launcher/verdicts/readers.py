@@ -74,6 +74,11 @@ def started_containers(pod: Object) -> Iterator[tuple[str, Object]]:
             yield status["name"], running
 
 
+def sidecars(pod: Object) -> set[str]:
+    """Containers that run beside the stage, and that Kubernetes (1.28 on) itself ends after it."""
+    return {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
+
+
 def _statuses(pod: Object) -> Iterator[Object]:
     status = pod.get("status", {})
     yield from status.get("initContainerStatuses") or ()

@@ -388,9 +388,16 @@ LATE = [
     Late("15-no-event-at-all", view(TRAIN), "starting", PATIENCE.no_pod, "NoPod", "Job controller up?"),
     Late("18-suspended-1.20", view(o.job(suspend=True)), "queued", PATIENCE.queue, "Suspended", "a queue"),
     Late("18-suspended-1.36", view(o.job("train", _SUSPENDED, suspend=True)), "queued", PATIENCE.queue,
-         "Suspended", "a queue has not let it in", "kubectl describe job"),
+         "Suspended", "has not let the Job in", "kubectl describe job"),
     Late("18-suspended-again-while-a-pod-ends", view(job := o.job("train", _SUSPENDED), o.pod(job)), "queued",
          PATIENCE.queue, "Suspended", "a queue"),
+    Late("18-another-controller", view(o.job(status={"startTime": None}, managedBy="kueue.x-k8s.io/multikueue")),
+         "queued", PATIENCE.queue, "Suspended", "kueue.x-k8s.io/multikueue has not let the Job in"),
+    Late("18-a-gate-holds-the-pod",
+         view(TRAIN, {**(gated := o.pod(TRAIN, "Pending", conditions=[
+             o.condition("PodScheduled", "False", "SchedulingGated", "Scheduling is blocked")])),
+             "spec": {**gated["spec"], "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}}),
+         "queued", PATIENCE.queue, "Suspended", "scheduling gate kueue.x-k8s.io/admission has not let"),
     blocked("19-not-found", "ErrImagePull", _PULL_NOT_FOUND, PATIENCE.bad_image, "nope:1: not found",
             _IMAGE_HINT),
     blocked("19-access-denied", "ErrImagePull", _PULL_DENIED, PATIENCE.bad_image, "pull access denied"),
@@ -547,6 +554,34 @@ def test_an_init_container_at_work_has_no_start_deadline() -> None:
     )  # fmt: skip
     waiting = waits(view(job, pod))
     assert (waiting.phase, waiting.deadlines) == ("starting", ())
+
+
+def _with_sidecar(pod: Object) -> Object:
+    sidecar = {"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"}
+    return {**pod, "spec": {**pod["spec"], "initContainers": [sidecar]}}
+
+
+def test_row_50_a_sidecar_that_has_started_is_no_start_of_the_stage() -> None:
+    pod = o.pod(
+        TRAIN, "Pending", conditions=[o.SCHEDULED], initContainerStatuses=[o.running("proxy")],
+        containerStatuses=[o.waiting("PodInitializing")],
+    )  # fmt: skip
+    assert [limit.seconds for limit in waits(view(TRAIN, _with_sidecar(pod))).deadlines] == [PATIENCE.start]
+
+
+def test_row_50_a_sidecar_that_kubernetes_itself_ends_is_nothing_to_tell() -> None:
+    pod = o.pod(
+        TRAIN, initContainerStatuses=[o.running("proxy")], containerStatuses=[o.terminated(0, "Completed")]
+    )
+    assert waits(view(TRAIN, _with_sidecar(pod))).detail == ""
+
+
+def test_row_19_an_image_may_be_called_anything() -> None:
+    job = o.job()
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example.org/denied/not-found:1"
+    text = _PULL_TLS + ' "registry.example.org/denied/not-found:1"'
+    pod = o.pending(job, o.waiting("ErrImagePull", text))
+    assert [limit.seconds for limit in waits(view(job, pod)).deadlines] == [PATIENCE.start]
 
 
 def test_an_init_container_whose_image_is_not_there() -> None:

@@ -131,7 +131,7 @@ class _PodUpdates(ChangeCounter):
 
     def view(self, submission: Submission) -> JobView:
         uid = self._created["metadata"]["uid"]
-        gone = self._pod.is_deleted(uid)
+        gone = self._pod.is_deleted(self._created)
         pod = self._pod.get(uid) or self._created
         return JobView(None if gone else submission.job, [pod], self._events.objects())
 

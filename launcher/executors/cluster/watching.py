@@ -38,7 +38,8 @@ class Watch:
         self._counter = counter
         self._lock = threading.Lock()
         self._objects: dict[str, Object] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, Object] = {}
+        self._listed_version = 0
         self._version: str | None = None
         self._stopped = threading.Event()
         #: set once the objects that were there before are known
@@ -56,9 +57,19 @@ class Watch:
         with self._lock:
             return list(self._objects.values())
 
-    def is_deleted(self, uid: str) -> bool:
+    def deleted(self) -> list[Object]:
+        """What was there once, as it was seen last; in the order in which it went."""
         with self._lock:
-            return uid in self._deleted
+            return list(self._deleted.values())
+
+    def is_deleted(self, item: Object) -> bool:
+        """Whether an object that was there is gone, even if it never showed up here."""
+        uid = item["metadata"]["uid"]
+        with self._lock:
+            if uid in self._deleted:
+                return True
+            # made before the list, and not in it: it went in between
+            return uid not in self._objects and 0 < _number(item) < self._listed_version
 
     def get(self, uid: str) -> Object | None:
         with self._lock:
@@ -104,12 +115,16 @@ class Watch:
             item.setdefault("kind", answer["kind"].removesuffix("List"))
             item.setdefault("apiVersion", answer["apiVersion"])
         with self._lock:
-            gone = self._objects.keys() - {item["metadata"]["uid"] for item in items}
-            self._deleted |= gone
+            left = {item["metadata"]["uid"] for item in items}
+            for uid, item in self._objects.items():
+                if uid not in left:
+                    self._drop(uid, item)
             self._objects = {}
         for item in items:
             self._keep(item)
         self._version = answer["metadata"]["resourceVersion"]
+        with self._lock:
+            self._listed_version = _number(answer)
         self.listed.set()
         self._counter.changed()
 
@@ -141,10 +156,14 @@ class Watch:
         elif kind == "DELETED":
             with self._lock:
                 self._objects.pop(item["metadata"]["uid"], None)
-                self._deleted.add(item["metadata"]["uid"])
+                self._drop(item["metadata"]["uid"], item)
         self._version = version or self._version
         if kind != "BOOKMARK":
             self._counter.changed()
+
+    def _drop(self, uid: str, item: Object) -> None:
+        if item["kind"] != "Event":  # these go by the hour, and nobody asks for them
+            self._deleted[uid] = item
 
     def _keep(self, item: Object) -> None:
         uid = item["metadata"]["uid"]
@@ -173,11 +192,12 @@ class RunUpdates(ChangeCounter):
         uid = submission.job["metadata"]["uid"]
         if submission.how == "adopted":  # its Pods were there before these watches
             self._pods.listed.wait(READ)
-        job = None if self._jobs.is_deleted(uid) else (self._jobs.get(uid) or submission.job)
+        job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
         pods = [pod for pod in self._pods.objects() if _owned_by(pod, uid)]
+        lost = [pod for pod in self._pods.deleted() if _owned_by(pod, uid)]
         names = {submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)}
         events = [e for e in self._events.objects() if e.get("involvedObject", {}).get("name") in names]
-        return JobView(job, pods, events)
+        return JobView(job, pods, events, lost)
 
     def finished_times(self, name: str) -> list[float]:
         """time.monotonic() at which the event came that says that the Job of that name has ended."""
@@ -192,6 +212,12 @@ class RunUpdates(ChangeCounter):
     def __exit__(self, *_: object) -> None:
         for watch in (self._jobs, self._pods, self._events):
             watch.stop()
+
+
+def _number(item: Object) -> int:
+    """resourceVersion: by the API's contract opaque, in fact a number that grows; 0 where it is not."""
+    version = str(item["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdigit() else 0
 
 
 def _owned_by(pod: Object, uid: str) -> bool:

@@ -57,7 +57,11 @@ class JobRunner:
         status.setdefault("startTime", layout.now())
         self._bury_lost_pods()
         limit = self._job["spec"].get("backoffLimit", 6)
-        failures = sum(pod["status"]["phase"] == "Failed" for pod in self._pods)
+        # lost ones are disruptions: whoever follows the Job counts those
+        failures = sum(
+            pod["status"]["phase"] == "Failed" and pod["status"].get("reason") != "NodeLost"
+            for pod in self._pods
+        )
         while not self._ended_early:
             if failures > limit:
                 self._finish("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
