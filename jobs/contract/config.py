@@ -68,7 +68,7 @@ class Placement(_Section):
     timeout_seconds: int | None = Field(default=None, ge=1, description="run time of one attempt")
     backoff_limit: int | None = Field(default=None, ge=0, le=10, description="attempts after the first")
     disruption_limit: int | None = Field(
-        default=None, ge=0, le=1000, description="Pods that may be lost to evictions, drained nodes and the like"
+        default=None, ge=0, le=1000, description="Pods that may be lost to evictions and the like"
     )
     queue_timeout_seconds: int | None = Field(default=None, ge=1, description="how long it may be suspended")
     schedule_timeout_seconds: int | None = Field(default=None, ge=1, description="until its Pod has a node")

@@ -69,6 +69,10 @@ _KUSTOMIZATION: Final[Object] = {
 }  # fmt: skip
 
 
+#: What the launcher may do is not for the launcher to say: an administrator applies these.
+_GRANTS = "rbac.authorization.k8s.io/"
+
+
 _CLUSTER_WIDE = ("PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass")
 
 
@@ -102,7 +106,7 @@ def load(folder: Path) -> Manifests:
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
             jobs[stage] = item
-        else:
+        elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     missing = [stage for stage in STAGES if stage not in jobs]
     if missing:

@@ -391,7 +391,8 @@ LATE = [
          "Suspended", "has not let the Job in", "kubectl describe job"),
     Late("18-suspended-again-while-a-pod-ends", view(job := o.job("train", _SUSPENDED), o.pod(job)), "queued",
          PATIENCE.queue, "Suspended", "a queue"),
-    Late("18-another-controller", view(o.job(status={"startTime": None}, managedBy="kueue.x-k8s.io/multikueue")),
+    Late("18-another-controller",
+         view(o.job(status={"startTime": None}, managedBy="kueue.x-k8s.io/multikueue")),
          "queued", PATIENCE.queue, "Suspended", "kueue.x-k8s.io/multikueue has not let the Job in"),
     Late("18-a-gate-holds-the-pod",
          view(TRAIN, {**(gated := o.pod(TRAIN, "Pending", conditions=[

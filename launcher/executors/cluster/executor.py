@@ -167,7 +167,7 @@ class ClusterExecutor:
                     f"{title} is managed by somebody else: {error.message}",
                     "give up the field there, or take it out of the manifest here; nothing is forced",
                 ) from error
-            if error.status == 403 and self._get(item) is not None:
+            if error.status == 403 and not self._is_absent(item):
                 return  # shared objects that others made for us are as good as our own
             raise BadInput(f"{title} is refused: {error.message}", "python launcher doctor") from error
 

@@ -73,7 +73,7 @@ class _Checks:
                 "rights",
                 "fail",
                 f"missing: {', '.join(map(str, missing))}",
-                "ask for a Role with these verbs",
+                "ask an administrator to apply k8s/base/rbac.yaml, and to bind it to you",
             )
         return Finding("rights", "ok", f"all {len(RIGHTS)} that a run needs, in namespace {self._namespace}")
 

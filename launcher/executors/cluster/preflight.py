@@ -31,7 +31,13 @@ RIGHTS: Final = (
     Right("create", "pods/exec"),
     Right("get", "pods/exec"),  # a WebSocket begins as a GET
     *(Right(verb, "events") for verb in ("list", "watch")),
-    *(Right(verb, "configmaps") for verb in ("create", "get", "list", "delete")),
+    *(Right(verb, "configmaps") for verb in ("create", "list", "delete")),
+)
+#: And what it asks to make, once, what all runs share.
+SHARED_RIGHTS: Final = (
+    *(Right(verb, "persistentvolumeclaims") for verb in ("create", "get", "patch")),
+    *(Right(verb, "serviceaccounts") for verb in ("create", "get", "patch")),
+    *(Right(verb, "networkpolicies", "networking.k8s.io") for verb in ("create", "get", "patch")),
 )
 
 
@@ -73,7 +79,8 @@ def check_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> 
     if missing:
         raise BadInput(
             f"no permission in namespace {namespace} (context {api.context}): {', '.join(map(str, missing))}",
-            "ask for a Role with these verbs, or choose another --namespace or --context",
+            "k8s/base/rbac.yaml is a Role with all of them, for an administrator to apply; or choose another "
+            "--namespace or --context",
         )
 
 

@@ -1,0 +1,65 @@
+"""The launcher with the rights of k8s/base/rbac.yaml, and with fewer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from launcher.executors.cluster.api import Api
+from launcher.executors.cluster.preflight import RIGHTS, Right, missing_rights
+from tests.cluster.kubectl import Kubectl
+from tests.support import BASE, QUICK, Object, Place
+
+RULES: list[Object] = yaml.safe_load((BASE / "rbac.yaml").read_text())["rules"]
+
+
+@pytest.fixture
+def somebody(place: Place, kubectl: Kubectl) -> Path:
+    """The kubeconfig of somebody who has the launcher's Role, and nothing else anywhere."""
+    kubectl.make_namespace()
+    path = kubectl.restricted_context(RULES, place.folder.parent / "kubeconfig")
+    place.environment["KUBECONFIG"] = str(path)
+    return path
+
+
+def test_row_59_everything_works_with_exactly_the_role(place: Place, somebody: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "file").write_text("x")
+
+    report = place.run("run-all", "--run", "a", "-o", "json", *QUICK).json()
+    assert report["exit_code"] == 0
+    assert place.run("run-all", "-o", "json", *QUICK).json()["run"] == "a"  # found again by its plan
+    assert "training" in place.run("logs", "a", "train").out
+    assert len(place.run("status", "a", "-o", "json").json()) == 3
+    assert "a" in place.run("list", "--recorded").out
+    place.run("fetch", "a", "--all")
+    place.run("put", str(data), "mine")
+    place.run("cancel", "a")
+    assert "runs/a on the volume deleted" in place.run("delete", "a", "--data").out
+
+    found = {f["check"]: f["state"] for f in place.run("doctor", "-o", "json", expect=None).json()}
+    assert found["rights"] == "ok"
+
+
+def test_row_9_every_right_that_is_missing_is_named(
+    place: Place, kubectl: Kubectl, somebody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(somebody))
+    api = Api(None)
+    assert missing_rights(api, kubectl.namespace) == []
+    for right in RIGHTS:
+        patch = json.dumps({"rules": _without(right)})
+        kubectl("patch", "role", "some", "--type=merge", "-p", patch)
+        assert kubectl.wait_until(lambda right=right: missing_rights(api, kubectl.namespace) == [right])
+
+
+def _without(right: Right) -> list[Object]:
+    def verbs(rule: Object) -> list[str]:
+        same = right.group in rule["apiGroups"] and right.resource in rule["resources"]
+        return [verb for verb in rule["verbs"] if not (same and verb == right.verb)]
+
+    return [{**rule, "verbs": kept} for rule in RULES if (kept := verbs(rule))]
