@@ -1,5 +1,6 @@
 """`python launcher …` and `python -m launcher …`."""
 
+import os
 import sys
 
 if not __package__:
@@ -12,4 +13,8 @@ if not __package__:
 from launcher.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code in (130, 143):  # whoever interrupts does not wait for calls that nobody answers
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -69,10 +69,15 @@ def run_options(command: Command) -> Command:
     """How a run is carried out, and what it consists of; as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="A new run, even where an equal one is there."),
-        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended."),
-        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node."),
-        _patience("--start-timeout", 600, "Seconds from there until it runs."),
+        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended; as --timeout."),
+        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node; as --timeout."),
+        _patience("--start-timeout", 600, "Seconds from there until it runs; as --timeout."),
         click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
+        click.option(
+            "--ttl",
+            type=click.IntRange(min=0),
+            help="Seconds until the Jobs are removed, once all of it is home.  [default: they stay]",
+        ),
         click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
         click.option("--dry-run", is_flag=True, help="Print what would be sent; touch nothing."),
         output_option("table", "json"),

@@ -100,6 +100,7 @@ class Options:
     fetch: bool = True
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
+    ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
     again: Sequence[str] = ()  # the command line that re-attaches, without --run
 
 
@@ -145,6 +146,7 @@ def run_stages(
         if options.fetch:
             _bring_home(executor, report, console)
         _check_logs(report)
+        _expire(executor, report, options, console)
     except (KeyboardInterrupt, Terminated) as interrupt:
         raise _interrupted(executor, plan, options, interrupt) from None
     return report
@@ -290,6 +292,14 @@ def _check_logs(report: RunReport) -> None:
     names = ", ".join(s.stage for s in gaps)
     hint = "the volume has no copy of it" if report.fetched else f"python launcher fetch {report.run}"
     report.incomplete = EvidenceIncomplete(f"the log of {names} is not all that the stage has printed", hint)
+
+
+def _expire(executor: Executor, report: RunReport, options: Options, console: Console) -> None:
+    """Only now, with all evidence at home, may the Jobs go by themselves."""
+    if options.ttl_seconds is None or not report.fetched or report.exit_code != Exit.SUCCEEDED:
+        return
+    if not executor.expire(report.run, options.ttl_seconds):
+        console.say(f"  nothing here removes Jobs by itself: python launcher delete {report.run}")
 
 
 def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: BaseException) -> Interrupted:

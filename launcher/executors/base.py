@@ -114,6 +114,10 @@ class Executor(Protocol):
         """Delete the run's Jobs that have not ended; returns their names."""
         ...
 
+    def expire(self, run: str, seconds: int) -> bool:
+        """Let the run's Jobs be removed so long after their end; False where nobody would do it."""
+        ...
+
     def delete(self, run: str) -> list[str]:
         """Delete everything of the run but its data; returns what was deleted."""
         ...

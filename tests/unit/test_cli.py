@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +19,9 @@ import yaml
 
 from launcher import cli
 from launcher.errors import Exit
+from launcher.executors.cluster.parallel import in_parallel
 from tests.support import BASE, REPOSITORY
+from tests.unit.apiserver import kubeconfig
 
 
 @dataclass
@@ -274,3 +281,33 @@ def test_a_reader_that_closes_stdout_is_no_traceback(tmp_path: Path) -> None:
     err = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=30), err) == (Exit.INCOMPLETE, "")
+
+
+def test_row_47_ctrl_c_does_not_wait_for_a_server_that_is_silent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "launcher"), "run-all"],
+            stderr=subprocess.PIPE, cwd=tmp_path, text=True, env={**os.environ, "KUBECONFIG": str(config)},
+        )  # fmt: skip
+        silent.accept()  # it asks, and gets no answer
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "Traceback" not in err
+
+
+def test_row_47_ctrl_c_does_not_wait_for_several_calls() -> None:
+    answer = threading.Event()
+
+    def call(item: int) -> int:
+        if item == 0:
+            raise KeyboardInterrupt
+        answer.wait(30)
+        return item
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(call, range(20))
+    answer.set()
+    assert time.monotonic() - begun < 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal
 
@@ -14,6 +13,7 @@ from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Up
 from launcher.executors.cluster import logs, preflight
 from launcher.executors.cluster.api import GIVE_UP, Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
+from launcher.executors.cluster.parallel import in_parallel
 from launcher.executors.cluster.volume import VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
@@ -44,19 +44,15 @@ class ClusterExecutor:
         self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
         if preflight.may_do_everything(self.api):
             return
-        with ThreadPoolExecutor(2) as threads:
-            rights = threads.submit(preflight.check_rights, self.api, plan.namespace)
-            absent = threads.submit(preflight.check_absent, self.api, plan.shared, plan.namespace)
-            rights.result()
-            absent.result()
+        preflight.check_rights(self.api, plan.namespace)
+        preflight.check_absent(self.api, plan.shared, plan.namespace)
 
     def share(self, shared: Sequence[Object]) -> None:
         for item in shared:
             if item["kind"] == "Namespace" and self._is_absent(item):
                 self._create_namespace(item)
         rest = [item for item in shared if item["kind"] != "Namespace"]
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(self._apply, rest))
+        in_parallel(self._apply, rest)
 
     def configure(self, config_map: Object) -> None:
         try:
@@ -149,6 +145,12 @@ class ClusterExecutor:
     def cancel(self, run: str) -> list[str]:
         alive = [job for job in self._jobs(f"{LABEL_RUN}={run}") if not finished_condition(job)]
         return [job["metadata"]["name"] for job in alive if self._delete(job)]
+
+    def expire(self, run: str, seconds: int) -> bool:
+        patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
+        patched = [self.api.patch(path_of(job), patch) for job in self._jobs(f"{LABEL_RUN}={run}")]
+        # before 1.21 a server drops the field, and says nothing
+        return all(job["spec"].get("ttlSecondsAfterFinished") == seconds for job in patched)
 
     def delete(self, run: str) -> list[str]:
         items = self._jobs(f"{LABEL_RUN}={run}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from launcher.errors import BadInput
 from launcher.executors.cluster.api import Api, ApiError, path_of, plural
+from launcher.executors.cluster.parallel import in_parallel
 
 Object = dict[str, Any]
 
@@ -44,9 +44,8 @@ SHARED_RIGHTS: Final = (
 def missing_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> list[Right]:
     """Those of `rights` that whoever this is does not have in the namespace."""
     wanted = list(rights)
-    with ThreadPoolExecutor(8) as threads:
-        answers = threads.map(lambda right: _allowed(api, namespace, right), wanted)
-        return [right for right, yes in zip(wanted, answers, strict=True) if not yes]
+    answers = in_parallel(lambda right: _allowed(api, namespace, right), wanted)
+    return [right for right, yes in zip(wanted, answers, strict=True) if not yes]
 
 
 def may_do_everything(api: Api) -> bool:
@@ -98,9 +97,7 @@ def check_absent(api: Api, shared: Sequence[Object], namespace: str) -> None:
             # may not even be looked at; if it is missing, the Job's events will say so
         return False
 
-    with ThreadPoolExecutor(8) as threads:
-        absent = [item for item, yes in zip(shared, threads.map(is_absent, shared), strict=True) if yes]
-    for item in absent:
+    for item in (item for item, yes in zip(shared, in_parallel(is_absent, shared), strict=True) if yes):
         group = item["apiVersion"].rpartition("/")[0]
         resource = plural(item["kind"])
         rights = [Right("create", resource, group), Right("patch", resource, group)]

@@ -157,6 +157,9 @@ class LocalExecutor:
             self._delete(name)
         return names
 
+    def expire(self, run: str, seconds: int) -> bool:
+        return False  # there is no controller here; `delete` removes them
+
     def delete(self, run: str) -> list[str]:
         names = [job["metadata"]["name"] for job, _ in self.jobs(run)]
         for name in names:
