@@ -115,7 +115,7 @@ class Conformance:
         log = next((place.folder / "runs/a/logs").glob("train-*.log"))
         assert log.read_text().startswith("begun\n")
 
-    def test_a_refused_configuration_is_not_tried_again(self, place: Place) -> None:
+    def test_row_26_a_refused_configuration_is_not_tried_again(self, place: Place) -> None:
         def refuse(stage: str, job: dict[str, object]) -> None:
             set_command(job, ["python", "-c", "print('no good'); raise SystemExit(78)"])
 
@@ -160,7 +160,7 @@ class Conformance:
         assert "train was here" not in result.err  # complete: left alone
         assert "eval │ now" in result.err
 
-    def test_row_6_another_content_under_one_name(self, place: Place) -> None:
+    def test_row_11_another_content_under_one_name(self, place: Place) -> None:
         place.run("run", "train", "--run", "a", *QUICK)
         result = place.run("run", "train", "--run", "a", *QUICK, "--set", "seed=7", expect=6)
 

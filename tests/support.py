@@ -24,6 +24,10 @@ BASE = REPOSITORY / "k8s" / "base"
 Object = dict[str, Any]
 #: Smaller than the default: one linear layer, one pass over the images in the box.
 QUICK = ("--set", "model.name=perceptron", "--set", "train.epochs=1")
+#: The real training, at work for some ten seconds: long enough to be disturbed.
+LONG = (
+    "--set", "model.name=perceptron", "--set", "train.epochs=12", "--set", "train.batch_size=2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,18 +70,23 @@ class Place:
         assert "Traceback" not in err, err
         return result
 
-    def interrupt_when(self, line: str, number: signal.Signals, *arguments: str) -> Result:
-        """Start a launcher, send it a signal as soon as it prints `line`, and wait for its end."""
-        process = self.start(*arguments)
+    @staticmethod
+    def wait_for(process: subprocess.Popen[str], line: str) -> str:
+        """Read a launcher's stderr until it prints `line`; returns what was read."""
         assert process.stderr
         seen = ""
         for said in process.stderr:
             seen += said
             if line in said:
-                process.send_signal(number)
-                break
+                return seen
+        raise AssertionError(f"it never said {line!r}:\n{seen}")
+
+    def interrupt_when(self, line: str, number: signal.Signals, *arguments: str) -> Result:
+        """Start a launcher, send it a signal as soon as it prints `line`, and wait for its end."""
+        process = self.start(*arguments)
+        seen = self.wait_for(process, line)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        assert line in seen, seen + err
         return Result(process.returncode, out, seen + err)
 
 
@@ -105,6 +114,18 @@ def programs(folder: Path, **of_stage: str) -> Path:
         pod_spec(job)["terminationGracePeriodSeconds"] = 2  # these programs do not heed SIGTERM
 
     return write_manifests(folder, change)
+
+
+def changed(folder: Path, change: Callable[[Object, Object], None]) -> Path:
+    """Manifests whose stages print their names, without a retry; `change(pod_spec, job)` is for train."""
+
+    def of_train(stage: str, job: Object) -> None:
+        set_command(job, ["python", "-c", f"print('{stage}')"])
+        job["spec"]["backoffLimit"] = 0
+        if stage == "train":
+            change(pod_spec(job), job)
+
+    return write_manifests(folder, of_train)
 
 
 def pod_spec(job: Object) -> Object:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import yaml
 
 Object = dict[str, Any]
@@ -27,6 +29,22 @@ class Kubectl:
         assert done.returncode == 0 or not check, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
+    @functools.cached_property
+    def minor(self) -> int:
+        """20 for Kubernetes 1.20."""
+        version = json.loads(self("version", "-o", "json"))["serverVersion"]["minor"]
+        return int("".join(filter(str.isdigit, version)))
+
+    def needs(self, minor: int, what: str) -> None:
+        """Leave the test out on a server before Kubernetes 1.`minor`."""
+        if self.minor < minor:
+            self.lacks(f"Kubernetes 1.{minor} ({what})")
+
+    @staticmethod
+    def lacks(what: str) -> NoReturn:
+        """Leave the test out, and say what it needs."""
+        pytest.skip(f"needs {what}, not here")
+
     def make_namespace(self) -> None:
         self("create", "namespace", self.namespace)
 
@@ -43,17 +61,28 @@ class Kubectl:
         found: Object = json.loads(self("get", kind, name, "-o", "json"))
         return found
 
+    def exists(self, kind: str, name: str) -> bool:
+        return bool(self("get", kind, name, "--ignore-not-found", "-o", "name", check=False).strip())
+
+    def evict(self, pod: str) -> None:
+        """As `kubectl drain` does it."""
+        version = "policy/v1" if self.minor >= 22 else "policy/v1beta1"
+        body = {"apiVersion": version, "kind": "Eviction", "metadata": {"name": pod}}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        self("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
     def items(self, kind: str) -> list[Object]:
         found: list[Object] = json.loads(self("get", kind, "-o", "json"))["items"]
         return found
 
-    def pods_alive(self) -> list[str]:
+    def pods_alive(self, prefix: str = "") -> list[str]:
         """Pods that may still do something: not ended, and not told to end."""
         return [
             pod["metadata"]["name"]
             for pod in self.items("pods")
             if pod["status"].get("phase") in ("Pending", "Running")
             and "deletionTimestamp" not in pod["metadata"]
+            and pod["metadata"]["name"].startswith(prefix)
         ]
 
     def running_volume_pods(self) -> list[str]:

@@ -57,6 +57,16 @@ def test_row_9_every_right_that_is_missing_is_named(
         assert kubectl.wait_until(lambda right=right: missing_rights(api, kubectl.namespace) == [right])
 
 
+def test_row_9_a_right_that_is_missing(place: Place, kubectl: Kubectl) -> None:
+    kubectl.make_namespace()
+    rules = _without(Right("get", "pods/log"))
+    context = kubectl.restricted_context(rules, place.folder.parent / "kubeconfig")
+    place.environment["KUBECONFIG"] = str(context)
+    result = place.run("run-all", "--run", "a", expect=2)
+    assert "get pods/log" in result.err
+    assert not kubectl.items("jobs")
+
+
 def _without(right: Right) -> list[Object]:
     def verbs(rule: Object) -> list[str]:
         same = right.group in rule["apiGroups"] and right.resource in rule["resources"]

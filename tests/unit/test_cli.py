@@ -290,9 +290,9 @@ def test_row_47_ctrl_c_does_not_wait_for_a_server_that_is_silent(tmp_path: Path)
             [sys.executable, str(REPOSITORY / "launcher"), "run-all"],
             stderr=subprocess.PIPE, cwd=tmp_path, text=True, env={**os.environ, "KUBECONFIG": str(config)},
         )  # fmt: skip
-        silent.accept()  # it asks, and gets no answer
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        with silent.accept()[0]:  # it asks, and gets no answer
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
     assert process.returncode == Exit.INTERRUPTED
     assert "Traceback" not in err
 

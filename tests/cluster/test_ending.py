@@ -1,0 +1,162 @@
+"""Jobs that end in ways that only a cluster knows."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+
+from tests.cluster.kubectl import Kubectl
+from tests.support import (
+    LONG,
+    QUICK,
+    Object,
+    Place,
+    changed,
+    pod_spec,
+    programs,
+    set_command,
+    write_manifests,
+)
+
+NEVER_FETCH = ("--run", "a", "--no-fetch")
+
+
+def test_row_27_only_complete_or_failed_ends_a_job(place: Place, kubectl: Kubectl) -> None:
+    kubectl.needs(31, "a Job that has failed only when its Pods have ended")
+    program = """
+        import signal, time
+        said = []
+        signal.signal(signal.SIGTERM, lambda *_: said.append(1))
+        print("begun", flush=True)
+        while not said:
+            time.sleep(0.1)
+        time.sleep(5)
+        print("the last line, 5 s after SIGTERM", flush=True)
+    """
+
+    def own_deadline(stage: str, job: Object) -> None:
+        set_command(job, ["python", "-c", textwrap.dedent(program)])
+        job["spec"].update(activeDeadlineSeconds=4, backoffLimit=0)
+
+    folder = write_manifests(place.folder / "m", own_deadline)
+    result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, expect=4)
+    assert "the last line, 5 s after SIGTERM" in result.err
+    assert "DeadlineExceeded" in result.err
+
+
+def test_row_31_out_of_memory(place: Place) -> None:
+    program = "x = bytearray(400 * 2**20); print('survived', flush=True)"
+    folder = programs(place.folder / "m", train=program)
+    result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--set", "train.memory=128Mi", expect=1)
+    assert "out of memory (limit 128Mi" in result.err
+    assert "--set train.memory=" in result.err
+    assert "survived" not in result.err
+
+
+def test_row_31_a_worker_that_is_out_of_memory(place: Place) -> None:
+    program = """
+        import os
+        worker = os.fork()
+        if worker == 0:
+            x = bytearray(400 * 2**20)
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        print("the worker ended with", status, flush=True)
+        raise SystemExit(bool(status))
+    """
+    folder = programs(place.folder / "m", train=program)
+    result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--set", "train.memory=128Mi", expect=1)
+    assert "out of memory (limit 128Mi" in result.err
+    assert "fewer workers" in result.err
+
+
+def test_row_31_the_real_training_out_of_memory(place: Place) -> None:
+    limits = ("--set", "train.memory=200Mi", "--set", "train.backoff_limit=0")
+    result = place.run("run-all", "--run", "a", *limits, expect=1)
+    assert "out of memory" in result.err
+    assert "--set train.memory=" in result.err
+    assert "200Mi" in result.err
+
+
+def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:
+    folder = programs(place.folder / "m", train="import time; print('on', flush=True); time.sleep(60)")
+    process = place.start("run-all", "-k", str(folder), *NEVER_FETCH)
+    place.wait_for(process, "train │ on")
+    kubectl("delete", "job", "a-train", "--wait=false")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 8
+    assert "deleted" in err
+    assert kubectl.wait_until(lambda: not kubectl.items("jobs"))  # and none was made in its place
+
+
+def test_row_38_a_job_that_is_deleted_and_made_anew_by_somebody_else(place: Place, kubectl: Kubectl) -> None:
+    folder = programs(place.folder / "m", train="import time; print('on', flush=True); time.sleep(60)")
+    process = place.start("run-all", "-k", str(folder), *NEVER_FETCH)
+    place.wait_for(process, "train │ on")
+    job = kubectl.get("job", "a-train")
+    kubectl("delete", "job", "a-train", "--wait=false")
+    assert kubectl.wait_until(lambda: not kubectl.exists("job", "a-train"))
+    template = {"metadata": {}, "spec": job["spec"]["template"]["spec"]}
+    kubectl.apply(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "a-train", "labels": job["metadata"]["labels"]},
+            "spec": {"template": template, "backoffLimit": 0},
+        }
+    )
+    process.communicate(timeout=60)
+    assert process.returncode == 8  # another uid is another Job
+
+
+def test_row_39_jobs_go_once_their_results_are_home(place: Place, kubectl: Kubectl) -> None:
+    kubectl.needs(23, "a time to live of finished Jobs")
+    place.run("run-all", "--run", "a", "--ttl", "3", *QUICK)
+    assert (place.folder / "runs/a/eval_results.json").exists()
+    assert kubectl.wait_until(lambda: not kubectl.items("jobs"), seconds=60)
+
+
+def test_row_39_a_server_that_removes_nothing_is_told(place: Place, kubectl: Kubectl) -> None:
+    if kubectl.minor >= 21:
+        kubectl.lacks("a server before 1.21")
+    result = place.run("run-all", "--run", "a", "--ttl", "3", *QUICK)
+    assert "python launcher delete a" in result.err
+
+
+def test_row_50_a_sidecar_that_never_ends(place: Place) -> None:
+    def with_sidecar(pod: Object, job: Object) -> None:
+        sleeper = {**pod["containers"][0], "name": "sleeper"}
+        pod["containers"].append({**sleeper, "command": ["python", "-c", "import time; time.sleep(100)"]})
+        pod["terminationGracePeriodSeconds"] = 1
+
+    folder = changed(place.folder / "m", with_sidecar)
+    result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--timeout", "10", expect=4)
+    assert "sleeper still runs beside the ended stage" in result.err
+
+
+def test_row_53_a_volume_that_is_full(place: Place) -> None:
+    def small(stage: str, job: Object) -> None:
+        if stage == "train":  # no file may be larger: the same error path as a full disk
+            container = pod_spec(job)["containers"][0]
+            container["command"] = ["sh", "-c", "ulimit -f 60; exec python -m jobs train"]
+            container.pop("args")
+            job["spec"]["backoffLimit"] = 0
+
+    folder = write_manifests(place.folder / "m", small)
+    result = place.run("run-all", "-k", str(folder), "--run", "a", *QUICK, expect=1)
+    assert "cannot write" in result.err
+    assert "make room" in result.err
+    place.run("run-all", "--run", "a", *QUICK)  # with room it goes on
+
+
+def test_row_54_sigterm_saves_and_the_next_pod_goes_on(place: Place, kubectl: Kubectl) -> None:
+    process = place.start("run-all", "--run", "a", "-o", "json", *LONG)
+    place.wait_for(process, "train │ epoch 2/")
+    pod = kubectl.pods_alive()[0]
+    begun = time.monotonic()
+    kubectl("delete", "pod", pod, "--grace-period=5", "--wait=true")
+    assert time.monotonic() - begun < 10
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert "stopped by SIGTERM after epoch" in err  # PID 1 has passed it on
+    assert "resuming from epoch" in err
