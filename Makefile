@@ -40,7 +40,7 @@ help: ## this list
 
 # --- the checkout ---
 
-.PHONY: install run test check format
+.PHONY: install run test faults check format
 install: $(installed) ## .venv with the locked dependencies (CPU build of PyTorch)
 
 # In two steps. First PyTorch alone, by its build: from wherever pip looks anyway, which may be a mirror
@@ -62,6 +62,9 @@ run: $(installed) ## train, evaluate and infer on this machine, no cluster (ARGS
 
 test: $(installed) ## every test that this machine allows (ARGS='-k name')
 	@$(python) -m pytest $(ARGS)
+
+faults: $(installed) ## the catalogue of faults, with what comes of every row here (ARGS='--rows 15-25 --repeat 20')
+	@$(python) -m tests.faults $(ARGS)
 
 check: $(installed) ## formatting, lint, types, imports
 	@$(python) -m ruff format --check .

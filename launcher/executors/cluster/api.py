@@ -151,10 +151,13 @@ class Api:
         with self._lock:
             self._last_good = time.monotonic()
 
-    def check_patience(self, error: Exception) -> None:
-        """Raise ApiLost if the last good call is too long ago to go on hoping."""
+    def check_patience(self, error: Exception, since: float | None = None) -> None:
+        """Raise ApiLost if the last good call is too long ago to go on hoping.
+
+        since: time.monotonic() of the caller's own last good call, where others' do not help it.
+        """
         with self._lock:
-            last = self._last_good
+            last = self._last_good if since is None else since
         if last and time.monotonic() - last > self._give_up:
             raise self._lost(error) from error
 

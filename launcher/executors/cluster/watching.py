@@ -76,34 +76,42 @@ class Watch:
             return self._objects.get(uid)
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except JobRelayError as error:
+            self._counter.failed(error)
+        except Exception as error:  # whoever follows must not wait for a thread that is no more
+            self._counter.failed(JobRelayError(f"the watch on {self._path} broke: {error!r}"))
+
+    def _watch(self) -> None:
         failures = 0
+        good = time.monotonic()
         while not self._stopped.is_set():
             try:
                 if self._version is None:
                     self._list()
+                opened = time.monotonic()
                 self._read()
-                failures = 0
+                good = time.monotonic()
+                if good - opened > 1:
+                    failures = 0
+                else:  # something on the way ends watches at once: no reason to run in circles
+                    failures += 1
+                    self._stopped.wait(_backoff(failures))
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = None
                     continue
                 if error.status in (401, 403, 404):
                     kind = ApiLost if error.status == 401 else BadInput
-                    self._counter.failed(kind(f"cannot watch {self._path}: {error.message}"))
-                    return
+                    raise kind(f"cannot watch {self._path}: {error.message}") from error
+                self._api.check_patience(error, good)
                 failures += 1
                 self._stopped.wait(error.retry_after or _backoff(failures))
-            except JobRelayError as error:
-                self._counter.failed(error)
-                return
             except STREAM_ENDED as error:
                 if self._stopped.is_set():
                     return
-                try:
-                    self._api.check_patience(error)
-                except JobRelayError as lost:
-                    self._counter.failed(lost)
-                    return
+                self._api.check_patience(error)
                 failures += 1
                 if failures > 1:  # the first cut is reopened at once
                     self._stopped.wait(_backoff(failures))
@@ -145,19 +153,20 @@ class Watch:
         try:
             event = json.loads(line)
             kind, item = event["type"], event["object"]
-        except (ValueError, KeyError, TypeError):
+            if kind == "ERROR":
+                raise ApiError(int(item.get("code") or 500), json.dumps(item).encode(), {})
+            version = item["metadata"]["resourceVersion"]
+            uid = item["metadata"]["uid"] if kind != "BOOKMARK" else ""
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return  # not an event: the next one, or the next list, tells the same
         self._api.was_good()
-        if kind == "ERROR":
-            raise ApiError(int(item.get("code") or 500), json.dumps(item).encode(), {})
-        version = item.get("metadata", {}).get("resourceVersion")
         if kind in ("ADDED", "MODIFIED"):
             self._keep(item)
         elif kind == "DELETED":
             with self._lock:
-                self._objects.pop(item["metadata"]["uid"], None)
-                self._drop(item["metadata"]["uid"], item)
-        self._version = version or self._version
+                self._objects.pop(uid, None)
+                self._drop(uid, item)
+        self._version = version
         if kind != "BOOKMARK":
             self._counter.changed()
 

@@ -1,0 +1,191 @@
+"""A watch, whatever the server or the way to it does."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import ApiLost, BadInput
+from launcher.executors.base import ChangeCounter, Submission
+from launcher.executors.cluster.api import Api
+from launcher.executors.cluster.watching import RunUpdates, Watch
+from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
+
+Object = dict[str, Any]
+Watching = Callable[..., tuple[Watch, ChangeCounter, Server]]
+
+JOBS = "/apis/batch/v1/namespaces/a/jobs"
+SILENT = Answer(body=b" " * 100, cut=0)  # a watch that ends at once, in the middle
+
+
+def job(name: str = "a-train", version: int = 5, uid: str = "u1", **more: Any) -> Object:
+    metadata = {"name": name, "uid": uid, "resourceVersion": str(version), **more}
+    return {"kind": "Job", "apiVersion": "batch/v1", "metadata": metadata, "spec": {}, "status": {}}
+
+
+def listed(*items: Object, version: int = 9) -> Answer:
+    return ok({"kind": "JobList", "apiVersion": "batch/v1", "items": list(items),
+               "metadata": {"resourceVersion": str(version)}})  # fmt: skip
+
+
+def events(*lines: tuple[str, Object] | bytes, cut: bool = False) -> Answer:
+    body = b"".join(
+        line if isinstance(line, bytes) else json.dumps({"type": line[0], "object": line[1]}).encode() + b"\n"
+        for line in lines
+    )
+    return Answer(body=body + b" " * 10 * cut, cut=len(body) if cut else None)
+
+
+@pytest.fixture
+def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    """A watch on Jobs that has begun, and the server that it watches."""
+    path = tmp_path / "kubeconfig"
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setattr("launcher.executors.cluster.watching._backoff", lambda failures: 0.01)
+    monkeypatch.setattr("launcher.executors.cluster.api._pause", lambda state: 0.01)
+    open_now: list[Any] = []
+
+    def begin(*answers: Answer, give_up: float = 300) -> tuple[Watch, ChangeCounter, Server]:
+        server = (manager := serving(*answers)).__enter__()
+        kubeconfig(path, server.url)
+        counter = ChangeCounter()
+        watch = Watch(Api(None, give_up), JOBS, {"labelSelector": "x=y"}, counter)
+        open_now.extend([manager, watch])
+        watch.start()
+        return watch, counter, server
+
+    yield begin
+    for item in reversed(open_now):
+        item.stop() if isinstance(item, Watch) else item.__exit__(None, None, None)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+def names(watch: Watch) -> list[str]:
+    return sorted(item["metadata"]["name"] for item in watch.objects())
+
+
+def test_what_is_there_and_what_comes(watching: Watching) -> None:
+    watch, counter, server = watching(
+        listed(job()),
+        events(
+            ("ADDED", job("b", 10, "u2")), ("MODIFIED", job("a-train", 11)), ("DELETED", job("b", 12, "u2"))
+        ),
+        SILENT,
+    )
+    until(lambda: len(server.requests) > 3)
+    assert names(watch) == ["a-train"]
+    assert watch.is_deleted(job("b", 10, "u2"))
+    assert counter.seen() == 4
+    assert "resourceVersion=9" in server.requests[1].path
+    assert "resourceVersion=12" in server.requests[3].path  # goes on where it was
+    assert all("labelSelector=x%3Dy" in request.path for request in server.requests)
+
+
+GONE_EVENT = ("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
+
+
+@pytest.mark.parametrize(
+    "gone", [events(GONE_EVENT), refusal(410, "Expired", "too old resource version")], ids=["event", "http"]
+)
+def test_row_3_410_is_a_new_list(watching: Watching, gone: Answer) -> None:
+    watch, _, server = watching(
+        listed(job(), job("b", 6, "u2")), gone, listed(job(), job("c", 20, "u3"), version=21), SILENT
+    )
+    until(lambda: names(watch) == ["a-train", "c"])
+    assert watch.is_deleted(job("b", 6, "u2"))  # it went while nobody looked
+    until(lambda: len(server.requests) > 4)
+    assert "resourceVersion=21" in server.requests[3].path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"{\n", b"null\n", b"[1]\n", b'"text"\n', b"\xff\xfe\n", b'{"type": "ADDED"}\n',
+     b'{"type": "ADDED", "object": {}}\n', b'{"type": "ADDED", "object": []}\n',
+     b'{"type": 1, "object": null}\n', b'{"type": "ERROR", "object": null}\n',
+     b'{"type": "ADDED", "object": {"kind": "Job", "metadata": {}}}\n', b"[" * 100_000 + b"\n"],
+    ids=lambda line: repr(line[:40]),
+)  # fmt: skip
+def test_row_4_what_is_no_event_is_skipped(watching: Watching, line: bytes) -> None:
+    watch, _, _ = watching(listed(), events(line, ("ADDED", job("b", 10, "u2"))), SILENT)
+    until(lambda: names(watch) == ["b"])
+
+
+def test_row_2_a_cut_in_the_middle_of_an_event(watching: Watching) -> None:
+    half = json.dumps({"type": "ADDED", "object": job("half", 11, "u3")}).encode()[:40]
+    watch, _, server = watching(
+        listed(), events(("ADDED", job("b", 10, "u2")), half, cut=True),
+        events(("ADDED", job("c", 12, "u4"))), SILENT,
+    )  # fmt: skip
+    until(lambda: names(watch) == ["b", "c"])
+    assert "resourceVersion=10" in server.requests[2].path
+
+
+def test_row_6_a_watch_that_nobody_answers_any_more_is_lost(watching: Watching) -> None:
+    _, counter, _ = watching(listed(), refusal(503, "ServiceUnavailable", "no etcd"), give_up=0.05)
+    with pytest.raises(ApiLost, match="does not answer"):
+        counter.wait(10**6, 10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(refusal(403, "Forbidden", "may not watch"), BadInput), (refusal(401, "Unauthorized", "who?"), ApiLost)],
+    ids=["row-9-403", "row-8-401"],
+)
+def test_a_watch_that_is_refused_is_told(watching: Watching, answer: Answer, error: type[Exception]) -> None:
+    _, counter, _ = watching(listed(), answer)
+    with pytest.raises(error):
+        counter.wait(10**6, 10)
+
+
+def test_a_watch_that_always_ends_at_once_does_not_run_in_circles(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.executors.cluster.watching._backoff", lambda failures: 0.1 * failures)
+    _, _, server = watching(listed(), Answer(body=b""))
+    time.sleep(1)
+    assert len(server.requests) < 10
+
+
+def test_row_38_a_job_that_was_deleted_before_it_was_ever_listed(watching: Watching) -> None:
+    watch, _, _ = watching(listed(job("b", 20, "u2"), version=30), SILENT)
+    until(watch.listed.is_set)
+    assert watch.is_deleted(job("a-train", 25))
+    assert not watch.is_deleted(job("made-after-the-list", 31))
+    assert not watch.is_deleted(job("b", 20, "u2"))
+    assert not watch.is_deleted(job("a", "opaque"))  # type: ignore[arg-type]
+
+
+def test_row_32_pods_that_are_gone_are_kept_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kubeconfig"
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    with serving(SILENT) as server:
+        kubeconfig(path, server.url)
+        updates = RunUpdates(Api(None), "a", "run", "claim")
+    owner = {"ownerReferences": [{"uid": "u1"}]}
+    pod = {**job("pod", 7, "p1", **owner), "kind": "Pod", "apiVersion": "v1"}
+    updates._pods._take(json.dumps({"type": "ADDED", "object": pod}).encode())
+    last = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "2026-11-21T14:30:00Z"}}
+    updates._pods._take(json.dumps({"type": "DELETED", "object": last}).encode())
+    view = updates.view(Submission(job(), "created"))
+    assert (view.pods, view.lost) == ([], [last])
+
+
+def test_nothing_is_left_running(watching: Watching) -> None:
+    watch, _, _ = watching(listed(), SILENT)
+    until(watch.listed.is_set)
+    watch.stop()
+    until(lambda: not any(t.name.startswith("watch ") for t in threading.enumerate()))
