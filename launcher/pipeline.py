@@ -248,7 +248,7 @@ def _report(
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
     limit = str(limits.get("memory", ""))
-    ran = submission.finished or bool(collector.copies)
+    ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
     return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran)
 
 

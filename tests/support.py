@@ -26,7 +26,7 @@ Object = dict[str, Any]
 QUICK = ("--set", "model.name=perceptron", "--set", "train.epochs=1")
 #: The real training, at work for some ten seconds: long enough to be disturbed.
 LONG = (
-    "--set", "model.name=perceptron", "--set", "train.epochs=12", "--set", "train.batch_size=2",
+    "--set", "model.name=perceptron", "--set", "train.epochs=12", "--set", "train.batch_size=4",
 )  # fmt: skip
 
 
@@ -97,7 +97,8 @@ def write_manifests(folder: Path, change: Callable[[str, Object], None]) -> Path
         path = folder / f"job-{stage}.yaml"
         job = yaml.safe_load(path.read_text())
         change(stage, job)
-        path.write_text(yaml.safe_dump(job, sort_keys=False))
+        plain = json.loads(json.dumps(job))  # no part of it twice: YAML would write an alias
+        path.write_text(yaml.safe_dump(plain, sort_keys=False))
     return folder
 
 

@@ -23,7 +23,8 @@ def test_row_32_an_evicted_pod_is_replaced_and_resumes(place: Place, kubectl: Ku
     assert report["stages"][0]["log_complete"]
     logs = list((place.folder / "runs/a/logs").glob("train-*.log"))
     assert len(logs) == 2  # each attempt keeps its own
-    epochs = [json.loads(line)["epoch"] for line in (place.folder / "runs/a/history.jsonl").open()]
+    history = (place.folder / "runs/a/history.jsonl").read_text()
+    epochs = [json.loads(line)["epoch"] for line in history.splitlines()]
     assert epochs == list(range(1, 13))
 
 

@@ -54,8 +54,13 @@ class JobRunner:
     def run(self) -> None:
         """Attempt after attempt until the Job is complete, or has failed for good."""
         status = self._job.setdefault("status", {})
+        if status.get("conditions"):
+            return  # an earlier runner has ended it, after whoever started this one had looked
         status.setdefault("startTime", layout.now())
         self._bury_lost_pods()
+        if any(pod["status"]["phase"] == "Succeeded" for pod in self._pods):
+            self._finish("Complete", "CompletionsReached", "")
+            return
         limit = self._job["spec"].get("backoffLimit", 6)
         # lost ones are disruptions: whoever follows the Job counts those
         failures = sum(

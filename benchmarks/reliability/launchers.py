@@ -1,0 +1,263 @@
+"""Launchers that are killed, at random moments and at every seam, and launchers that race.
+
+    .venv/bin/python benchmarks/reliability/launchers.py --kills 100 --races 50 [--context NAME] [--at-once 4]
+
+Without --context: processes on this machine. Stages print numbered lines for a second or two. A
+launcher is killed with SIGKILL, the same command is given again, and then nothing may be lost or
+doubled: Jobs keep their UIDs, every log has each line once, the results are those of a run that
+nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+
+from report import finish  # noqa: E402
+
+from jobs.contract.config import STAGES  # noqa: E402
+from tests.support import REPOSITORY, Place, programs  # noqa: E402
+
+LINES = 200
+PROGRAM = """
+    import os, pathlib, time
+    stage = {stage!r}
+    for number in range({lines}):
+        print(f"{{stage}} line {{number:06}} " + "x" * (number * 37 % 400), flush=True)
+        if number % 10 == 0:
+            time.sleep({pause})
+    folder = pathlib.Path(os.environ["JOBRELAY_VOLUME"], "runs", os.environ["JOBRELAY_RUN"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / (stage + ".txt")).write_text("the result of " + stage)
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of one disturbed run."""
+
+    problems: list[str] = field(default_factory=list)
+    attached_after: float | None = None  # seconds from the second start to its first word of the run
+
+
+def stage_programs(folder: Path, lines: int = LINES, pause: float = 0.05) -> Path:
+    """Manifests whose stages print numbered lines and leave one small result."""
+    return programs(folder, **{s: PROGRAM.format(stage=s, lines=lines, pause=pause) for s in STAGES})
+
+
+def expected_log(stage: str, lines: int = LINES) -> bytes:
+    """What such a stage prints."""
+    return b"".join(
+        b"%s line %06d " % (stage.encode(), n) + b"x" * (n * 37 % 400) + b"\n" for n in range(lines)
+    )
+
+
+def seams() -> list[str]:
+    """Every point at which a launcher may die between two things that it does."""
+    calls = [("check", 1), ("share", 1), ("configure", 1), ("watch", 1), ("submit", 3), ("read_log", 3)]
+    calls += [("volume", 1)]
+    return [
+        f"{when}:{name}:{n}"
+        for name, times in calls
+        for n in range(1, times + 1)
+        for when in ("before", "after")
+    ]
+
+
+#: Runs the launcher in a process of its own that kills itself at one seam of its executor.
+AT_SEAM = """
+import os, signal, sys
+sys.path.insert(0, {repository!r})
+from launcher import cli, target
+when, name, number = {seam!r}.split(":")
+if "--local" in sys.argv:
+    from launcher.executors.local import LocalExecutor as Executor
+else:
+    from launcher.executors.cluster import ClusterExecutor as Executor
+call, count = getattr(Executor, name), 0
+def dying(*arguments, **more):
+    global count
+    count += 1
+    if count == int(number) and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = call(*arguments, **more)
+    if count == int(number) and when == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+setattr(Executor, name, dying)
+sys.exit(cli.main())
+"""
+
+
+def kill_at(place: Place, arguments: list[str], seam: str) -> int:
+    """Start a launcher that dies at `seam`; returns its exit code: -9, if it ever came there."""
+    program = AT_SEAM.format(repository=str(REPOSITORY), seam=seam)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, *place.options],
+        cwd=place.folder, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    return done.returncode
+
+
+def kill_after(place: Place, arguments: list[str], seconds: float) -> int:
+    """Start a launcher and kill it after so long."""
+    process = place.start(*arguments)
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    return process.returncode
+
+
+def disturbed(
+    place: Place, folder: Path, kill: Callable[[list[str]], int], jobs_of: Callable[[str], dict[str, str]]
+) -> Outcome:
+    """One run whose launcher is killed once, and which is then brought to its end."""
+    run = f"k{secrets.token_hex(5)}"
+    arguments = ["run-all", "--run", run, "-k", str(folder)]
+    outcome = Outcome()
+    code = kill(arguments)
+    before = jobs_of(run)
+
+    begun = time.monotonic()
+    process = place.start(*arguments, "-o", "json")
+    assert process.stderr
+    words = ("re-attached to", "│", "✓")
+    for line in process.stderr:
+        if any(word in line for word in words):
+            outcome.attached_after = time.monotonic() - begun
+            break
+    out, err = process.communicate(timeout=300)
+    if process.returncode != 0:
+        outcome.problems.append(f"{run} (first: exit {code}): exit {process.returncode}: {err[-500:]}")
+        return outcome
+    after = jobs_of(run)
+    if sorted(after) != sorted(f"{run}-{stage}" for stage in STAGES) or not before.items() <= after.items():
+        outcome.problems.append(f"{run}: Jobs {before} became {after}")
+    report = json.loads(out)
+    home = place.folder / "runs" / run
+    for stage, told in zip(STAGES, report["stages"], strict=True):
+        if told["verdict"]["outcome"] != "succeeded" or told["pods"] != 1:
+            outcome.problems.append(f"{run}: {stage}: {told['verdict']}, {told['pods']} Pods")
+        if (home / f"{stage}.txt").read_text() != f"the result of {stage}":
+            outcome.problems.append(f"{run}: the result of {stage} is another one")
+        logs = list((home / "logs").glob(f"{stage}-*.log"))
+        # of a Job that had ended before, the log is read only where somebody asks for it
+        content = logs[0].read_bytes() if logs else place.run("logs", run, stage).out.encode()
+        if told["how"] == "complete":
+            content = place.run("logs", run, stage).out.encode()
+        if len(logs) > 1 or content != expected_log(stage):
+            outcome.problems.append(
+                f"{run}: the log of {stage} has {content.count(b'line')} of {LINES} lines"
+            )
+    return outcome
+
+
+def race(place: Place, folder: Path, jobs_of: Callable[[str], dict[str, str]]) -> list[str]:
+    """Two launchers of one run, started together; what went wrong."""
+    run = f"r{secrets.token_hex(5)}"
+    arguments = ["run-all", "--run", run, "-k", str(folder), "--no-fetch", "-o", "json"]
+    both = [place.start(*arguments) for _ in range(2)]
+    ends = [process.communicate(timeout=300) for process in both]
+    codes = [process.returncode for process in both]
+    if codes != [0, 0]:
+        return [f"{run}: exit {codes}: {[err[-300:] for _, err in ends]}"]
+    verdicts = [[stage["verdict"] for stage in json.loads(out)["stages"]] for out, _ in ends]
+    problems = [] if verdicts[0] == verdicts[1] else [f"{run}: {verdicts}"]
+    return problems if len(jobs_of(run)) == 3 else [*problems, f"{run}: Jobs {jobs_of(run)}"]
+
+
+@contextmanager
+def somewhere(context: str | None) -> Iterator[tuple[Place, Callable[[str], dict[str, str]]]]:
+    """A place to run at, and who tells the UIDs of a run's Jobs there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if context is None:
+            place = Place(["--local", "--volume", str(folder / "volume")], folder)
+
+            def local_jobs(run: str) -> dict[str, str]:
+                paths = (folder / "volume" / ".jobs").glob(f"{run}-*/state.json")
+                jobs = [json.loads(path.read_text())["job"]["metadata"] for path in paths]
+                return {job["name"]: job["uid"] for job in jobs}
+
+            yield place, local_jobs
+            return
+        namespace = f"jobrelay-bench-{secrets.token_hex(3)}"
+        kubectl = ["kubectl", "--context", context, "-n", namespace]
+
+        def jobs(run: str) -> dict[str, str]:
+            asked = [*kubectl, "get", "jobs", "-l", f"jobrelay.dev/run={run}", "-o", "json"]
+            shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+            found: list[dict[str, Any]] = json.loads(shown)["items"]
+            return {job["metadata"]["name"]: job["metadata"]["uid"] for job in found}
+
+        try:
+            yield Place(["--context", context, "-n", namespace], folder), jobs
+        finally:
+            subprocess.run([*kubectl, "delete", "namespace", namespace, "--wait=false"], check=False)
+
+
+def p95(samples: list[float]) -> float:
+    """The value that 95 of 100 do not exceed."""
+    return sorted(samples)[max(int(len(samples) * 0.95 + 0.5) - 1, 0)] if samples else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--context", help="[default: processes on this machine]")
+    parser.add_argument("--kills", type=int, default=10, help="at random moments")
+    parser.add_argument("--no-seams", action="store_true")
+    parser.add_argument("--races", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=2, help="runs side by side")
+    parser.add_argument("--within", type=float, default=12.0, help="the latest moment of a kill, seconds")
+    asked = parser.parse_args()
+    dice = random.Random(0)
+    moments = [dice.uniform(0.2, asked.within) for _ in range(asked.kills)]
+    with somewhere(asked.context) as (place, jobs_of), ThreadPoolExecutor(asked.at_once) as threads:
+        folder = stage_programs(place.folder / "m")
+        place.run("run-all", "--run", "first", "-k", str(folder))  # namespace, claim, warm caches
+
+        def at_moment(seconds: float) -> Outcome:
+            return disturbed(place, folder, lambda a: kill_after(place, a, seconds), jobs_of)
+
+        def at_seam(seam: str) -> Outcome:
+            return disturbed(place, folder, lambda a: kill_at(place, a, seam), jobs_of)
+
+        random_ones = list(threads.map(at_moment, moments))
+        at_seams = list(threads.map(at_seam, [] if asked.no_seams else seams()))
+        races = list(threads.map(lambda _: race(place, folder, jobs_of), range(asked.races)))
+    rows = []
+    for what, outcomes in (("at random moments", random_ones), ("at every seam", at_seams)):
+        good = sum(not outcome.problems for outcome in outcomes)
+        rows.append((f"launcher killed {what}: nothing lost or doubled", f"{good} of {len(outcomes)}", "all"))
+    times = [o.attached_after for o in (*random_ones, *at_seams) if o.attached_after is not None]
+    rows.append(
+        ("re-attached after, s (p95, max)", f"{p95(times):.1f}, {max(times, default=0):.1f}", "≤ 10 (p95)")
+    )
+    equal = sum(not problems for problems in races)
+    rows.append(("two launchers: one set of Jobs, equal verdicts", f"{equal} of {len(races)}", "all"))
+    problems = [p for o in (*random_ones, *at_seams) for p in o.problems] + [p for r in races for p in r]
+    finish("reliability-launchers", rows, {"attached_after": times, "problems": problems})
+    for problem in problems:
+        print(problem)
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()
