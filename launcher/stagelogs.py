@@ -51,8 +51,7 @@ def _from_pods(
     executor: Executor, job: Object, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
 ) -> bool:
     def sink(chunk: bytes) -> None:
-        out.write(chunk)
-        out.flush()
+        _write(out, chunk)
 
     printed = False
     for pod in pods:
@@ -83,5 +82,13 @@ def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], p
         return False
     paths = sorted((folder / "logs").glob(f"{stage}-*.log"), key=lambda path: (path == last, path.name))
     for path in paths:
-        out.write(last_lines(path.read_bytes(), tail))
+        _write(out, last_lines(path.read_bytes(), tail))
     return bool(paths)
+
+
+def _write(out: IO[bytes], content: bytes) -> None:
+    """All of it: with PYTHONUNBUFFERED a standard stream writes what fits, and says how much that was."""
+    left = memoryview(content)
+    while left:
+        left = left[out.write(left) :]
+    out.flush()
