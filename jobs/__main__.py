@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
         pod = _pod_name(_env(ENV_POD) or "local")
     except ConfigError as error:
-        from jobs.supervisor import leave_message
+        from jobs.lastwords import leave_message
 
         print(error, file=sys.stderr)
         leave_message(termination, f"configuration error: {error}"[:1024])
@@ -96,10 +96,9 @@ def main(argv: list[str]) -> int:
         from jobs import gate
 
         return gate.wait(config, folder, arguments.stage)
-    from jobs.assignment import Assignment
     from jobs.supervisor import supervise
 
-    return supervise(Assignment(arguments.command, config, folder, pod), termination)
+    return supervise(arguments.command, config, folder, pod, termination)
 
 
 def _env(name: str) -> str | None:

@@ -9,19 +9,23 @@ from pathlib import Path
 import yaml
 
 from jobs.contract.config import RunConfig, Stage
-from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof
 from jobs.contract.volume import RunFolder
+from jobs.fence import Fence
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One stage of one run: everything that is decided before the stage starts."""
+    """One stage of one run: everything that is decided before the stage starts.
+
+    Files of the run are written and removed through `fence`, and by nobody else.
+    """
 
     stage: Stage
     config: RunConfig
     folder: RunFolder
     pod: str
+    fence: Fence
 
     @property
     def config_hash(self) -> str:
@@ -36,7 +40,7 @@ class Assignment:
         text = yaml.safe_dump(self.config.result_config(), sort_keys=False)
         path = self.folder.config
         if not path.is_file() or path.read_bytes() != text.encode():
-            write_atomically(path, text)
+            self.fence.write(path, text)
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,21 @@ The sidecar is written last and removed first: a .pt without one was never finis
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
-from jobs.contract.files import write_atomically
-from jobs.contract.record import Sha256
+from jobs.contract.record import FileProof
 from jobs.errors import BadInput, Failed
+from jobs.fence import Fence
+from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
 
 KEPT: Final = 2
+#: A sidecar is a few hundred bytes; a larger file in its place is not read.
+_SIDECAR_BYTES: Final = 64 * 1024
 
 
 class Position(BaseModel):
@@ -43,32 +43,30 @@ class Position(BaseModel):
         return f"epoch {self.epoch}" + (f", step {self.step} of the next" if self.step else "")
 
 
-class Sidecar(BaseModel):
+class Sidecar(FileProof):
     """What stands beside a checkpoint."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: Literal[1] = 1
     position: Position
-    sha256: Sha256
-    bytes: int
     settings: dict[str, Any] = Field(description="those that may not change on the way")
 
 
-def save(folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]) -> Path:
+def save(
+    fence: Fence, folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]
+) -> Path:
     """Write a checkpoint and drop the ones before the newest two.
 
-    Raises OSError; then the checkpoints are those from before.
+    Raises OSError or Superseded; then the checkpoints are those from before.
     """
     folder.mkdir(exist_ok=True)
     content = to_bytes(state)
     path = folder / f"{position.name}.pt"
-    write_atomically(path, content)
+    fence.write(path, content)
     sidecar = Sidecar(
         position=position, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), settings=settings
     )
-    write_atomically(path.with_suffix(".json"), sidecar.model_dump_json(indent=2) + "\n")
-    _drop_old(folder)
+    fence.write(path.with_suffix(".json"), sidecar.model_dump_json(indent=2) + "\n")
+    _drop_old(fence, folder)
     return path
 
 
@@ -76,17 +74,20 @@ def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[
     """The newest checkpoint that is whole, with tensors on the CPU; None if there is none at all.
 
     A damaged one is reported and the one before it taken. Raises BadInput if what is there belongs
-    to another training (`settings` differ), Failed if there are checkpoints and none is whole.
+    to another training (`settings` differ) or was made by another program, Failed if there are
+    checkpoints and none is whole.
     """
-    _remove_remains(folder)
     problems = []
     for sidecar_path in _newest_first(folder):
+        path = sidecar_path.with_suffix(".pt")
         try:
-            sidecar = Sidecar.model_validate_json(sidecar_path.read_bytes())
+            sidecar = _read_sidecar(sidecar_path)
             _require_same(sidecar.settings, settings)
-            state = load_verified(sidecar_path.with_suffix(".pt"), sidecar.sha256)
+            state = load_verified(path, sidecar)
+        except Foreign as error:
+            raise foreign(path, sidecar_path, error) from error
         except (OSError, PydanticError, NotWhole) as error:
-            problems.append(f"checkpoints/{sidecar_path.stem}.pt: {str(error).splitlines()[0]}")
+            problems.append(f"checkpoints/{path.name}: {str(error).splitlines()[0]}")
             print(f"warning: {problems[-1]}; trying the checkpoint before it", flush=True)
             continue
         return sidecar.position, state
@@ -98,35 +99,21 @@ def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[
     return None
 
 
-class NotWhole(ValueError):
-    """A file of weights is not the one that was written, or holds something else."""
+def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
+    """What to say of a file that fits its record and yet is not of this program."""
+    return BadInput(
+        f"{path} is what {record.name} records, but it was not written by this program: {error}. "
+        "Nothing of it was run or used. Find out who has written it; then remove both, or take another --run"
+    )
 
 
-def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """`state` as torch.save writes it; in memory, so that a full disk is an OSError of the writing."""
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    return buffer.getvalue()
-
-
-def load_verified(path: Path, sha256: str) -> dict[str, Any]:
-    """Tensors and plain values from the bytes that have this hash. Raises OSError, NotWhole.
-
-    The hash is of the very bytes that are unpickled, and weights_only keeps them from being code.
-    """
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise NotWhole(
-            f"its SHA-256 is {found[:12]}…, {sha256[:12]}… is expected; it is damaged or another file"
-        )
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise NotWhole(f"it cannot be loaded: {error}") from error
-    if not isinstance(state, dict):
-        raise NotWhole(f"it holds a {type(state).__name__}, not a dict")
-    return state
+def _read_sidecar(path: Path) -> Sidecar:
+    if path.stat().st_size > _SIDECAR_BYTES:
+        raise NotWhole(f"{path.name} beside it is not a checkpoint's")
+    sidecar = Sidecar.model_validate_json(path.read_bytes())
+    if sidecar.position.name != path.stem:
+        raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
+    return sidecar
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -160,17 +147,11 @@ def _order(path: Path) -> tuple[int, int]:
     return (numbers[0] if numbers else -1, numbers[1] if len(numbers) > 1 else 0)
 
 
-def _drop_old(folder: Path) -> None:
+def _drop_old(fence: Fence, folder: Path) -> None:
     newest = _newest_first(folder)
     for old in newest[KEPT:]:
-        old.unlink(missing_ok=True)
+        fence.remove(old)
     kept = {path.stem for path in newest[:KEPT]}
     for weights in folder.glob("epoch-*.pt"):
         if weights.stem not in kept:
-            weights.unlink(missing_ok=True)
-
-
-def _remove_remains(folder: Path) -> None:
-    """What a process that was killed in the middle of a save left behind."""
-    for remains in folder.glob(".*.partial"):
-        remains.unlink(missing_ok=True)
+            fence.remove(weights)

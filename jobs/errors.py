@@ -4,6 +4,7 @@
     ├── BadInput         78   configuration, data or volume cannot work; trying again changes nothing
     ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
     ├── Failed            1   the stage itself could not do its work; another attempt may
+    ├── Superseded       75   another process of this stage has taken over, and speaks for it
     └── Terminated      143   SIGTERM; what was done is saved
 
 A StageError is printed as one `stage: message` without a traceback: the message is written for
@@ -46,6 +47,12 @@ class Failed(StageError):
     """The stage could not do its work."""
 
     exit_code = exit_codes.FAILED
+
+
+class Superseded(StageError):
+    """Another process of this stage has taken over; this one has nothing more to write."""
+
+    exit_code = exit_codes.SUPERSEDED
 
 
 class Terminated(StageError):

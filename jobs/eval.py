@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
-from jobs.contract.files import write_json
+from jobs.contract.files import json_text
 from jobs.data import load
 from jobs.evidence import trained_model
 from jobs.predict import predict
@@ -50,7 +50,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
         "class_names": list(trained.spec.class_names),
         "confusion_matrix": confusion.tolist(),  # rows: true class, columns: predicted class
     }
-    write_json(folder.eval_results, results)
+    assignment.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
         f"{images_per_second / 1000:.1f}k images/s"

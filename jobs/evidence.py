@@ -10,11 +10,12 @@ from pydantic import ValidationError as PydanticError
 from torch import nn
 
 from jobs.assignment import Assignment
-from jobs.checkpoint import NotWhole, differences, load_verified
+from jobs.checkpoint import differences, foreign
 from jobs.contract.config import ConfigError, load_config
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from jobs.errors import BadEvidence
 from jobs.models import ModelSpec, build
+from jobs.weights import Foreign, NotWhole, load_verified
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,11 @@ class TrainedModel:
 
 
 def trained_model(assignment: Assignment) -> TrainedModel:
-    """The model of this run. Raises BadEvidence if it is not there or not the one that train recorded."""
+    """The model of this run.
+
+    Raises BadEvidence if it is not there or not the one that train recorded, BadInput if it is that
+    one and another program has written it.
+    """
     folder = assignment.folder
     record = _train_record(assignment)
     weights, description = (
@@ -38,11 +43,13 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
         spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
-        state = load_verified(folder.model, weights.sha256)
+        state = load_verified(folder.model, weights)
         model = build(spec)
         model.load_state_dict(state)
     except NotWhole as error:
         raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
+    except Foreign as error:
+        raise foreign(folder.model, folder.record("train"), error) from error
     except FileNotFoundError as error:
         raise BadEvidence(
             f"{error.filename} is not there; train should have made it. {_again(assignment)}"

@@ -6,7 +6,7 @@ import torch
 
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
-from jobs.contract.files import write_atomically, write_json
+from jobs.contract.files import json_text
 from jobs.data import load
 from jobs.evidence import trained_model
 from jobs.pictures import draw, file_safe
@@ -36,7 +36,8 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     for index, row in zip(drawn.tolist(), probabilities, strict=True):
         best, label = int(row.argmax()), int(data.labels[index])
         file = folder.results / f"{index:05}_{file_safe(names[best])}.png"
-        write_atomically(file, draw(data.images[index], names[best], row[best].item(), names[label]))
+        picture = draw(data.images[index], names[best], row[best].item(), names[label])
+        assignment.fence.write(file, picture)
         predictions.append(
             {
                 "index": index,
@@ -53,8 +54,8 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         print(f"image {index}: {names[best]} {row[best]:.1%} (true: {names[label]})")
     pictures = [folder.path / str(prediction["file"]) for prediction in predictions]
     for old in set(folder.results.iterdir()) - set(pictures):  # of a pass with other settings, or cut short
-        old.unlink()
-    write_json(folder.predictions, predictions)
+        assignment.fence.remove(old)
+    assignment.fence.write(folder.predictions, json_text(predictions))
     correct = sum(bool(prediction["correct"]) for prediction in predictions)
     print(f"{correct} of {samples} right; the pictures are in {folder.results.relative_to(folder.root)}")
     return Outcome(

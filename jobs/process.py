@@ -18,6 +18,10 @@ from jobs.tee import Tee
 #: How long processes that the stage left behind may still print before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
 
+#: How often it is asked whether another process has taken over. A training that has been superseded
+#: writes nothing, but until its next checkpoint it would keep the processors and memory busy.
+FENCE_SECONDS: Final = 5.0
+
 _HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -36,6 +40,7 @@ class StageProcess:
     def __init__(self, assignment: Assignment, tee: Tee) -> None:
         self._tee = tee
         self._stage = assignment.stage
+        self._fence = assignment.fence
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -71,11 +76,15 @@ class StageProcess:
         self._pipes.register(self._wake, selectors.EVENT_READ, None)
 
     def wait(self) -> int:
-        """Copy the output until the stage has ended and all of it is read. Returns 128 + n for signal n."""
+        """Copy the output until the stage has ended and all of it is read. Returns 128 + n for signal n.
+
+        A stage that another process has taken over is killed.
+        """
         ended: float | None = None
+        looked = time.monotonic()
         killed = False
         while True:
-            for key, _ in self._pipes.select(timeout=0.2 if ended is not None else None):
+            for key, _ in self._pipes.select(timeout=0.2 if ended is not None else FENCE_SECONDS):
                 content = os.read(key.fd, 65536)
                 if key.data is not None and content:
                     key.data(content)
@@ -84,6 +93,10 @@ class StageProcess:
                     os.close(key.fd)
             self._reap()
             if self._status is None:
+                if time.monotonic() - looked > FENCE_SECONDS:
+                    looked = time.monotonic()
+                    if self._fence.is_lost():
+                        os.kill(self._pid, signal.SIGKILL)
                 continue
             ended = time.monotonic() if ended is None else ended
             if len(self._pipes.get_map()) == 1:  # all but the wake-up pipe are at their end

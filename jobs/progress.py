@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
 
 from jobs import checkpoint
 from jobs.checkpoint import Position
 from jobs.contract.config import RunConfig
-from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof
 from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput
+from jobs.fence import Fence
+from jobs.weights import Foreign, one_line
 
 
-@dataclass
-class EpochSums:
+class EpochSums(BaseModel):
     """Sums over the part of an epoch that is done."""
+
+    model_config = ConfigDict(strict=True)
 
     loss: float = 0.0
     correct: int = 0
     seconds: float = 0.0
+
+
+_FIGURES: Final = TypeAdapter(dict[str, int | Annotated[float, Field(allow_inf_nan=False)]])
 
 
 @dataclass
@@ -37,12 +43,14 @@ class Progress:
     """
 
     folder: RunFolder
+    fence: Fence
     settings: dict[str, Any]
     model: nn.Module
     optimizer: torch.optim.Optimizer
     position: Position = field(default_factory=lambda: Position(epoch=0, step=0))
     history: list[dict[str, float]] = field(default_factory=list)
     sums: EpochSums = field(default_factory=EpochSums)
+    saved: Position | None = None
 
     def resume(self, epochs: int) -> None:
         """Go back to the newest whole checkpoint of this run, if there is one.
@@ -60,31 +68,49 @@ class Progress:
                 f"take another --run, or --set train.epochs={self.position.epoch + bool(self.position.step)} "
                 "or more"
             )
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            path = self.folder.checkpoints / f"{self.position.name}.pt"
+            raise checkpoint.foreign(path, path.with_suffix(".json"), Foreign(one_line(error))) from error
+        self.saved = self.position
+        print(f"resuming from {self.position} (checkpoints/{self.position.name}.pt)", flush=True)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = state["history"]
-        self.sums = EpochSums(**state["sums"])
+        self.sums = EpochSums.model_validate(state["sums"])
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        print(f"resuming from {self.position} (checkpoints/{self.position.name}.pt)", flush=True)
+        for parameter, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if moment.shape not in (parameter.shape, torch.Size()):
+                    raise ValueError(f"{name} of shape {tuple(moment.shape)} for {tuple(parameter.shape)}")
+        for row in state["history"]:
+            _FIGURES.validate_python(row, strict=True)
+        self.history = state["history"]
 
     def save(self) -> str:
-        """Write a checkpoint; returns its file's name. Raises OSError."""
+        """Write a checkpoint, unless this very one is there; returns its file's name. Raises OSError."""
+        if self.position == self.saved:  # SIGTERM before the first step: nothing may happen to it now
+            return f"{self.position.name}.pt"
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
-            "sums": asdict(self.sums),
+            "sums": self.sums.model_dump(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        return checkpoint.save(self.folder.checkpoints, self.position, state, self.settings).name
+        path = checkpoint.save(self.fence, self.folder.checkpoints, self.position, state, self.settings)
+        self.saved = self.position
+        return path.name
 
     def write_history(self) -> None:
         """Write history.jsonl, one JSON object a line, atomically. Raises OSError."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
-        write_atomically(self.folder.history, lines)
+        self.fence.write(self.folder.history, lines)
 
 
 def settings_that_stay(config: RunConfig, data: dict[str, FileProof]) -> dict[str, Any]:

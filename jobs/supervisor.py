@@ -12,16 +12,15 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jobs import __version__
 from jobs.assignment import Assignment
+from jobs.clock import now
 from jobs.contract import exit_codes
-from jobs.contract.files import write_atomically
+from jobs.contract.config import RunConfig, Stage
 from jobs.contract.record import (
-    Closing,
     Cost,
     FileProof,
     Record,
@@ -29,55 +28,64 @@ from jobs.contract.record import (
     differing,
     read_record,
 )
+from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput, Failed, StageError, from_os_error
+from jobs.fence import Fence
+from jobs.lastwords import LastWords, leave_message
 from jobs.meter import Meter
 from jobs.process import StageProcess, hold_signals
 from jobs.tee import Tee
 
 
-def supervise(assignment: Assignment, termination: Path | None = None) -> int:
+def supervise(
+    stage: Stage, config: RunConfig, folder: RunFolder, pod: str, termination: Path | None = None
+) -> int:
     """Run the stage to its end and return the exit code of this process.
 
     The record is written to the run's folder and its short form to `termination`. A stage that is
-    done already is not run again.
+    done already is not run again. Another process of the same stage, if there is one, is superseded.
     """
     hold_signals()
     meter = Meter.start()
     try:
-        tee = _open_log(assignment)
+        tee = _open_log(folder, stage, pod)
     except StageError as error:
         # The volume cannot even hold a log: there is only the container's own.
-        print(f"{assignment.stage}: {error}", file=sys.stderr)
-        leave_message(termination, f"{assignment.stage}: {error}")
+        print(f"{stage}: {error}", file=sys.stderr)
+        leave_message(termination, f"{stage}: {error}")
         return error.exit_code
-    return _Supervisor(assignment, tee, meter, termination).run()
+    last_words = LastWords(stage, tee, meter, termination)
+    try:
+        fence = Fence.claim(folder, stage, pod)
+        try:
+            return _Supervisor(Assignment(stage, config, folder, pod, fence), last_words).run()
+        finally:
+            fence.release()
+    except (StageError, OSError) as error:
+        known = from_os_error(error, folder.path) if isinstance(error, OSError) else error
+        if known is None:
+            raise
+        last_words.say(str(known))
+        return last_words.close(known.exit_code, error=str(known))
 
 
 @dataclass(frozen=True)
 class _Supervisor:
     assignment: Assignment
-    tee: Tee
-    meter: Meter
-    termination: Path | None
+    last_words: LastWords
 
     def run(self) -> int:
+        """Raises OSError if the volume refuses, Superseded if another process has taken over."""
         previous = self._previous_record()
         if previous is not None and self._is_done(previous):
-            self._say(
+            self.last_words.say(
                 f"nothing to do, done already on {previous.finished} by {previous.pod}; "
                 f"all {len(previous.outputs)} files are as its record says"
             )
-            return self._close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
+            return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
         running = self._begin(previous)
-        try:
-            self._write(running)
-            process = StageProcess(self.assignment, self.tee)
-        except OSError as error:
-            known = from_os_error(error, self.assignment.folder.path)
-            if known is None:
-                raise
-            self._say(str(known))
-            return self._close(known.exit_code, error=str(known))
+        self._write(running)
+        process = StageProcess(self.assignment, self.last_words.tee)
         code = process.wait()
         return self._finish(running, code, process.report())
 
@@ -85,7 +93,7 @@ class _Supervisor:
         try:
             return read_record(self.assignment.folder.record(self.assignment.stage))
         except RecordError as error:
-            self._say(f"{error}; going on as if there were none")
+            self.last_words.say(f"{error}; going on as if there were none")
             return None
 
     def _is_done(self, record: Record) -> bool:
@@ -94,7 +102,7 @@ class _Supervisor:
             return False
         changed = differing(self.assignment.folder.path, {**record.inputs, **record.outputs})
         if changed:
-            self._say(f"done before, but {', '.join(changed)} changed since; doing it again")
+            self.last_words.say(f"done before, but {', '.join(changed)} changed since; doing it again")
         return not changed
 
     def _begin(self, previous: Record | None) -> Record:
@@ -103,7 +111,7 @@ class _Supervisor:
         attempt = 1
         if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
             attempt = previous.attempt + 1
-            self._say(f"attempt {attempt}")
+            self.last_words.say(f"attempt {attempt}")
         return Record(
             run=self.assignment.folder.run,
             stage=self.assignment.stage,
@@ -111,28 +119,34 @@ class _Supervisor:
             pod=self.assignment.pod,
             attempt=attempt,
             config_hash=config_hash,
-            started=_now(),
+            started=now(),
         )
 
     def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
-        """Write the record of a stage that has ended, then the last words. Returns the exit code."""
+        """Write the record of a stage that has ended, then the last words. Returns the exit code.
+
+        Raises Superseded, whatever the stage's own end was: its successor's is the one that counts.
+        """
         error = report.get("error")
+        if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
+            return self.last_words.close(code, error=error)
+        self.assignment.fence.check()
         if error is None and (code != 0 or "outputs" not in report):
             # It could not speak for itself.
-            error = _unexplained(code, self.meter.cost())
-            self._say(error)
+            error = _unexplained(code, self.last_words.meter.cost())
+            self.last_words.say(error)
             code = code or exit_codes.FAILED
         record = running.model_copy(
             update={
                 "status": "succeeded" if code == 0 else "failed",
-                "finished": _now(),
+                "finished": now(),
                 "exit_code": code,
-                "log": self.tee.proof(),
-                "error": "; ".join(filter(None, [error, self.tee.problem])) or None,
+                "log": self.last_words.tee.proof(),
+                "error": "; ".join(filter(None, [error, self.last_words.tee.problem])) or None,
                 "inputs": _proofs(report.get("inputs", {})),
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
-                "cost": self.meter.cost(),
+                "cost": self.last_words.meter.cost(),
                 "versions": {
                     "jobrelay": __version__,
                     "python": platform.python_version(),
@@ -146,56 +160,20 @@ class _Supervisor:
             text = (
                 f"cannot write the record: {from_os_error(problem, self.assignment.folder.path) or problem}"
             )
-            self._say(text)
-            return self._close(code or exit_codes.FAILED, record.metrics, error=text)
-        return self._close(code, record.metrics, error=record.error)
-
-    def _close(
-        self,
-        code: int,
-        metrics: Mapping[str, float] | None = None,
-        *,
-        error: str | None = None,
-        skipped: bool = False,
-    ) -> int:
-        """Leave the termination message. Returns the exit code."""
-        closing = Closing(
-            stage=self.assignment.stage,
-            exit_code=code,
-            skipped=skipped,
-            error=error,
-            metrics=dict(metrics or {}),
-            log=self.tee.proof(),
-            cost=self.meter.cost(),
-        )
-        self.tee.close()
-        leave_message(self.termination, closing.message())
-        return code
+            self.last_words.say(text)
+            return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
+        return self.last_words.close(code, record.metrics, error=record.error)
 
     def _write(self, record: Record) -> None:
         path = self.assignment.folder.record(self.assignment.stage)
-        write_atomically(path, record.model_dump_json(indent=2) + "\n")
-
-    def _say(self, text: str) -> None:
-        self.tee.say(f"{self.assignment.stage}: {text}")
+        self.assignment.fence.write(path, record.model_dump_json(indent=2) + "\n")
 
 
-def leave_message(path: Path | None, message: str) -> None:
-    """Write the Pod's termination message. The file is a mount: it is written in place, not replaced."""
-    if path is None:
-        return
-    try:
-        path.write_text(message, encoding="utf-8")
-    except OSError as error:
-        print(f"cannot write the termination message: {error}", file=sys.stderr)
-
-
-def _open_log(assignment: Assignment) -> Tee:
+def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
     """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
-    folder = assignment.folder
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        return Tee(folder, assignment.stage, assignment.pod, descriptor=sys.stdout.fileno())
+        return Tee(folder, stage, pod, descriptor=sys.stdout.fileno())
     except (NotADirectoryError, FileExistsError) as error:
         raise BadInput(f"{error.filename} is in the way: a folder is expected there") from error
     except OSError as error:
@@ -219,7 +197,3 @@ def _unexplained(code: int, cost: Cost) -> str:
 
 def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:
     return {name: FileProof.model_validate(proof) for name, proof in told.items()}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

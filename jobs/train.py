@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from jobs import checkpoint, compute
+from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.checkpoint import Position
 from jobs.contract.config import RunConfig
-from jobs.contract.files import write_atomically
 from jobs.data import DESCRIPTIONS, Split, load
 from jobs.errors import BadInput, Terminated
 from jobs.models import ModelSpec, build, channels_last, normalise
 from jobs.progress import EpochSums, Progress, settings_that_stay
 from jobs.schedule import one_cycle
 from jobs.stopping import StopRequest
+from jobs.weights import to_bytes
 
 
 def train(assignment: Assignment, stop: StopRequest) -> Outcome:
@@ -39,7 +39,7 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay
     )
-    progress = Progress(folder, settings_that_stay(config, inputs), model, optimizer)
+    progress = Progress(folder, assignment.fence, settings_that_stay(config, inputs), model, optimizer)
     progress.resume(config.train.epochs)
     progress.write_history()
     assignment.keep_config()
@@ -64,7 +64,7 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
             for step in range(progress.position.step, steps):
                 if stop.requested:
                     seconds = time.perf_counter() - started
-                    progress.sums = EpochSums(loss_sum.item(), int(correct), seconds)
+                    progress.sums = EpochSums(loss=loss_sum.item(), correct=int(correct), seconds=seconds)
                     progress.position = Position(epoch=epoch, step=step)
                     name = progress.save()
                     raise Terminated(
@@ -105,8 +105,8 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
             print(tell(row, epochs), flush=True)
 
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-        write_atomically(folder.model, checkpoint.to_bytes(weights))
-        write_atomically(folder.model_config, spec.model_dump_json(indent=2) + "\n")
+        assignment.fence.write(folder.model, to_bytes(weights))
+        assignment.fence.write(folder.model_config, spec.model_dump_json(indent=2) + "\n")
         print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
     last = progress.history[-1]
     return Outcome(

@@ -14,6 +14,8 @@ FAILED: Final = 1
 BAD_CONFIG: Final = 78  # EX_CONFIG
 #: An input on the volume is not what its record says: another model, a torn file.
 BAD_EVIDENCE: Final = 65  # EX_DATAERR
+#: Another process of this stage has taken over (jobs.fence); it is the one that says how the stage ends.
+SUPERSEDED: Final = 75  # EX_TEMPFAIL
 #: SIGTERM: the work was saved at the next step boundary.
 TERMINATED: Final = 143  # 128 + SIGTERM
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
-    """Temporary name beside it, fsync, rename, fsync of the folder.
+def write_atomically(
+    path: Path, content: bytes | str | Iterable[bytes], temporary: Path | None = None
+) -> None:
+    """Temporary name, fsync, rename, fsync of the folder.
 
-    Raises OSError; then the old file is untouched and nothing is left behind.
+    temporary: in the same file system; None for a name beside it. Raises OSError; then the old file is
+    untouched and nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
             if isinstance(content, str):
@@ -39,6 +42,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def json_text(tree: Any) -> str:
+    """`tree` as readable JSON. Raises ValueError for what JSON cannot say (NaN)."""
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Write `tree` as readable JSON, atomically."""
-    write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json_text(tree))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.jobs.support import Place, write_data
+from tests.jobs.support import LONG, Place, write_data
 
 
 @pytest.fixture
@@ -33,6 +33,23 @@ def trained(trained_once: Place, tmp_path: Path) -> Place:
     """A copy of the trained volume, for the test alone."""
     shutil.copytree(trained_once.root, tmp_path / "volume")
     return Place(tmp_path / "volume")
+
+
+@pytest.fixture
+def long_run(place: Place) -> Place:
+    """A volume with data and no run yet, and settings that leave time to interfere."""
+    place.settings = LONG
+    return place
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
+    """model.pt and the losses of a `long_run` that nobody interrupts."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    write_data(root / "data" / "mnist")
+    place = Place(root, settings=LONG)
+    assert place.do("train").code == 0
+    return place.folder.model.read_bytes(), place.losses()
 
 
 @pytest.fixture(autouse=True)

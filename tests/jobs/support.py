@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,9 +22,12 @@ from jobs.assignment import Assignment
 from jobs.contract.config import Stage, load_config
 from jobs.contract.record import Record, read_record
 from jobs.contract.volume import RunFolder
+from jobs.fence import Fence
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = {"train": "train", "test": "t10k"}
+#: Dropout draws from torch's generator, so that its state must be restored too; 30 steps an epoch.
+LONG = ("data.name=mnist", "model.name=mnist-hogwild-net", "train.epochs=8", "train.batch_size=10")
 
 
 def idx_bytes(values: Tensor) -> bytes:
@@ -74,12 +80,18 @@ class Place:
         assert record is not None
         return record
 
+    def losses(self) -> str:
+        return str([json.loads(line)["loss"] for line in self.folder.history.read_text().splitlines()])
+
     def assignment(self, stage: Stage, *settings: str) -> Assignment:
         """For a stage in this process, without a supervisor."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        return Assignment(stage, load_config(None, [*self.settings, *settings]), self.folder, "local")
+        config = load_config(None, [*self.settings, *settings])
+        return Assignment(stage, config, self.folder, "local", Fence.claim(self.folder, stage, "local"))
 
-    def start(self, *arguments: str, python: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, python: Sequence[str] = (), pod: str = "local"
+    ) -> subprocess.Popen[bytes]:
         """`python -m jobs …` for this run; with `python`, what Python is told before `-m`."""
         options = [part for setting in self.settings for part in ("--set", setting)]
         command = [
@@ -96,14 +108,14 @@ class Place:
         return subprocess.Popen(
             [*command, *options, *arguments[1:]],
             cwd=REPOSITORY,
-            env={**clean_environment(), **self.environment},
+            env={**clean_environment(), "JOBRELAY_POD": pod, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    def do(self, *arguments: str) -> Ended:
+    def do(self, *arguments: str, pod: str = "local") -> Ended:
         """`python -m jobs …` to its end."""
-        return finish(self.start(*arguments))
+        return finish(self.start(*arguments, pod=pod))
 
 
 @dataclass(frozen=True)
@@ -147,3 +159,34 @@ def is_running(pid: int) -> bool:
     """Whether a process is there and not only waiting to be reaped by a parent that is not ours."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")
+
+
+def every_process(process: subprocess.Popen[bytes]) -> list[int]:
+    """The supervisor and the process of the stage."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [process.pid, *map(int, found.stdout.split())]
+
+
+@contextmanager
+def small_volume(folder: Path, size: str) -> Iterator[tuple[Path, Callable[[], Path]]]:
+    """A real file system of `size` bytes, and a function that fills it and returns the file that does."""
+    if os.getuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("mounting a small file system takes root, on Linux")
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
+
+    def fill() -> Path:
+        filler = folder / "filler"
+        with filler.open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        return filler
+
+    try:
+        yield folder, fill
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

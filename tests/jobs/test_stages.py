@@ -15,7 +15,7 @@ from PIL import Image
 
 from jobs.contract.config import STAGES, load_config
 from jobs.contract.record import FileProof, differing, parse_closing
-from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until, write_data
+from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until
 
 
 def test_a_whole_run(place: Place) -> None:
@@ -102,80 +102,65 @@ def test_more_epochs_go_on_from_the_newest_checkpoint(trained: Place) -> None:
     assert "epoch 3/3" in ended.out
 
 
-#: Dropout draws from torch's generator, so that its state must be restored too; 30 steps an epoch.
-LONG = ("data.name=mnist", "model.name=mnist-hogwild-net", "train.epochs=8", "train.batch_size=10")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
-    """model.pt and the losses of a long training that nobody interrupts."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    write_data(root / "data" / "mnist")
-    place = Place(root, settings=LONG)
-    assert place.do("train").code == 0
-    return place.folder.model.read_bytes(), _losses(place)
-
-
-def test_sigterm_saves_and_the_next_attempt_ends_with_the_same_weights(
-    place: Place, undisturbed: tuple[bytes, str]
+def test_row_54_sigterm_saves_and_the_next_attempt_ends_with_the_same_weights(
+    long_run: Place, undisturbed: tuple[bytes, str]
 ) -> None:
-    place.settings = LONG
-    process = place.start("train")
+    process = long_run.start("train")
     read_until(process, b"epoch 3/8")
     process.send_signal(signal.SIGTERM)
     ended = finish(process)
 
     assert ended.code == 143
     assert "train: stopped by SIGTERM after epoch " in ended.out
-    record = place.record("train")
+    record = long_run.record("train")
     assert (record.status, record.exit_code) == ("failed", 143)
     (saved,) = [word for word in ended.out.split() if word.startswith("checkpoints/")]
-    assert (place.folder.path / saved).exists()
+    assert (long_run.folder.path / saved).exists()
 
-    again = place.do("train")
+    again = long_run.do("train")
 
     assert again.code == 0
     assert f"({saved})" in again.out
     assert "epoch 3/8" not in again.out  # what is done is not done again
-    assert place.record("train").attempt == 2
-    assert (place.folder.model.read_bytes(), _losses(place)) == undisturbed
+    assert long_run.record("train").attempt == 2
+    assert (long_run.folder.model.read_bytes(), long_run.losses()) == undisturbed
 
 
-def test_sigkill_costs_no_more_than_the_epoch_it_hits(place: Place, undisturbed: tuple[bytes, str]) -> None:
-    place.settings = LONG
-    process = place.start("train")
+def test_row_51_sigkill_costs_no_more_than_the_epoch_it_hits(
+    long_run: Place, undisturbed: tuple[bytes, str]
+) -> None:
+    process = long_run.start("train")
     read_until(process, b"epoch 3/8")
     process.kill()
     finish(process)
-    assert place.record("train").status == "running"
+    assert long_run.record("train").status == "running"
 
-    again = place.do("train")
+    again = long_run.do("train")
 
     assert again.code == 0
     assert "resuming from epoch " in again.out
-    assert place.record("train").attempt == 2
-    assert (place.folder.model.read_bytes(), _losses(place)) == undisturbed
+    assert long_run.record("train").attempt == 2
+    assert (long_run.folder.model.read_bytes(), long_run.losses()) == undisturbed
 
 
-def test_a_stage_that_the_kernel_kills_has_a_record_and_is_resumed(
-    place: Place, undisturbed: tuple[bytes, str]
+def test_row_51_a_stage_that_the_kernel_kills_has_a_record_and_is_resumed(
+    long_run: Place, undisturbed: tuple[bytes, str]
 ) -> None:
-    place.settings = LONG
-    process = place.start("train")
+    process = long_run.start("train")
     read_until(process, b"epoch 3/8")
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     os.kill(int(found.stdout), signal.SIGKILL)
     ended = finish(process)
 
     assert ended.code == 137
-    assert place.record("train").status == "failed"
-    assert "killed by signal 9 (out of memory?)" in (place.record("train").error or "")
+    assert long_run.record("train").status == "failed"
+    assert "killed by signal 9 (out of memory?)" in (long_run.record("train").error or "")
 
-    assert place.do("train").code == 0
-    assert (place.folder.model.read_bytes(), _losses(place)) == undisturbed
+    assert long_run.do("train").code == 0
+    assert (long_run.folder.model.read_bytes(), long_run.losses()) == undisturbed
 
 
-def test_a_full_disk_ends_training_and_leaves_what_was_good(trained: Place) -> None:
+def test_row_53_a_full_disk_ends_training_and_leaves_what_was_good(trained: Place) -> None:
     before = {path: path.read_bytes() for path in trained.folder.checkpoints.iterdir()}
     # Files of more than 64 KiB are refused as by a full disk: a checkpoint, but not the log and the record.
     limited = (
@@ -193,7 +178,7 @@ def test_a_full_disk_ends_training_and_leaves_what_was_good(trained: Place) -> N
 
 
 @pytest.mark.parametrize("stage", ["eval", "infer"])
-def test_another_model_than_the_recorded_one_is_refused(trained: Place, stage: str) -> None:
+def test_row_55_another_model_than_the_recorded_one_is_refused(trained: Place, stage: str) -> None:
     content = bytearray(trained.folder.model.read_bytes())
     content[len(content) // 2] ^= 1
     trained.folder.model.write_bytes(content)
@@ -355,7 +340,3 @@ def _python(*arguments: str, volume: Path, **environment: str) -> subprocess.Com
 
 def _pictures(place: Place) -> list[str]:
     return [path.name for path in place.folder.results.iterdir()]
-
-
-def _losses(place: Place) -> str:
-    return str([json.loads(line)["loss"] for line in place.folder.history.read_text().splitlines()])

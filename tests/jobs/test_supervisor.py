@@ -21,7 +21,7 @@ PROGRAM = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
 from jobs import child, supervisor
-from jobs.assignment import Assignment, Outcome
+from jobs.assignment import Outcome
 from jobs.contract.config import load_config
 from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput
@@ -34,7 +34,7 @@ child._stage = lambda assignment: stage
 termination = Path(sys.argv[1]).parent / "termination"
 folder = RunFolder(Path(sys.argv[1]), "a")
 {before}
-sys.exit(supervisor.supervise(Assignment("train", load_config(None), folder, "pod-1"), termination))
+sys.exit(supervisor.supervise("train", load_config(None), folder, sys.argv[2], termination))
 """
 
 
@@ -43,17 +43,17 @@ class Supervised:
         self.folder = RunFolder(root, "a")
         self.termination = root.parent / "termination"
 
-    def start(self, body: str, before: str = "") -> subprocess.Popen[bytes]:
+    def start(self, body: str, before: str = "", pod: str = "pod-1") -> subprocess.Popen[bytes]:
         program = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), before=before)
         return subprocess.Popen(
-            [sys.executable, "-c", program, str(self.folder.root)],
+            [sys.executable, "-c", program, str(self.folder.root), pod],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    def do(self, body: str, before: str = "") -> Ended:
-        return finish(self.start(body, before))
+    def do(self, body: str, before: str = "", pod: str = "pod-1") -> Ended:
+        return finish(self.start(body, before, pod))
 
     @property
     def record(self) -> Record:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from jobs.checkpoint import Position, Sidecar, load_newest, load_verified, save
+from jobs.checkpoint import Position, load_newest, save
 from jobs.errors import BadInput, Failed, StageError
 from jobs.stopping import StopRequest
 from jobs.train import plan, train
+from jobs.weights import load_verified
 from tests.jobs.support import Place
 
 
@@ -42,7 +41,7 @@ def _break_sidecar(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, _remove, _break_sidecar])
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
+def test_row_52_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
     trained: Place, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
     before = trained.folder.model.read_bytes()
@@ -57,7 +56,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
     assert [json.loads(line)["epoch"] for line in trained.folder.history.read_text().splitlines()] == [1, 2]
 
 
-def test_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
+def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
     for path in trained.folder.checkpoints.glob("*.pt"):
         _truncate(path)
 
@@ -67,13 +66,12 @@ def test_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
         train(trained.assignment("train"), StopRequest())
 
 
-def test_a_checkpoint_whose_save_was_cut_short_is_not_one(
+def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
     trained: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The sidecar comes last: without it the weights beside it may be anything.
     for path in trained.folder.checkpoints.glob("*.json"):
         path.unlink()
-    (trained.folder.checkpoints / ".epoch-0003.pt.77.partial").write_bytes(b"half")
 
     train(trained.assignment("train"), StopRequest())
 
@@ -81,34 +79,6 @@ def test_a_checkpoint_whose_save_was_cut_short_is_not_one(
     assert sorted(path.name for path in trained.folder.checkpoints.iterdir()) == [
         "epoch-0001.json", "epoch-0001.pt", "epoch-0002.json", "epoch-0002.pt",
     ]  # fmt: skip
-
-
-class _Hostile:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.trace),)
-
-
-def test_a_hostile_checkpoint_is_not_run(trained: Place, tmp_path: Path) -> None:
-    """Even one with a sidecar that fits."""
-    trace = tmp_path / "was-run"
-    for path in trained.folder.checkpoints.glob("*.pt"):
-        torch.save({"model": _Hostile(trace)}, path)
-        content = path.read_bytes()
-        sidecar = Sidecar.model_validate_json(path.with_suffix(".json").read_bytes())
-        forged = sidecar.model_copy(
-            update={"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        )
-        path.with_suffix(".json").write_text(forged.model_dump_json())
-
-    with pytest.raises(Failed, match="it cannot be loaded"):
-        train(trained.assignment("train"), StopRequest())
-    assert not trace.exists()
-
-    pickle.loads(pickle.dumps(_Hostile(trace)))
-    assert trace.exists()  # it would have
 
 
 @pytest.mark.parametrize(
@@ -186,10 +156,10 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(place: Place) -> N
     assert 400 < int(mirrored.sum()) < 600
 
 
-def test_checkpoints_are_taken_by_how_far_they_are(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
+def test_checkpoints_are_taken_by_how_far_they_are(place: Place) -> None:
+    fence, folder = place.assignment("train").fence, place.folder.checkpoints
     for epoch, step in [(9, 0), (9, 120), (10, 0)]:
-        save(folder, Position(epoch=epoch, step=step), {"epoch": epoch, "step": step}, {})
+        save(fence, folder, Position(epoch=epoch, step=step), {"epoch": epoch, "step": step}, {})
         found = load_newest(folder, {})
         assert found is not None
         assert (found[0], found[1]) == (Position(epoch=epoch, step=step), {"epoch": epoch, "step": step})
@@ -200,7 +170,7 @@ def test_checkpoints_are_taken_by_how_far_they_are(tmp_path: Path) -> None:
 def test_the_stored_weights_are_plain(trained: Place) -> None:
     """Anybody can load model.pt with nothing but torch: names to contiguous tensors."""
     proof = trained.record("train").outputs["model.pt"]
-    for name, tensor in load_verified(trained.folder.model, proof.sha256).items():
+    for name, tensor in load_verified(trained.folder.model, proof).items():
         assert isinstance(name, str)
         assert tensor.is_contiguous()
 
@@ -213,4 +183,9 @@ def _change_last_label(place: Place) -> None:
 
 
 def _files(place: Place) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in place.folder.path.rglob("*") if path.is_file()}
+    """All files of the run but those of the fence, which every process has of its own."""
+    return {
+        path: path.read_bytes()
+        for path in place.folder.path.rglob("*")
+        if path.is_file() and not path.parent.name.endswith(".partial")
+    }

@@ -1,0 +1,152 @@
+"""The writer fence: of two processes of one stage, the later one wins and the earlier stops writing.
+
+Kubernetes may start a Job's program twice, and may have two Pods of one stage alive at once. So each
+process makes a folder of its own beside the files of the run,
+
+    runs/RUN/.train-00000002-9f86d081884c7d65.partial/
+
+writes every file there first and then moves it to its place. What is to go, it first moves into that
+folder. Whoever comes later takes the next number and removes the folders with lower ones: whatever
+their owners then try to move comes from, or goes to, a path that is not there any more.
+
+The file system decides in the one step of a rename. There is no lock, which a volume may not know and
+a process that is frozen would hold for ever, and no time between looking and moving in which somebody
+else could come. The name ends in .partial, so that nothing of it is ever sent home (jobs.contract.archive).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from jobs.clock import now
+from jobs.contract.config import Stage
+from jobs.contract.files import write_atomically
+from jobs.contract.record import RecordError, read_record
+from jobs.contract.volume import RunFolder
+from jobs.errors import Superseded
+
+_OWNER: Final = "owner.json"
+#: How often the removal of a folder is tried, into which its owner may be writing at this moment.
+_REMOVALS: Final = 20
+
+
+class Owner(BaseModel):
+    """Who has made a folder, for the log of those who find themselves superseded."""
+
+    pod: str
+    since: str
+
+
+@dataclass(frozen=True)
+class Fence:
+    """One process's right to change the files of a stage. It holds in the processes that it forks, too."""
+
+    run: RunFolder
+    stage: Stage
+    folder: Path
+
+    @classmethod
+    def claim(cls, run: RunFolder, stage: Stage, pod: str) -> Fence:
+        """Take over from whoever is writing this stage of this run; the run's folder is there already.
+
+        Raises OSError, as on a full volume; then the one before still has the right. Raises Superseded if
+        somebody came at the same time and was later by a hair.
+        """
+        number = 1 + max((int(folder.name.split("-")[1]) for folder in _folders(run, stage)), default=0)
+        fence = cls(run, stage, run.path / f".{stage}-{number:08}-{secrets.token_hex(8)}.partial")
+        fence.folder.mkdir()
+        try:
+            fence.write(fence.folder / _OWNER, Owner(pod=pod, since=now()).model_dump_json() + "\n")
+        except OSError:
+            fence.release()
+            raise
+        # Looked at again only now: of two who come at once, at least one sees the other, and both see
+        # the same order.
+        there = _folders(run, stage)
+        if fence.folder != max(there, default=None):
+            fence.release()
+            fence._give_up()
+        for folder in [*there, *run.path.glob(f".{stage}-*.gone.partial")]:
+            if folder != fence.folder:
+                _remove(folder)
+        return fence
+
+    def write(self, path: Path, content: bytes | str) -> None:
+        """Put a file in place, whole (jobs.contract.files). Raises Superseded, OSError."""
+        try:
+            write_atomically(path, content, temporary=self.folder / f"{path.name}.new")
+        except OSError as error:
+            if self.is_lost():
+                self._give_up(error)
+            # By the name that people know: a full disk does not give one, a rename gives the wrong one.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; it may be gone already. Raises Superseded, OSError."""
+        taken = self.folder / path.name
+        try:
+            path.rename(taken)
+            taken.unlink(missing_ok=True)
+        except OSError as error:
+            if self.is_lost():
+                self._give_up(error)
+            if not isinstance(error, FileNotFoundError):
+                raise
+
+    def check(self) -> None:
+        """Raises Superseded if another process has taken over."""
+        if self.is_lost():
+            self._give_up()
+
+    def release(self) -> None:
+        """Nothing is written after this."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def is_lost(self) -> bool:
+        """Whether another process has taken over."""
+        # A run that was deleted as a whole is another matter, and what fails then tells of it.
+        return not self.folder.is_dir() and self.run.path.is_dir()
+
+    def _give_up(self, cause: OSError | None = None) -> NoReturn:
+        raise Superseded(
+            f"another process of this stage has taken over ({self._successor()}); "
+            "this one writes nothing any more and ends"
+        ) from cause
+
+    def _successor(self) -> str:
+        """Who has taken over: by its folder, or by the record if it has come to its end already."""
+        for folder in sorted(_folders(self.run, self.stage), reverse=True):
+            with contextlib.suppress(OSError, ValidationError):
+                owner = Owner.model_validate_json((folder / _OWNER).read_bytes())
+                return f"{owner.pod}, since {owner.since}"
+        with contextlib.suppress(RecordError):
+            if record := read_record(self.run.record(self.stage)):
+                return f"{record.pod}, since {record.started}"
+        return "it has ended, and left no record"
+
+
+def _folders(run: RunFolder, stage: Stage) -> list[Path]:
+    """The folders of all who have claimed this stage; the last in their order has the right."""
+    name = re.compile(rf"\.{stage}-[0-9]{{8}}-[0-9a-f]{{16}}\.partial")
+    return [path for path in run.path.iterdir() if name.fullmatch(path.name)]
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder from its owner. From the rename on, the owner finds nothing under its name."""
+    gone = folder.with_name(f"{folder.name.removesuffix('.partial').removesuffix('.gone')}.gone.partial")
+    with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+        folder.rename(gone)
+    # A file that is being made in it at this moment makes one attempt fail. And an owner on another
+    # node, whose network file system remembers the folder itself, is kept out only once it is gone.
+    for _ in range(_REMOVALS):
+        shutil.rmtree(gone, ignore_errors=True)
+        if not gone.exists():
+            return

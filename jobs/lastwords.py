@@ -1,0 +1,59 @@
+"""What a stage's process says about its own end: in its log, and in its Pod's termination message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.contract.config import Stage
+from jobs.contract.record import Closing
+from jobs.meter import Meter
+from jobs.tee import Tee
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """Speaks for one stage until its process ends."""
+
+    stage: Stage
+    tee: Tee
+    meter: Meter
+    termination: Path | None
+
+    def say(self, text: str) -> None:
+        """A line of the supervisor's own in the log."""
+        self.tee.say(f"{self.stage}: {text}")
+
+    def close(
+        self,
+        code: int,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        error: str | None = None,
+        skipped: bool = False,
+    ) -> int:
+        """Close the log and leave the termination message. Returns the exit code."""
+        closing = Closing(
+            stage=self.stage,
+            exit_code=code,
+            skipped=skipped,
+            error=error,
+            metrics=dict(metrics or {}),
+            log=self.tee.proof(),
+            cost=self.meter.cost(),
+        )
+        self.tee.close()
+        leave_message(self.termination, closing.message())
+        return code
+
+
+def leave_message(path: Path | None, message: str) -> None:
+    """Write the Pod's termination message. The file is a mount: it is written in place, not replaced."""
+    if path is None:
+        return
+    try:
+        path.write_text(message, encoding="utf-8")
+    except OSError as error:
+        print(f"cannot write the termination message: {error}", file=sys.stderr)
