@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from jobs.checkpoint import Position, load_newest, save
-from jobs.errors import BadInput, Failed, StageError
+from jobs.errors import BadInput, StageError
 from jobs.stopping import StopRequest
 from jobs.train import plan, train
-from jobs.weights import load_verified
 from tests.jobs.support import Place
-
-
-def _newest(place: Place) -> Path:
-    return place.folder.checkpoints / "epoch-0002.pt"
-
-
-def _truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-
-
-def _remove(path: Path) -> None:
-    path.unlink()
-
-
-def _break_sidecar(path: Path) -> None:
-    path.with_suffix(".json").write_text('{"format": 1')
-
-
-@pytest.mark.parametrize("damage", [_truncate, _flip, _remove, _break_sidecar])
-def test_row_52_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
-    trained: Place, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
-) -> None:
-    before = trained.folder.model.read_bytes()
-    damage(_newest(trained))
-
-    train(trained.assignment("train"), StopRequest())
-
-    out = capsys.readouterr().out
-    assert "warning: checkpoints/epoch-0002.pt: " in out
-    assert "resuming from epoch 1 (checkpoints/epoch-0001.pt)" in out
-    assert trained.folder.model.read_bytes() == before
-    assert [json.loads(line)["epoch"] for line in trained.folder.history.read_text().splitlines()] == [1, 2]
-
-
-def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
-    for path in trained.folder.checkpoints.glob("*.pt"):
-        _truncate(path)
-
-    with pytest.raises(
-        Failed, match=r"no checkpoint is whole .*remove .*checkpoints to train from the begin"
-    ):
-        train(trained.assignment("train"), StopRequest())
 
 
 def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
@@ -165,14 +113,6 @@ def test_checkpoints_are_taken_by_how_far_they_are(place: Place) -> None:
         assert (found[0], found[1]) == (Position(epoch=epoch, step=step), {"epoch": epoch, "step": step})
 
     assert sorted(path.name for path in folder.glob("*.pt")) == ["epoch-0009-step-00120.pt", "epoch-0010.pt"]
-
-
-def test_the_stored_weights_are_plain(trained: Place) -> None:
-    """Anybody can load model.pt with nothing but torch: names to contiguous tensors."""
-    proof = trained.record("train").outputs["model.pt"]
-    for name, tensor in load_verified(trained.folder.model, proof).items():
-        assert isinstance(name, str)
-        assert tensor.is_contiguous()
 
 
 def _change_last_label(place: Place) -> None:

@@ -1,0 +1,280 @@
+"""Files of weights that are damaged, or that somebody has made to do harm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs import eval as testing
+from jobs.checkpoint import Position, Sidecar
+from jobs.contract.record import FileProof
+from jobs.errors import BadEvidence, BadInput, Failed
+from jobs.stopping import StopRequest
+from jobs.train import train
+from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
+from tests.jobs.hostile import TRACE, Call, corpus, saved
+from tests.jobs.support import REPOSITORY, Place
+
+CORPUS = sorted(corpus(Path()))
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What came of every file of the corpus, in a process of its own."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, content in corpus(folder.parent / "trace").items():
+        _checkpoint(folder / name, content())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.jobs.hostile", str(folder)],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert not list(folder.parent.rglob(TRACE))
+    return found
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_row_56_a_hostile_checkpoint_is_refused_at_once(name: str, tried: dict[str, dict[str, Any]]) -> None:
+    result = tried[name]
+
+    assert result["error"].startswith("BadInput: ")
+    assert (
+        "epoch-0001.pt is what epoch-0001.json records, but it was not written by this program"
+        in (result["error"])
+    )
+    assert result["seconds"] <= 1
+    assert result["mib"] <= 200
+
+
+def test_the_corpus_would_do_harm(tmp_path: Path) -> None:
+    trace = tmp_path / TRACE
+    pickle.loads(pickle.dumps(Call(os.mkdir, str(trace))))
+
+    assert trace.exists()
+
+
+def test_row_56_a_hostile_checkpoint_ends_the_stage_as_bad_input(trained: Place, tmp_path: Path) -> None:
+    trace = tmp_path / TRACE
+    for path in trained.folder.checkpoints.glob("*.pt"):
+        _forge(path, saved({"model": Call(os.mkdir, str(trace))}))
+    before = {path: path.read_bytes() for path in trained.folder.checkpoints.iterdir()}
+
+    ended = trained.do("train", "--set", "train.epochs=3")
+
+    assert ended.code == 78
+    assert f"{trained.folder.checkpoints / 'epoch-0002.pt'} is what epoch-0002.json records, but it was" in (
+        ended.out
+    )
+    assert "Traceback" not in ended.out
+    assert not trace.exists()
+    assert {path: path.read_bytes() for path in trained.folder.checkpoints.iterdir()} == before
+
+
+def test_row_56_a_hostile_model_ends_eval_as_bad_input(trained: Place, tmp_path: Path) -> None:
+    trace = tmp_path / TRACE
+    model = trained.folder.model
+    model.write_bytes(saved({"weight": Call(os.mkdir, str(trace))}))
+    path = trained.folder.record("train")
+    record = json.loads(path.read_text())
+    record["outputs"]["model.pt"] = FileProof.of(model).model_dump()
+    path.write_text(json.dumps(record))
+
+    with pytest.raises(BadInput, match=r"model.pt is what train.json records, but it was not written by"):
+        testing.eval(trained.assignment("eval"), StopRequest())
+    assert not trace.exists()
+
+
+def test_row_55_a_hostile_model_that_is_not_the_recorded_one_is_just_that(trained: Place) -> None:
+    trained.folder.model.write_bytes(saved({"weight": Call(os.mkdir, "trace")}))
+
+    with pytest.raises(BadEvidence, match=r"model.pt is not the file that train.json of this run records"):
+        testing.eval(trained.assignment("eval"), StopRequest())
+
+
+def _no_optimizer(state: dict[str, Any]) -> None:
+    del state["optimizer"]
+
+
+def _weights_of_another_model(state: dict[str, Any]) -> None:
+    state["model"] = {"0.weight": torch.zeros(3)}
+
+
+def _moments_of_another_model(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def _rows_of_text(state: dict[str, Any]) -> None:
+    state["history"][0]["loss"] = "\x1b[2J"
+
+
+def _random_state_of_zeros(state: dict[str, Any]) -> None:
+    state["rng"] = torch.zeros_like(state["rng"])
+
+
+def _sums_of_text(state: dict[str, Any]) -> None:
+    state["sums"]["loss"] = "0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _no_optimizer, _weights_of_another_model, _moments_of_another_model, _rows_of_text,
+        _random_state_of_zeros, _sums_of_text,
+    ],
+)  # fmt: skip
+def test_row_56_a_checkpoint_that_holds_something_else_is_refused(
+    trained: Place, change: Callable[[dict[str, Any]], None]
+) -> None:
+    path = trained.folder.checkpoints / "epoch-0002.pt"
+    state = load_verified(path, FileProof.of(path))
+    change(state)
+    _forge(path, to_bytes(state))
+
+    with pytest.raises(BadInput, match=r"epoch-0002.pt is .* not written by this program"):
+        train(trained.assignment("train", "train.epochs=3"), StopRequest())
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\0")
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _blow_up(path: Path) -> None:
+    os.truncate(path, 1 << 40)  # it takes no room, and nobody may read it
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _endless(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _break_sidecar(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"format": 1')
+
+
+def _blow_up_sidecar(path: Path) -> None:
+    os.truncate(path.with_suffix(".json"), 1 << 40)
+
+
+def _sidecar_of_another(path: Path) -> None:
+    path.with_suffix(".json").write_bytes((path.parent / "epoch-0001.json").read_bytes())
+
+
+DAMAGES = [
+    _truncate, _append, _flip, _empty, _remove, _blow_up, _folder, _pipe, _endless, _break_sidecar,
+    _blow_up_sidecar, _sidecar_of_another,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_row_52_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
+    trained: Place, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    before = trained.folder.model.read_bytes()
+    damage(trained.folder.checkpoints / "epoch-0002.pt")
+
+    if damage is _folder:  # what stands in the way of the next save is for people to remove
+        with pytest.raises(IsADirectoryError):
+            train(trained.assignment("train"), StopRequest())
+    else:
+        train(trained.assignment("train"), StopRequest())
+        assert trained.folder.model.read_bytes() == before
+
+    out = capsys.readouterr().out
+    assert "warning: checkpoints/epoch-0002.pt: " in out
+    assert "resuming from epoch 1 (checkpoints/epoch-0001.pt)" in out
+    rows = [json.loads(line)["epoch"] for line in trained.folder.history.read_text().splitlines()]
+    assert rows == [1] if damage is _folder else [1, 2]
+
+
+def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
+    for path in trained.folder.checkpoints.glob("*.pt"):
+        _truncate(path)
+
+    with pytest.raises(Failed, match=r"no checkpoint is whole .*remove .*checkpoints to train from the be"):
+        train(trained.assignment("train"), StopRequest())
+
+
+def test_the_stored_weights_are_plain(trained: Place) -> None:
+    """Anybody can load model.pt with nothing but torch: names to contiguous tensors."""
+    proof = trained.record("train").outputs["model.pt"]
+    for name, tensor in load_verified(trained.folder.model, proof).items():
+        assert isinstance(name, str)
+        assert tensor.is_contiguous()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8])
+def test_whatever_numbers_a_model_has_come_back(tmp_path: Path, kind: torch.dtype) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(to_bytes({"a": torch.ones(3, dtype=kind), "b": [torch.zeros(2, 3).t()]}))
+
+    state = load_verified(path, FileProof.of(path))
+
+    assert state["a"].dtype == kind
+    assert state["b"][0].shape == (3, 2)
+    with pytest.raises(NotWhole, match="is expected"):
+        load_verified(path, FileProof(sha256="0" * 64, bytes=path.stat().st_size))
+
+
+def test_a_name_that_is_not_known_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(saved({"a": Call(os.mkdir, "x")}))
+
+    with pytest.raises(Foreign, match=r"it names (posix|os)\.mkdir"):
+        load_verified(path, FileProof.of(path))
+
+
+def _checkpoint(run: Path, content: bytes) -> None:
+    """The only checkpoint of a run, with a sidecar that fits."""
+    (run / "checkpoints").mkdir(parents=True)
+    path = run / "checkpoints" / "epoch-0001.pt"
+    path.write_bytes(content)
+    proof = FileProof.of(path).model_dump()
+    sidecar = Sidecar(position=Position(epoch=1, step=0), settings={}, **proof)
+    path.with_suffix(".json").write_text(sidecar.model_dump_json())
+
+
+def _forge(path: Path, content: bytes) -> None:
+    """Other content, with the sidecar changed to fit."""
+    path.write_bytes(content)
+    sidecar = Sidecar.model_validate_json(path.with_suffix(".json").read_bytes())
+    forged = sidecar.model_copy(update={"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
+    path.with_suffix(".json").write_text(forged.model_dump_json())
