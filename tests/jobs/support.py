@@ -168,8 +168,8 @@ def every_process(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 @contextmanager
-def small_volume(folder: Path, size: str) -> Iterator[tuple[Path, Callable[[], Path]]]:
-    """A real file system of `size` bytes, and a function that fills it and returns the file that does."""
+def small_volume(folder: Path, size: str) -> Iterator[tuple[Path, Callable[..., Path]]]:
+    """A real file system of `size` bytes, and what fills it, but for `leave` bytes, with a file."""
     if os.getuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("mounting a small file system takes root, on Linux")
     folder.mkdir()
@@ -179,11 +179,12 @@ def small_volume(folder: Path, size: str) -> Iterator[tuple[Path, Callable[[], P
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
 
-    def fill() -> Path:
+    def fill(leave: int = 0) -> Path:
         filler = folder / "filler"
         with filler.open("ab", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
+        os.truncate(filler, max(filler.stat().st_size - leave, 0))
         return filler
 
     try:

@@ -1,0 +1,295 @@
+"""Trainings that are killed: can each be resumed, what is lost, and do the weights come out the same?
+
+    .venv/bin/python -m benchmarks.reliability.kills --kills 200 --terms 100
+
+Half of the kills come at a random moment, half at a random step of a save (a file opened, synced, renamed,
+removed), which takes too little time to be hit by chance. A synced file is cut in half first, as if not
+all of it had been written. A training is disturbed again and again until it has come to its end; then its
+weights are compared with those of one that nobody has disturbed. One processor, one process: bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.report import REPOSITORY, finish, spread
+
+#: Dropout and mirrored images: without the state of the random numbers the weights would differ.
+SETTINGS = ("model.name=mnist-hogwild-net", "train.epochs=6", "train.batch_size=64")
+GRACE_SECONDS = 30.0  # terminationGracePeriodSeconds of the manifests
+#: Of a save; the first one, which removes nothing, has fewer, and one that is to die later does not die.
+STEPS = 15
+
+Kind = Literal["at a random moment", "in a save", "SIGTERM"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of train on a volume of its own."""
+
+    volume: Path
+    settings: tuple[str, ...] = SETTINGS
+
+    def start(self, die_in_save: int = 0, at_step: int = 0) -> subprocess.Popen[str]:
+        """Start it; it kills itself at that step of that save, counted from 1, if it comes to it."""
+        program = f"from benchmarks.reliability import kills; kills.train({die_in_save}, {at_step})"
+        settings = [part for setting in self.settings for part in ("--set", setting)]
+        return subprocess.Popen(
+            [sys.executable, "-c", program, "train", "--run", "a", "--volume", str(self.volume), *settings],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self) -> str:
+        """Undisturbed, to its end; returns what it printed."""
+        process = self.start()
+        out, _ = process.communicate()
+        assert process.returncode == 0, out
+        return out
+
+    @property
+    def model(self) -> bytes:
+        return (self.volume / "runs" / "a" / "model.pt").read_bytes()
+
+
+@dataclass
+class Tally:
+    """What came of disturbing trainings."""
+
+    kills: int = 0
+    terms: int = 0
+    resumed: int = 0
+    epochs_lost: list[int] = field(default_factory=list)
+    term_seconds: list[float] = field(default_factory=list)
+    trainings: int = 0
+    with_other_weights: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: float, tally: Tally) -> None:
+    """Disturb one training, by one of `kinds` after the other, until it has come to its end.
+
+    kinds: those that were used are removed. expected: the weights of an undisturbed one, which takes
+    `seconds`.
+    """
+    before = ""
+    while True:
+        kind = kinds[-1] if kinds else None
+        if kind is None:
+            process, begun = training.start(), time.monotonic()
+        elif kind == "in a save":
+            process = training.start(random.choice((1, 1, 2)), random.randint(1, STEPS))
+        else:
+            process = training.start()
+            try:
+                process.wait(random.uniform(0.3, seconds))
+            except subprocess.TimeoutExpired:
+                begun = time.monotonic()
+                process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
+        out, _ = process.communicate()
+        _judge(out, before, tally)
+        if process.returncode == 0:
+            break
+        if process.returncode == -signal.SIGTERM:  # Python itself had not begun yet
+            continue
+        if kind == "SIGTERM":
+            tally.terms += 1
+            tally.term_seconds.append(time.monotonic() - begun)
+            if process.returncode != 143:
+                tally.failures.append(f"SIGTERM ended with {process.returncode}: {out[-300:]}")
+        elif process.returncode == -signal.SIGKILL:
+            tally.kills += 1
+        else:
+            tally.failures.append(f"exit code {process.returncode}: {out[-300:]}")
+            return
+        if kinds:
+            kinds.pop()
+        before = out if _progress(out) >= _progress(before) else before
+    tally.trainings += 1
+    if training.model != expected:
+        tally.with_other_weights += 1
+
+
+def _judge(out: str, before: str, tally: Tally) -> None:
+    """Compare where a training has begun with how far the one before it had come."""
+    saved = re.search(r"saved as checkpoints/(epoch-\S+)\.pt", before)
+    begun = re.search(r"resuming from epoch (\d+).*\(checkpoints/(\S+)\.pt\)", out)
+    if "training " not in out:  # it ended before that
+        return
+    if begun:
+        tally.resumed += 1
+    lost = _progress(before) - (int(begun[1]) if begun else 0)
+    tally.epochs_lost.append(lost)
+    if lost > 0:
+        tally.failures.append(f"lost {lost} whole epochs: {out[:300]}")
+    if saved and (not begun or begun[2] != saved[1]):
+        tally.failures.append(f"{saved[1]}, which SIGTERM has made, was not taken: {out[:300]}")
+
+
+def _progress(out: str) -> int:
+    """The last epoch that was told of, which is after it has been saved."""
+    done = re.findall(r"^epoch (\d+)/", out, flags=re.MULTILINE)
+    return int(done[-1]) if done else 0
+
+
+# --- in the process that is to die ---
+
+
+def train(die_in_save: int, at_step: int) -> None:
+    """`python -m jobs …`, with a stage that may kill itself and its supervisor."""
+    from jobs import __main__, child
+
+    load = child._stage
+
+    def stage(assignment: Any) -> Any:
+        function = load(assignment)
+        from jobs import checkpoint
+
+        save, saves = checkpoint.save, 0
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            nonlocal saves
+            saves += 1
+            if saves != die_in_save:
+                return save(*arguments, **options)
+            with dying_at(at_step, [os.getppid(), os.getpid()]):
+                return save(*arguments, **options)
+
+        checkpoint.save = counted
+        return function
+
+    child._stage = stage
+    sys.exit(__main__.main(sys.argv[1:]))
+
+
+@contextmanager
+def dying_at(step: int, processes: list[int]) -> Iterator[None]:
+    """Within, these processes are killed at the step-th thing that is done to a file, before it is done."""
+    steps, active = 0, True
+
+    def count(before_death: Callable[[], None] = lambda: None) -> None:
+        nonlocal steps
+        steps += active
+        if active and steps == step:
+            before_death()
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+
+    def on_event(event: str, _arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"):
+            count()
+
+    def fsync(descriptor: int) -> None:
+        count(lambda: _cut_in_half(descriptor))
+        really(descriptor)
+
+    really, os.fsync = os.fsync, fsync
+    sys.addaudithook(on_event)  # there is no way to remove it
+    try:
+        yield
+    finally:
+        active = False
+        os.fsync = really
+
+
+def _cut_in_half(descriptor: int) -> None:
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        os.ftruncate(descriptor, found.st_size // 2)
+
+
+def every_step(folder: Path) -> list[dict[str, Any]]:
+    """Kill a third save at every step that it has; for each: the step, what there is to load, what is left.
+
+    To be called in a process of its own: it forks.
+    """
+    from jobs.checkpoint import Position, load_newest, save
+    from jobs.contract.volume import RunFolder
+    from jobs.fence import Fence
+
+    results: list[dict[str, Any]] = []
+    for step in range(1, 100):
+        run = RunFolder(folder / str(step), "a")
+        run.path.mkdir(parents=True)
+        fence = Fence.claim(run, "train", "a")
+        for epoch in (1, 2):
+            save(fence, run.checkpoints, Position(epoch=epoch, step=0), {"epoch": epoch}, {})
+        pid = os.fork()
+        if pid == 0:
+            with dying_at(step, [os.getpid()]):
+                save(fence, run.checkpoints, Position(epoch=3, step=0), {"epoch": 3}, {})
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+        loaded = load_newest(run.checkpoints, {})
+        fence = Fence.claim(run, "train", "b")  # as the next attempt does
+        save(fence, run.checkpoints, Position(epoch=4, step=0), {"epoch": 4}, {})
+        fence.release()
+        results.append(
+            {
+                "step": step,
+                "killed": killed,
+                "loaded": loaded and (loaded[0].epoch, loaded[1]["epoch"]),
+                "left": sorted(path.name for path in [*run.checkpoints.iterdir(), *run.path.glob(".*")]),
+            }
+        )
+        if not killed:
+            break
+    return results
+
+
+# --- the figures ---
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--terms", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    random.seed(asked.seed)
+    kinds: list[Kind] = [
+        *(["at a random moment"] * (asked.kills - asked.kills // 2)),
+        *(["in a save"] * (asked.kills // 2)),
+        *(["SIGTERM"] * asked.terms),
+    ]
+    random.shuffle(kinds)
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        undisturbed = Training(Path(folder) / "undisturbed")
+        begun = time.monotonic()
+        undisturbed.finish()
+        seconds = time.monotonic() - begun
+        while kinds and not tally.failures:
+            disturb(Training(Path(folder) / str(tally.trainings)), undisturbed.model, kinds, seconds, tally)
+            print(f"{len(kinds)} to come", file=sys.stderr, flush=True)
+    rows = [
+        ("trainings killed", str(tally.kills), f"{asked.kills}"),
+        ("trainings told to stop (SIGTERM)", str(tally.terms), f"{asked.terms}"),
+        ("whole epochs lost, at most", str(max(tally.epochs_lost, default=0)), "0"),
+        ("seconds from SIGTERM to the end", spread(tally.term_seconds or [0.0], 2), f"≤ {GRACE_SECONDS:g}"),
+        ("trainings that came to their end", str(tally.trainings), ""),
+        ("of these with other weights", str(tally.with_other_weights), "0"),
+        ("failures", str(len(tally.failures)), "0"),
+    ]
+    finish("kills", rows, {**vars(tally), "undisturbed_seconds": seconds})
+    sys.exit(bool(tally.failures or tally.with_other_weights))
+
+
+if __name__ == "__main__":
+    main()
