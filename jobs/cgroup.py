@@ -1,4 +1,4 @@
-"""What the container is allowed: CPU quota, memory limit and memory peak, from cgroup v2 or v1.
+"""What the container is allowed and what became of it, from cgroup v2 or v1.
 
 A container sees its own cgroup at the root of the mount (v2, with a cgroup namespace) or at the
 path that /proc/self/cgroup names; both places are tried. Sources: the kernel's
@@ -7,6 +7,7 @@ Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -53,6 +54,15 @@ class Cgroup:
         if not self.folders:
             return None
         return self._number(self.folders[0], "memory.peak", "memory.max_usage_in_bytes")
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel has killed here for want of memory, since the cgroup was made."""
+        for folder in self.folders[:1]:
+            for name in ("memory.events", "memory.oom_control"):
+                with contextlib.suppress(OSError, ValueError):
+                    counts = dict(line.split() for line in (folder / name).read_text().splitlines())
+                    return int(counts.get("oom_kill", 0))  # kernels before 4.13 do not count in v1
+        return 0
 
     def is_of_this_process_alone(self) -> bool:
         """Whether nobody else is counted here: as in a container, not as in a login session."""

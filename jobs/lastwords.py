@@ -40,6 +40,7 @@ class LastWords:
             exit_code=code,
             skipped=skipped,
             error=error,
+            oom_kills=self.meter.oom_kills(),
             metrics=dict(metrics or {}),
             log=self.tee.proof(),
             cost=self.meter.cost(),

@@ -18,12 +18,17 @@ class Meter:
     started: float
     memory: Cgroup
     own_cgroup: bool
+    oom_kills_before: int
 
     @classmethod
     def start(cls) -> Meter:
         memory = Cgroup.find("memory")
         # Asked before the fork: the question is whether anybody else was here first.
-        return cls(time.monotonic(), memory, memory.is_of_this_process_alone())
+        return cls(time.monotonic(), memory, memory.is_of_this_process_alone(), memory.oom_kills())
+
+    def oom_kills(self) -> int:
+        """How many processes of the stage the kernel has killed for want of memory; 0 if nobody can tell."""
+        return self.memory.oom_kills() - self.oom_kills_before if self.own_cgroup else 0
 
     def cost(self) -> Cost:
         """Cost until now; children count once they have been waited for."""

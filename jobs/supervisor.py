@@ -21,7 +21,6 @@ from jobs.clock import now
 from jobs.contract import exit_codes
 from jobs.contract.config import RunConfig, Stage
 from jobs.contract.record import (
-    Cost,
     FileProof,
     Record,
     RecordError,
@@ -131,11 +130,15 @@ class _Supervisor:
         if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
             return self.last_words.close(code, error=error)
         self.assignment.fence.check()
+        meter = self.last_words.meter
         if error is None and (code != 0 or "outputs" not in report):
             # It could not speak for itself.
-            error = _unexplained(code, self.last_words.meter.cost())
+            error = _unexplained(code, meter)
             self.last_words.say(error)
             code = code or exit_codes.FAILED
+        elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
+            self.last_words.say(_out_of_memory(meter))
+            error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
         record = running.model_copy(
             update={
                 "status": "succeeded" if code == 0 else "failed",
@@ -146,7 +149,7 @@ class _Supervisor:
                 "inputs": _proofs(report.get("inputs", {})),
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
-                "cost": self.last_words.meter.cost(),
+                "cost": meter.cost(),
                 "versions": {
                     "jobrelay": __version__,
                     "python": platform.python_version(),
@@ -180,19 +183,31 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
 
 
-def _unexplained(code: int, cost: Cost) -> str:
+def _unexplained(code: int, meter: Meter) -> str:
     """What can be said of a stage that ended without a report."""
     number = code - 128
+    if meter.oom_kills():
+        how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"
+        return _out_of_memory(meter) + how
     if number == signal.SIGKILL:
-        text = "killed by signal 9 (out of memory?)"
-        if cost.memory_limit_bytes is not None:
-            gib = 1024**3
-            peak, limit = cost.peak_memory_bytes / gib, cost.memory_limit_bytes / gib
-            text += f"; peak {peak:.2f} GiB, limit {limit:.2f} GiB"
-        return text
+        return f"killed by signal 9 (out of memory?){_peak_and_limit(meter)}"
     if number in signal.valid_signals():
         return f"killed by signal {number} ({signal.strsignal(number)})"
     return f"ended with exit code {code} without a word about why"
+
+
+def _out_of_memory(meter: Meter) -> str:
+    killed = meter.oom_kills()
+    which = "a process" if killed == 1 else f"{killed} processes"
+    return f"out of memory: the kernel killed {which} of this stage{_peak_and_limit(meter)}"
+
+
+def _peak_and_limit(meter: Meter) -> str:
+    cost = meter.cost()
+    if cost.memory_limit_bytes is None:
+        return ""
+    gib = 1024**3
+    return f"; peak {cost.peak_memory_bytes / gib:.2f} GiB, limit {cost.memory_limit_bytes / gib:.2f} GiB"
 
 
 def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:

@@ -88,6 +88,7 @@ class Closing(_Part):
     exit_code: int
     skipped: bool = False
     error: str | None = None
+    oom_kills: int = Field(default=0, ge=0, description="processes the kernel killed for want of memory")
     metrics: dict[str, float] = {}
     log: LogProof
     cost: Cost
