@@ -303,7 +303,7 @@ def test_the_gate_opens_for_a_stage_that_has_succeeded(trained: Place) -> None:
     assert (ended.code, ended.out) == (0, "run a, stage train has succeeded\n")
 
 
-def test_the_gate_ends_at_once_on_sigterm(place: Place) -> None:
+def test_row_54_the_gate_ends_at_once_on_sigterm(place: Place) -> None:
     process = place.start("wait", "train")
     read_until(process, b"waiting for run a, stage train")
     process.send_signal(signal.SIGTERM)

@@ -85,7 +85,7 @@ def supervised(tmp_path: Path) -> Supervised:
         ("subprocess.run(['sh', '-c', 'echo from a child'])", b"from a child\n", 1),
     ],
 )
-def test_the_log_is_byte_for_byte_what_was_printed(
+def test_rows_43_and_44_the_log_is_byte_for_byte_what_was_printed(
     supervised: Supervised, body: str, expected: bytes, lines: int
 ) -> None:
     ended = supervised.do(body)
@@ -144,7 +144,7 @@ def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
         ("os.kill(os.getpid(), 11)", 139, "killed by signal 11", "Segmentation fault"),
     ],
 )
-def test_every_ending_has_its_exit_code_and_its_record(
+def test_row_26_every_ending_has_its_exit_code_and_its_record(
     supervised: Supervised, body: str, code: int, error: str, printed: str
 ) -> None:
     ended = supervised.do(body)
@@ -164,7 +164,7 @@ def test_an_expected_error_has_no_traceback(supervised: Supervised) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_stage_as_sigterm(supervised: Supervised, number: signal.Signals) -> None:
+def test_row_54_a_signal_reaches_the_stage_as_sigterm(supervised: Supervised, number: signal.Signals) -> None:
     process = supervised.start("print('ready'); time.sleep(60)")
     read_until(process, b"ready")
     process.send_signal(number)
@@ -176,7 +176,7 @@ def test_a_signal_reaches_the_stage_as_sigterm(supervised: Supervised, number: s
     assert supervised.record.error == "stopped by SIGTERM"
 
 
-def test_a_signal_before_the_stage_has_begun_is_not_lost(supervised: Supervised) -> None:
+def test_row_54_a_signal_before_the_stage_has_begun_is_not_lost(supervised: Supervised) -> None:
     before = "supervisor.hold_signals(); os.kill(os.getpid(), signal.SIGTERM)"
 
     ended = supervised.do("time.sleep(60)", before)
@@ -215,7 +215,7 @@ def test_the_stage_goes_on_when_nobody_reads_its_output(supervised: Supervised) 
     assert "standard output ends early: Broken pipe" in (supervised.record.error or "")
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_the_stage(supervised: Supervised) -> None:
+def test_row_53_a_log_that_cannot_be_written_does_not_stop_the_stage(supervised: Supervised) -> None:
     # /dev/full refuses every byte as a full disk does.
     before = (
         "from jobs import tee; tee.Tee._open = staticmethod(lambda *_: open('/dev/full', 'wb', buffering=0))"

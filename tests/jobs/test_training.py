@@ -61,7 +61,7 @@ def test_where_it_may_run_can_change(trained: Place) -> None:
     train(trained.assignment("train", "train.memory=4Gi", "train.backoff_limit=5"), StopRequest())
 
 
-def test_a_request_to_stop_is_obeyed_at_the_next_step(place: Place) -> None:
+def test_row_54_a_request_to_stop_is_obeyed_at_the_next_step(place: Place) -> None:
     stop = StopRequest()
     stop.requested = True
 
