@@ -1,6 +1,6 @@
 """Launchers that are killed, at random moments and at every seam, and launchers that race.
 
-    .venv/bin/python benchmarks/reliability/launchers.py --kills 100 --races 50 [--context NAME] [--at-once 4]
+    .venv/bin/python -m benchmarks.reliability.launchers --kills 100 --races 50 [--context NAME] [--at-once 4]
 
 Without --context: processes on this machine. Stages print numbered lines for a second or two. A
 launcher is killed with SIGKILL, the same command is given again, and then nothing may be lost or
@@ -26,12 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
-
-from report import finish  # noqa: E402
-
-from jobs.contract.config import STAGES  # noqa: E402
-from tests.support import REPOSITORY, Place, programs  # noqa: E402
+from benchmarks.report import finish
+from jobs.contract.config import STAGES
+from tests.support import REPOSITORY, Place, programs
 
 LINES = 200
 PROGRAM = """

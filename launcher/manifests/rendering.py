@@ -114,15 +114,13 @@ def for_server(job: Object, minor: int) -> Object:
     """
     job = copy.deepcopy(job)
     if minor >= 26:
-        never_again = {
-            "containerName": main_container(job)["name"],
-            "operator": "In",
-            "values": sorted(exit_codes.FINAL),
-        }
+        stage = {"containerName": main_container(job)["name"], "operator": "In"}
+        disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         job["spec"]["podFailurePolicy"] = {
             "rules": [
-                {"action": "FailJob", "onExitCodes": never_again},
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "FailJob", "onExitCodes": {**stage, "values": sorted(exit_codes.FINAL)}},
+                {"action": "Ignore", "onExitCodes": {**stage, "values": [exit_codes.SUPERSEDED]}},
+                {"action": "Ignore", "onPodConditions": disrupted},
             ]
         }
     if minor >= 29:

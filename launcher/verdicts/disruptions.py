@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from jobs.contract import exit_codes
+from jobs.contract.record import parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_DISRUPTIONS
 from launcher.verdicts.kinds import JobView, Patience, Verdict
@@ -39,6 +41,9 @@ def disruption(pod: Object) -> tuple[str, str] | None:
         _, ended = failed_container(pod)
         if ended.get("reason") in _FORGOTTEN:
             return ended["reason"], ended.get("message") or "its node does not know how it ended"
+        if ended.get("exitCode") == exit_codes.SUPERSEDED:
+            said = parse_closing(ended.get("message"))
+            return "Superseded", (said and said.error) or "another process of this stage has taken over"
     if _deleted_at_work(pod):
         return "Deleted", "the Pod was deleted while it ran"
     return None

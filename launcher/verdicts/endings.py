@@ -45,7 +45,8 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
         return not_started(job, name, ended["reason"], ended["message"])
     said = parse_closing(ended.get("message"))
     text = said.error or "" if said else ""
-    if ended.get("reason") == "OOMKilled":
+    if ended.get("reason") == "OOMKilled" or (said and said.oom_kills):
+        # the second: only processes of the stage were killed, and the one that speaks for it lives on
         limit = memory_limit(pod)
         peak = f", peak {mebibytes(said.cost.peak_memory_bytes)}" if said else ""
         return Verdict(

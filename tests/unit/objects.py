@@ -146,9 +146,11 @@ def closing(
     error: str | None = None,
     peak_bytes: int = 812 * 2**20,
     metrics: Mapping[str, float] | None = None,
+    oom_kills: int = 0,
 ) -> str:
     """A stage's termination message."""
     return Closing(
+        oom_kills=oom_kills,
         stage=stage,
         exit_code=code,
         error=error,

@@ -223,8 +223,11 @@ def test_what_is_sent_to_a_server(minor: int, added: set[str]) -> None:
     sent = manifests.for_server(job, minor)
     assert set(sent["spec"]) - set(job["spec"]) == added
     if added:
-        rule = sent["spec"]["podFailurePolicy"]["rules"][0]
-        assert rule["onExitCodes"] == {"containerName": "eval", "operator": "In", "values": [65, 78]}
+        final, superseded, disrupted = sent["spec"]["podFailurePolicy"]["rules"]
+        assert final["action"] == "FailJob"
+        assert final["onExitCodes"] == {"containerName": "eval", "operator": "In", "values": [65, 78]}
+        assert superseded["action"] == disrupted["action"] == "Ignore"
+        assert superseded["onExitCodes"]["values"] == [75]
     assert "podFailurePolicy" not in job["spec"]
 
 
