@@ -223,10 +223,8 @@ def _watcher(
     def on_change(view: JobView, judged: Verdict | Waiting) -> None:
         if not submission.finished:  # the log of one that had ended before comes from the volume
             collector.notice(view)
-        if isinstance(judged, Verdict) or judged.phase == "running":
+        if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
             console.running()
-            if isinstance(judged, Waiting) and judged.detail:
-                console.waiting(stage, judged.detail)
         else:
             console.waiting(stage, f"{judged.phase}: {judged.detail}" if judged.detail else judged.phase)
 

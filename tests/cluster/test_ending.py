@@ -124,7 +124,7 @@ def test_row_39_a_server_that_removes_nothing_is_told(place: Place, kubectl: Kub
 
 def test_row_50_a_sidecar_that_never_ends(place: Place) -> None:
     def with_sidecar(pod: Object, job: Object) -> None:
-        sleeper = {**pod["containers"][0], "name": "sleeper"}
+        sleeper = {**pod["containers"][0], "name": "sleeper", "resources": {}}
         pod["containers"].append({**sleeper, "command": ["python", "-c", "import time; time.sleep(100)"]})
         pod["terminationGracePeriodSeconds"] = 1
 
