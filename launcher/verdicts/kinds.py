@@ -22,7 +22,7 @@ class Patience:
     queue: float = 3600
     schedule: float = 300
     start: float = 600
-    bad_image: float = 10
+    bad_image: float = 5
     no_registry: float = 30
     bad_config: float = 30
     #: on top of activeDeadlineSeconds, for a kubelet that is not there to enforce it
