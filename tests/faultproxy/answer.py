@@ -34,7 +34,10 @@ class Complete(Exception):
 class Answer:
     """Writes one answer, counts it, and strikes where the rule says."""
 
-    def __init__(self, writer: asyncio.StreamWriter, request: Request, strike: Strike | None) -> None:
+    def __init__(
+        self, writer: asyncio.StreamWriter, request: Request, strike: Strike | None, flows: asyncio.Event
+    ) -> None:
+        self._flows = flows
         self._writer = writer
         self._request = request
         self._strike = strike
@@ -172,6 +175,7 @@ class Answer:
         self._within_a_line = not piece.endswith(b"\n")
 
     async def _write(self, data: bytes) -> None:
+        await self._flows.wait()
         self._writer.write(data)
         await self._writer.drain()
 

@@ -47,6 +47,8 @@ class FaultProxy:
         self._begun = threading.Event()
         self._failure: BaseException | None = None
         self._stop = asyncio.Event()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._up_at = 0.0  # time.monotonic() of the end of an outage
@@ -77,6 +79,13 @@ class FaultProxy:
     def outage(self, seconds: float) -> None:
         """Reset every connection and refuse new ones for so long. Returns once it is down."""
         asyncio.run_coroutine_threadsafe(self._go_down(seconds), self._loop).result()
+
+    def freeze(self) -> None:
+        """Nothing flows any more, on connections old and new, and none is closed; until `thaw`."""
+        self._loop.call_soon_threadsafe(self._flows.clear)
+
+    def thaw(self) -> None:
+        self._loop.call_soon_threadsafe(self._flows.set)
 
     def __enter__(self) -> FaultProxy:
         self._thread.start()
@@ -178,8 +187,9 @@ class FaultProxy:
         self.requests.append(request)
         strike = self._rulebook.choose(request)
         request.fault = strike.rule.do if strike else ""
-        answer = Answer(writer, request, strike)
+        answer = Answer(writer, request, strike, self._flows)
         try:
+            await self._flows.wait()
             if strike:
                 await self._before(strike, request)
             if strike and request.fault == "status":

@@ -396,6 +396,23 @@ def test_an_outage(proxied: Callable[..., FaultProxy]) -> None:
     assert time.monotonic() - begun >= 0.3
 
 
+def test_freeze_and_thaw(proxied: Callable[..., FaultProxy], handler: type[Handler]) -> None:
+    proxy = proxied()
+    with Client(proxy) as followed, Client(proxy) as other, ThreadPoolExecutor(2) as threads:
+        response = followed.open(LOG)
+        response.read1(100)
+        proxy.freeze()
+        handler.go_on.set()
+        log, plain = threads.submit(response.read), threads.submit(other.get, "/x")
+        time.sleep(0.2)
+        assert not log.done()
+        assert not plain.done()
+        assert len(handler.asked) == 1
+        proxy.thaw()
+        assert log.result(5) == b"second drop\n"
+        assert plain.result(5)
+
+
 def test_an_outage_that_is_made_longer(proxied: Callable[..., FaultProxy]) -> None:
     proxy = proxied()
     proxy.outage(0.1)
