@@ -58,6 +58,10 @@ class Updates(Protocol):
         """Return when something has changed since `seen`, or after `seconds`. Raises ApiLost."""
         ...
 
+    def refresh(self) -> None:
+        """Look at everything anew, and do not trust what the watches have told. Raises ApiLost."""
+        ...
+
 
 class Executor(Protocol):
     """Runs rendered Jobs. Every method raises a JobRelayError that says what to do."""
@@ -165,6 +169,9 @@ class ChangeCounter:
     def seen(self) -> int:
         with self._condition:
             return self._count
+
+    def refresh(self) -> None:
+        """Nothing, where what is known cannot be out of date."""
 
     def wait(self, seen: int, seconds: float | None) -> None:
         with self._condition:

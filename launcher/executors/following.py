@@ -21,8 +21,10 @@ def follow(
     on_change is told whatever is newly known, the verdict too; what it raises ends the wait.
     Every state that may last only so long is timed from when it was first seen here; it is a
     change in what is known, or the end of such a time, that wakes this up, never an interval.
+    Before such a time decides, all is looked at anew: what is known may come by a dead connection.
     """
     since: dict[str, float] = {}
+    looked_again: set[str] = set()
     while True:
         seen = updates.seen()
         view = updates.view(submission)
@@ -32,10 +34,13 @@ def follow(
             return judged, view
         now = clock()
         since = {limit.key: since.get(limit.key, now) for limit in judged.deadlines}
-        left = []
-        for limit in judged.deadlines:
-            remaining = since[limit.key] + limit.seconds - now
-            if remaining <= 0:
-                return limit.verdict, view
-            left.append(remaining)
-        updates.wait(seen, min(left, default=None))
+        looked_again &= since.keys()
+        left = {limit.key: since[limit.key] + limit.seconds - now for limit in judged.deadlines}
+        over = next((limit for limit in judged.deadlines if left[limit.key] <= 0), None)
+        if over is None:
+            updates.wait(seen, min(left.values(), default=None))
+        elif over.key in looked_again:
+            return over.verdict, view
+        else:
+            looked_again.add(over.key)
+            updates.refresh()

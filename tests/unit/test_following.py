@@ -33,7 +33,8 @@ GONE = JobView(None)
 class Updates:
     """A script of (second, view): time passes only while somebody waits."""
 
-    def __init__(self, *script: tuple[float, JobView]) -> None:
+    def __init__(self, *script: tuple[float, JobView], behind: float = 0) -> None:
+        self._behind = behind  # seconds that the watches are late, until a refresh
         self.now = 0.0
         self.waits: list[float | None] = []
         self._script = list(script)
@@ -42,14 +43,18 @@ class Updates:
         return self.now
 
     def seen(self) -> int:
-        return sum(second <= self.now for second, _ in self._script)
+        return sum(second <= self.now - self._behind for second, _ in self._script)
 
     def view(self, submission: Submission) -> JobView:
-        return [view for second, view in self._script if second <= self.now][-1]
+        late = self.now - self._behind
+        return [view for second, view in self._script if second <= max(late, 0)][-1]
+
+    def refresh(self) -> None:
+        self._behind = 0
 
     def wait(self, seen: int, seconds: float | None) -> None:
         self.waits.append(seconds)
-        changes = [second for second, _ in self._script if second > self.now]
+        changes = [second + self._behind for second, _ in self._script if second + self._behind > self.now]
         until = min([*changes, *([] if seconds is None else [self.now + seconds])], default=None)
         assert until is not None, "it would wait for ever"
         self.now = until
@@ -83,6 +88,13 @@ def test_a_state_that_lasts_ends_at_its_time(view: JobView, seconds: float, code
 def test_a_state_that_ends_in_time_is_no_verdict() -> None:
     now, verdict = end_of((0, NO_POD), (29, CREATING), (620, RUNNING), (700, COMPLETE))
     assert (now, verdict.exit_code) == (700, Exit.SUCCEEDED)
+
+
+def test_row_1_a_watch_that_is_late_is_no_verdict() -> None:
+    script = [(0.0, NO_POD), (2, CREATING), (5, RUNNING), (100, COMPLETE)]
+    updates = Updates(*script, behind=60)
+    verdict, _ = follow(updates, SUBMISSION, Patience(), lambda view, judged: None, updates.clock)
+    assert (updates.now, verdict.exit_code) == (100, Exit.SUCCEEDED)
 
 
 def test_a_state_that_comes_back_begins_anew() -> None:

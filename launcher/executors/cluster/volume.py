@@ -135,6 +135,10 @@ class _PodUpdates(ChangeCounter):
         pod = self._pod.get(uid) or self._created
         return JobView(None if gone else submission.job, [pod], self._events.objects())
 
+    def refresh(self) -> None:
+        self._pod.refresh()
+        self._events.refresh()
+
     def __enter__(self) -> _PodUpdates:
         self._pod.start()
         self._events.start()

@@ -53,6 +53,11 @@ class Watch:
     def stop(self) -> None:
         self._stopped.set()
 
+    def refresh(self) -> None:
+        """List now: the watch may be half open, and not know it yet. Raises ApiLost."""
+        with contextlib.suppress(ApiError):  # not to be had: the watch will say so, in its own time
+            self._list()
+
     def objects(self) -> list[Object]:
         with self._lock:
             return list(self._objects.values())
@@ -207,6 +212,10 @@ class RunUpdates(ChangeCounter):
         names = {submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)}
         events = [e for e in self._events.objects() if e.get("involvedObject", {}).get("name") in names]
         return JobView(job, pods, events, lost)
+
+    def refresh(self) -> None:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.refresh()
 
     def finished_times(self, name: str) -> list[float]:
         """time.monotonic() at which the event came that says that the Job of that name has ended."""
