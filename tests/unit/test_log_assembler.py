@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,6 +148,76 @@ def test_what_has_no_stamp_is_kept_as_it_is(line: bytes) -> None:
     assert assembler.take(kubelet.read(None)) == b"three\n"
 
 
+# --- lines of many parts -------------------------------------------------------------------------
+
+
+@dataclass
+class PartsKubelet(Kubelet):
+    """A line longer than 10 bytes comes in parts, `slowness` nanoseconds apart, each with a stamp.
+
+    old: kubelets before 1.26 show every stamp, later ones only a line's first.
+    """
+
+    old: bool = False
+    slowness: int = 0
+
+    def read(self, since: datetime | None, printed: int | None = None) -> bytes:
+        shown = b""
+        late = 0
+        for nanos, text in self.lines[:printed]:
+            parts = [text[at : at + 10] for at in range(0, len(text), 10)]
+            if len(parts) > 1 and parts[-1] == b"\n":  # a newline is no part of its own
+                parts[-2:] = [b"".join(parts[-2:])]
+            for number, part in enumerate(parts):
+                late += self.slowness if number else 0
+                if not since or self._at(nanos + late) >= since:
+                    stamp = self._stamp(nanos + late) if self.old or not number else b""
+                    shown += stamp + part
+        return shown
+
+
+_long_text = st.integers(0, 45).map(lambda length: b"abcdefghijklmnopqrstuvwxyz"[: length % 27] * 2 + b"\n")
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 10**8, 10**9, 7 * 10**9]), _long_text), max_size=10),
+    _reads, st.booleans(), st.sampled_from([0, 10**8, 2 * 10**9, 60 * 10**9]),
+)  # fmt: skip
+@example([(1, b"a" * 40 + b"\n"), (1, b"b\n")], [(2, 1000, 7)], True, 3 * 10**9)
+@example([(1, b"a" * 40 + b"\n"), (1, b"b\n")], [(2, 1000, 7)], False, 3 * 10**9)
+def test_row_44_a_line_of_many_parts_cut_anywhere_is_whole(
+    pauses: list[tuple[int, bytes]], reads: list[tuple[int, int, int]], old: bool, slowness: int
+) -> None:
+    lines, now = [], 0
+    for pause, text in pauses:
+        now += pause
+        lines.append((now, text))
+    kubelet = PartsKubelet(lines, old=old, slowness=slowness)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "_PART", 10)
+        assembler = LogAssembler()
+        written = b""
+        printed = 0
+        for more, cut, _ in reads:
+            printed = min(max(printed, more), len(lines))
+            visible = kubelet.read(whole_second(assembler.begin()), printed)
+            written += assembler.take(visible[: len(visible) * cut // 1000])
+            assert kubelet.content.startswith(written)
+        written += assembler.take(kubelet.read(whole_second(assembler.begin())))
+        assert written + assembler.end() == kubelet.content
+
+
+def test_row_44_a_very_long_line_is_taken_in_linear_time() -> None:
+    assembler = LogAssembler()
+    begun = time.perf_counter()
+    assembler.take(b"2026-11-21T14:22:33.123456789Z ")
+    for _ in range(4000):
+        assembler.take(b"x" * 16384)
+    assert len(assembler.end()) == 4000 * 16384
+    assert time.perf_counter() - begun < 10  # if every piece were copied again and again: minutes
+
+
 @given(st.binary())
 def test_whatever_comes_is_taken(data: bytes) -> None:
     assembler = LogAssembler()
@@ -289,6 +360,20 @@ def test_the_last_lines_and_what_comes(count: int | None) -> None:
     api = FakeApi(LOG, [*first, (300, None, STALL), (400, 3000, CUT), (500, None, STALL)])
     expected = LINES if count is None else LINES[300 - count :]
     assert tail(api, count, follow=True) == b"".join(expected)
+
+
+def test_row_6_a_server_that_is_away_for_long_is_waited_for() -> None:
+    class Away(FakeApi):
+        """A real Api's get tries again until there is an answer: the API server is back by then."""
+
+        def get(self, path: str) -> dict[str, Any]:
+            while self.script and isinstance(self.script[0][2], ApiError):
+                self.script.pop(0)
+            return super().get(path)
+
+    assert read(Away(LOG, [(10, None, CUT), *[(0, 0, ApiError(503, b"", {}))] * 40, (20, None, CUT)])) == (
+        LOG.content
+    )
 
 
 def test_an_api_that_is_lost_is_told() -> None:

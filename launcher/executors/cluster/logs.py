@@ -7,6 +7,7 @@ are taken out by stamp, bytes and count. A last read without follow closes the l
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections import Counter
@@ -23,8 +24,10 @@ Object = dict[str, Any]
 
 #: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
 OVERLAP_SECONDS: Final = 3.0
-#: 2026-11-21T14:22:33.123456789Z
-_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+#: 2026-11-21T14:22:33.123456789Z and the space before the text
+_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
+#: Bytes of a line after which container runtimes begin a new entry, with a stamp of its own.
+_PART: Final = 16384
 #: 5xx and 429 in a row, after which a log is given up: about a minute.
 _REFUSALS: Final = 22
 
@@ -34,53 +37,103 @@ class LogAssembler:
 
     `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
     tailing: the first read begins somewhere in the log, and nothing older is wanted.
+
+    Known limit: lines whose stamps lie more than the overlap before the newest one (the node's clock
+    was set back) and that no read has brought before a cut are not asked for again. They are missed
+    when the log is compared with what its stage has counted.
     """
 
     def __init__(self, tailing: bool = False) -> None:
         self._tailing = tailing
-        self._oldest: datetime | None = None
+        self._oldest: tuple[datetime, bytes] | None = None
         self.last_second: datetime | None = None
-        self._recent: list[tuple[datetime, bytes]] = []  # written out, within the overlap
+        self._written: dict[datetime, list[bytes]] = {}  # stamped, by second, within the overlap
+        self._long: list[tuple[datetime, bytes]] = []  # lines of many parts, and the second that followed
+        self._just_long: list[bytes] = []  # the same, with nothing behind it yet
         self._expected: Counter[bytes] = Counter()
-        self._rest = b""
+        self._at_start = True
+        self._rest = bytearray()
 
     def begin(self) -> datetime | None:
         """Start a read; returns from when on the log is to be asked for (None: from its start)."""
-        self._rest = b""
+        self._rest.clear()
+        self._at_start = True
         if self.last_second is None:
             return None
         since = self.last_second - timedelta(seconds=OVERLAP_SECONDS)
-        self._expected = Counter(line for stamp, line in self._recent if stamp >= since)
+        self._expected = Counter()
+        for second, lines in self._written.items():
+            if second >= since:
+                self._expected.update(lines)
         return since
 
     def take(self, chunk: bytes) -> bytes:
         """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        return b"".join(self._line(line + b"\n") for line in whole)
+        head, newline, tail = chunk.rpartition(b"\n")
+        if not newline:
+            self._rest += chunk
+            return b""
+        whole = bytes(self._rest) + head
+        self._rest[:] = tail
+        return b"".join([self._line(line + b"\n") for line in whole.split(b"\n")])
 
     def end(self) -> bytes:
         """The last line, if the log does not end with a newline. Only after a read without follow."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return self._line(rest) if rest else b""
 
     def _line(self, stamped: bytes) -> bytes:
-        if self._expected[stamped] > 0:
-            self._expected[stamped] -= 1
+        at_start, self._at_start = self._at_start, False
+        count = self._expected.get(stamped)
+        if count:
+            self._expected[stamped] = count - 1
             return b""
-        stamp, space, text = stamped.partition(b" ")
-        when = _parse(stamp) if space else None
-        if when is None:
+        if at_start and self._ends_a_long_line(stamped):
+            return b""
+        stamp = _STAMP.match(stamped)
+        second = _second(stamp[1], stamp[3]) if stamp else None
+        if stamp is None or second is None:
             return stamped  # the kubelet's own words, unstamped: better twice than never
-        self._oldest = self._oldest or when
-        if self._tailing and when < self._oldest:
+        if self._tailing and self._is_older(second, stamp[2]):
             return b""
-        self._recent.append((when, stamped))
-        if self.last_second is None or when > self.last_second:
-            self.last_second = when.replace(microsecond=0)
-            horizon = self.last_second - timedelta(seconds=2 * OVERLAP_SECONDS)
-            if self._recent[0][0] < horizon:
-                self._recent = [item for item in self._recent if item[0] >= horizon]
-        return text
+        self._keep(second, stamped)
+        return _joined(stamped[stamp.end() :])
+
+    def _keep(self, second: datetime, stamped: bytes) -> None:
+        if self._just_long:
+            self._long += [(second, line) for line in self._just_long]
+            self._just_long = []
+        if len(stamped) > _PART:
+            self._just_long.append(stamped)
+        if self.last_second is None or second > self.last_second:
+            self.last_second = second
+            horizon = second - timedelta(seconds=OVERLAP_SECONDS)
+            for old in [kept for kept in self._written if kept < horizon]:
+                del self._written[old]
+            self._long = [kept for kept in self._long if kept[0] >= horizon]
+        self._written.setdefault(second, []).append(stamped)
+
+    def _ends_a_long_line(self, stamped: bytes) -> bool:
+        """A read may begin within a long line: its parts are minutes apart, if it grows as a
+        progress bar does, and the kubelet leaves out those that are older than what was asked for."""
+        lines = [*self._just_long, *(line for _, line in self._long)]
+        return any(line.endswith(stamped) for line in lines)
+
+    def _is_older(self, second: datetime, fraction: bytes | None) -> bool:
+        when = (second, (fraction or b"").ljust(9, b"0"))
+        self._oldest = self._oldest or when
+        return when < self._oldest
+
+
+def _joined(text: bytes) -> bytes:
+    """A line without the stamps that kubelets before 1.26 write at the head of its every part."""
+    parts = []
+    at = 0
+    while len(text) - at > _PART and (stamp := _STAMP.match(text, at + _PART)):
+        parts.append(text[at : at + _PART])
+        at = stamp.end()
+    return b"".join([*parts, text[at:]]) if parts else text
 
 
 def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | None = None) -> None:
@@ -91,7 +144,7 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
     assembler = LogAssembler(tailing=tail is not None)
     if tail is not None:
         _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
-    refused = _Refused(api)
+    refused = _Refused(api, pod_path)
     while True:
         try:
             for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
@@ -125,7 +178,7 @@ def _read_once(
     api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink, tail: int | None = None
 ) -> None:
     """All that is there now; a read that was cut or stood still is made again."""
-    refused = _Refused(api)
+    refused = _Refused(api, pod_path)
     while True:
         try:
             since = assembler.begin()
@@ -141,8 +194,9 @@ def _read_once(
 class _Refused:
     """The pause between two reads, as long as there is hope."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, pod_path: str) -> None:
         self._api = api
+        self._pod_path = pod_path
         self.times = 0
 
     def wait(self, error: Exception, may_be_starting: bool = False) -> None:
@@ -152,10 +206,11 @@ class _Refused:
             self._api.check_patience(error)
         elif error.status != 400 or not may_be_starting:  # 400: not started yet, or just being set up
             self.times += 1
-            passing = error.status >= 500 or error.status == 429  # the server's state, or the kubelet's
+            passing = error.status >= 500 or error.status == 429
             if not passing or self.times > _REFUSALS:
                 raise error
             pause = error.retry_after
+            self._api.get(self._pod_path)  # the kubelet's state; if it is the API server's, this waits
         time.sleep(pause or 0.2 * (1 + self.times))
 
 
@@ -201,13 +256,10 @@ def _has_ended(api: Api, pod_path: str, container: str) -> bool:
     return False
 
 
-def _parse(stamp: bytes) -> datetime | None:
-    """A stamp's time, to the microsecond (the nanoseconds count as bytes only); None if it is none."""
-    match = _STAMP.fullmatch(stamp)
-    if not match:
-        return None
-    second, fraction, zone = (part.decode() if part else "" for part in match.groups())
+@functools.lru_cache(16)  # the lines of one second come together
+def _second(second: bytes, zone: bytes) -> datetime | None:
+    """A stamp's time, without its fraction; None if it is none."""
     try:
-        return datetime.fromisoformat(f"{second}.{fraction[:6]:0<6}{zone.replace('Z', '+00:00')}")
+        return datetime.fromisoformat((second + zone.replace(b"Z", b"+00:00")).decode())
     except ValueError:  # a 13th month
         return None
