@@ -15,7 +15,7 @@ import tenacity.nap
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from websocket import ABNF, WebSocketConnectionClosedException
+from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeoutException
 
 from launcher import cli
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
@@ -321,6 +321,10 @@ class Socket:
     def __init__(self, *script: tuple[int, bytes] | Exception) -> None:
         self.script = list(script)
         self.closed = False
+        self.pings = 0
+
+    def ping(self) -> None:
+        self.pings += 1
 
     def recv_data_frame(self, control: bool) -> tuple[int, Any]:
         step = self.script.pop(0)
@@ -348,6 +352,9 @@ EXIT_7 = status(
 NO_COMMAND = status(status="Failure", reason="InternalError", message='exec: "python": not found in $PATH')
 
 
+SILENCE = WebSocketTimeoutException("silence")
+
+
 def test_a_command_that_is_refused(connect: Connect) -> None:
     api, server = connect(refusal(403, "Forbidden", "no exec for you"))
     with pytest.raises(BadInput, match=r"exec in reader: .*403"):
@@ -369,6 +376,13 @@ def test_what_a_command_prints_and_how_it_ends() -> None:
     assert Execution(Socket(frame(1, b"x"), SUCCESS), None).finish() == 0
 
 
+def test_row_1_a_command_that_is_silent_for_long() -> None:
+    socket = Socket(SILENCE, (ABNF.OPCODE_PONG, b""), SILENCE, frame(1, b"at last"), SUCCESS)
+    execution = Execution(socket, None)
+    assert list(execution.stdout()) == [b"at last"]
+    assert (execution.finish(), socket.pings) == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("script", "error", "said"),
     [
@@ -376,8 +390,9 @@ def test_what_a_command_prints_and_how_it_ends() -> None:
         ([frame(1, b"x"), (ABNF.OPCODE_CLOSE, b"")], ApiLost, "without a status"),
         ([frame(1, b"x"), WebSocketConnectionClosedException("gone")], ApiLost, "was cut: gone"),
         ([ConnectionResetError("reset")], ApiLost, "was cut: reset"),
+        ([SILENCE, SILENCE], ApiLost, "was cut: silence"),
     ],
-    ids=["no-command", "closed", "cut", "reset"],
+    ids=["no-command", "closed", "cut", "reset", "row-1-half-open"],
 )
 def test_a_command_whose_end_is_not_known(script: list[Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):

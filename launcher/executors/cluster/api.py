@@ -19,11 +19,12 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
+import websocket
 from kubernetes import client, config
 from kubernetes.config import ConfigException
 from kubernetes.stream import ws_client
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
-from websocket import ABNF, WebSocketBadStatusException, WebSocketException
+from websocket import ABNF, WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
 
 from launcher.errors import ApiLost, BadInput, JobRelayError
 
@@ -41,6 +42,9 @@ FIRST_GIVE_UP: Final = 5.0
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 FIELD_MANAGER: Final = "jobrelay"
+
+#: What the context is called inside a Pod.
+IN_CLUSTER: Final = "in-cluster"
 
 STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
 
@@ -76,8 +80,10 @@ class Api:
 
     def __init__(self, context: str | None, give_up: float = GIVE_UP) -> None:
         self._configuration, self.context, self.context_namespace = _load(context)
-        self._give_up = give_up
         self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
+        self._give_up = give_up
+        #: seconds of silence after which a connection counts as dead
+        self._read = min(READ, max(give_up, 1.0))
         self._last_good = 0.0
         self._lock = threading.Lock()
 
@@ -119,10 +125,9 @@ class Api:
         return True
 
     @contextlib.contextmanager
-    def open(self, path: str, query: Mapping[str, str], read_seconds: float = READ) -> Iterator[Any]:
+    def open(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
         """A response to be read as it comes (a watch, a log). Raises ApiError, STREAM_ENDED."""
-        timeout = urllib3.Timeout(connect=CONNECT, read=read_seconds)
-        response = self._request("GET", path, query, None, None, timeout)
+        response = self._request("GET", path, query, None, None)
         try:
             if response.status >= 400:
                 raise ApiError(response.status, response.read(), response.headers)
@@ -138,6 +143,7 @@ class Api:
         url = f"{self.server}{path}/exec?{urlencode(query)}".replace("http", "ws", 1)
         headers = {key.lower(): value for key, value in self._headers().items()}
         headers["sec-websocket-protocol"] = ws_client.V4_CHANNEL_PROTOCOL
+        websocket.setdefaulttimeout(READ / 2)
         try:
             socket = ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
         except (WebSocketException, OSError) as error:
@@ -167,6 +173,13 @@ class Api:
             "the Jobs, if any, go on; run the same command again to re-attach",
         )
 
+    def not_accepted_any_more(self) -> ApiLost:
+        """What a 401 is, once there was a good answer."""
+        return ApiLost(
+            f"the API server {self.server} no longer accepts the credentials of {self.context}",
+            "log in again; the Jobs go on: run the same command again to re-attach",
+        )
+
     def _retrying(self, call: Callable[[], T]) -> T:
         """`call`, again with jitter while the API is down, busy or out of order."""
         patience = self._give_up if self._last_good else min(FIRST_GIVE_UP, self._give_up)
@@ -184,10 +197,7 @@ class Api:
             if error.status >= 500 or error.status == 429:
                 raise self._lost(error) from error
             if error.status == 401 and self._last_good:
-                raise ApiLost(
-                    f"the API server {self.server} no longer accepts the credentials of {self.context}",
-                    "log in again; the Jobs go on: run the same command again to re-attach",
-                ) from error
+                raise self.not_accepted_any_more() from error
             if error.status == 401:
                 raise BadInput(
                     f"the API server {self.server} does not accept the credentials of context {self.context}",
@@ -205,8 +215,7 @@ class Api:
         body: Object | None = None,
         kind: str | None = None,
     ) -> Object:
-        timeout = urllib3.Timeout(connect=CONNECT, read=READ)
-        response = self._request(method, path, query, body, kind, timeout)
+        response = self._request(method, path, query, body, kind)
         content = response.read()
         response.release_conn()
         if response.status >= 400:
@@ -230,7 +239,20 @@ class Api:
         query: Mapping[str, str],
         body: Object | None,
         kind: str | None,
-        timeout: urllib3.Timeout,
+    ) -> Any:
+        response = self._send(method, path, query, body, kind)
+        if response.status == 401 and self._last_good and self._log_in_again():
+            response.close()
+            response = self._send(method, path, query, body, kind)
+        return response
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        kind: str | None,
     ) -> Any:
         headers = self._headers()
         if body is not None:
@@ -241,10 +263,20 @@ class Api:
             url,
             body=json.dumps(body) if body is not None else None,
             headers=headers,
-            timeout=timeout,
+            timeout=urllib3.Timeout(connect=CONNECT, read=self._read),
             retries=False,
             preload_content=False,
         )
+
+    def _log_in_again(self) -> bool:
+        """Read the kubeconfig anew: somebody may have logged in, or a token been renewed (row 8)."""
+        with self._lock:
+            try:
+                self._configuration, _, _ = _load(None if self.context == IN_CLUSTER else self.context)
+            except BadInput:
+                return False  # the 401 says more
+            self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
+        return True
 
     def _headers(self) -> dict[str, str]:
         # asked anew for every call: an exec plugin's token expires, and the client renews it here
@@ -271,7 +303,7 @@ class Execution:
         """Chunks of stdout as they come, until the command has ended. Raises ApiLost."""
         try:
             while self._status is None:
-                opcode, frame = self._socket.recv_data_frame(True)
+                opcode, frame = self._receive()
                 if opcode == ABNF.OPCODE_CLOSE:
                     break
                 if opcode not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or not frame.data:
@@ -290,6 +322,14 @@ class Execution:
         finally:
             self._socket.close(timeout=1)
 
+    def _receive(self) -> tuple[int, Any]:
+        """The next frame. A command may be silent for long, but whatever is there answers a ping."""
+        try:
+            return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
+        except WebSocketTimeoutException:
+            self._socket.ping()
+            return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
+
     def finish(self) -> int:
         """The command's exit code, after all of stdout was read."""
         for _ in self.stdout():
@@ -305,9 +345,11 @@ class Execution:
         raise JobRelayError(f"the command could not be run beside the volume: {self._status.get('message')}")
 
     def _feed(self, stdin: Iterator[bytes]) -> None:
-        with contextlib.suppress(WebSocketException, OSError):  # the reader of stdout tells why
+        try:
             for chunk in stdin:
                 self._socket.send_binary(bytes([ws_client.STDIN_CHANNEL]) + chunk)
+        except (WebSocketException, OSError):
+            self._socket.abort()  # so that the reader of stdout does not wait for the rest, and tells why
 
 
 def path_of(item: Object) -> str:
@@ -346,7 +388,7 @@ def _load(context: str | None) -> tuple[Any, str, str | None]:
         if context is None:
             with contextlib.suppress(ConfigException):
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                return configuration, "in-cluster", None
+                return configuration, IN_CLUSTER, None
         raise BadInput(f"no cluster: {error}", ways) from error
     except Exception as error:  # the loader lets YAML's and the file system's own errors through
         raise BadInput(f"the kubeconfig cannot be read: {error}", ways) from error
