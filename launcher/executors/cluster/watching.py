@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import urllib3
 
-from launcher.errors import ApiLost, BadInput, JobRelayError
+from launcher.errors import BadInput, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, collection
 from launcher.manifests import LABEL_RUN
@@ -41,6 +41,7 @@ class Watch:
         self._deleted: dict[str, Object] = {}
         self._listed_version = 0
         self._version: str | None = None
+        self._failures = 0  # in a row, with no event between them
         self._stopped = threading.Event()
         #: set once the objects that were there before are known
         self.listed = threading.Event()
@@ -89,7 +90,6 @@ class Watch:
             self._counter.failed(JobRelayError(f"the watch on {self._path} broke: {error!r}"))
 
     def _watch(self) -> None:
-        failures = 0
         good = time.monotonic()
         while not self._stopped.is_set():
             try:
@@ -99,27 +99,31 @@ class Watch:
                 self._read()
                 good = time.monotonic()
                 if good - opened > 1:
-                    failures = 0
+                    self._failures = 0
                 else:  # something on the way ends watches at once: no reason to run in circles
-                    failures += 1
-                    self._stopped.wait(_backoff(failures))
+                    self._failures += 1
+                    self._stopped.wait(_backoff(self._failures))
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = None
+                    self._failures += 1
+                    if self._failures > 1:  # the first is listed at once
+                        self._stopped.wait(_backoff(self._failures))
                     continue
-                if error.status in (401, 403, 404):
-                    kind = ApiLost if error.status == 401 else BadInput
-                    raise kind(f"cannot watch {self._path}: {error.message}") from error
+                if error.status == 401:
+                    raise self._api.not_accepted_any_more() from error
+                if error.status in (403, 404):
+                    raise BadInput(f"cannot watch {self._path}: {error.message}") from error
                 self._api.check_patience(error, good)
-                failures += 1
-                self._stopped.wait(error.retry_after or _backoff(failures))
+                self._failures += 1
+                self._stopped.wait(error.retry_after or _backoff(self._failures))
             except STREAM_ENDED as error:
                 if self._stopped.is_set():
                     return
                 self._api.check_patience(error)
-                failures += 1
-                if failures > 1:  # the first cut is reopened at once
-                    self._stopped.wait(_backoff(failures))
+                self._failures += 1
+                if self._failures > 1:  # the first cut is reopened at once
+                    self._stopped.wait(_backoff(self._failures))
 
     def _list(self) -> None:
         answer = self._api.get(self._path, **self._selector)
@@ -163,8 +167,10 @@ class Watch:
             version = item["metadata"]["resourceVersion"]
             uid = item["metadata"]["uid"] if kind != "BOOKMARK" else ""
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return  # not an event: the next one, or the next list, tells the same
+            # an event is lost, and the next one's version would be behind it: begin anew with a list
+            raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
+        self._failures = 0
         if kind in ("ADDED", "MODIFIED"):
             self._keep(item)
         elif kind == "DELETED":
