@@ -39,7 +39,7 @@ class VolumePod:
         self._path = f"{pods}/{quote(pod['metadata']['name'])}"
         try:
             try:
-                created = self._api.create(pods, pod)
+                created = self._create(pods, pod)
             except ApiError as error:
                 raise JobRelayError(
                     f"the Pod that reads the volume could not be created: {error.message}",
@@ -82,6 +82,14 @@ class VolumePod:
         if code:
             said = execution.stderr.decode("utf-8", "replace").strip() or f"exit code {code}"
             raise EvidenceIncomplete(f"{what}: {said}", "python launcher list")
+
+    def _create(self, pods: str, pod: Object) -> Object:
+        try:
+            return self._api.create(pods, pod)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            return self._api.get(self._path)  # ours: its name is random, only the reply was lost
 
     def _node_of_volume(self, pods: str) -> str | None:
         """The node of a Pod that has the claim mounted: a ReadWriteOnce volume is only there."""
