@@ -19,12 +19,17 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
-import websocket
 from kubernetes import client, config
 from kubernetes.config import ConfigException
 from kubernetes.stream import ws_client
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
-from websocket import ABNF, WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+from websocket import (
+    ABNF,
+    WebSocket,
+    WebSocketBadStatusException,
+    WebSocketException,
+    WebSocketTimeoutException,
+)
 
 from launcher.errors import ApiLost, BadInput, JobRelayError
 
@@ -143,15 +148,24 @@ class Api:
         url = f"{self.server}{path}/exec?{urlencode(query)}".replace("http", "ws", 1)
         headers = {key.lower(): value for key, value in self._headers().items()}
         headers["sec-websocket-protocol"] = ws_client.V4_CHANNEL_PROTOCOL
-        websocket.setdefaulttimeout(READ / 2)
+        name = path.rsplit("/", 1)[-1]
         try:
-            socket = ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
-        except (WebSocketException, OSError) as error:
-            what = f"exec in {path.rsplit('/', 1)[-1]}: {error}"
-            if isinstance(error, WebSocketBadStatusException) and error.status_code in (401, 403):
+            socket = self._retrying(lambda: self._websocket(url, headers))
+        except ApiError as error:
+            what = f"exec in {name}: {error}"
+            if error.status == 403:
                 raise BadInput(what, "python launcher doctor shows which right is missing") from error
             raise ApiLost(what) from error
         return Execution(socket, stdin)
+
+    def _websocket(self, url: str, headers: Mapping[str, str]) -> Any:
+        """Raises ApiError, OSError."""
+        try:
+            return ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
+        except WebSocketBadStatusException as error:
+            raise ApiError(error.status_code, error.resp_body or b"", error.resp_headers or {}) from error
+        except WebSocketException as error:
+            raise ConnectionError(str(error)) from error
 
     def was_good(self) -> None:
         with self._lock:
@@ -287,6 +301,18 @@ class Api:
         elif self._configuration.username:
             headers["Authorization"] = self._configuration.get_basic_auth_token() or ""
         return headers
+
+
+class _ImpatientSocket(WebSocket):
+    """A WebSocket that waits so long for a byte and no longer, from the connection on."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.settimeout(READ / 2)
+
+
+# create_websocket has no option for it
+ws_client.WebSocket = _ImpatientSocket  # type: ignore[attr-defined]
 
 
 class Execution:
