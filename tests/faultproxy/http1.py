@@ -91,7 +91,7 @@ async def read_body(reader: asyncio.StreamReader, head: Head, *, to_the_end: boo
     to_the_end: a body of no told length lasts until the connection ends (an answer's, not a request's).
     """
     if head.chunked:
-        async for piece in _chunked(reader):
+        async for piece in _chunked_answer(reader) if to_the_end else _chunked(reader):
             yield piece
     elif head.length is not None:
         left = head.length
@@ -123,3 +123,48 @@ async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
             await reader.readexactly(2)
     except (asyncio.IncompleteReadError, ValueError) as error:
         raise Broken("a chunked body that is cut") from error
+
+
+async def _chunked_answer(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """As _chunked, of a connection on which nothing follows: all that has come, as one piece.
+
+    A kubelet sends every line of a log as a chunk of its own.
+    """
+    buffer = b""
+    missing = 0  # bytes of the chunk at hand, with the line end behind it
+    while True:
+        came = await reader.read(PIECE)
+        if not came:
+            raise Broken("a chunked body that is cut")
+        buffer += came
+        content = []
+        at = 0
+        ended = False
+        while at < len(buffer):
+            if missing > 2:
+                part = buffer[at : at + missing - 2]
+                content.append(part)
+                at += len(part)
+                missing -= len(part)
+            elif missing:
+                skipped = min(missing, len(buffer) - at)
+                at += skipped
+                missing -= skipped
+            else:
+                line = buffer.find(b"\r\n", at)
+                if line < 0:
+                    break
+                try:
+                    size = int(buffer[at:line].split(b";")[0], 16)
+                except ValueError as error:
+                    raise Broken("a chunk of no size") from error
+                at = line + 2
+                if size == 0:
+                    ended = True
+                    break
+                missing = size + 2
+        buffer = buffer[at:]
+        if content:
+            yield b"".join(content)
+        if ended:
+            return

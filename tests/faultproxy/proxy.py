@@ -165,6 +165,17 @@ class FaultProxy:
         writer.transport.set_write_buffer_limits(high=0)
         _without_delay(writer)
         try:
+            await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # an outage, or the end
+        except (OSError, EOFError):
+            _reset(writer)  # what the server did to us, or could not do: the client sees it cut
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
             while head := await read_head(reader):
                 if not await self._exchange(head, reader, writer):
                     break
@@ -173,13 +184,6 @@ class FaultProxy:
                 _reset(writer)
             elif struck.cut == "stall":
                 await _until_closed(reader)
-        except (OSError, EOFError, Broken):
-            _reset(writer)  # what the server did to us, or could not do: the client sees it cut
-        except asyncio.CancelledError:
-            pass  # an outage, or the end
-        finally:
-            del self._connections[task]
-            writer.close()
 
     async def _exchange(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; whether another may follow on this connection."""
