@@ -36,7 +36,7 @@ from launcher.errors import ApiLost, BadInput, JobRelayError
 Object = dict[str, Any]
 T = TypeVar("T")
 
-#: Seconds: to connect; and between two reads, so that with the pause before the next try it is not 30.
+#: Seconds: to connect; and between two reads, so that the next try begins within 30.
 CONNECT: Final = 5.0
 READ: Final = 29.0
 #: Seconds without one good call after which the API is given up (rows 1 and 6 of docs/faults.md).
