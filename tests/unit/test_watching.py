@@ -111,15 +111,30 @@ def test_row_3_410_is_a_new_list(watching: Watching, gone: Answer) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"\n", b"{\n", b"null\n", b"[1]\n", b'"text"\n', b"\xff\xfe\n", b'{"type": "ADDED"}\n',
+    [b"{\n", b"null\n", b"[1]\n", b'"text"\n', b"\xff\xfe\n", b'{"type": "ADDED"}\n',
      b'{"type": "ADDED", "object": {}}\n', b'{"type": "ADDED", "object": []}\n',
      b'{"type": 1, "object": null}\n', b'{"type": "ERROR", "object": null}\n',
      b'{"type": "ADDED", "object": {"kind": "Job", "metadata": {}}}\n', b"[" * 100_000 + b"\n"],
     ids=lambda line: repr(line[:40]),
 )  # fmt: skip
-def test_row_4_what_is_no_event_is_skipped(watching: Watching, line: bytes) -> None:
-    watch, _, _ = watching(listed(), events(line, ("ADDED", job("b", 10, "u2"))), SILENT)
+def test_row_4_what_is_no_event_is_a_new_list(watching: Watching, line: bytes) -> None:
+    # what the line was to tell would be hidden for ever behind the version of the event after it
+    watch, _, server = watching(
+        listed(job()),
+        events(("ADDED", job("b", 10, "u2")), line, ("ADDED", job("c", 12, "u3"))),
+        listed(job("b", 11, "u2"), job("c", 12, "u3"), version=12),
+        SILENT,
+    )
+    until(lambda: names(watch) == ["b", "c"])
+    until(lambda: len(server.requests) > 3)
+    assert "resourceVersion=12" in server.requests[3].path
+
+
+def test_row_4_an_empty_line_is_none(watching: Watching) -> None:
+    watch, _, server = watching(listed(), events(b"\n", ("ADDED", job("b", 10, "u2"))), SILENT)
     until(lambda: names(watch) == ["b"])
+    until(lambda: len(server.requests) > 2)
+    assert "resourceVersion=10" in server.requests[2].path
 
 
 def test_row_2_a_cut_in_the_middle_of_an_event(watching: Watching) -> None:

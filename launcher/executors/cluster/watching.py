@@ -159,6 +159,8 @@ class Watch:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
+        if not line.strip():
+            return
         try:
             event = json.loads(line)
             kind, item = event["type"], event["object"]
