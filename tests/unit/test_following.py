@@ -70,7 +70,7 @@ def end_of(*script: tuple[float, JobView]) -> tuple[float, Verdict]:
     ("view", "seconds", "code"),
     [
         (NO_POD, 30, Exit.COULD_NOT_START),
-        (BAD_IMAGE, 10, Exit.COULD_NOT_START),
+        (BAD_IMAGE, 5, Exit.COULD_NOT_START),
         (SLOW_PULL, 600, Exit.COULD_NOT_START),
         (UNSCHEDULED, 300, Exit.COULD_NOT_START),
         (SUSPENDED, 3600, Exit.COULD_NOT_START),
@@ -115,14 +115,14 @@ def test_row_1_a_pod_that_is_not_known_at_the_end_is_looked_for() -> None:
 
 
 def test_a_state_that_comes_back_begins_anew() -> None:
-    now, verdict = end_of((0, BAD_IMAGE), (9, CREATING), (12, BAD_IMAGE))
+    now, verdict = end_of((0, BAD_IMAGE), (4, CREATING), (17, BAD_IMAGE))
     assert (now, verdict.reason) == (22, "ErrImagePull")
 
 
 def test_a_state_that_goes_on_under_another_name_does_not_begin_anew() -> None:
     script = [(second, (BAD_IMAGE, BAD_IMAGE_BACK_OFF)[second % 2]) for second in range(0, 60, 3)]
     now, verdict = end_of(*script)
-    assert (now, verdict.exit_code) == (10, Exit.COULD_NOT_START)
+    assert (now, verdict.exit_code) == (5, Exit.COULD_NOT_START)
 
 
 def test_a_change_that_concerns_another_deadline_does_not_reset_this_one() -> None:

@@ -295,8 +295,9 @@ class Api:
     def _headers(self) -> dict[str, str]:
         # asked anew for every call: an exec plugin's token expires, and the client renews it here
         headers = {"Accept": "application/json", "User-Agent": "jobrelay"}
-        token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token:
+        names = ("BearerToken", "authorization")  # of the client from 36 on, and before
+        tokens = (self._configuration.get_api_key_with_prefix(name) for name in names)
+        if token := next(filter(None, tokens), None):
             headers["Authorization"] = token
         elif self._configuration.username:
             headers["Authorization"] = self._configuration.get_basic_auth_token() or ""
