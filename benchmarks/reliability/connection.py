@@ -1,6 +1,6 @@
 """What a bad way to the API server does to runs on a real cluster: cuts, stalls, outages.
 
-    .venv/bin/python benchmarks/reliability/connection.py [--context NAME] [--cuts 500] [--stalls 200]
+    .venv/bin/python -m benchmarks.reliability.connection [--context NAME] [--cuts 500] [--stalls 200]
         [--outages 20] [--short 60] [--long 600]
 
 Each launcher has a proxy of its own before the API server (tests/faultproxy), and runs train alone,
@@ -14,7 +14,6 @@ import argparse
 import secrets
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from report import finish
-
+from benchmarks.report import finish
 from tests.faultproxy import FaultProxy, Request, Rule, Upstream
 from tests.support import Place, programs
 

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.report import finish
 from jobs.contract.config import STAGES
 from tests.support import REPOSITORY, Place, programs
@@ -54,7 +56,13 @@ class Outcome:
 
 def stage_programs(folder: Path, lines: int = LINES, pause: float = 0.05) -> Path:
     """Manifests whose stages print numbered lines and leave one small result."""
-    return programs(folder, **{s: PROGRAM.format(stage=s, lines=lines, pause=pause) for s in STAGES})
+    programs(folder, **{s: PROGRAM.format(stage=s, lines=lines, pause=pause) for s in STAGES})
+    for stage in STAGES:  # many at once on a small node
+        path = folder / f"job-{stage}.yaml"
+        job = yaml.safe_load(path.read_text())
+        job["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "20m"}}
+        path.write_text(yaml.safe_dump(job, sort_keys=False))
+    return folder
 
 
 def expected_log(stage: str, lines: int = LINES) -> bytes:

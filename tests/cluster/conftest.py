@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubectl import Kubectl
+from tests.faultproxy import FaultProxy
 from tests.support import Place
 
 
@@ -29,6 +30,15 @@ def place(kubectl: Kubectl, tmp_path: Path) -> Place:
     """A cluster, in that namespace."""
     (tmp_path / "work").mkdir()
     return Place(["--context", kubectl.context, "-n", kubectl.namespace], tmp_path / "work")
+
+
+@pytest.fixture
+def proxy(kubectl: Kubectl, place: Place) -> Iterator[FaultProxy]:
+    """Between the launcher of `place` and the cluster; kubectl goes straight."""
+    with FaultProxy(kubectl.context) as proxy:
+        path = proxy.write_kubeconfig(place.folder.parent / "kubeconfig")
+        place.environment["KUBECONFIG"] = str(path)
+        yield proxy
 
 
 @pytest.hookimpl(wrapper=True)

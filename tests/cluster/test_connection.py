@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,15 +28,6 @@ for i in range({count}):
 """
 #: A watch that is silent is opened again after so many seconds.
 NOTICED = 31.5
-
-
-@pytest.fixture
-def proxy(kubectl: Kubectl, place: Place) -> Iterator[FaultProxy]:
-    """Between the launcher of `place` and the cluster; kubectl goes straight."""
-    with FaultProxy(kubectl.context) as proxy:
-        path = proxy.write_kubeconfig(place.folder.parent / "kubeconfig")
-        place.environment["KUBECONFIG"] = str(path)
-        yield proxy
 
 
 def steps(place: Place, count: int = 30) -> list[str]:

@@ -67,7 +67,7 @@ def test_row_35_a_pod_that_is_gone_with_its_node(place: Place, kubectl: Kubectl,
     place.wait_for(process, "train │ epoch 2/")
     worker.docker("pause")
     place.wait_for(process, "its node does not answer")
-    kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
+    kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     worker.docker("unpause")
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err

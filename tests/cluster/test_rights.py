@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
 from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.preflight import RIGHTS, Right, missing_rights
+from launcher.executors.cluster.preflight import RIGHTS, SHARED_RIGHTS, Right, missing_rights
 from tests.cluster.kubectl import Kubectl
-from tests.support import BASE, QUICK, Object, Place
+from tests.faultproxy import FaultProxy, Request
+from tests.support import BASE, QUICK, Object, Place, programs
 
 RULES: list[Object] = yaml.safe_load((BASE / "rbac.yaml").read_text())["rules"]
 
@@ -65,6 +68,46 @@ def test_row_9_a_right_that_is_missing(place: Place, kubectl: Kubectl) -> None:
     result = place.run("run-all", "--run", "a", expect=2)
     assert "get pods/log" in result.err
     assert not kubectl.items("jobs")
+
+
+VERBS = {"POST": "create", "GET": "get", "PATCH": "patch", "DELETE": "delete"}
+_NAMESPACED = re.compile(r"/apis?/(?:(?P<group>[^/]+\.[^/]+|batch)/)?v1/namespaces/[^/]+/(?P<rest>.+)")
+
+
+def asked_for(request: Request) -> Right | None:
+    """The right that a request in a namespace needs; None for what everybody may do."""
+    match = _NAMESPACED.fullmatch(request.path)
+    if not match:
+        return None
+    resource, _, rest = match["rest"].partition("/")
+    subresource = rest.partition("/")[2]
+    verb = VERBS[request.method]
+    if verb == "get" and not rest:
+        verb = "watch" if request.kind == "watch" else "list"
+    return Right(verb, f"{resource}/{subresource}" if subresource else resource, match["group"] or "")
+
+
+def test_row_59_the_role_has_nothing_that_is_never_asked_for(
+    place: Place, kubectl: Kubectl, proxy: FaultProxy
+) -> None:
+    folder = programs(place.folder / "m", eval="import time; print('on', flush=True); time.sleep(60)")
+    place.run("run-all", "--run", "a", "--ttl", "3600", *QUICK)
+    place.run("run-all", "--run", "a", "--set", "seed=1", *QUICK, expect=6)
+    place.interrupt_when("eval │ on", signal.SIGINT, "run-all", "--run", "b", "-k", str(folder), "--no-fetch")
+    place.run("cancel", "b")
+    place.run("delete", "b")
+
+    used = {right for request in proxy.requests if (right := asked_for(request))}
+    granted = {*RIGHTS, *SHARED_RIGHTS}
+    # an apply asks for it where there is nothing yet; newer servers ask for it at every exec
+    hidden = {right for right in granted if right.verb == "create" and right not in used}
+    assert {str(right) for right in hidden} == {
+        "create persistentvolumeclaims", "create serviceaccounts", "create pods/exec",
+        "create networkpolicies.networking.k8s.io",
+    }  # fmt: skip
+    looked_at = {right for right in SHARED_RIGHTS if right.verb == "get"}  # by who is no administrator
+    assert used - granted == set()
+    assert granted - used - hidden - looked_at == set()
 
 
 def _without(right: Right) -> list[Object]:
