@@ -82,6 +82,9 @@ class LogCollector:
                 now = sum(copy.bytes for copy in self.copies.values())
                 if now != read:
                     since, read = time.monotonic(), now
+        for thread, copy in zip(self._threads, self.copies.values(), strict=True):
+            if thread.is_alive():
+                copy.error = copy.error or "it was not read to its end"
 
     def _read(self, pod: Object, copy: LogCopy) -> None:
         try:

@@ -39,8 +39,9 @@ from launcher.wording import accuracy, duration, memory
 Object = dict[str, Any]
 
 _SETTLE_SECONDS = 2.0
-#: Without a new byte, after the end of the Job, until a log counts as cut.
-_LOG_SECONDS = 20.0
+#: Without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
+#: notice that the stream is dead, and then that the question about it is.
+_LOG_SECONDS = 65.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""What is kept of a stage's log, and what is said when that is not all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.collector import LogCollector
+from launcher.verdicts import JobView
+from tests.unit import objects as o
+
+TRAIN = o.job()
+RUNNING = JobView(TRAIN, [o.pod(TRAIN, containerStatuses=[o.running()])])
+
+
+class Executor:
+    """Gives a line, and then nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def read_log(self, pod: Any, container: str, sink: Any) -> None:
+        sink(b"a line\n")
+        self.go_on.wait(10)
+        sink(b"another\n")
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "row-1-stands-still"])
+def test_a_log_that_is_not_read_to_its_end_says_so(tmp_path: Path, ends: bool) -> None:
+    executor: Any = Executor()
+    if ends:
+        executor.go_on.set()
+    shown: list[bytes] = []
+    collector = LogCollector(executor, "train", "train", tmp_path, shown.append)
+    collector.notice(RUNNING)
+    collector.finish(0.2)
+    executor.go_on.set()
+    (copy,) = collector.copies.values()
+    assert bool(copy.error) is not ends
+    assert copy.path.read_bytes().startswith(b"a line\n")
