@@ -220,7 +220,15 @@ def _explain(problem: dict[str, Any]) -> str:
         message = f"has not the right form (pattern {problem['ctx']['pattern']})"
     elif problem["type"] == "model_type":
         message = "a section with keys of its own is expected"
-    return f"{key}: {message} (got {problem['input']!r})"
+    return f"{key}: {message} (got {_shown(problem['input'])})"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out integers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _keys_at(path: list[str]) -> list[str]:
