@@ -22,11 +22,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BASE = REPOSITORY / "k8s" / "base"
 
 Object = dict[str, Any]
+#: Little CPU is asked for, so that a test waits for no room that another's ending Pods still hold.
+LITTLE = ("--set", "train.cpu=50m", "--set", "eval.cpu=50m", "--set", "infer.cpu=50m")
 #: Smaller than the default: one linear layer, one pass over the images in the box.
-QUICK = ("--set", "model.name=perceptron", "--set", "train.epochs=1")
+QUICK = ("--set", "model.name=perceptron", "--set", "train.epochs=1", *LITTLE)
 #: The real training, at work for some ten seconds: long enough to be disturbed.
 LONG = (
     "--set", "model.name=perceptron", "--set", "train.epochs=12", "--set", "train.batch_size=4",
+    *LITTLE,
 )  # fmt: skip
 
 
@@ -96,6 +99,8 @@ def write_manifests(folder: Path, change: Callable[[str, Object], None]) -> Path
     for stage in ("train", "eval", "infer"):
         path = folder / f"job-{stage}.yaml"
         job = yaml.safe_load(path.read_text())
+        for container in pod_spec(job)["containers"]:
+            container["resources"]["requests"]["cpu"] = "50m"
         change(stage, job)
         plain = json.loads(json.dumps(job))  # no part of it twice: YAML would write an alias
         path.write_text(yaml.safe_dump(plain, sort_keys=False))
