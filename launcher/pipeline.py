@@ -184,10 +184,12 @@ def _run_in_order(
                 submission = executor.submit(plan.jobs[stage])
             elif view.job and not finished_condition(view.job):
                 executor.stop(this, verdict)
-        finally:
-            # of a Job that was deleted, the Pods end when they like
-            collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
-            on_step("log", done)
+        except JobRelayError:
+            collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
+            raise
+        # of a Job that was deleted, the Pods end when they like
+        collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
+        on_step("log", done)
         if goes_on_anew(view, verdict, patience):
             console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
