@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,9 @@ def _run_in_order(
         except JobRelayError:
             collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
             raise
+        view = _settled(updates, this)
+        if not this.finished:
+            collector.notice(view)  # a Pod may have begun and ended before anybody heard of either
         # of a Job that was deleted, the Pods end when they like
         collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
         on_step("log", done)
@@ -194,22 +197,44 @@ def _run_in_order(
             console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
-        report.stages.append(_report(done, this, verdict, _settled(updates, this), collector))
+        report.stages.append(_report(done, this, _with_pod(verdict, view), view, collector))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
 
 
 def _settled(updates: Updates, submission: Submission) -> JobView:
-    """What is known when the Pods say, too, what the Job has said: they come by another watch."""
+    """What is known when the Pods say, too, what the Job has said: they come by another watch.
+
+    On a busy API server that may be seconds behind, so in the end all is looked at anew.
+    """
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         seen = updates.seen()
         view = updates.view(submission)
-        left = deadline - time.monotonic()
-        if left <= 0 or all(pod_phase(pod) in ("Succeeded", "Failed") for pod in view.pods):
+        if _agrees_with_its_pods(view):
             return view
+        left = deadline - time.monotonic()
+        if left <= 0:
+            updates.refresh()
+            return updates.view(submission)
         updates.wait(seen, left)
+
+
+def _agrees_with_its_pods(view: JobView) -> bool:
+    condition = finished_condition(view.job or {})
+    phases = [pod_phase(pod) for pod in view.pods]
+    if condition and condition["type"] == "Complete" and "Succeeded" not in phases:
+        return False
+    return all(phase in ("Succeeded", "Failed") for phase in phases)
+
+
+def _with_pod(verdict: Verdict, view: JobView) -> Verdict:
+    """A success names its Pod, which may have shown up only after the Job was complete."""
+    if verdict.exit_code != Exit.SUCCEEDED or verdict.pod:
+        return verdict
+    succeeded = last_pod([pod for pod in view.pods if pod_phase(pod) == "Succeeded"])
+    return replace(verdict, pod=succeeded["metadata"]["name"]) if succeeded else verdict
 
 
 def _announce(console: Console, stage: Stage, submission: Submission) -> None:

@@ -1,0 +1,109 @@
+"""What a run is told to be, when what is known of Jobs and Pods comes late."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import pipeline
+from launcher.console import Console
+from launcher.errors import ApiLost, Exit
+from launcher.executors.base import ChangeCounter, Submission
+from launcher.verdicts import JobView
+from tests.unit import objects as o
+
+Object = dict[str, Any]
+
+
+class Updates(ChangeCounter):
+    """Shows `views`, one after each refresh; the last one for ever."""
+
+    def __init__(self, *views: JobView) -> None:
+        super().__init__()
+        self.views = list(views)
+
+    def view(self, submission: Submission) -> JobView:
+        return self.views[0]
+
+    def refresh(self) -> None:
+        if len(self.views) > 1:
+            self.views.pop(0)
+
+
+class Executor:
+    """Has one Job and its log. `refuse`: what every submission after the first raises."""
+
+    def __init__(self, updates: Updates, refuse: Exception | None = None) -> None:
+        self.updates = updates
+        self.refuse = refuse
+        self.submitted = 0
+
+    def place(self) -> str:
+        return "here"
+
+    def check(self, plan: object) -> None: ...
+
+    share = configure = check
+
+    @contextlib.contextmanager
+    def watch(self, plan: object) -> Iterator[Updates]:
+        yield self.updates
+
+    def submit(self, job: Object) -> Submission:
+        self.submitted += 1
+        if self.refuse and self.submitted > 1:
+            raise self.refuse
+        return Submission(job, "created")
+
+    def read_log(self, pod: Object, container: str, sink: Any) -> None:
+        sink(b"all that it has printed\n")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_SETTLE_SECONDS", 0.1)
+
+
+def run(executor: Any, folder: Path, *stages: Any) -> pipeline.RunReport:
+    options = pipeline.Options(stages=stages, fetch=False, folder=folder)
+    return pipeline.run_stages(executor, o.plan(), options, Console(stderr=io.StringIO()))
+
+
+COMPLETE = o.job("train", o.condition("Complete"))
+SUCCEEDED = o.pod(COMPLETE, "Succeeded", containerStatuses=[o.terminated(0, "Completed")])
+
+
+@pytest.mark.parametrize(
+    "early",
+    [[], [o.pending(COMPLETE, o.waiting("ContainerCreating"))], [o.failed(COMPLETE, o.terminated(1))]],
+    ids=["row-37-no-pod", "row-37-not-started", "row-37-an-earlier-attempt"],
+)
+def test_a_pod_that_shows_up_after_its_job_has_its_log_read(tmp_path: Path, early: list[Object]) -> None:
+    updates = Updates(JobView(COMPLETE, early), JobView(COMPLETE, [SUCCEEDED]))
+    report = run(Executor(updates), tmp_path, "train")
+
+    assert report.exit_code == Exit.SUCCEEDED
+    assert report.verdict.pod == SUCCEEDED["metadata"]["name"]
+    log = tmp_path / "logs" / f"train-{report.verdict.pod}.log"
+    assert log.read_bytes() == b"all that it has printed\n"
+
+
+def test_row_37_a_pod_that_never_shows_up_is_a_gap(tmp_path: Path) -> None:
+    report = run(Executor(Updates(JobView(COMPLETE))), tmp_path, "train")
+    assert report.verdict.exit_code == Exit.SUCCEEDED
+    assert report.exit_code == Exit.INCOMPLETE
+    assert report.incomplete
+    assert "the log of train is not all" in report.incomplete.what
+
+
+def test_row_6_a_log_is_kept_when_the_next_stage_cannot_be_submitted(tmp_path: Path) -> None:
+    executor = Executor(Updates(JobView(COMPLETE, [SUCCEEDED])), refuse=ApiLost("nobody answers"))
+    with pytest.raises(ApiLost):
+        run(executor, tmp_path, "train", "eval")
+    (log,) = (tmp_path / "logs").iterdir()
+    assert log.read_bytes() == b"all that it has printed\n"
