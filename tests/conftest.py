@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -13,6 +14,12 @@ import pytest
 #: Tests make and delete namespaces: only in clusters that are there for it.
 TEST_CONTEXTS = re.compile(r"kind-.*|testcluster|minikube|k3d-.*")
 IMAGE = "jobrelay:0.1.0"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it runs in the background with SIGINT ignored, and so would be what tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache
