@@ -138,8 +138,15 @@ def _judge(out: str, before: str, tally: Tally) -> None:
     tally.epochs_lost.append(lost)
     if lost > 0:
         tally.failures.append(f"lost {lost} whole epochs: {out[:300]}")
-    if saved and (not begun or begun[2] != saved[1]):
+    # a newer one is as good: one that was killed in a save may have made it, and not told of it
+    if saved and (not begun or _position(begun[2]) < _position(saved[1])):
         tally.failures.append(f"{saved[1]}, which SIGTERM has made, was not taken: {out[:300]}")
+
+
+def _position(name: str) -> tuple[int, int]:
+    """epoch-0004-step-00005 → (4, 5)"""
+    epoch, step = re.fullmatch(r"epoch-(\d+)(?:-step-(\d+))?", name).groups()  # type: ignore[union-attr]
+    return int(epoch), int(step or 0)
 
 
 def _progress(out: str) -> int:
