@@ -254,33 +254,25 @@ class Api:
         body: Object | None,
         kind: str | None,
     ) -> Any:
-        response = self._send(method, path, query, body, kind)
+        def send() -> Any:
+            headers = self._headers()
+            if body is not None:
+                headers["Content-Type"] = kind or "application/json"
+            return self._pool.request(
+                method,
+                f"{self.server}{path}" + (f"?{urlencode(query)}" if query else ""),
+                body=json.dumps(body) if body is not None else None,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT, read=self._read),
+                retries=False,
+                preload_content=False,
+            )
+
+        response = send()
         if response.status == 401 and self._last_good and self._log_in_again():
             response.close()
-            response = self._send(method, path, query, body, kind)
+            response = send()
         return response
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Object | None,
-        kind: str | None,
-    ) -> Any:
-        headers = self._headers()
-        if body is not None:
-            headers["Content-Type"] = kind or "application/json"
-        url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        return self._pool.request(
-            method,
-            url,
-            body=json.dumps(body) if body is not None else None,
-            headers=headers,
-            timeout=urllib3.Timeout(connect=CONNECT, read=self._read),
-            retries=False,
-            preload_content=False,
-        )
 
     def _log_in_again(self) -> bool:
         """Read the kubeconfig anew: somebody may have logged in, or a token been renewed (row 8)."""
