@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from launcher.verdicts import (
     closing,
     finished_condition,
     goes_on_anew,
+    judge,
     last_pod,
     lost_pods,
     pod_phase,
@@ -188,6 +189,7 @@ def _run_in_order(
             collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
             raise
         view = _settled(updates, this)
+        verdict = _judged_again(verdict, view)
         if not this.finished:
             collector.notice(view)  # a Pod may have begun and ended before anybody heard of either
         # of a Job that was deleted, the Pods end when they like
@@ -197,7 +199,7 @@ def _run_in_order(
             console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
-        report.stages.append(_report(done, this, _with_pod(verdict, view), view, collector))
+        report.stages.append(_report(done, this, verdict, view, collector))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
@@ -222,19 +224,17 @@ def _settled(updates: Updates, submission: Submission) -> JobView:
 
 
 def _agrees_with_its_pods(view: JobView) -> bool:
-    condition = finished_condition(view.job or {})
     phases = [pod_phase(pod) for pod in view.pods]
-    if condition and condition["type"] == "Complete" and "Succeeded" not in phases:
-        return False
-    return all(phase in ("Succeeded", "Failed") for phase in phases)
+    condition = finished_condition(view.job or {})
+    expected = {"Complete": "Succeeded", "Failed": "Failed"}[condition["type"]] if condition else None
+    return all(phase in ("Succeeded", "Failed") for phase in phases) and (not expected or expected in phases)
 
 
-def _with_pod(verdict: Verdict, view: JobView) -> Verdict:
-    """A success names its Pod, which may have shown up only after the Job was complete."""
-    if verdict.exit_code != Exit.SUCCEEDED or verdict.pod:
-        return verdict
-    succeeded = last_pod([pod for pod in view.pods if pod_phase(pod) == "Succeeded"])
-    return replace(verdict, pod=succeeded["metadata"]["name"]) if succeeded else verdict
+def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
+    """The verdict with all that the Pods say: which one succeeded, why one failed."""
+    judged = judge(view)
+    # a Job that is deleted after its end has ended all the same
+    return judged if view.job and finished_condition(view.job) and isinstance(judged, Verdict) else verdict
 
 
 def _announce(console: Console, stage: Stage, submission: Submission) -> None:

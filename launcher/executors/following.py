@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from launcher.errors import Exit
 from launcher.executors.base import Submission, Updates
-from launcher.verdicts import JobView, Patience, Verdict, Waiting, judge, pod_phase
+from launcher.verdicts import JobView, Patience, Verdict, Waiting, judge
 
 
 def follow(
@@ -26,15 +25,10 @@ def follow(
     """
     since: dict[str, float] = {}
     looked_again: set[str] = set()
-    looked_for_pods = False
     while True:
         seen = updates.seen()
         view = updates.view(submission)
         judged = judge(view, patience)
-        if isinstance(judged, Verdict) and not looked_for_pods and _lacks_its_pod(judged, view):
-            looked_for_pods = True
-            updates.refresh()
-            continue
         on_change(view, judged)
         if isinstance(judged, Verdict):
             return judged, view
@@ -50,11 +44,3 @@ def follow(
         else:
             looked_again.add(over.key)
             updates.refresh()
-
-
-def _lacks_its_pod(verdict: Verdict, view: JobView) -> bool:
-    """Whether the Job has ended and the Pod that did it has not shown up: its log would be missed."""
-    if view.job is None:
-        return False
-    succeeded = verdict.exit_code == Exit.SUCCEEDED
-    return not view.pods or (succeeded and all(pod_phase(pod) == "Failed" for pod in view.pods))

@@ -35,7 +35,7 @@ def test_an_interrupted_put_leaves_nothing(place: Place, kubectl: Kubectl) -> No
 
 
 PROBES = """
-    import os, pathlib, socket
+    import os, pathlib
     print("uid", os.getuid(), "gid", os.getgid())
     print("token", pathlib.Path("/var/run/secrets/kubernetes.io").exists())
     try:
@@ -58,6 +58,7 @@ def test_row_59_probes_from_inside_the_pod(place: Place) -> None:
     assert "capabilities 0 0" in result.err
     assert "no new privileges 1" in result.err
     assert "seccomp 2" in result.err  # a filter
+    assert "services []" in result.err  # and nobody tells what else is in the namespace
 
 
 def test_row_59_no_stage_speaks_to_anybody(place: Place, kubectl: Kubectl) -> None:

@@ -97,23 +97,6 @@ def test_row_1_a_watch_that_is_late_is_no_verdict() -> None:
     assert (updates.now, verdict.exit_code) == (100, Exit.SUCCEEDED)
 
 
-def test_row_1_a_pod_that_is_not_known_at_the_end_is_looked_for() -> None:
-    done = JobView(o.job("train", o.condition("Complete")), [o.pod(TRAIN, "Succeeded")])
-
-    class PodsAreLate(Updates):
-        def view(self, submission: Submission) -> JobView:
-            view = super().view(submission)
-            return JobView(view.job) if self._behind else view
-
-    heard = []
-    updates = PodsAreLate((0, NO_POD), (1, done), behind=0.5)
-    verdict, view = follow(
-        updates, SUBMISSION, Patience(), lambda view, judged: heard.append(view), updates.clock
-    )
-    assert verdict.exit_code == Exit.SUCCEEDED
-    assert view == heard[-1] == done
-
-
 def test_a_state_that_comes_back_begins_anew() -> None:
     now, verdict = end_of((0, BAD_IMAGE), (4, CREATING), (17, BAD_IMAGE))
     assert (now, verdict.reason) == (22, "ErrImagePull")

@@ -107,3 +107,18 @@ def test_row_6_a_log_is_kept_when_the_next_stage_cannot_be_submitted(tmp_path: P
         run(executor, tmp_path, "train", "eval")
     (log,) = (tmp_path / "logs").iterdir()
     assert log.read_bytes() == b"all that it has printed\n"
+
+
+def test_row_31_why_a_pod_failed_is_told_though_it_shows_up_after_its_job(tmp_path: Path) -> None:
+    job = o.job("train", o.condition("Failed", "True", "BackoffLimitExceeded", "the limit"))
+    running = o.pod(job, containerStatuses=[o.running()])
+    killed = o.failed(job, o.terminated(137, "OOMKilled"))
+    report = run(Executor(Updates(JobView(job, [running]), JobView(job, [killed]))), tmp_path, "train")
+    assert (report.exit_code, report.verdict.reason) == (Exit.FAILED, "OOMKilled")
+    assert report.verdict.pod == killed["metadata"]["name"]
+
+
+def test_a_job_that_is_deleted_after_its_end_has_ended_all_the_same(tmp_path: Path) -> None:
+    complete = JobView(COMPLETE, [o.pending(COMPLETE, o.waiting("ContainerCreating"))])
+    report = run(Executor(Updates(complete, JobView(None, [SUCCEEDED]))), tmp_path, "train")
+    assert report.verdict.exit_code == Exit.SUCCEEDED
