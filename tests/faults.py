@@ -1,20 +1,17 @@
 """`make faults`: the catalogue of faults, with what came of every row on this machine.
 
-    python -m tests.faults [--repeat 20] [--rows 15-25,40] [pytest's own arguments]
+    python -m pytest -p tests.faults [--rows 15-25,40] [--repeat 20] [pytest's own options: -n 4]
 
 A test belongs to the rows in its name (test_row_19_…, test_rows_43_and_44_…) or in the id of its
 parameters ([row-19-not-found]). What was left out because something is not here is told as "needs
-…, not here". Ends with 1 if a test fails, or if a row has no test.
+…, not here". A row without a test is a failure. The outcomes are kept in build/faults.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,6 +20,7 @@ import pytest
 from tests.support import REPOSITORY
 
 CATALOGUE = REPOSITORY / "docs" / "faults.md"
+NO_TEST = "NO TEST"
 RESULTS = REPOSITORY / "build" / "faults.json"
 
 _NAME = re.compile(r"test_rows?_(\d+(?:_(?:and_)?\d+)*)(?=_|\[|$)")
@@ -49,78 +47,87 @@ class Outcome:
     failed: Counter[str] = field(default_factory=Counter)
     needs: Counter[str] = field(default_factory=Counter)
 
+    def count(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed[report.nodeid] += 1
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.needs[reason.removeprefix("Skipped: ")] += 1
+        elif report.when == "call":
+            self.passed += 1
+
     def state(self) -> str:
         if self.failed:
             names = ", ".join(f"{name} ({count}x)" for name, count in self.failed.items())
             return f"FAIL  {sum(self.failed.values())} of {self.passed + sum(self.failed.values())}: {names}"
         needs = "; ".join(self.needs)
         if not self.passed:
-            return needs or "NO TEST"
+            return needs or NO_TEST
         return f"pass  {self.passed}" + (f" ({needs})" if needs else "")
 
 
-class Recorder:
-    """A pytest plugin that keeps the tests of the wanted rows, and their outcomes."""
+class Selection:
+    """The tests of the wanted rows, over and over. Every process of `-n` has one."""
 
-    def __init__(self, wanted: set[int]) -> None:
+    def __init__(self, wanted: set[int], repeat: int) -> None:
         self.wanted = wanted
-        self.outcomes: dict[int, Outcome] = defaultdict(Outcome)
+        self.repeat = repeat
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         chosen = [item for item in items if rows_of(item.name) & self.wanted]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        items[:] = chosen * self.repeat
+
+
+class Scoreboard:
+    """What comes of every row. Only the first process has one: it hears of every test."""
+
+    def __init__(self, wanted: set[int], repeat: int) -> None:
+        self.repeat = repeat
+        self.outcomes = {row: Outcome() for row in sorted(wanted)}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.rpartition("::")[2]
-        for row in rows_of(name) & self.wanted:
-            outcome = self.outcomes[row]
-            if report.failed:
-                outcome.failed[report.nodeid] += 1
-            elif report.skipped:
-                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-                outcome.needs[reason.removeprefix("Skipped: ")] += 1
-            elif report.when == "call":
-                outcome.passed += 1
+        for row in rows_of(report.nodeid.rpartition("::")[2]) & self.outcomes.keys():
+            self.outcomes[row].count(report)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK and any(o.state() == NO_TEST for o in self.outcomes.values()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        rows = {
+            row: {"passed": outcome.passed, "failed": dict(outcome.failed), "needs": dict(outcome.needs)}
+            for row, outcome in self.outcomes.items()
+        }
+        tree = {"date": datetime.now(UTC).isoformat(), "repeat": self.repeat, "rows": rows}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(tree, indent=2) + "\n")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        faults = catalogue()
+        width = max(len(fault) for fault in faults.values())
+        for row, outcome in self.outcomes.items():
+            terminalreporter.write_line(f"{row:>3}  {faults[row]:<{width}}  {outcome.state()}")
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make faults", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=1, help="run everything so many times")
-    parser.add_argument("--rows", default="", help="only these: 1-9,40  [default: all]")
-    options, for_pytest = parser.parse_known_args(arguments)
-    faults = catalogue()
-    wanted = set(_numbers(options.rows)) if options.rows else set(faults)
-    recorder = Recorder(wanted)
-    for number in range(1, options.repeat + 1):
-        print(f"--- {number} of {options.repeat}, {datetime.now(UTC):%H:%M:%S} UTC", flush=True)
-        code = pytest.main(["-q", *for_pytest], plugins=[recorder])
-        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            return int(code)
-        _write(recorder, number)
-    width = max(len(fault) for fault in faults.values())
-    for row in sorted(wanted):
-        print(f"{row:>3}  {faults.get(row, '?'):<{width}}  {recorder.outcomes[row].state()}")
-    untested = [row for row in wanted if recorder.outcomes[row].state() == "NO TEST"]
-    return int(bool(untested) or any(outcome.failed for outcome in recorder.outcomes.values()))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "the catalogue of faults")
+    group.addoption("--rows", type=_numbers, default=set(catalogue()), help="only these: 1-9,40")
+    group.addoption("--repeat", type=int, default=1, help="run everything so many times")
 
 
-def _numbers(text: str) -> Iterator[int]:
+def pytest_configure(config: pytest.Config) -> None:
+    rows, repeat = config.getoption("--rows"), config.getoption("--repeat")
+    if unknown := rows - catalogue().keys():
+        raise pytest.UsageError(f"--rows: docs/faults.md has no row {min(unknown)}")
+    config.pluginmanager.register(Selection(rows, repeat))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Scoreboard(rows, repeat))
+
+
+def _numbers(text: str) -> set[int]:
     """1-3,40 → 1, 2, 3, 40"""
+    numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def _write(recorder: Recorder, repeats: int) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    rows = {
-        row: {"passed": outcome.passed, "failed": dict(outcome.failed), "needs": dict(outcome.needs)}
-        for row, outcome in sorted(recorder.outcomes.items())
-    }
-    tree = {"date": datetime.now(UTC).isoformat(), "repeats": repeats, "rows": rows}
-    RESULTS.write_text(json.dumps(tree, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return numbers
