@@ -13,9 +13,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.yamlio import YamlError, load_scalar, read_documents
@@ -92,9 +92,38 @@ class ModelConfig(_Section):
 
 class TrainConfig(Placement):
     epochs: int = Field(default=5, ge=1, le=1000)
-    batch_size: int = Field(default=128, ge=1, le=65536)
+    batch_size: int = Field(default=128, ge=1, le=65536, description="images of one step, of all processes")
     learning_rate: Number = Field(default=0.005, gt=0, le=10)
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 where a short measurement finds it faster"
+    )
+    strategy: Literal["single", "hogwild", "ddp"] = "single"
+    processes: int | None = Field(
+        default=None, ge=1, le=256, description="on each node; 1 for single, else 2 unless it is said"
+    )
+    nodes: int = Field(default=1, ge=1, le=256, description="Pods that train together, by ddp")
+
+    @model_validator(mode="after")
+    def _fits_the_strategy(self) -> Self:
+        if self.strategy == "single" and (self.processes or 1) > 1:
+            raise ValueError(f"strategy single is one process, not {self.processes}: take hogwild or ddp")
+        if self.strategy != "ddp" and self.nodes > 1:
+            raise ValueError(f"{self.nodes} nodes need strategy ddp, not {self.strategy}")
+        if self.batch_size < self.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} is less than one image for each of {self.workers} processes"
+            )
+        return self
+
+    @property
+    def processes_a_node(self) -> int:
+        return self.processes or (1 if self.strategy == "single" else 2)
+
+    @property
+    def workers(self) -> int:
+        """Processes that train, on all nodes."""
+        return self.nodes * self.processes_a_node
 
 
 class EvalConfig(Placement):
@@ -214,6 +243,8 @@ def _explain(problem: dict[str, Any]) -> str:
             else f"known here: {', '.join(known)}"
         )
         return f"{key}: unknown key; {hint}"
+    if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
+        return f"{key}: {problem['ctx']['error']}"
     message = str(problem["msg"])
     message = message[0].lower() + message[1:]
     if problem["type"] == "string_pattern_mismatch":
