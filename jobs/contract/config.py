@@ -99,14 +99,14 @@ class TrainConfig(Placement):
         default="auto", description="auto: bf16 where a short measurement finds it faster"
     )
     strategy: Literal["single", "hogwild", "ddp"] = "single"
-    processes: int | None = Field(
-        default=None, ge=1, le=256, description="on each node; 1 for single, else 2 unless it is said"
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        default="auto", description="on each node; auto: 1 for single, 2 for hogwild and ddp"
     )
     nodes: int = Field(default=1, ge=1, le=256, description="Pods that train together, by ddp")
 
     @model_validator(mode="after")
     def _fits_the_strategy(self) -> Self:
-        if self.strategy == "single" and (self.processes or 1) > 1:
+        if self.strategy == "single" and self.processes not in ("auto", 1):
             raise ValueError(f"strategy single is one process, not {self.processes}: take hogwild or ddp")
         if self.strategy != "ddp" and self.nodes > 1:
             raise ValueError(f"{self.nodes} nodes need strategy ddp, not {self.strategy}")
@@ -118,7 +118,9 @@ class TrainConfig(Placement):
 
     @property
     def processes_a_node(self) -> int:
-        return self.processes or (1 if self.strategy == "single" else 2)
+        if self.processes == "auto":
+            return 1 if self.strategy == "single" else 2
+        return self.processes
 
     @property
     def workers(self) -> int:
@@ -232,7 +234,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 def _explain(problem: dict[str, Any]) -> str:
     """One line for one problem that pydantic found: the key, what is wrong, what it may be."""
-    path = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained-", "function-"))]
+    path = [
+        str(part)
+        for part in problem["loc"]
+        if not str(part).startswith(("constrained-", "function-", "literal["))
+    ]
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])
