@@ -45,8 +45,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage that succeeded has read, written and measured. Names are relative to the run's folder."""
+    """What a stage that succeeded has read, written and measured, and by what means.
+
+    Names are relative to the run's folder.
+    """
 
     inputs: dict[str, FileProof] = field(default_factory=dict)
     outputs: dict[str, FileProof] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    means: dict[str, str] = field(default_factory=dict)

@@ -14,17 +14,18 @@ from typing import Any
 
 from jobs.assignment import Assignment, Outcome
 from jobs.errors import StageError, from_os_error
+from jobs.orphans import die_with_parent
 from jobs.stopping import StopRequest
 
 
 def run(assignment: Assignment, output: int, report: int) -> int:
     """Do the stage with both standard streams going to `output`; send the report; return the exit code.
 
-    The report is one JSON object: inputs, outputs, metrics and versions after success, else error.
+    The report is one JSON object: inputs, outputs, metrics, means and versions after success, else error.
     """
     # A group of its own, so that the supervisor can end whatever the stage leaves behind.
     os.setsid()
-    _die_with_the_supervisor()
+    die_with_parent()
     stop = StopRequest()
     stop.install()
     _print_to(output)
@@ -37,6 +38,7 @@ def run(assignment: Assignment, output: int, report: int) -> int:
             "inputs": {name: proof.model_dump() for name, proof in outcome.inputs.items()},
             "outputs": {name: proof.model_dump() for name, proof in outcome.outputs.items()},
             "metrics": outcome.metrics,
+            "means": outcome.means,
         }
         code = 0
     except Exception as error:
@@ -91,17 +93,3 @@ def _print_to(descriptor: int) -> None:
     # New objects: the old ones remember whether they were a terminal or a file, and their position.
     sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     faulthandler.enable()  # a crash of native code shows where
-
-
-def _die_with_the_supervisor() -> None:
-    """Where Linux offers it: a supervisor that is killed takes the stage along.
-
-    In a container the end of PID 1 does this. Elsewhere a stage without supervisor would go on
-    writing checkpoints beside the next attempt.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    pr_set_pdeathsig = 1  # <linux/prctl.h>
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

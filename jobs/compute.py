@@ -12,18 +12,50 @@ from jobs.errors import BadInput
 
 
 def prepare(config: RunConfig) -> torch.device:
-    """Choose the device, set the number of threads and seed torch's generators.
+    """Choose the device, use all processors that this process may, and seed torch's generators.
 
     On a CPU the same seed then gives the same weights, bit for bit, for the same number of threads
     and version of torch. Raises BadInput for a device that this machine does not have.
     """
-    # torch counts the machine's cores; in a container with a CPU quota its threads would only
-    # wait for each other's share of it.
-    torch.set_num_threads(usable_cpus())
-    torch.manual_seed(config.seed)
+    use_processors()
+    seed(config)
+    return torch.device(_device_name(config.device))
+
+
+def device_of(config: RunConfig, rank: int) -> torch.device:
+    """The device of the process of this rank, of several on one machine. Raises BadInput if there is none."""
+    name = "cpu" if config.device == "auto" and not torch.cuda.is_available() else config.device
+    name = _device_name("cuda" if name == "auto" else name)
+    if name != "cuda":
+        return torch.device(name)
+    count, wanted = torch.cuda.device_count(), config.train.processes_a_node
+    if wanted > count:
+        raise BadInput(
+            f"{wanted} processes need as many GPUs, {count} are here: --set train.processes={count}"
+        )
+    torch.cuda.set_device(rank)
+    return torch.device("cuda", rank)
+
+
+def seed(config: RunConfig, *parts: int) -> None:
+    """Seed torch's generators; with `parts`, a process among several gets numbers of its own."""
+    torch.manual_seed(generator(config.seed, *parts).initial_seed() if parts else config.seed)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    return torch.device(_device_name(config.device))
+
+
+def use_processors(sharing: int = 1) -> None:
+    """As many threads as there are processors, if so many processes share them.
+
+    torch counts the machine's cores; in a container with a CPU quota its threads would only wait for
+    each other's share of it. So they would if every process had as many as there are processors.
+    """
+    torch.set_num_threads(max(1, usable_cpus() // sharing))
+
+
+def stay_forkable() -> None:
+    """Let torch use no thread but this one: a forked process would wait for the others for ever."""
+    torch.set_num_threads(1)
 
 
 def describe(device: torch.device) -> str:

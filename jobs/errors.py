@@ -5,6 +5,7 @@
     ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
     ├── Failed            1   the stage itself could not do its work; another attempt may
     ├── Superseded       75   another process of this stage has taken over, and speaks for it
+    ├── PeerLost         76   a process that this one trains with is gone; another attempt may go on
     └── Terminated      143   SIGTERM; what was done is saved
 
 A StageError is printed as one `stage: message` without a traceback: the message is written for
@@ -53,6 +54,12 @@ class Superseded(StageError):
     """Another process of this stage has taken over; this one has nothing more to write."""
 
     exit_code = exit_codes.SUPERSEDED
+
+
+class PeerLost(StageError):
+    """A process that this one works with is gone. Why, it knows itself."""
+
+    exit_code = exit_codes.PEER_LOST
 
 
 class Terminated(StageError):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from torch import nn
 
 from jobs import checkpoint
 from jobs.checkpoint import Position
@@ -17,6 +17,8 @@ from jobs.contract.record import FileProof
 from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput
 from jobs.fence import Fence
+from jobs.learner import Learner
+from jobs.precision import Precision
 from jobs.weights import Foreign, one_line
 
 
@@ -31,6 +33,7 @@ class EpochSums(BaseModel):
 
 
 _FIGURES: Final = TypeAdapter(dict[str, int | Annotated[float, Field(allow_inf_nan=False)]])
+_PRECISION: Final[TypeAdapter[Precision]] = TypeAdapter(Precision)
 
 
 @dataclass
@@ -45,22 +48,21 @@ class Progress:
     folder: RunFolder
     fence: Fence
     settings: dict[str, Any]
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     position: Position = field(default_factory=lambda: Position(epoch=0, step=0))
     history: list[dict[str, float]] = field(default_factory=list)
     sums: EpochSums = field(default_factory=EpochSums)
     saved: Position | None = None
 
-    def resume(self, epochs: int) -> None:
-        """Go back to the newest whole checkpoint of this run, if there is one.
+    def resume(self, epochs: int) -> bool:
+        """Go back to the newest whole checkpoint of this run; returns whether there is one.
 
         Raises BadInput if it was made with other settings or is beyond `epochs`, Failed if there
         are checkpoints and none is whole.
         """
         found = checkpoint.load_newest(self.folder.checkpoints, self.settings)
         if found is None:
-            return
+            return False
         self.position, state = found
         if (self.position.epoch, self.position.step) > (epochs, 0):
             raise BadInput(
@@ -69,21 +71,25 @@ class Progress:
                 "or more"
             )
         try:
-            self._restore(state)
+            self.restore(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             path = self.folder.checkpoints / f"{self.position.name}.pt"
             raise checkpoint.foreign(path, path.with_suffix(".json"), Foreign(one_line(error))) from error
         self.saved = self.position
         print(f"resuming from {self.position} (checkpoints/{self.position.name}.pt)", flush=True)
+        return True
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state()` told. Raises all kinds of errors if it is not of this program."""
+        learner = self.learner
+        learner.model.load_state_dict(state["model"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.precision = _PRECISION.validate_python(state["precision"])
         self.sums = EpochSums.model_validate(state["sums"])
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        for parameter, moments in self.optimizer.state.items():
+        for parameter, moments in learner.optimizer.state.items():
             for name, moment in moments.items():
                 if moment.shape not in (parameter.shape, torch.Size()):
                     raise ValueError(f"{name} of shape {tuple(moment.shape)} for {tuple(parameter.shape)}")
@@ -95,17 +101,23 @@ class Progress:
         """Write a checkpoint, unless this very one is there; returns its file's name. Raises OSError."""
         if self.position == self.saved:  # SIGTERM before the first step: nothing may happen to it now
             return f"{self.position.name}.pt"
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        path = checkpoint.save(
+            self.fence, self.folder.checkpoints, self.position, self.state(), self.settings
+        )
+        self.saved = self.position
+        return path.name
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, but for the position: that is in its name and its sidecar."""
+        return {
+            "model": self.learner.model.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "precision": self.learner.precision,
             "history": self.history,
             "sums": self.sums.model_dump(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        path = checkpoint.save(self.fence, self.folder.checkpoints, self.position, state, self.settings)
-        self.saved = self.position
-        return path.name
 
     def write_history(self) -> None:
         """Write history.jsonl, one JSON object a line, atomically. Raises OSError."""

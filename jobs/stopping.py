@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from jobs.errors import Terminated
@@ -21,6 +22,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._deferred = False
+        self._others: Sequence[BaseProcess] = ()
 
     def install(self) -> None:
         """Become the handler of SIGTERM. SIGINT is left to the supervisor, which sends SIGTERM."""
@@ -33,6 +35,8 @@ class StopRequest:
 
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
+        for process in self._others:
+            process.terminate()
         if not self._deferred:
             raise Terminated("stopped by SIGTERM")
 
@@ -44,3 +48,13 @@ class StopRequest:
             yield
         finally:
             self._deferred = False
+
+    @contextmanager
+    def passed_on_to(self, processes: Sequence[BaseProcess]) -> Iterator[None]:
+        """In this block nothing is interrupted here; `processes`, now and later, get SIGTERM as well."""
+        with self.deferred():
+            self._others = processes
+            try:
+                yield
+            finally:
+                self._others = ()

@@ -149,6 +149,7 @@ class _Supervisor:
                 "inputs": _proofs(report.get("inputs", {})),
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
+                "means": report.get("means", {}),
                 "cost": meter.cost(),
                 "versions": {
                     "jobrelay": __version__,

@@ -149,6 +149,17 @@ class RunConfig(_Section):
     eval: EvalConfig = EvalConfig()
     infer: InferConfig = InferConfig()
 
+    @model_validator(mode="after")
+    def _strategy_fits_the_device(self) -> Self:
+        works_on = {"hogwild": ("auto", "cpu"), "ddp": ("auto", "cpu", "cuda")}
+        devices = works_on.get(self.train.strategy, (self.device,))
+        if self.device not in devices:
+            raise ValueError(
+                f"strategy {self.train.strategy} does not work on {self.device}: "
+                f"--set device={devices[-1]}, or --set train.strategy=single"
+            )
+        return self
+
     def stage(self, stage: Stage) -> dict[str, Any]:
         """What decides the result of `stage`: its own keys and those of every stage before it."""
         keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])

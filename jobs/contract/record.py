@@ -75,6 +75,7 @@ class Record(_Part):
     inputs: dict[str, FileProof] = {}
     outputs: dict[str, FileProof] = {}
     metrics: dict[str, float] = {}
+    means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
     log: LogProof | None = None
     cost: Cost | None = None
     versions: dict[str, str] = {}

@@ -1,0 +1,123 @@
+"""Several processes for one stage: forked, watched, and ended together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Final, Generic, TypeVar, cast
+
+from jobs.errors import Failed, PeerLost, StageError
+from jobs.orphans import die_with_parent
+from jobs.stopping import StopRequest
+
+_T = TypeVar("_T")
+_fork = multiprocessing.get_context("fork")
+
+#: When one has ended badly the others soon notice, and end as well. Who was first is the cause.
+_GRACE_SECONDS: Final = 1.0
+
+
+def run(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
+    """work(0), …, work(size - 1), each in a process of its own; returns what work(0) does.
+
+    They are forked, and so have all that this process has read and built; it must not have used
+    threads before. SIGTERM is passed on to all of them. As soon as one ends badly the others are killed,
+    and its error is raised: a StageError as it was, Failed for any other end.
+    """
+    members: list[_Member[_T]] = []
+    processes: list[BaseProcess] = []
+    with stop.passed_on_to(processes):
+        try:
+            for rank in range(size):
+                members.append(_Member(rank, size, work, processes))
+                processes.append(members[-1].process)
+            _wait_for(members)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    return members[0].result()
+
+
+class _Member(Generic[_T]):
+    """One of the processes, and what it answers."""
+
+    def __init__(self, rank: int, size: int, work: Callable[[int], _T], others: list[BaseProcess]) -> None:
+        self._name = f"process {rank} of {size}"
+        self._answer, sender = _fork.Pipe(duplex=False)
+        self.process: BaseProcess = _fork.Process(target=_do, args=(work, rank, sender, others), daemon=True)
+        self.process.start()
+        sender.close()
+
+    def failed(self) -> bool:
+        """Whether it has ended badly; to be asked when it has ended."""
+        self.process.join()
+        return self.process.exitcode != 0
+
+    def result(self) -> _T:
+        """What its work returned. Raises what its work raised, or Failed if it came to neither."""
+        try:
+            done, value = self._answer.recv()
+        except EOFError:
+            raise Failed(f"{self._name} {self._how()}; the others were ended") from None
+        if not done:
+            raise value
+        return cast(_T, value)
+
+    def _how(self) -> str:
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
+
+
+def _do(
+    work: Callable[[int], _T], rank: int, sender: connection.Connection, others: list[BaseProcess]
+) -> None:
+    die_with_parent()
+    others.clear()  # a signal is passed on by the parent alone
+    try:
+        sender.send((True, work(rank)))
+    except StageError as error:
+        sender.send((False, error))
+        os._exit(error.exit_code)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _wait_for(members: Sequence[_Member[_T]]) -> None:
+    """Until all have ended well, or one badly: then its error is raised."""
+    left = list(members)
+    while left:
+        ended = _ended(left, None)
+        if not any(member.failed() for member in ended):
+            continue
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while left and (more := _ended(left, max(0.0, deadline - time.monotonic()))):
+            ended += more
+        errors = [_error(member) for member in ended if member.failed()]
+        raise next((error for error in errors if not isinstance(error, PeerLost)), errors[0])
+
+
+def _ended(left: list[_Member[_T]], seconds: float | None) -> list[_Member[_T]]:
+    """Take those out of `left` that have ended; wait so long for the first one (None: for ever)."""
+    ready = connection.wait([member.process.sentinel for member in left], seconds)
+    ended = [member for member in left if member.process.sentinel in ready]
+    left[:] = [member for member in left if member not in ended]
+    return ended
+
+
+def _error(member: _Member[_T]) -> StageError:
+    try:
+        member.result()
+    except StageError as error:
+        return error
+    raise AssertionError("it has failed after it gave its result")

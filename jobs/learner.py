@@ -1,0 +1,105 @@
+"""A model that learns: network, optimiser and images on one device, one step at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
+
+from jobs.batches import Epoch, plan
+from jobs.contract.config import RunConfig
+from jobs.data import Split
+from jobs.models import ModelSpec, build, channels_last, normalise
+from jobs.precision import Precision, autocast, measure
+from jobs.schedule import one_cycle
+
+
+@dataclass
+class Learner:
+    """What one process needs to train. `sums`, float64 (2,): loss and right answers, of the epoch so far.
+
+    The sums are on the device, so that an accelerator is waited for once an epoch and not once a step.
+    """
+
+    config: RunConfig
+    spec: ModelSpec
+    images: Tensor
+    labels: Tensor
+    model: nn.Module
+    optimizer: torch.optim.AdamW
+    device: torch.device
+    precision: Precision = "fp32"
+    sums: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sums = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        self.sums = self.sums.to(self.device)
+        self.trained = self.model  # what is called; a wrapper of the model under ddp
+
+    @classmethod
+    def new(cls, config: RunConfig, spec: ModelSpec, data: Split, device: torch.device) -> Learner:
+        """Fresh weights, and all images on the device."""
+        model = channels_last(build(spec).to(device))
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        return cls(config, spec, data.images.to(device), data.labels.to(device), model, optimizer, device)
+
+    @property
+    def steps(self) -> int:
+        """Of one epoch; the last batch may be smaller."""
+        return math.ceil(len(self.labels) / self.config.train.batch_size)
+
+    def choose_precision(self) -> None:
+        """Take the configured precision, or measure which one is faster for this very model."""
+        wanted = self.config.train.precision
+        self.precision = self._measure() if wanted == "auto" else wanted
+
+    def _measure(self) -> Precision:
+        trial = copy.deepcopy(self.model).train()  # its statistics change; the model's must not
+        pixels = normalise(self.images[: min(self.config.train.batch_size, 256)], self.spec)
+        target = self.labels[: len(pixels)]
+
+        def step(precision: Precision) -> None:
+            with autocast(precision, self.device):
+                scores = trial(pixels)
+            torch.autograd.backward(F.cross_entropy(scores.float(), target))
+
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            return measure(self.device, step)
+
+    def plan(self, epoch: int) -> Epoch:
+        """The batches of an epoch."""
+        return plan(self.config, epoch, len(self.labels), self.device)
+
+    def places(self, step: int) -> slice:
+        """Which places of an epoch's order are the batch of a step."""
+        size = self.config.train.batch_size
+        return slice(step * size, min((step + 1) * size, len(self.labels)))
+
+    def learn(self, epoch: Epoch, number: int, places: slice, weight: float) -> None:
+        """One step: the `number`-th of the whole training, from these places of the epoch's order.
+
+        weight: what the mean loss of these images counts in the step (1: all of it).
+        """
+        total = self.config.train.epochs * self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = one_cycle(number, total, self.config.train.learning_rate)
+        pixels, target = epoch.batch(self.images, self.labels, places)  # (B, C, H, W), (B,)
+        with autocast(self.precision, self.device):
+            scores = self.trained(normalise(pixels, self.spec))  # (B, classes)
+        scores = scores.float()
+        loss = F.cross_entropy(scores, target)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss * weight if weight != 1 else loss)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.sums[0] += loss * len(target)
+            self.sums[1] += (scores.argmax(1) == target).sum()

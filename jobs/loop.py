@@ -1,0 +1,79 @@
+"""The training loop: epochs and steps, the same for every strategy."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from jobs.checkpoint import Position
+from jobs.errors import BadInput, Terminated
+from jobs.learner import Learner
+from jobs.progress import EpochSums, Progress
+from jobs.stopping import StopRequest
+from jobs.strategies.team import Team
+
+
+def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -> None:
+    """Train from where `progress` is to the last epoch.
+
+    After every epoch the team's leader saves a checkpoint and tells of it in a line of log and of
+    history.jsonl. Raises Terminated after a stop, with all that was done saved, and BadInput if the
+    training has diverged.
+    """
+    epochs, samples = learner.config.train.epochs, len(learner.labels)
+    with stop.deferred():
+        while progress.position.epoch < epochs:
+            epoch = progress.position.epoch
+            before = progress.sums
+            started = time.perf_counter() - before.seconds
+            plan = learner.plan(epoch)
+            learner.sums.zero_()
+            if team.leads:
+                learner.sums += torch.tensor([before.loss, before.correct]).to(learner.sums)
+            learner.model.train()
+            for step in team.steps(progress.position.step, learner.steps, stop):
+                places, weight = team.part(learner.places(step))
+                learner.learn(plan, epoch * learner.steps + step, places, weight)
+            done, sums = team.meet(learner.sums)
+            loss, correct = sums.tolist()
+            seconds = time.perf_counter() - started
+            if done < learner.steps:
+                progress.position = Position(epoch=epoch, step=done)
+                progress.sums = EpochSums(loss=loss, correct=int(correct), seconds=seconds)
+                where = f"; saved as checkpoints/{progress.save()}" if team.leads else ""
+                raise Terminated(f"stopped by SIGTERM after {progress.position}{where}")
+            progress.position, progress.sums = Position(epoch=epoch + 1, step=0), EpochSums()
+            progress.history.append(
+                {
+                    "epoch": epoch + 1,
+                    "loss": loss / samples,
+                    "accuracy": int(correct) / samples,
+                    "seconds": round(seconds, 3),
+                    "images_per_second": round(samples / seconds, 1),
+                    "learning_rate": learner.optimizer.param_groups[0]["lr"],
+                }
+            )
+            if team.leads:
+                _finish(progress, epochs)
+            team.go_on()
+
+
+def _finish(progress: Progress, epochs: int) -> None:
+    """Save and tell of the epoch that is done, unless there is no sense in going on."""
+    row = progress.history[-1]
+    if not math.isfinite(row["loss"]):
+        learning_rate = progress.learner.config.train.learning_rate
+        raise BadInput(
+            f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; take another "
+            f"--run with a smaller --set train.learning_rate (it is {learning_rate:g})"
+        )
+    progress.save()
+    progress.write_history()
+    speed = row["images_per_second"] / 1000
+    print(
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  "
+        f"{row['seconds']:.1f} s  {speed:.1f}k images/s  lr {row['learning_rate']:.4f}",
+        flush=True,
+    )

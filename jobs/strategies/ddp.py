@@ -1,0 +1,127 @@
+"""Distributed data parallel: every process has its part of each batch; the gradients are averaged.
+
+As DistributedDataParallel does it: all have the same weights at all times, and a step is the step that
+one process would do with the whole batch, but for batch normalisation, which sees its own part alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from jobs import compute, crew
+from jobs.assignment import Outcome
+from jobs.checkpoint import Position
+from jobs.errors import PeerLost
+from jobs.learner import Learner
+from jobs.progress import Progress
+from jobs.stopping import StopRequest
+from jobs.training import Training
+from jobs.weights import one_line, to_bytes
+
+
+def run(training: Training) -> Outcome:
+    """Train in several processes, each with the weights of its own."""
+    size = training.config.train.processes_a_node
+    with tempfile.TemporaryDirectory() as folder:
+        return crew.run(size, lambda rank: _work(training, rank, size, folder), training.stop)
+
+
+def _work(training: Training, rank: int, size: int, folder: str) -> Outcome:
+    device = compute.device_of(training.config, rank)
+    compute.use_processors(sharing=size)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.FileStore(f"{folder}/store", size),
+        rank=rank,
+        world_size=size,
+    )
+    learner = training.learner(device)
+    try:
+        progress = _begin(training, learner)
+        outcome = training.finish(learner, progress, Ddp(learner))
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise PeerLost(f"process {rank} of {size} has lost another one: {one_line(error)}") from error
+    dist.destroy_process_group()
+    return outcome
+
+
+def _begin(training: Training, learner: Learner) -> Progress:
+    """The leader reads the checkpoint, and gives it to all."""
+    if dist.get_rank() == 0:
+        progress = training.begin(learner)
+        place = {"epoch": progress.position.epoch, "step": progress.position.step}
+        from_the_leader(to_bytes({"place": place, **progress.state()}), learner.device)
+        return progress
+    progress = training.progress(learner)
+    state = torch.load(io.BytesIO(from_the_leader(b"", learner.device)), weights_only=True)
+    progress.restore(state)
+    progress.position = Position(**state["place"])
+    compute.seed(training.config, dist.get_rank(), progress.position.epoch, progress.position.step)
+    return progress
+
+
+class Ddp:
+    """One process of a team. torch.distributed must be initialised."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._rank, self._size = dist.get_rank(), dist.get_world_size()
+        self.leads = self._rank == 0
+        self._done = 0
+        self._device = learner.device
+        learner.trained = DistributedDataParallel(
+            learner.model,
+            device_ids=[learner.device] if learner.device.type == "cuda" else None,
+            forward_sync_buffers=False,  # each has statistics of its own; the leader's are saved
+            gradient_as_bucket_view=True,
+        )
+
+    def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
+        self._done = first
+        while self._done < total and not self._anybody_stops(stop):
+            yield self._done
+            self._done += 1
+
+    def _anybody_stops(self, stop: StopRequest) -> bool:
+        """Nobody may stop alone: the others would wait for its gradients."""
+        asked = torch.tensor(int(stop.requested), device=self._device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
+
+    def part(self, places: slice) -> tuple[slice, float]:
+        count = places.stop - places.start
+        if count < self._size:  # the last few images of an epoch: everybody takes all of them
+            return places, 1.0
+        first = places.start + count * self._rank // self._size
+        last = places.start + count * (self._rank + 1) // self._size
+        return slice(first, last), self._size * (last - first) / count
+
+    def meet(self, sums: Tensor) -> tuple[int, Tensor]:
+        total = sums.clone()
+        dist.all_reduce(total)
+        return self._done, total
+
+    def go_on(self) -> None:
+        pass  # the next step's gradients wait for everybody
+
+
+def from_the_leader(content: bytes, device: torch.device) -> bytes:
+    """What rank 0 gives, at every rank."""
+    length = torch.tensor(len(content), device=device)
+    dist.broadcast(length, 0)
+    values = torch.frombuffer(bytearray(content.ljust(1)), dtype=torch.uint8).to(device)
+    if dist.get_rank() != 0:
+        values = torch.empty(int(length), dtype=torch.uint8, device=device)
+    dist.broadcast(values, 0)
+    return values.cpu().numpy().tobytes()

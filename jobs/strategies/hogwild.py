@@ -1,0 +1,117 @@
+"""Hogwild: several processes write to the same weights, and none waits for another.
+
+Niu, Recht, Ré, Wright: Hogwild! A Lock-Free Approach to Parallelizing Stochastic Gradient Descent (2011).
+Weights, statistics and the optimiser's moments lie in memory that all processes see. Two that write to
+one place at once lose an update now and then; that costs less than locking every time.
+
+Every process takes the next batch that nobody has taken, so that a slow one holds nobody up, and so
+that it is known which batches are done when a training is interrupted.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from jobs import compute, crew
+from jobs.assignment import Outcome
+from jobs.learner import Learner
+from jobs.stopping import StopRequest
+from jobs.training import Training
+
+_fork = multiprocessing.get_context("fork")
+
+
+def run(training: Training) -> Outcome:
+    """Train in several processes of this machine, forked with the model in memory that they share."""
+    size = training.config.train.processes_a_node
+    learner = training.learner(torch.device("cpu"))
+    progress = training.begin(learner)
+    share(learner)
+    ledger = Ledger(size)
+
+    def work(rank: int) -> Outcome:
+        compute.use_processors(sharing=size)
+        if rank:  # the leader goes on with the numbers of the checkpoint
+            compute.seed(training.config, rank, progress.position.epoch, progress.position.step)
+        return training.finish(learner, progress, Hogwild(rank, ledger))
+
+    return crew.run(size, work, training.stop)
+
+
+class Ledger:
+    """What all processes of a team see: which step is next, who stops, and each one's sums."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.next_step = _fork.Value("q", 0)
+        self.stopping = _fork.Event()
+        self.everybody = _fork.Barrier(size)
+        self.sums = in_shared_memory(torch.zeros(size, 2, dtype=torch.float64))
+
+
+class Hogwild:
+    """One process of a team."""
+
+    def __init__(self, rank: int, ledger: Ledger) -> None:
+        self.leads = rank == 0
+        self._rank = rank
+        self._ledger = ledger
+        self._total = 0
+
+    def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
+        self._total = total
+        taken = self._ledger.next_step
+        with taken.get_lock():  # whoever comes first begins the epoch
+            taken.value = max(taken.value, first)
+        while not self._ledger.stopping.is_set():
+            if stop.requested:
+                self._ledger.stopping.set()
+                return
+            with taken.get_lock():
+                step = taken.value
+                if step >= total:
+                    return
+                taken.value = step + 1
+            yield step
+
+    def part(self, places: slice) -> tuple[slice, float]:
+        return places, 1.0
+
+    def meet(self, sums: Tensor) -> tuple[int, Tensor]:
+        self._ledger.sums[self._rank] = sums
+        self._ledger.everybody.wait()
+        return self._ledger.next_step.value, self._ledger.sums.sum(0)
+
+    def go_on(self) -> None:
+        if self.leads:
+            self._ledger.next_step.value = 0
+        self._ledger.everybody.wait()
+
+
+def share(learner: Learner) -> None:
+    """Move all that a step changes into memory that forked processes share."""
+    for tensor in (*learner.model.parameters(), *learner.model.buffers()):
+        tensor.data = in_shared_memory(tensor.data)
+    for parameter in learner.model.parameters():
+        moments = learner.optimizer.state[parameter]
+        if not moments:  # AdamW makes them at its first step, each process for itself
+            moments["step"] = torch.zeros(())
+            moments["exp_avg"] = torch.zeros_like(parameter)
+            moments["exp_avg_sq"] = torch.zeros_like(parameter)
+        for name, moment in moments.items():
+            moments[name] = in_shared_memory(moment)
+
+
+def in_shared_memory(tensor: Tensor) -> Tensor:
+    """A copy, of the same strides, that processes forked from this one see and change as one.
+
+    Not in /dev/shm, as Tensor.share_memory_() has it: there a container has 64 MiB, and a process that
+    takes more dies of SIGBUS.
+    """
+    values = torch.frombuffer(mmap.mmap(-1, max(tensor.nbytes, 1)), dtype=tensor.dtype, count=tensor.numel())
+    return values.as_strided(tensor.size(), tensor.stride()).copy_(tensor)

@@ -1,0 +1,42 @@
+"""One process, with all processors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from jobs import compute
+from jobs.assignment import Outcome
+from jobs.stopping import StopRequest
+from jobs.training import Training
+
+
+def run(training: Training) -> Outcome:
+    """Train in this process."""
+    learner = training.learner(compute.prepare(training.config))
+    return training.finish(learner, training.begin(learner), Alone())
+
+
+class Alone:
+    """The team of one."""
+
+    leads = True
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
+        self._done = first
+        while self._done < total and not stop.requested:
+            yield self._done
+            self._done += 1
+
+    def part(self, places: slice) -> tuple[slice, float]:
+        return places, 1.0
+
+    def meet(self, sums: Tensor) -> tuple[int, Tensor]:
+        return self._done, sums
+
+    def go_on(self) -> None:
+        pass

@@ -1,0 +1,108 @@
+"""What a training has before its first step and leaves after its last, whichever way it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from jobs import compute
+from jobs.assignment import Assignment, Outcome
+from jobs.cgroup import usable_cpus
+from jobs.contract.config import RunConfig
+from jobs.data import Split
+from jobs.learner import Learner
+from jobs.loop import learn
+from jobs.models import ModelSpec
+from jobs.progress import Progress
+from jobs.stopping import StopRequest
+from jobs.strategies.team import Team
+from jobs.weights import to_bytes
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is to be trained on what. `settings`: what a checkpoint must have been made with."""
+
+    assignment: Assignment
+    data: Split
+    spec: ModelSpec
+    settings: dict[str, Any]
+    stop: StopRequest
+
+    @property
+    def config(self) -> RunConfig:
+        return self.assignment.config
+
+    def learner(self, device: torch.device) -> Learner:
+        """Fresh weights and all images, on this device."""
+        return Learner.new(self.config, self.spec, self.data, device)
+
+    def progress(self, learner: Learner) -> Progress:
+        """At its beginning."""
+        return Progress(self.assignment.folder, self.assignment.fence, self.settings, learner)
+
+    def begin(self, learner: Learner) -> Progress:
+        """Go on from the newest checkpoint, or begin; say what will be done. For the one that leads."""
+        config, progress = self.config, self.progress(learner)
+        resumed = progress.resume(config.train.epochs)
+        if not resumed:
+            learner.choose_precision()
+        progress.write_history()
+        self.assignment.keep_config()
+        parameters = sum(parameter.numel() for parameter in learner.model.parameters())
+        print(
+            f"training {self.spec.name} ({parameters:,} parameters) on {len(self.data):,} images of "
+            f"{self.spec.dataset}: {config.train.epochs} epochs of {learner.steps} steps, "
+            + ", ".join(self._means(learner).values()),
+            flush=True,
+        )
+        for warning in self._warnings(learner.device):
+            print(f"warning: {warning}", flush=True)
+        return progress
+
+    def finish(self, learner: Learner, progress: Progress, team: Team) -> Outcome:
+        """Train to the end; the one that leads leaves the weights."""
+        learn(learner, progress, team, self.stop)
+        if not team.leads:
+            return Outcome()
+        folder, fence = self.assignment.folder, self.assignment.fence
+        with self.stop.deferred():
+            weights = {name: tensor.cpu().contiguous() for name, tensor in learner.model.state_dict().items()}
+            fence.write(folder.model, to_bytes(weights))
+            fence.write(folder.model_config, self.spec.model_dump_json(indent=2) + "\n")
+        print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
+        last = progress.history[-1]
+        return Outcome(
+            outputs=self.assignment.prove(folder.model, folder.model_config, folder.history),
+            metrics={
+                "loss": last["loss"],
+                "accuracy": last["accuracy"],
+                "epochs": float(self.config.train.epochs),
+                "images_per_second": last["images_per_second"],
+            },
+            means=self._means(learner),
+        )
+
+    def _means(self, learner: Learner) -> dict[str, str]:
+        """With what it is done: what the machine has, and what was chosen by itself."""
+        train = self.config.train
+        means = {"device": compute.describe(learner.device), "precision": learner.precision}
+        if train.strategy != "single":
+            means["strategy"] = f"{train.strategy} with {train.workers} processes"
+        return means
+
+    def _warnings(self, device: torch.device) -> Iterator[str]:
+        train = self.config.train
+        if device.type == "cpu" and train.processes_a_node > usable_cpus():
+            yield (
+                f"{train.processes_a_node} processes share {usable_cpus()} CPUs, and will wait for each "
+                f"other; --set train.processes={usable_cpus()} is faster"
+            )
+        if train.batch_size > len(self.data):
+            yield (
+                f"a batch of {train.batch_size} is more than the {len(self.data)} images there are: every "
+                "epoch is one step; a smaller --set train.batch_size learns more in the same time"
+            )
