@@ -24,8 +24,8 @@ def prepare(config: RunConfig) -> torch.device:
 
 def device_of(config: RunConfig, rank: int) -> torch.device:
     """The device of the process of this rank, of several on one machine. Raises BadInput if there is none."""
-    name = "cpu" if config.device == "auto" and not torch.cuda.is_available() else config.device
-    name = _device_name("cuda" if name == "auto" else name)
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    name = best if config.device == "auto" else _device_name(config.device)
     if name != "cuda":
         return torch.device(name)
     count, wanted = torch.cuda.device_count(), config.train.processes_a_node

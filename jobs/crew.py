@@ -12,7 +12,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar, cast
 
-from jobs.errors import Failed, PeerLost, StageError
+from jobs.errors import Failed, PeerLost, StageError, Terminated
 from jobs.orphans import die_with_parent
 from jobs.stopping import StopRequest
 
@@ -70,6 +70,14 @@ class _Member(Generic[_T]):
             raise value
         return cast(_T, value)
 
+    def error(self) -> StageError:
+        """What was wrong with one that has failed."""
+        try:
+            self.result()
+        except StageError as error:
+            return error
+        return Failed(f"{self._name} {self._how()} after its work was done")
+
     def _how(self) -> str:
         code = self.process.exitcode or 0
         if code >= 0:
@@ -94,30 +102,23 @@ def _do(
 
 
 def _wait_for(members: Sequence[_Member[_T]]) -> None:
-    """Until all have ended well, or one badly: then its error is raised."""
-    left = list(members)
-    while left:
-        ended = _ended(left, None)
-        if not any(member.failed() for member in ended):
-            continue
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while left and (more := _ended(left, max(0.0, deadline - time.monotonic()))):
-            ended += more
-        errors = [_error(member) for member in ended if member.failed()]
-        raise next((error for error in errors if not isinstance(error, PeerLost)), errors[0])
+    """Until all have ended, or one badly: then raise its error."""
+    left, errors = list(members), dict[_Member[_T], StageError]()
+    deadline: float | None = None
+    while left and (ended := _ended(left, deadline)):
+        errors |= {member: member.error() for member in ended if member.failed()}
+        # Those that were asked to stop do it in their own time: one of them is still saving.
+        if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
+            deadline = time.monotonic() + _GRACE_SECONDS
+    in_order = [errors[member] for member in members if member in errors]
+    if in_order:
+        raise next((error for error in in_order if not isinstance(error, PeerLost)), in_order[0])
 
 
-def _ended(left: list[_Member[_T]], seconds: float | None) -> list[_Member[_T]]:
-    """Take those out of `left` that have ended; wait so long for the first one (None: for ever)."""
+def _ended(left: list[_Member[_T]], deadline: float | None) -> list[_Member[_T]]:
+    """Take those out of `left` that have ended; wait for the first one until `deadline` (None: for ever)."""
+    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
     ready = connection.wait([member.process.sentinel for member in left], seconds)
     ended = [member for member in left if member.process.sentinel in ready]
     left[:] = [member for member in left if member not in ended]
     return ended
-
-
-def _error(member: _Member[_T]) -> StageError:
-    try:
-        member.result()
-    except StageError as error:
-        return error
-    raise AssertionError("it has failed after it gave its result")

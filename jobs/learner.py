@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from jobs.batches import Epoch, plan
 from jobs.contract.config import RunConfig
 from jobs.data import Split
 from jobs.models import ModelSpec, build, channels_last, normalise
-from jobs.precision import Precision, autocast, measure
+from jobs.precision import Precision, autocast, fastest
 from jobs.schedule import one_cycle
 
 
@@ -58,22 +57,9 @@ class Learner:
         return math.ceil(len(self.labels) / self.config.train.batch_size)
 
     def choose_precision(self) -> None:
-        """Take the configured precision, or measure which one is faster for this very model."""
+        """Take the configured precision, or find out which one is faster here."""
         wanted = self.config.train.precision
-        self.precision = self._measure() if wanted == "auto" else wanted
-
-    def _measure(self) -> Precision:
-        trial = copy.deepcopy(self.model).train()  # its statistics change; the model's must not
-        pixels = normalise(self.images[: min(self.config.train.batch_size, 256)], self.spec)
-        target = self.labels[: len(pixels)]
-
-        def step(precision: Precision) -> None:
-            with autocast(precision, self.device):
-                scores = trial(pixels)
-            torch.autograd.backward(F.cross_entropy(scores.float(), target))
-
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            return measure(self.device, step)
+        self.precision = fastest(self.device) if wanted == "auto" else wanted
 
     def plan(self, epoch: int) -> Epoch:
         """The batches of an epoch."""

@@ -41,7 +41,7 @@ def _work(training: Training, rank: int, size: int, folder: str) -> Outcome:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        store=dist.FileStore(f"{folder}/store", size),
+        init_method=f"file://{folder}/store",
         rank=rank,
         world_size=size,
     )

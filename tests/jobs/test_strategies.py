@@ -1,0 +1,206 @@
+"""Several processes that train together: the same files, records and endings as one alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from jobs.precision import fastest
+from jobs.stopping import StopRequest
+from jobs.strategies.hogwild import Hogwild, Ledger, in_shared_memory
+from tests.jobs.support import Place, finish, read_until
+
+TOGETHER = ["hogwild", "ddp"]
+#: Some twenty seconds, to be disturbed in.
+LONG = ("data.name=mnist", "model.name=mnist-hogwild-net", "train.epochs=40", "train.batch_size=10")
+
+
+@pytest.fixture(params=TOGETHER)
+def long_run(request: pytest.FixtureRequest, place: Place) -> Place:
+    return Place(place.root, settings=(*LONG, f"train.strategy={request.param}"))
+
+
+@pytest.mark.parametrize("strategy", TOGETHER)
+def test_every_strategy_leaves_what_one_process_leaves(place: Place, strategy: str) -> None:
+    alone = Place(place.root, run="alone", settings=(*place.settings, "train.epochs=4"))
+    together = Place(place.root, run="together", settings=(*alone.settings, f"train.strategy={strategy}"))
+
+    for run in (alone, together):
+        for stage in ("train", "eval", "infer"):
+            ended = run.do(stage)
+            assert ended.code == 0, ended.out
+
+    def files(place: Place) -> set[str]:
+        found = (path.relative_to(place.folder.path) for path in place.folder.path.rglob("*"))
+        return {str(path) for path in found if path.parts[0] not in ("results", "logs")}
+
+    assert files(together) == files(alone)
+    record, expected = together.record("train"), alone.record("train")
+    assert record.outputs.keys() == expected.outputs.keys()
+    assert record.metrics.keys() == expected.metrics.keys()
+    assert record.means["strategy"] == f"{strategy} with 2 processes"
+    assert [json.loads(line)["epoch"] for line in together.folder.history.read_text().splitlines()] == [
+        1, 2, 3, 4,
+    ]  # fmt: skip
+    assert together.record("eval").metrics["test_acc"] > 0.9  # the place of a bar is not hard to learn
+
+
+def test_ddp_takes_the_steps_that_one_process_takes(place: Place) -> None:
+    # Batches of 7 for two processes, and a last one of 6: parts of unequal size, weighed by it. What
+    # is left of a difference is the order of summation. (A perceptron has no batch normalisation.)
+    settings = (*place.settings, "train.batch_size=7", "train.precision=fp32")
+    alone = Place(place.root, run="alone", settings=settings)
+    together = Place(place.root, run="together", settings=(*settings, "train.strategy=ddp"))
+    assert alone.do("train").code == 0
+    assert together.do("train").code == 0
+
+    expected, found = (torch.load(run.folder.model, weights_only=True) for run in (alone, together))
+
+    for name, weights in expected.items():
+        torch.testing.assert_close(found[name], weights, rtol=1e-3, atol=1e-5)
+
+
+def test_row_54_sigterm_saves_and_the_next_attempt_goes_on(long_run: Place) -> None:
+    process = long_run.start("train")
+    read_until(process, b"epoch 2/40")
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process)
+
+    assert ended.code == 143, ended.out
+    (told,) = [line for line in ended.out.splitlines() if "stopped by SIGTERM after epoch" in line]
+    saved = told.split("saved as ")[1]
+    assert (long_run.folder.path / saved).exists()
+
+    again = Place(long_run.root, settings=(*long_run.settings, "train.epochs=6")).do("train")
+
+    assert again.code == 0, again.out
+    assert f"({saved})" in again.out
+    rows = [json.loads(line) for line in long_run.folder.history.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["the-leader", "another"])
+def test_a_process_that_is_killed_ends_all_and_is_named(long_run: Place, which: int) -> None:
+    process = long_run.start("train")
+    read_until(process, b"epoch 1/40")
+    (stage,) = _children(process.pid)
+    workers = sorted(_children(stage))
+    os.kill(workers[which], signal.SIGKILL)
+    began = time.monotonic()
+    ended = finish(process)
+
+    assert time.monotonic() - began < 20
+    assert ended.code == 1
+    error = f"process {which} of 2 was killed by SIGKILL (out of memory?); the others were ended"
+    assert f"train: {error}" in ended.out
+    assert long_run.record("train").error == error
+    assert not any(_is_there(worker) for worker in workers)
+    assert Place(long_run.root, settings=(*long_run.settings, "train.epochs=5")).do("train").code == 0
+
+
+def test_nobody_is_left_behind_by_a_supervisor_that_is_killed(long_run: Place) -> None:
+    process = long_run.start("train")
+    read_until(process, b"epoch 1/40")
+    (stage,) = _children(process.pid)
+    workers = _children(stage)
+    process.kill()
+    process.wait()
+
+    deadline = time.monotonic() + 20
+    while any(_is_there(pid) for pid in (stage, *workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_training_that_diverges_ends_all(place: Place) -> None:
+    settings = ("train.learning_rate=10", "train.weight_decay=1", "train.batch_size=10", "train.epochs=4")
+    run = Place(place.root, settings=(*place.settings, *settings, "train.strategy=ddp"))
+
+    ended = run.do("train")
+
+    assert ended.code == 78
+    assert "training has diverged" in ended.out
+    assert "Traceback" not in ended.out
+
+
+def test_more_processes_than_processors_are_warned_of(place: Place) -> None:
+    settings = (*place.settings, "train.strategy=hogwild", "train.processes=9", "train.batch_size=400")
+    ended = Place(place.root, settings=settings).do("train")
+
+    assert ended.code == 0, ended.out
+    assert "warning: 9 processes share " in ended.out
+    assert "warning: a batch of 400 is more than the 300 images there are" in ended.out
+
+
+def test_hogwild_takes_every_batch_once() -> None:
+    ledger, stop = Ledger(1), StopRequest()
+    first, second = Hogwild(0, ledger), Hogwild(1, ledger)
+    one, two = first.steps(3, 10, stop), second.steps(3, 10, stop)
+
+    assert [next(one), next(two), next(two), next(one), *two] == [3, 4, 5, 6, 7, 8, 9]
+    assert list(one) == []
+    assert first.meet(torch.zeros(2))[0] == 10
+
+
+def test_hogwild_stops_all_when_one_is_asked_to() -> None:
+    ledger, stop, asked = Ledger(1), StopRequest(), StopRequest()
+    first, second = Hogwild(0, ledger), Hogwild(1, ledger)
+    steps = second.steps(0, 10, stop)
+    assert next(steps) == 0
+    asked.requested = True
+
+    assert list(first.steps(0, 10, asked)) == []
+    assert list(steps) == []
+    assert first.meet(torch.zeros(2))[0] == 1
+
+
+def test_shared_memory_is_seen_by_a_forked_process() -> None:
+    values = torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last)
+    shared = in_shared_memory(values)
+    assert shared.stride() == values.stride()
+    assert torch.equal(shared, values)
+
+    child = os.fork()
+    if child == 0:
+        shared.numpy()[1, 2] = 7  # NumPy: torch's threads do not survive a fork
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert shared[1, 2].tolist() == [[7, 7], [7, 7]]
+    assert values[1, 2].tolist() == [[20, 21], [22, 23]]
+
+
+@pytest.mark.parametrize(("slower", "chosen"), [(2.2, "bf16"), (1.1, "fp32"), (0.5, "fp32")])
+def test_precision_is_what_is_multiplied_faster(
+    monkeypatch: pytest.MonkeyPatch, slower: float, chosen: str
+) -> None:
+    monkeypatch.setattr("jobs.precision._seconds", lambda *_: [slower, 1.0])
+
+    assert fastest(torch.device("cpu")) == chosen
+
+
+def test_precision_that_was_begun_with_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.train import train
+
+    monkeypatch.setattr("jobs.learner.fastest", lambda _: "bf16")
+    stop = StopRequest()
+    assert train(place.assignment("train"), stop).means["precision"] == "bf16"
+    monkeypatch.setattr("jobs.learner.fastest", lambda _: "fp32")
+
+    assert train(place.assignment("train", "train.epochs=3"), stop).means["precision"] == "bf16"
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(child) for child in found.stdout.split()]
+
+
+def _is_there(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
