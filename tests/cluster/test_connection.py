@@ -85,7 +85,6 @@ def gaps(proxy: FaultProxy, fault: str) -> list[float]:
 # --- 1: half-open connections ---
 
 
-@pytest.mark.timeout(150)
 def test_row_1_watches_that_are_half_open(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
     # each watch falls silent where its first event has begun to come, before the Pod is known
     proxy.add(Rule("stall", on="watch", after=50, times=3))
@@ -95,7 +94,6 @@ def test_row_1_watches_that_are_half_open(place: Place, kubectl: Kubectl, proxy:
     assert max(jobs_and_pods) < NOTICED
 
 
-@pytest.mark.timeout(150)
 def test_row_1_a_log_and_a_watch_that_are_half_open(
     place: Place, kubectl: Kubectl, proxy: FaultProxy
 ) -> None:
@@ -111,7 +109,7 @@ def test_row_1_everything_is_half_open_for_good(place: Place, kubectl: Kubectl, 
     wait_for(process, "train │ step 2")
     begun = time.monotonic()
     proxy.freeze()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
 
     assert process.returncode == 5, err
     assert "does not answer" in err
@@ -202,7 +200,7 @@ def test_row_4_the_event_that_ends_the_job_is_lost(
     proxy.add(Rule("garble", on="watch", how="halve", path=path, times=2))
     proxy.outage(0.1)
     begun = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert time.monotonic() - begun < 20
     assert kept_log(place) == said(30)
@@ -213,7 +211,7 @@ def test_row_5_too_busy(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> No
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=429, retry_after=2, times=6))
     proxy.outage(0)  # so that all of them ask again
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert kept_log(place) == said(30)
     busy = proxy.struck("status")
@@ -232,7 +230,7 @@ def test_row_6_an_outage_of_ten_seconds_is_waited_for(
     process = place.start(*steps(place, 60))
     wait_for(process, "train │ step 2")
     proxy.outage(10)  # and the stage ends during it
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert kept_log(place) == said(60)
     assert one_pod(kubectl)
@@ -244,15 +242,15 @@ def test_row_6_an_outage_while_the_job_is_created(place: Place, kubectl: Kubectl
 
 
 def test_row_6_answers_of_503(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place), "--api-timeout", "4")
+    process = place.start(*steps(place, 100), "--api-timeout", "4")
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=503))
     proxy.outage(0)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 5, err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 30)
+    again_ends_well(place, kubectl, 100)
 
 
 def test_row_6_an_outage_that_is_too_long_and_then_again(
@@ -262,7 +260,7 @@ def test_row_6_an_outage_that_is_too_long_and_then_again(
     wait_for(process, "train │ step 2")
     proxy.outage(12)
     begun = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 5, err
     assert time.monotonic() - begun < 12
     assert "does not answer" in err
@@ -320,7 +318,6 @@ def test_row_7_nobody_answers_the_create_of_the_volume_pod(
 # --- 1, 2 and exec: results on their way home ---
 
 
-@pytest.mark.timeout(200)
 def test_row_1_a_fetch_that_is_half_open(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
     place.run(*steps(place, 3))
     proxy.add(Rule("stall", on="exec", after=1))
@@ -344,24 +341,24 @@ def test_row_8_a_token_that_has_expired_and_is_renewed(
     proxy.add(Rule("status", status=401, path="*/pods", on="watch", times=1))
     proxy.add(Rule("status", status=401, path="*/jobs", on="watch", times=1))
     proxy.outage(0)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert len(proxy.struck("status")) == 3
     assert kept_log(place) == said(30)
 
 
 def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place))
+    process = place.start(*steps(place, 100))
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=401))
     proxy.outage(0)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 5, err
     assert "no longer accepts the credentials" in err
     assert "log in again" in err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 30)
+    again_ends_well(place, kubectl, 100)
 
 
 def test_row_8_a_token_that_was_never_good(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:

@@ -82,7 +82,7 @@ def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "-k", str(folder), *NEVER_FETCH)
     place.wait_for(process, "train │ on")
     kubectl("delete", "job", "a-train", "--wait=false")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 8
     assert "deleted" in err
     assert kubectl.wait_until(lambda: not kubectl.items("jobs"))  # and none was made in its place
@@ -104,7 +104,7 @@ def test_row_38_a_job_that_is_deleted_and_made_anew_by_somebody_else(place: Plac
             "spec": {"template": template, "backoffLimit": 0},
         }
     )
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 8  # another uid is another Job
 
 
@@ -153,7 +153,7 @@ def test_row_54_sigterm_saves_and_the_next_pod_goes_on(place: Place, kubectl: Ku
     place.wait_for(process, "train │ epoch 2/")
     pod = kubectl.pods_alive()[0]
     kubectl("delete", "pod", pod, "--grace-period=5", "--wait=false")
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "stopped by SIGTERM after epoch" in err  # PID 1 has passed it on
     assert "resuming from epoch" in err

@@ -17,7 +17,7 @@ def _lost_while_the_launcher_sleeps(place: Place, kubectl: Kubectl, *arguments: 
     assert kubectl.wait_until(lambda: kubectl.complete("a-train"), seconds=60)
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     process.send_signal(signal.SIGCONT)
-    _, err = process.communicate(timeout=90)
+    _, err = process.communicate(timeout=200)
     return process.returncode, err
 
 
@@ -97,7 +97,7 @@ def test_row_45_a_log_that_is_asked_for_too_early(place: Place, kubectl: Kubectl
     assert kubectl.wait_until(lambda: bool(kubectl.items("pods")))
     time.sleep(2)
     early = place.run("logs", "a", "train", expect=None)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "Traceback" not in early.err
     log = next((place.folder / "runs/a/logs").glob("train-*.log"))

@@ -42,7 +42,7 @@ def test_row_13_a_name_that_is_still_being_deleted(place: Place, kubectl: Kubect
     time.sleep(4)
     assert process.poll() is None
     kubectl("patch", "job", "a-train", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
 
 

@@ -27,7 +27,7 @@ def test_an_interrupted_put_leaves_nothing(place: Place, kubectl: Kubectl) -> No
     assert kubectl.wait_until(lambda: bool(kubectl.running_volume_pods()))
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 130
 
     (big / "file").write_bytes(b"small")

@@ -155,7 +155,7 @@ def test_row_18_a_job_that_is_let_in_goes_on(place: Place, kubectl: Kubectl) -> 
     assert kubectl.wait_until(lambda: kubectl.exists("job", "a-train"))
     time.sleep(2)
     kubectl("patch", "job", "a-train", "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
 
 
