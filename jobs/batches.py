@@ -2,6 +2,9 @@
 
 All of it depends on seed and epoch alone, so that a training that goes on in the middle of an epoch
 finds the batches that it would have had.
+
+torchvision's transforms draw once for a whole batch, or are called for every image; here a batch is
+varied in one piece, and yet every image in its own way.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs import compute
 from jobs.contract.config import RunConfig
@@ -18,10 +22,16 @@ from jobs.data import DESCRIPTIONS
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch makes of N images: `order` int64 (N,), and for each place whether it is mirrored."""
+    """What an epoch makes of N images. Each tensor has one row for each place of the order.
+
+    order: int64 (N,), which image is there. mirrored: bool (N,), None if none is. moved: int64 (N, 2),
+    how many pixels up and left, -reach … reach; None if none is.
+    """
 
     order: Tensor
     mirrored: Tensor | None
+    moved: Tensor | None
+    reach: int
 
     def batch(self, images: Tensor, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W) and labels int64 (B,) of some places."""
@@ -29,6 +39,8 @@ class Epoch:
         pixels = images[chosen]
         if self.mirrored is not None:
             pixels = torch.where(self.mirrored[places, None, None, None], pixels.flip(3), pixels)
+        if self.moved is not None:
+            pixels = moved(pixels, self.moved[places], self.reach)
         return pixels, labels[chosen]
 
 
@@ -36,6 +48,23 @@ def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> E
     """The `epoch`-th passage (from 0) over so many images."""
     generator = compute.generator(config.seed, "epoch", epoch)
     order = torch.randperm(samples, generator=generator).to(device)
-    if not DESCRIPTIONS[config.data.name].mirrored_is_the_same:
-        return Epoch(order, None)
-    return Epoch(order, (torch.rand(samples, generator=generator) < 0.5).to(device))
+    data = DESCRIPTIONS[config.data.name]
+    mirrored, offsets = None, None
+    if config.train.augment and data.mirrored_is_the_same:
+        mirrored = (torch.rand(samples, generator=generator) < 0.5).to(device)
+    if config.train.augment and data.reach:
+        reach = data.reach
+        offsets = torch.randint(-reach, reach + 1, (samples, 2), generator=generator).to(device)
+    return Epoch(order, mirrored, offsets, data.reach)
+
+
+def moved(pixels: Tensor, offsets: Tensor, reach: int) -> Tensor:
+    """Images (B, C, H, W), each moved up and left by its own `offsets` (B, 2); what comes in is black."""
+    batch, channels, height, width = pixels.shape
+    padded = F.pad(pixels, (reach,) * 4)
+    rows = offsets[:, 0, None] + torch.arange(reach, height + reach, device=pixels.device)  # (B, H)
+    columns = offsets[:, 1, None] + torch.arange(reach, width + reach, device=pixels.device)  # (B, W)
+    images = torch.arange(batch, device=pixels.device)[:, None, None]
+    if channels == 1:  # twice as fast as the same for any number of channels
+        return padded[images, 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    return padded.movedim(1, 3)[images, rows[:, :, None], columns[:, None, :]].movedim(3, 1)

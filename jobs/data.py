@@ -46,13 +46,14 @@ class Description:
 
     class_names: tuple[str, ...]
     mirrored_is_the_same: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2
+    reach: int  # by how many pixels an image may be moved and be of the same class; 0: it does not help
     torchvision_name: str  # its class in torchvision.datasets, and its folder in their layout
 
 
 DESCRIPTIONS: Final = {
-    "fashion-mnist-mini": Description(_CLOTHES, True, "FashionMNIST"),
-    "fashion-mnist": Description(_CLOTHES, True, "FashionMNIST"),
-    "mnist": Description(_DIGITS, False, "MNIST"),
+    "fashion-mnist-mini": Description(_CLOTHES, True, 0, "FashionMNIST"),
+    "fashion-mnist": Description(_CLOTHES, True, 0, "FashionMNIST"),
+    "mnist": Description(_DIGITS, False, 2, "MNIST"),
 }
 
 

@@ -92,9 +92,12 @@ class ModelConfig(_Section):
 
 class TrainConfig(Placement):
     epochs: int = Field(default=5, ge=1, le=1000)
-    batch_size: int = Field(default=128, ge=1, le=65536, description="images of one step, of all processes")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="images of one step, of all processes")
     learning_rate: Number = Field(default=0.005, gt=0, le=10)
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
+    augment: bool = Field(
+        default=True, description="vary the images in ways that leave their class: mirrored, moved"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where a short measurement finds it faster"
     )

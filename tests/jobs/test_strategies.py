@@ -110,7 +110,7 @@ def test_nobody_is_left_behind_by_a_supervisor_that_is_killed(long_run: Place) -
     (stage,) = _children(process.pid)
     workers = _children(stage)
     process.kill()
-    process.wait()
+    finish(process)
 
     deadline = time.monotonic() + 20
     while any(_is_there(pid) for pid in (stage, *workers)):

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.batches import moved, plan
 from jobs.checkpoint import Position, load_newest, save
 from jobs.errors import BadInput, StageError
 from jobs.stopping import StopRequest
-from jobs.train import plan, train
+from jobs.train import train
 from tests.jobs.support import Place
 
 
@@ -34,7 +35,7 @@ def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
     [
         ("train.epochs=1", "train.epochs: 1 asked, but this run has come to epoch 2 already"),
         ("train.learning_rate=0.1", "train.learning_rate: was 0.005, is 0.1"),
-        ("train.batch_size=64", "train.batch_size: was 128, is 64"),
+        ("train.batch_size=128", "train.batch_size: was 64, is 128"),
         ("model.name=cnn", "model.name: was perceptron, is cnn"),
         ("seed=5", "seed: was 0, is 5"),
         ("data.name=fashion-mnist-mini", "data.name: was mnist, is fashion-mnist-mini"),
@@ -91,17 +92,39 @@ def test_any_batch_size_will_do(place: Place, batch_size: int) -> None:
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own(place: Place) -> None:
     config = place.assignment("train").config
     cpu = torch.device("cpu")
-    first, mirrored = plan(config, 0, 1000, cpu)
-    second, _ = plan(config, 1, 1000, cpu)
+    first, second, again = (plan(config, epoch, 1000, cpu) for epoch in (0, 1, 0))
 
-    assert first.sort().values.tolist() == list(range(1000))
-    assert not torch.equal(first, second)
-    assert torch.equal(first, plan(config, 0, 1000, cpu)[0])
-    assert mirrored is None  # a 2 in a mirror is not a 2
-    clothes = place.assignment("train", "data.name=fashion-mnist").config
-    _, mirrored = plan(clothes, 0, 1000, cpu)
-    assert mirrored is not None
-    assert 400 < int(mirrored.sum()) < 600
+    assert first.order.sort().values.tolist() == list(range(1000))
+    assert not torch.equal(first.order, second.order)
+    assert torch.equal(first.order, again.order)
+
+
+def test_images_are_varied_in_ways_that_leave_their_class(place: Place) -> None:
+    cpu = torch.device("cpu")
+    digits = plan(place.assignment("train").config, 0, 1000, cpu)
+    clothes = plan(place.assignment("train", "data.name=fashion-mnist").config, 0, 1000, cpu)
+    neither = plan(place.assignment("train", "train.augment=false").config, 0, 1000, cpu)
+
+    assert digits.mirrored is None  # a 2 in a mirror is not a 2
+    assert digits.moved is not None
+    assert digits.moved.unique().tolist() == [-2, -1, 0, 1, 2]
+    assert clothes.mirrored is not None
+    assert 400 < int(clothes.mirrored.sum()) < 600
+    assert (clothes.moved, neither.moved, neither.mirrored) == (None, None, None)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_image_of_a_batch_is_moved_by_its_own_offset(channels: int) -> None:
+    images = torch.randint(1, 256, (3, channels, 5, 4), dtype=torch.uint8)
+    offsets = torch.tensor([[0, 0], [1, -2], [-1, 2]])
+
+    found = moved(images, offsets, reach=2)
+
+    assert torch.equal(found[0], images[0])
+    assert torch.equal(found[1, :, :4, 2:], images[1, :, 1:, :2])  # up by one, right by two
+    assert torch.equal(found[2, :, 1:, :2], images[2, :, :4, 2:])
+    assert not found[1, :, 4].any()
+    assert not found[1, :, :, :2].any()
 
 
 def test_checkpoints_are_taken_by_how_far_they_are(place: Place) -> None:
