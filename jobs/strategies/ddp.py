@@ -88,16 +88,15 @@ class Ddp:
         )
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
+        # Nobody may stop alone: the others would wait for its gradients. So all are asked, while they work.
         self._done = first
-        while self._done < total and not self._anybody_stops(stop):
+        anybody = torch.zeros(1, dtype=torch.int32, device=self._device)
+        while self._done < total and not anybody:
+            anybody.fill_(stop.requested)
+            answer = dist.all_reduce(anybody, dist.ReduceOp.MAX, async_op=True)
             yield self._done
             self._done += 1
-
-    def _anybody_stops(self, stop: StopRequest) -> bool:
-        """Nobody may stop alone: the others would wait for its gradients."""
-        asked = torch.tensor(int(stop.requested), device=self._device)
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
-        return bool(asked)
+            answer.wait()
 
     def part(self, places: slice) -> tuple[slice, float]:
         count = places.stop - places.start
