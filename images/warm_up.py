@@ -10,6 +10,7 @@ import numpy
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+import PIL.ImageOps
 import pydantic
 import torch
 import torch.distributed
@@ -39,7 +40,10 @@ model.load_state_dict(torch.load(saved, weights_only=True))
 with torch.inference_mode():
     probabilities = model.eval()(images).softmax(1).numpy()
 assert numpy.isfinite(probabilities).all()
-torch.export.export(model, (images,))
+exported = io.BytesIO()
+torch.export.save(torch.export.export(model.to(memory_format=torch.contiguous_format), (images,)), exported)
+exported.seek(0)
+torch.export.load(exported).module()(images)
 
 picture = PIL.Image.new("RGB", (64, 64))
 PIL.ImageDraw.Draw(picture).text((0, 0), "5", font=PIL.ImageFont.load_default())

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("eval", parents=[common], help="test the model: eval_results.json")
     commands.add_parser(
-        "infer", parents=[common], help="classify a few test images: results/*.png, predictions.json"
+        "infer", parents=[common], help="classify images: predictions.json, inference.json, results/*.png"
     )
     gate = commands.add_parser("wait", parents=[common], help="wait until a stage of this run has succeeded")
     gate.add_argument("stage", choices=STAGES)

@@ -1,7 +1,8 @@
-"""eval: this run's model on all test images. Writes eval_results.json."""
+"""eval: this run's model on all test images. Writes eval_results.json and, if asked, model.pt2."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.contract.files import json_text
 from jobs.data import load
-from jobs.evidence import trained_model
+from jobs.evidence import TrainedModel, trained_model
 from jobs.predict import predict
 from jobs.stopping import StopRequest
 
@@ -55,15 +56,37 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
         f"{images_per_second / 1000:.1f}k images/s"
     )
-    return Outcome(
-        inputs=inputs,
-        outputs=assignment.prove(folder.eval_results),
-        metrics={
-            "test_loss": test_loss,
-            "test_acc": test_acc,
-            "images_per_second": round(images_per_second, 1),
-        },
+    outputs = [folder.eval_results]
+    metrics = {
+        "test_loss": test_loss,
+        "test_acc": test_acc,
+        "images_per_second": round(images_per_second, 1),
+    }
+    if config.eval.export == "none":
+        assignment.fence.remove(folder.exported)  # of other settings: nobody has compared it with this model
+    else:
+        outputs.append(folder.exported)
+        metrics |= _export(assignment, trained, data.images)
+    return Outcome(inputs, assignment.prove(*outputs), metrics)
+
+
+def _export(assignment: Assignment, trained: TrainedModel, images: Tensor) -> dict[str, float]:
+    """Write model.pt2, once it is read back and found to say what the model says. Returns how near."""
+    from jobs import export  # with the compiler that it imports it takes a second, and few ask for it
+
+    content = export.export(trained.model, trained.spec)
+    path = assignment.folder.exported
+    assignment.fence.write(path, content)
+    program = export.load_exported(path, hashlib.sha256(content).hexdigest())
+    parity = export.compare(program, trained.model, trained.spec, images)
+    print(
+        f"exported {path.name} ({len(content) / 1e6:.1f} MB): as the model on {parity.images:,} test images, "
+        f"probabilities within {parity.largest_difference:.1e}"
     )
+    return {
+        "export_images": float(parity.images),
+        "export_largest_difference": parity.largest_difference,
+    }
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:

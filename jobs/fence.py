@@ -20,6 +20,7 @@ import contextlib
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -79,7 +80,7 @@ class Fence:
                 _remove(folder)
         return fence
 
-    def write(self, path: Path, content: bytes | str) -> None:
+    def write(self, path: Path, content: bytes | str | Iterable[bytes]) -> None:
         """Put a file in place, whole (jobs.contract.files). Raises Superseded, OSError."""
         try:
             write_atomically(path, content, temporary=self.folder / f"{path.name}.new")

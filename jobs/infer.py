@@ -1,65 +1,176 @@
-"""infer: names what is on a few test images. Writes results/*.png and predictions.json."""
+"""infer: names what is on images. Writes predictions.json, inference.json and results/*.png."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal
+
 import torch
+from torch import Tensor
 
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
+from jobs.batching import GrowingBatch, memory_of
 from jobs.contract.files import json_text
-from jobs.data import load
-from jobs.evidence import trained_model
+from jobs.evidence import TrainedModel, trained_model
+from jobs.latency import Latency, measure_latency
 from jobs.pictures import draw, file_safe
 from jobs.predict import predict
+from jobs.sources import Asked, what_is_asked
 from jobs.stopping import StopRequest
+
+#: Of all that is classified, so many are drawn and printed: what a person looks at.
+MOST_PICTURES: Final = 100
+#: Skipped files that the log names; inference.json has them all.
+_MOST_SKIPPED_SHOWN: Final = 10
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What came of a pass over all that was asked about, and how fast it went."""
+
+    log_probabilities: Tensor  # float32 (N, classes)
+    images_per_second: float
+    batch_size: int  # the one that was settled on
+    latency: Latency
 
 
 def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
-    """Classify test images, drawn by the run's seed, with the model that this run trained."""
+    """Classify test images or image files, drawn by the run's seed, with the model that this run trained."""
     config, folder = assignment.config, assignment.folder
     trained = trained_model(assignment)
     device = compute.prepare(config)
-    data = load(config.data, "test", folder.root)
-    inputs = {**trained.proofs, **assignment.prove(*data.files)}
+    started = time.perf_counter()
+    asked = what_is_asked(assignment)
+    seconds_to_read = time.perf_counter() - started
+    inputs = {**trained.proofs, **assignment.prove(*asked.files)}
     assignment.keep_config()
+    count = len(asked.images)
+    which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
+    where = compute.describe(device)
+    print(f"classifying {count:,} images ({which}; read in {seconds_to_read:.1f} s), {where}")
+    _tell_skipped(asked.skipped)
 
-    samples = min(config.infer.samples, len(data))
-    drawn = torch.randperm(len(data), generator=compute.generator(config.seed, "infer"))[:samples]
-    drawn = drawn.sort().values  # (samples,)
-    probabilities = predict(
-        trained.model, trained.spec, data.images[drawn], device
-    ).exp()  # (samples, classes)
-
-    names = trained.spec.class_names
-    folder.results.mkdir(exist_ok=True)
-    predictions = []
-    for index, row in zip(drawn.tolist(), probabilities, strict=True):
-        best, label = int(row.argmax()), int(data.labels[index])
-        file = folder.results / f"{index:05}_{file_safe(names[best])}.png"
-        picture = draw(data.images[index], names[best], row[best].item(), names[label])
-        assignment.fence.write(file, picture)
-        predictions.append(
-            {
-                "index": index,
-                "file": str(file.relative_to(folder.path)),
-                "predicted": best,
-                "predicted_name": names[best],
-                "probability": row[best].item(),
-                "true": label,
-                "true_name": names[label],
-                "correct": best == label,
-                "probabilities": row.tolist(),
-            }
-        )
-        print(f"image {index}: {names[best]} {row[best]:.1%} (true: {names[label]})")
-    pictures = [folder.path / str(prediction["file"]) for prediction in predictions]
-    for old in set(folder.results.iterdir()) - set(pictures):  # of a pass with other settings, or cut short
-        assignment.fence.remove(old)
-    assignment.fence.write(folder.predictions, json_text(predictions))
-    correct = sum(bool(prediction["correct"]) for prediction in predictions)
-    print(f"{correct} of {samples} right; the pictures are in {folder.results.relative_to(folder.root)}")
+    done = _pass(trained, asked.images, device, config.infer.batch_size)
+    pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities)
+    assignment.fence.write(folder.predictions, _lines(asked, trained, done.log_probabilities, pictures))
+    correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
+    told = {
+        "source": asked.source,
+        "source_images": asked.source_images,
+        "images": count,
+        "correct": correct,
+        "skipped": [{"file": name, "reason": reason} for name, reason in asked.skipped.items()],
+        "seconds_to_read": round(seconds_to_read, 3),
+        "images_per_second": done.images_per_second,
+        "batch_size": done.batch_size,
+        "latency": asdict(done.latency),
+        "device": where,
+        "model": trained.spec.name,
+        "model_sha256": trained.proofs[folder.model.name].sha256,
+    }
+    assignment.fence.write(folder.inference, json_text(told))
+    latency = done.latency
+    print(
+        f"{done.images_per_second:,.0f} images/s in batches of {done.batch_size:,}; one image alone: "
+        f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
+    )
+    right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
+    print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)}")
+    metrics = {
+        "samples": count,
+        "correct": correct,
+        "skipped": len(asked.skipped) if config.infer.folder else None,
+        "images_per_second": done.images_per_second,
+        "latency_p50_ms": latency.p50_ms,
+        "latency_p99_ms": latency.p99_ms,
+        "batch_size": done.batch_size,
+    }
     return Outcome(
         inputs=inputs,
-        outputs=assignment.prove(*pictures, folder.predictions),
-        metrics={"samples": float(samples), "correct": float(correct)},
+        outputs=assignment.prove(*pictures.values(), folder.predictions, folder.inference),
+        metrics={name: float(value) for name, value in metrics.items() if value is not None},
     )
+
+
+def _pass(
+    trained: TrainedModel, images: Tensor, device: torch.device, batch_size: int | Literal["auto"]
+) -> Pass:
+    """First single images, which also warms the model up, then all of them in batches."""
+    latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
+    batches = GrowingBatch(memory_of(device)) if batch_size == "auto" else batch_size
+    started = time.perf_counter()
+    log_probabilities = predict(trained.model, trained.spec, images, device, batches)
+    images_per_second = round(len(images) / (time.perf_counter() - started), 1)
+    settled = batches.size if isinstance(batches, GrowingBatch) else batches
+    return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
+
+
+def _tell_skipped(skipped: dict[str, str]) -> None:
+    for name, reason in islice(skipped.items(), _MOST_SKIPPED_SHOWN):
+        print(f"skipped {name}: {reason}")
+    if len(skipped) > _MOST_SKIPPED_SHOWN:
+        print(f"skipped {len(skipped) - _MOST_SKIPPED_SHOWN:,} more; inference.json names them all")
+
+
+def _draw_pictures(
+    assignment: Assignment, asked: Asked, trained: TrainedModel, log_probabilities: Tensor
+) -> dict[int, Path]:
+    """Write, and print, what a person looks at; the paths by the position in `asked`."""
+    folder, names = assignment.folder, trained.spec.class_names
+    folder.results.mkdir(exist_ok=True)
+    pictures = {}
+    count = len(asked.images)
+    drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
+    for position in drawn[:MOST_PICTURES].sort().values.tolist():
+        row = log_probabilities[position].exp()
+        best = int(row.argmax())
+        true = None if asked.labels is None else names[int(asked.labels[position])]
+        file = folder.results / f"{_number(asked, position):05}_{file_safe(names[best])}.png"
+        assignment.fence.write(file, draw(asked.images[position], names[best], row[best].item(), true))
+        known = f" (true: {true})" if true is not None else ""
+        print(f"{asked.titles[position]}: {names[best]} {row[best]:.1%}{known}")
+        pictures[position] = file
+    for old in set(folder.results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
+        assignment.fence.remove(old)
+    return pictures
+
+
+def _number(asked: Asked, position: int) -> int:
+    """What stands first in a picture's name: its index in the data set, else its place among the files."""
+    index = asked.keys[position].get("index", position)
+    assert isinstance(index, int)
+    return index
+
+
+def _lines(
+    asked: Asked, trained: TrainedModel, log_probabilities: Tensor, pictures: dict[int, Path]
+) -> Iterator[bytes]:
+    """predictions.json: a list with one image a line, made while it is written."""
+    names = trained.spec.class_names
+    for position, row in enumerate(log_probabilities.exp()):
+        best = int(row.argmax())
+        prediction: dict[str, Any] = {
+            **asked.keys[position],
+            "file": f"results/{pictures[position].name}" if position in pictures else None,
+            "predicted": best,
+            "predicted_name": names[best],
+            "probability": _rounded(row[best].item()),
+        }
+        if asked.labels is not None:
+            label = int(asked.labels[position])
+            prediction |= {"true": label, "true_name": names[label], "correct": best == label}
+        prediction["probabilities"] = [_rounded(value) for value in row.tolist()]
+        line = json.dumps(prediction, ensure_ascii=False, allow_nan=False)
+        yield f"{'[' if position == 0 else ','}\n  {line}".encode()
+    yield b"\n]\n"
+
+
+def _rounded(probability: float) -> float:
+    """Without the digits that depend on the batch that the image was in."""
+    return round(probability, 6)

@@ -17,12 +17,15 @@ _LINE: Final = 20
 _INK: Final = {True: (0x2E, 0xA0, 0x43), False: (0xCF, 0x22, 0x2E)}  # right: green, wrong: red
 
 
-def draw(image: Tensor, predicted: str, probability: float, true: str) -> bytes:
-    """PNG of a uint8 image (1, H, W), eight times as large, with two lines of text below it."""
+def draw(image: Tensor, predicted: str, probability: float, true: str | None) -> bytes:
+    """PNG of a uint8 image (1, H, W), eight times as large, with its class below it.
+
+    true: what it is; None if nobody knows.
+    """
     _, height, width = image.shape
     pixels = Image.frombytes("L", (width, height), bytes(image.contiguous().numpy()))
     enlarged = pixels.resize((width * _SCALE, height * _SCALE), Image.Resampling.NEAREST)
-    lines = [f"{predicted}  {probability:.1%}", f"true: {true}"]
+    lines = [f"{predicted}  {probability:.1%}", "" if true is None else f"true: {true}"]
     font = ImageFont.load_default(size=_FONT_SIZE)
     text_width = max(int(font.getlength(line)) for line in lines) + 2 * _MARGIN
     picture = Image.new(
@@ -30,7 +33,8 @@ def draw(image: Tensor, predicted: str, probability: float, true: str) -> bytes:
     )
     picture.paste(enlarged, ((picture.width - enlarged.width) // 2, 0))
     pen = ImageDraw.Draw(picture)
-    pen.text((_MARGIN, enlarged.height + 3), lines[0], fill=_INK[predicted == true], font=font)
+    ink = "black" if true is None else _INK[predicted == true]
+    pen.text((_MARGIN, enlarged.height + 3), lines[0], fill=ink, font=font)
     pen.text((_MARGIN, enlarged.height + 3 + _LINE), lines[1], fill="black", font=font)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")

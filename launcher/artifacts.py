@@ -100,6 +100,19 @@ def put(executor: Executor, shared: Sequence[Object], source: Path, name: str) -
             raise JobRelayError(f"{source} could not be put on the volume: {error}") from error
 
 
+def require(executor: Executor, folders: Sequence[str]) -> None:
+    """Raise BadInput for a folder that is not on the volume, before anything is trained for it."""
+    if not folders:
+        return
+    with executor.volume() as volume:
+        for folder in folders:
+            if not volume.exists(folder):
+                raise BadInput(
+                    f"{folder} is not on the volume",
+                    f"python launcher put DIR {folder.removeprefix('data/')}",
+                )
+
+
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
     proofs: dict[str, FileProof] = dict(record.outputs)
     if record.log:

@@ -257,6 +257,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         cancel_on_interrupt=asked["cancel_on_interrupt"],
         ttl_seconds=asked["ttl"],
         again=_command_line(),
+        needs=[config.infer.folder] if config.infer.folder and "infer" in stages else [],
     )
     if asked["dry_run"]:
         plan = manifests.render(
@@ -266,6 +267,8 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
         click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *sent]), nl=False)
         return Exit.SUCCEEDED
+    if target.local and any(config.placement(stage).autosize for stage in stages):
+        console.say("autosize: processes on this machine ask for nothing and are not limited")
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)

@@ -16,6 +16,7 @@ from typing import Any
 from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import Closing
 from launcher import artifacts
+from launcher.autosize import autosized
 from launcher.collector import LogCollector
 from launcher.console import Console
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
@@ -58,6 +59,7 @@ class StageReport:
     log_complete: bool | None  # None: it ran before, or has not said what it printed
     pods: int
     ran: bool  # some container of it has begun
+    resources: Object = field(default_factory=dict)  # what its container asked for
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Options:
     cancel_on_interrupt: bool = False
     ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
     again: Sequence[str] = ()  # the command line that re-attaches, without --run
+    needs: Sequence[str] = ()  # folders that must be on the volume
 
 
 def plan_run(executor: Executor, manifests: Manifests, config: RunConfig, options: Options) -> Plan:
@@ -140,7 +143,9 @@ def run_stages(
     try:
         executor.check(plan)
         console.say(f"run {plan.run} on {executor.place()}")
+        plan = autosized(executor, plan, options.stages, console)
         executor.share(plan.shared)
+        artifacts.require(executor, options.needs)
         executor.configure(plan.config_map)
         with executor.watch(plan) as updates:
             _run_in_order(executor, plan, options, console, updates, report, on_step)
@@ -270,12 +275,12 @@ def _report(
         complete = False  # it has printed, and not all of it was read
     elif said and copy:
         complete = copy.equals(said.log) and not copy.error
-    limits = main_container(submission.job).get("resources", {}).get("limits", {})
+    resources = main_container(submission.job).get("resources", {})
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
-    limit = str(limits.get("memory", ""))
+    limit = str(resources.get("limits", {}).get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
-    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran)
+    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, resources)
 
 
 def _job_seconds(job: Object | None) -> float | None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
 from launcher.pipeline import RunReport, StageReport
+from launcher.sizing import Size, requests_against_use, suggest
 from launcher.wording import accuracy, duration, memory
 
+SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
 COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 LAST_LINES = 50
 
@@ -22,6 +24,8 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     else:
         proven = report.fetched.logs if report.fetched else ()
         print_table(COLUMNS, [_row(stage, stage.stage in proven) for stage in report.stages])
+        if sized := [row for stage in report.stages if (row := _size_row(stage))]:
+            print_table(SIZE_COLUMNS, sized)
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
         if log and console.quiet:  # else it was shown as it came
@@ -66,6 +70,20 @@ def _row(stage: StageReport, log_proven: bool) -> list[str]:
     ]
 
 
+def _size_row(stage: StageReport) -> list[str]:
+    """Requests against use; empty where nothing is known of its use."""
+    size = _suggestion(stage)
+    said = stage.closing if stage.closing and not stage.closing.skipped else None
+    if said is None and not size:
+        return []
+    used = requests_against_use(stage.resources, said) if said else ["", f"more than {stage.memory_limit}"]
+    return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]
+
+
+def _suggestion(stage: StageReport) -> Size:
+    return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
+
+
 def _log_file(report: RunReport, stage: StageReport) -> Path | None:
     path = report.folder / "logs" / f"{stage.stage}-{stage.verdict.pod}.log"
     return path if path.exists() and path.stat().st_size else None
@@ -88,6 +106,8 @@ def _tree(report: RunReport) -> dict[str, object]:
                 "verdict": asdict(stage.verdict),
                 "metrics": stage.closing.metrics if stage.closing else {},
                 "cost": stage.closing.cost.model_dump() if stage.closing else {},
+                "resources": stage.resources,
+                "suggestion": asdict(_suggestion(stage)),
             }
             for stage in report.stages
         ],

@@ -27,6 +27,9 @@ def accuracy(said: Closing | None) -> str:
         return f"acc {metrics['accuracy']:.4f}"
     if "correct" in metrics:
         return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
+    if "skipped" in metrics:
+        skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
+        return f"{metrics.get('samples', 0):.0f} images{skipped}"
     return ""
 
 

@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.support import QUICK, Place, eventually, programs, set_command, write_manifests
 
@@ -288,6 +289,47 @@ class Conformance:
         again = place.run("put", str(tmp_path / "set"), "mine", expect=2)
         assert "already" in again.err
         assert "no folder" in place.run("put", str(tmp_path / "none"), "other", expect=2).err
+
+    def test_images_that_were_put_are_classified(self, place: Place, tmp_path: Path) -> None:
+        asked = ("--set", "infer.source=data/photos", "--set", "infer.samples=all", *QUICK)
+        absent = place.run("run-all", "--run", "a", *asked, expect=2)
+        assert "data/photos is not on the volume" in absent.err
+        assert place.run("list", "-o", "name").out == ""  # before anything is trained for it
+
+        (tmp_path / "photos/inner").mkdir(parents=True)
+        for name in ("écharpe.png", "inner/bag.jpg"):
+            Image.new("RGB", (300, 200), "white").save(tmp_path / "photos" / name)
+        (tmp_path / "photos/empty.png").touch()
+        place.run("put", str(tmp_path / "photos"), "photos")
+        result = place.run("run-all", "--run", "a", *asked)
+
+        assert "2 images, 1 skipped" in result.out
+        home = place.folder / "runs" / "a"
+        predictions = json.loads((home / "predictions.json").read_text())
+        assert [prediction["image"] for prediction in predictions] == ["inner/bag.jpg", "écharpe.png"]
+        assert all((home / prediction["file"]).is_file() for prediction in predictions)
+        told = json.loads((home / "inference.json").read_text())
+        assert told["skipped"] == [{"file": "empty.png", "reason": "it is empty"}]
+
+    # --- cost ---
+
+    def test_the_next_run_asks_for_what_the_last_one_used(self, place: Place) -> None:
+        arguments = ("run", "train", "--set", "model.name=perceptron", "--set", "train.epochs=1")
+        first = place.run(*arguments, "--run", "a", "-o", "json").json()["stages"][0]
+        sized = (*arguments, "--set", "train.autosize=true", "-o", "json")
+        second = place.run(*sized)
+        again = place.run(*sized)
+
+        assert first["resources"]["requests"]["cpu"] in (1, "1")
+        suggested = first["suggestion"]
+        assert suggested["cpu"]
+        assert "train: autosize: cpu" in second.err
+        assert "after run a" in second.err
+        resources = second.json()["stages"][0]["resources"]
+        assert str(resources["requests"]["cpu"]) == suggested["cpu"]
+        assert resources["limits"]["memory"] == suggested["memory"] or not suggested["memory"]
+        assert again.json()["run"] == second.json()["run"] != "a"
+        assert again.json()["stages"][0]["how"] == "complete"
 
     def test_delete_with_data(self, place: Place) -> None:
         place.run("run", "train", "--run", "a", *QUICK)

@@ -11,11 +11,20 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.yamlio import YamlError, load_scalar, read_documents
@@ -52,6 +61,15 @@ def _text_from_number(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _source(value: str) -> str:
+    if not re.fullmatch(r"test|data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", value):
+        raise ValueError(
+            "test, or data/NAME for a folder of images that `python launcher put DIR NAME` has brought "
+            f"there, not {value[:80]!r}"
+        )
+    return value
+
+
 Cpu = Annotated[CpuQuantity, BeforeValidator(_text_from_number)]
 Memory = Annotated[MemoryQuantity, BeforeValidator(_text_from_number)]
 
@@ -65,6 +83,9 @@ class Placement(_Section):
 
     cpu: Cpu | None = Field(default=None, description="CPU request, as Kubernetes writes it: 2, 500m")
     memory: Memory | None = Field(default=None, description="memory request and limit: 2Gi")
+    autosize: bool = Field(
+        default=False, description="what is not given of these two: as the last run of the same work suggests"
+    )
     timeout_seconds: int | None = Field(default=None, ge=1, description="run time of one attempt")
     backoff_limit: int | None = Field(default=None, ge=0, le=10, description="attempts after the first")
     disruption_limit: int | None = Field(
@@ -133,10 +154,26 @@ class TrainConfig(Placement):
 
 class EvalConfig(Placement):
     batch_size: int = Field(default=1000, ge=1, le=65536)
+    export: Literal["none", "torch"] = Field(
+        default="none", description="torch: the model as model.pt2 too, by torch.export"
+    )
 
 
 class InferConfig(Placement):
-    samples: int = Field(default=5, ge=1, le=10000, description="how many test images, drawn by the seed")
+    source: Annotated[str, AfterValidator(_source)] = Field(
+        default="test", description="test: the data set's own images; data/NAME: image files on the volume"
+    )
+    samples: Literal["all"] | Annotated[int, Field(ge=1, le=10000)] = Field(
+        default=5, description="how many of its images, drawn by the seed"
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        default="auto", description="auto: grown while that makes it faster and memory allows"
+    )
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of image files on the volume, if that is what is asked about."""
+        return None if self.source == "test" else self.source
 
 
 class RunConfig(_Section):

@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
+    def exported(self) -> Path:
+        """The model as torch.export makes it, if that was asked for."""
+        return self.path / "model.pt2"
+
+    @property
     def history(self) -> Path:
         return self.path / "history.jsonl"
 
@@ -78,6 +83,11 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.json"
+
+    @property
+    def inference(self) -> Path:
+        """What `infer` was asked about, what it could not read, and how fast it was."""
+        return self.path / "inference.json"
 
     @property
     def logs(self) -> Path:

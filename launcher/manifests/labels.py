@@ -32,6 +32,10 @@ LABEL_PLAN: Final = "jobrelay.dev/plan"
 ANNOTATION_HASH: Final = "jobrelay.dev/spec-hash"
 
 
+#: Equal for Jobs that do the same work, however much they may use for it.
+ANNOTATION_WORK: Final = "jobrelay.dev/work-hash"
+
+
 ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
 
 

@@ -20,6 +20,7 @@ from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
+    ANNOTATION_WORK,
     CONFIG_FILE,
     CONFIG_MAP,
     GATE,
@@ -84,9 +85,10 @@ def render(
     for stage in STAGES:
         job = copy.deepcopy(manifests.jobs[stage])
         _set_image(job, image)
-        _set_placement(job, stage, config, timeout_seconds)
         _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
-        _stamp(job, stage, config)
+        _stamp(job, ANNOTATION_WORK, stage, config)
+        _set_placement(job, stage, config, timeout_seconds)
+        _stamp(job, ANNOTATION_HASH, stage, config)
         jobs[stage] = job
     plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
     for stage, job in jobs.items():
@@ -196,18 +198,22 @@ def _set_image(job: Object, image: str | None) -> None:
             container["image"] = image
 
 
+def set_resources(job: Object, cpu: str | None, memory: str | None) -> None:
+    """Let the stage ask for this much, and for memory be limited to it; None leaves what is there."""
+    resources = main_container(job).setdefault("resources", {})
+    if cpu:
+        resources.setdefault("requests", {})["cpu"] = cpu
+    if memory:
+        resources.setdefault("requests", {})["memory"] = memory
+        resources.setdefault("limits", {})["memory"] = memory
+
+
 def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
     placement = config.placement(stage)
-    pod = job["spec"]["template"]["spec"]
-    resources = main_container(job).setdefault("resources", {})
-    if placement.cpu:
-        resources.setdefault("requests", {})["cpu"] = placement.cpu
-    if placement.memory:
-        resources.setdefault("requests", {})["memory"] = placement.memory
-        resources.setdefault("limits", {})["memory"] = placement.memory
+    set_resources(job, placement.cpu, placement.memory)
     deadline = placement.timeout_seconds or timeout_seconds
     if deadline:
-        pod["activeDeadlineSeconds"] = deadline
+        job["spec"]["template"]["spec"]["activeDeadlineSeconds"] = deadline
     if placement.backoff_limit is not None:
         job["spec"]["backoffLimit"] = placement.backoff_limit
 
@@ -218,11 +224,18 @@ def _set_config_map(job: Object, name: str) -> None:
             volume["configMap"]["name"] = name
 
 
-def _stamp(job: Object, stage: Stage, config: RunConfig) -> None:
-    """The hash of all that decides what this Job does, whatever the run is called."""
+def _stamp(job: Object, annotation: str, stage: Stage, config: RunConfig) -> None:
+    """The hash of all that decides what this Job does, as it is now, whatever the run is called.
+
+    With `autosize` the resources come later (launcher.autosize) and are no part of it: with whatever
+    the newest run suggests, a Job is the same Job, and is adopted.
+    """
     own = config.stage(stage)
     annotations = job["metadata"].setdefault("annotations", {})
-    annotations[ANNOTATION_HASH] = digest({"spec": job["spec"], "config": own})
+    decides = {"spec": job["spec"], "config": own}
+    if annotation == ANNOTATION_HASH and config.placement(stage).autosize:
+        decides["autosize"] = True
+    annotations[annotation] = digest(decides)
     annotations[ANNOTATION_CONFIG] = json.dumps(own, sort_keys=True)
 
 

@@ -33,11 +33,22 @@ def test_a_whole_run(place: Place) -> None:
     outputs = {stage: sorted(place.record(stage).outputs) for stage in STAGES}
     assert outputs["train"] == ["history.jsonl", "model.json", "model.pt"]
     assert outputs["eval"] == ["eval_results.json"]
-    assert outputs["infer"] == ["predictions.json", *sorted(f"results/{name}" for name in _pictures(place))]
+    assert outputs["infer"] == [
+        "inference.json",
+        "predictions.json",
+        *sorted(f"results/{name}" for name in _pictures(place)),
+    ]
     assert len(_pictures(place)) == 5
     assert {"loss", "accuracy", "epochs", "images_per_second"} == set(place.record("train").metrics)
     assert {"test_loss", "test_acc", "images_per_second"} == set(place.record("eval").metrics)
-    assert {"samples", "correct"} == set(place.record("infer").metrics)
+    assert {
+        "samples",
+        "correct",
+        "images_per_second",
+        "latency_p50_ms",
+        "latency_p99_ms",
+        "batch_size",
+    } == set(place.record("infer").metrics)
     config = load_config(place.folder.config)
     assert config.result_config() == load_config(None, place.settings).result_config()
     assert list(place.root.rglob("*.partial")) == []

@@ -1,0 +1,98 @@
+"""What a stage asked for against what it used, and what to ask for instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobs.contract.record import Closing, Cost
+from launcher.quantities import parse_quantity
+from launcher.wording import mebibytes
+
+#: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
+_HEAD_ROOM: Final = 1.5
+_STEP_BYTES: Final = 64 * 2**20
+#: What is out of memory has not said how much it would have needed.
+_AFTER_OUT_OF_MEMORY: Final = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """CPU request, and memory request and limit, as Kubernetes writes them; None: nothing better is known."""
+
+    cpu: str | None = None
+    memory: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.cpu or self.memory)
+
+    def beyond(self, resources: Mapping[str, Any]) -> Size:
+        """Without what these resources ask for already."""
+        asked = {key: _quantity(resources, "requests", key) for key in ("cpu", "memory")}
+        kept = {k: v for k, v in vars(self).items() if v and parse_quantity(v) != asked[k]}
+        return Size(**kept)
+
+    def settings(self, stage: str) -> str:
+        """--set train.cpu=1900m --set train.memory=512Mi"""
+        values = {"cpu": self.cpu, "memory": self.memory}
+        return " ".join(f"--set {stage}.{key}={value}" for key, value in values.items() if value)
+
+
+def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: bool = False) -> Size:
+    """What a stage with these resources (of its container) should ask for, after it has ended so.
+
+    Nothing is suggested where the figures do not tell: of a stage that had nothing to do or has failed,
+    and for memory where only the largest process could be measured and not the container.
+    """
+    limit = _quantity(resources, "limits", "memory")
+    if out_of_memory:
+        return Size(memory=_bytes(limit * _AFTER_OUT_OF_MEMORY)) if limit else Size()
+    if said is None or said.skipped or said.exit_code:
+        return Size()
+    return Size(cpu=_cpu(said.cost), memory=_memory(said.cost, limit))
+
+
+def cpu_used(cost: Cost) -> float:
+    """Cores that were busy, on average."""
+    return cost.cpu_seconds / cost.wall_seconds if cost.wall_seconds else 0.0
+
+
+def requests_against_use(resources: Mapping[str, Any], said: Closing) -> list[str]:
+    """1.6 of 1, 812 MiB of 1Gi (limit 2Gi)"""
+    requests = resources.get("requests") or {}
+    limit = (resources.get("limits") or {}).get("memory")
+    peak = mebibytes(said.cost.peak_memory_bytes)
+    if said.cost.peak_memory_from == "process":
+        peak += " (largest process)"
+    asked = f"{requests.get('memory', 'nothing')}" + (f" (limit {limit})" if limit else "")
+    return [f"{cpu_used(said.cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
+
+
+def _cpu(cost: Cost) -> str:
+    tenths = max(1, math.ceil(cpu_used(cost) * 10 - 0.01))
+    return str(tenths // 10) if tenths % 10 == 0 else f"{tenths}00m"
+
+
+def _memory(cost: Cost, limit: float | None) -> str | None:
+    if cost.peak_memory_from != "cgroup":
+        return None
+    wanted = _rounded(cost.peak_memory_bytes * _HEAD_ROOM)
+    # The container's peak holds cached pages, which fill any limit; it has lived within this one.
+    return _bytes(wanted if limit is None else min(wanted, max(limit, cost.peak_memory_bytes)))
+
+
+def _rounded(size: float) -> int:
+    return math.ceil(size / _STEP_BYTES) * _STEP_BYTES
+
+
+def _bytes(size: float) -> str:
+    """512Mi, 2Gi"""
+    whole = math.ceil(size / 2**20)
+    return f"{whole // 1024}Gi" if whole % 1024 == 0 else f"{whole}Mi"
+
+
+def _quantity(resources: Mapping[str, Any], kind: str, name: str) -> float | None:
+    text = (resources.get(kind) or {}).get(name)
+    return None if text is None else parse_quantity(text)
