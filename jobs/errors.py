@@ -5,6 +5,7 @@
     ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
     ├── Failed            1   the stage itself could not do its work; another attempt may
     ├── Superseded       75   another process of this stage has taken over, and speaks for it
+    ├── PeerLost         76   another Pod of this stage was lost; its end is the cause, this one only follows
     └── Terminated      143   SIGTERM; what was done is saved
 
 A StageError is printed as one `stage: message` without a traceback: the message is written for
@@ -53,6 +54,12 @@ class Superseded(StageError):
     """Another process of this stage has taken over; this one has nothing more to write."""
 
     exit_code = exit_codes.SUPERSEDED
+
+
+class PeerLost(StageError):
+    """Another Pod of this stage was lost, or has never come."""
+
+    exit_code = exit_codes.PEER_LOST
 
 
 class Terminated(StageError):

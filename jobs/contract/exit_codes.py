@@ -16,6 +16,8 @@ BAD_CONFIG: Final = 78  # EX_CONFIG
 BAD_EVIDENCE: Final = 65  # EX_DATAERR
 #: Another process of this stage has taken over (jobs.fence); it is the one that says how the stage ends.
 SUPERSEDED: Final = 75  # EX_TEMPFAIL
+#: Another Pod of this stage was lost, without which this one cannot go on; that one's end is the cause.
+PEER_LOST: Final = 76  # EX_PROTOCOL
 #: SIGTERM: the work was saved at the next step boundary.
 TERMINATED: Final = 143  # 128 + SIGTERM
 
