@@ -9,7 +9,6 @@ from typing import Final
 from jobs.assignment import Assignment
 from jobs.contract.record import Record, RecordError, read_record
 from jobs.errors import PeerLost
-from jobs.stopping import StopRequest
 
 #: It is a file on a volume that may be a network's, so it is polled.
 _POLL_SECONDS: Final = 0.5
@@ -18,10 +17,9 @@ _POLL_SECONDS: Final = 0.5
 def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] = time.sleep) -> None:
     """Return once the record says that the stage has succeeded.
 
-    Raises PeerLost if it says anything else, or that another Pod has begun anew; Terminated on SIGTERM.
+    Raises PeerLost if it says anything else, or that another Pod has begun anew.
     There is no limit: index 0 either writes the record, or is replaced, or the Job ends and this Pod too.
     """
-    StopRequest().install()
     first: Record | None = None
     while True:
         record = _record(assignment)

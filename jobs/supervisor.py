@@ -28,12 +28,13 @@ from jobs.contract.record import (
     read_record,
 )
 from jobs.contract.volume import RunFolder
-from jobs.errors import BadInput, Failed, StageError, from_os_error
+from jobs.errors import BadInput, Failed, StageError, Terminated, from_os_error
 from jobs.fence import ClosedFence, Fence
 from jobs.following import wait_for_the_record
 from jobs.lastwords import LastWords, leave_message
 from jobs.meter import Meter
 from jobs.process import StageProcess, hold_signals
+from jobs.stopping import StopRequest
 from jobs.tee import Tee
 
 
@@ -139,6 +140,9 @@ class _Supervisor:
         process = StageProcess(self.assignment, self.last_words.tee)
         code, error = self._explained(process.wait(), process.report())
         if code == exit_codes.SUCCEEDED:
+            StopRequest().install()  # before the question: a signal comes either before or after it
+            if process.told_to_stop:
+                raise Terminated("stopped by SIGTERM")
             wait_for_the_record(self.assignment)
         return self.last_words.close(code, error=error)
 

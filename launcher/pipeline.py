@@ -142,6 +142,8 @@ def run_stages(
         console.say(f"run {plan.run} on {executor.place()}")
         executor.share(plan.shared)
         executor.configure(plan.config_map)
+        for service in plan.services:
+            executor.name_pods(service)
         with executor.watch(plan) as updates:
             _run_in_order(executor, plan, options, console, updates, report, on_step)
         on_step("fetch", options.stages[-1])

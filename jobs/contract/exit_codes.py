@@ -21,5 +21,8 @@ PEER_LOST: Final = 76  # EX_PROTOCOL
 #: SIGTERM: the work was saved at the next step boundary.
 TERMINATED: Final = 143  # 128 + SIGTERM
 
+#: Says nothing of the stage: the end, or the start, of another Pod is the cause.
+FOLLOWING: Final = frozenset({SUPERSEDED, PEER_LOST})
+
 #: Never worth a second attempt (the Job's podFailurePolicy says the same to Kubernetes).
 FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE})

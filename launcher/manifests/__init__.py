@@ -20,6 +20,7 @@ from launcher.manifests.labels import (
     containers,
     main_container,
 )
+from launcher.manifests.nodes import INDEXED_SINCE, pods_of
 from launcher.manifests.reading import BASE, Manifests, check_image, load
 from launcher.manifests.rendering import (
     Plan,
@@ -42,6 +43,7 @@ __all__ = [
     "CONFIG_FILE",
     "CONFIG_MAP",
     "GATE",
+    "INDEXED_SINCE",
     "LABEL_COMPONENT",
     "LABEL_MANAGED_BY",
     "LABEL_NAME",
@@ -59,6 +61,7 @@ __all__ = [
     "load",
     "main_container",
     "new_run_id",
+    "pods_of",
     "reader_pod",
     "render",
     "shared_in",

@@ -25,6 +25,10 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_RUN: Final = "jobrelay.dev/run"
 
 
+#: On the Pods of a stage that runs as several: how many.
+LABEL_NODES: Final = "jobrelay.dev/nodes"
+
+
 #: Equal for runs of the same manifests, image and configuration.
 LABEL_PLAN: Final = "jobrelay.dev/plan"
 
