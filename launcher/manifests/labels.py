@@ -46,6 +46,10 @@ ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
 ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
 
 
+#: Kubernetes's own, on every Pod of an Indexed Job.
+ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+
+
 GATE: Final = "gate"
 
 

@@ -37,7 +37,9 @@ def spread(job: Object, stage: Stage, config: RunConfig) -> None:
         return
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     spec.update(completionMode="Indexed", completions=nodes, parallelism=nodes)
-    spec["backoffLimit"] = _for_all(spec.get("backoffLimit", _BACKOFF_LIMIT), nodes)
+    # Kubernetes counts Pods. When one is lost, the others of its attempt end with PEER_LOST, and only a
+    # podFailurePolicy (1.26) can tell it not to count those: without, as many are allowed as that may be.
+    spec["backoffLimit"] = (spec.get("backoffLimit", _BACKOFF_LIMIT) + 1) * nodes - 1
     labels = job["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})
     labels[LABEL_NODES] = str(nodes)  # networkpolicy-peers.yaml lets these speak to each other
     # the Pods of other stages are where a ReadWriteOnce volume is; here that wish would draw all to one node
@@ -82,16 +84,10 @@ def service_name(stage: Stage, run: str) -> str:
     return f"{stage}-{run}"
 
 
-def own_backoff_limit(job: Object) -> int:
-    """The attempts that may fail, each counted once."""
-    nodes = pods_of(job)
-    return (int(job["spec"].get("backoffLimit", _BACKOFF_LIMIT)) + 1) // nodes - 1
-
-
-def _for_all(limit: int, nodes: int) -> int:
-    """Kubernetes counts Pods. When one is lost, the others of its attempt end with exit code PEER_LOST, and
-    only a podFailurePolicy (1.26) can tell it not to count those: so as many are allowed as that may be."""
-    return (limit + 1) * nodes - 1
+def count_causes_alone(job: Object) -> None:
+    """The backoffLimit where a podFailurePolicy leaves those out that only followed a lost one."""
+    if (pods := pods_of(job)) > 1:
+        job["spec"]["backoffLimit"] = (job["spec"]["backoffLimit"] + 1) // pods - 1
 
 
 def _selector(stage: Stage, run: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ _POD: Final[Object] = {"containers": [_CONTAINER], "initContainers": [_CONTAINER
 _OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}
 
 
-_JOB: Final[Object] = {"spec": {"template": {"metadata": {"labels": {}}, "spec": _POD}}}
+_JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
 
 
 _KUSTOMIZATION: Final[Object] = {

@@ -123,7 +123,7 @@ def for_server(job: Object, minor: int) -> Object:
     """
     job = copy.deepcopy(job)
     if minor >= 26:
-        job["spec"]["backoffLimit"] = nodes.own_backoff_limit(job)
+        nodes.count_causes_alone(job)
         stage = {"containerName": main_container(job)["name"], "operator": "In"}
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         job["spec"]["podFailurePolicy"] = {

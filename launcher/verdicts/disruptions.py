@@ -15,7 +15,14 @@ from jobs.contract.record import parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_DISRUPTIONS
 from launcher.verdicts.kinds import JobView, Patience, Verdict
-from launcher.verdicts.readers import container_state, failed_container, name_of, pod_condition, pod_phase
+from launcher.verdicts.readers import (
+    container_state,
+    created,
+    failed_container,
+    name_of,
+    pod_condition,
+    pod_phase,
+)
 
 Object = dict[str, Any]
 
@@ -73,7 +80,7 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
 
 
 def _disrupted(view: JobView) -> Sequence[tuple[Object, tuple[str, str]]]:
-    pods = sorted((*view.lost, *view.pods), key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    pods = sorted((*view.lost, *view.pods), key=created)
     return [(pod, found) for pod in pods if (found := disruption(pod))]
 
 
