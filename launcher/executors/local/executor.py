@@ -312,8 +312,8 @@ def _request(folder: Path, request: Object) -> bool:
 
 
 def _job_name(pod: Object) -> str:
-    """The Job that owns a Pod: the Pod's name without its suffix."""
-    return str(pod["metadata"]["name"]).rpartition("-")[0]
+    """The Job that owns a Pod."""
+    return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 
 def _has_ended(state: Object, pod: Object, container: str) -> bool:
