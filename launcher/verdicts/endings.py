@@ -47,9 +47,10 @@ def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], cond
 
 def _cause(failed: Sequence[Object]) -> Object:
     """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
-    causes = [pod for pod in failed if failed_container(pod)[1].get("exitCode") not in exit_codes.FOLLOWING]
-    last = max(causes or failed, key=ended)
-    return min((pod for pod in causes or failed if ended(pod) >= created(last)), key=ended)
+    leading = [pod for pod in failed if failed_container(pod)[1].get("exitCode") not in exit_codes.FOLLOWING]
+    last = max(leading or failed, key=ended)
+    # an API server's clock says when it was created, its node's when it has ended: it may seem to be later
+    return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
 
 
 def _failed_pod(job: Object, pod: Object) -> Verdict:
