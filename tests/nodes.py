@@ -85,7 +85,8 @@ class SeveralPods:
         record = json.loads((home / "train.json").read_text())
         assert record["pod"].startswith("a-train-0-")
         assert hashlib.sha256(token.encode()).hexdigest() == record["outputs"]["model.pt"]["sha256"]
-        assert "a-train-0-" in train["verdict"]["pod"]
+        assert train["verdict"]["pod"] == record["pod"]
+        assert not list(home.rglob("*.partial"))
 
     def test_the_same_again_ends_at_once(self, place: Place) -> None:
         folder = stage(place.folder / "m", _MEETS)

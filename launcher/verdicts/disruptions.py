@@ -89,8 +89,10 @@ def _deleted_at_work(pod: Object) -> bool:
     deadline = pod["metadata"].get("deletionTimestamp")
     if not deadline or pod_phase(pod) == "Succeeded":
         return False
-    ended = (container_state(pod).get("terminated") or {}).get("finishedAt")
-    if not ended:
+    state = container_state(pod).get("terminated") or {}
+    ended = state.get("finishedAt")
+    # when all of it has ended, a kubelet deletes it once more, now, and the time of the first is forgotten
+    if not ended or state.get("exitCode") == exit_codes.TERMINATED:
         return True
     grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     return _time(ended) >= _time(deadline) - grace

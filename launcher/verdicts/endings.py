@@ -35,14 +35,15 @@ def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], cond
     if given_up and (verdict := Verdict.from_annotation(given_up)):
         return verdict
     reason, message = condition.get("reason", "Failed"), condition.get("message", "")
-    failed = [pod for pod in pods or gone if pod_phase(pod) == "Failed"]
-    if pods_of(job) > 1:
-        failed += [pod for pod in gone if disruption(pod)]
+    if together := pods_of(job) > 1:  # the first one that is lost may be gone, and its followers not yet
+        failed = [pod for pod in (*gone, *pods) if pod_phase(pod) == "Failed" or disruption(pod)]
+    else:
+        failed = [pod for pod in pods or gone if pod_phase(pod) == "Failed"]
     if reason == "DeadlineExceeded":
         return out_of_time(job, name_of(failed[-1]) if failed else None, message)
     if not failed:
         return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
-    return _failed_pod(job, _cause(failed) if pods_of(job) > 1 else failed[-1])
+    return _failed_pod(job, _cause(failed) if together else failed[-1])
 
 
 def _cause(failed: Sequence[Object]) -> Object:

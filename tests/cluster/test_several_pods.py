@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.nodes import NODES, SeveralPods, stage
 from tests.support import Object, Place, changed, pod_spec
-
-SINCE = 24
 
 _BY_NAME = """
 import socket
@@ -30,7 +29,7 @@ with rendezvous(assignment) as meeting:
 @pytest.fixture
 def kubectl(kubectl: Kubectl, request: pytest.FixtureRequest) -> Kubectl:
     if "older" not in request.node.name:
-        kubectl.needs(SINCE, "Indexed Jobs")
+        kubectl.needs(INDEXED_SINCE, "Indexed Jobs")
     return kubectl
 
 
@@ -112,9 +111,9 @@ except OSError as error:
 
 
 def test_row_9_an_older_server_is_refused_before_anything_is_made(place: Place, kubectl: Kubectl) -> None:
-    if kubectl.minor >= SINCE:
-        kubectl.lacks(f"a Kubernetes older than 1.{SINCE}")
+    if kubectl.minor >= INDEXED_SINCE:
+        kubectl.lacks(f"a Kubernetes older than 1.{INDEXED_SINCE}")
     result = place.run("run-all", "--run", "a", *NODES, expect=2)
-    assert f"needs Indexed Jobs, and so Kubernetes 1.{SINCE} or newer" in result.err
+    assert f"needs Indexed Jobs, and so Kubernetes 1.{INDEXED_SINCE} or newer" in result.err
     assert f"this server has 1.{kubectl.minor}" in result.err
     assert not kubectl.exists("namespace", kubectl.namespace)
