@@ -40,6 +40,21 @@ with rendezvous(assignment) as meeting:
         outputs = assignment.prove(assignment.folder.model)
 """
 
+#: As the docstring of jobs.rendezvous has it.
+_SUMS = """
+import torch
+from torch.distributed import PrefixStore, TCPStore, all_reduce, destroy_process_group, init_process_group
+with rendezvous(assignment) as meeting:
+    store = TCPStore(
+        meeting.address, meeting.port, is_master=meeting.index == 0, master_listen_fd=meeting.take_listener()
+    )
+    init_process_group("gloo", store=PrefixStore(meeting.token, store), rank=index, world_size=3)
+    total = torch.tensor([10.0**index])
+    all_reduce(total)
+    print("index", index, "sum", int(total), flush=True)
+    destroy_process_group()
+"""
+
 #: One of three is lost after they have met, once.
 _LOSES_ONE = """
 marker = volume / "lost"
@@ -87,6 +102,12 @@ class SeveralPods:
         assert hashlib.sha256(token.encode()).hexdigest() == record["outputs"]["model.pt"]["sha256"]
         assert train["verdict"]["pod"] == record["pod"]
         assert not list(home.rglob("*.partial"))
+
+    def test_they_compute_together(self, place: Place) -> None:
+        folder = stage(place.folder / "m", _SUMS)
+        result = place.run("run", "train", "--run", "a", "-k", str(folder), "--no-fetch", *NODES)
+        for index in range(3):
+            assert f"train.{index} │ index {index} sum 111" in result.err
 
     def test_the_same_again_ends_at_once(self, place: Place) -> None:
         folder = stage(place.folder / "m", _MEETS)
