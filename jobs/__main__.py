@@ -17,6 +17,7 @@ from jobs.contract import exit_codes
 from jobs.contract.config import STAGES, ConfigError, load_config
 from jobs.contract.volume import (
     ENV_CONFIG,
+    ENV_INDEX,
     ENV_POD,
     ENV_RUN,
     ENV_TERMINATION,
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> int:
         config = load_config(arguments.config, arguments.set)
         folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
         pod = _pod_name(_env(ENV_POD) or "local")
+        index = _index(config.train.nodes) if arguments.command == "train" else 0
     except ConfigError as error:
         from jobs.lastwords import leave_message
 
@@ -98,7 +100,7 @@ def main(argv: list[str]) -> int:
         return gate.wait(config, folder, arguments.stage)
     from jobs.supervisor import supervise
 
-    return supervise(arguments.command, config, folder, pod, termination)
+    return supervise(arguments.command, config, folder, pod, termination, index)
 
 
 def _env(name: str) -> str | None:
@@ -121,6 +123,19 @@ def _run_id(name: str | None) -> str:
         return check_name(name, "--run")
     except ValueError as error:
         raise ConfigError([str(error)]) from error
+
+
+def _index(nodes: int) -> int:
+    """Which of the Pods that train together this one is."""
+    if nodes == 1:
+        return 0
+    text = _env(ENV_INDEX) or ""
+    if not text.isdecimal() or int(text) >= nodes:
+        raise ConfigError(
+            [f"train.nodes: {nodes} Pods train together, and {ENV_INDEX}={text!r} is none of them; "
+             "Kubernetes sets it in an Indexed Job, as the launcher makes it"]
+        )  # fmt: skip
+    return int(text)
 
 
 def _pod_name(name: str) -> str:

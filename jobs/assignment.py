@@ -18,7 +18,8 @@ from jobs.fence import Fence
 class Assignment:
     """One stage of one run: everything that is decided before the stage starts.
 
-    Files of the run are written and removed through `fence`, and by nobody else.
+    Files of the run are written and removed through `fence`, and by nobody else. Of a stage of several
+    Pods, `index` is this one's number: the one with 0 writes, and the fence of the others lets nothing pass.
     """
 
     stage: Stage
@@ -26,6 +27,7 @@ class Assignment:
     folder: RunFolder
     pod: str
     fence: Fence
+    index: int = 0
 
     @property
     def config_hash(self) -> str:

@@ -5,7 +5,7 @@
     ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
     ├── Failed            1   the stage itself could not do its work; another attempt may
     ├── Superseded       75   another process of this stage has taken over, and speaks for it
-    ├── PeerLost         76   a process that this one trains with is gone; another attempt may go on
+    ├── PeerLost         76   a process that this one trains with was lost; this one only follows
     └── Terminated      143   SIGTERM; what was done is saved
 
 A StageError is printed as one `stage: message` without a traceback: the message is written for
@@ -57,7 +57,7 @@ class Superseded(StageError):
 
 
 class PeerLost(StageError):
-    """A process that this one works with is gone. Why, it knows itself."""
+    """A process that this one works with was lost, or has never come: here, or another Pod of this stage."""
 
     exit_code = exit_codes.PEER_LOST
 

@@ -134,6 +134,30 @@ class Fence:
         return "it has ended, and left no record"
 
 
+@dataclass(frozen=True)
+class ClosedFence(Fence):
+    """The fence of those who may not write: of a stage of several Pods, all but the one with index 0.
+
+    They claim nothing, and so can never take over from that one.
+    """
+
+    @classmethod
+    def around(cls, run: RunFolder, stage: Stage) -> ClosedFence:
+        return cls(run, stage, run.path)
+
+    def write(self, path: Path, content: bytes | str | Iterable[bytes]) -> None:
+        raise AssertionError(f"{path.name}: only the Pod with index 0 writes")
+
+    def remove(self, path: Path) -> None:
+        raise AssertionError(f"{path.name}: only the Pod with index 0 removes")
+
+    def release(self) -> None:
+        """There is nothing to give back."""
+
+    def is_lost(self) -> bool:
+        return False
+
+
 def _folders(run: RunFolder, stage: Stage) -> list[Path]:
     """The folders of all who have claimed this stage; the last in their order has the right."""
     name = re.compile(rf"\.{stage}-[0-9]{{8}}-[0-9a-f]{{16}}\.partial")

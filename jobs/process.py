@@ -41,6 +41,8 @@ class StageProcess:
         self._tee = tee
         self._stage = assignment.stage
         self._fence = assignment.fence
+        #: whether SIGTERM or SIGINT has come; the stage may have been at its end already
+        self.told_to_stop = False
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -134,6 +136,7 @@ class StageProcess:
                 self._status = status
 
     def _pass_on(self) -> None:
+        self.told_to_stop = True
         if self._status is None:
             os.kill(self._pid, signal.SIGTERM)
 

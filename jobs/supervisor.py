@@ -28,21 +28,29 @@ from jobs.contract.record import (
     read_record,
 )
 from jobs.contract.volume import RunFolder
-from jobs.errors import BadInput, Failed, StageError, from_os_error
-from jobs.fence import Fence
+from jobs.errors import BadInput, Failed, StageError, Terminated, from_os_error
+from jobs.fence import ClosedFence, Fence
+from jobs.following import wait_for_the_record
 from jobs.lastwords import LastWords, leave_message
 from jobs.meter import Meter
 from jobs.process import StageProcess, hold_signals
+from jobs.stopping import StopRequest
 from jobs.tee import Tee
 
 
 def supervise(
-    stage: Stage, config: RunConfig, folder: RunFolder, pod: str, termination: Path | None = None
+    stage: Stage,
+    config: RunConfig,
+    folder: RunFolder,
+    pod: str,
+    termination: Path | None = None,
+    index: int = 0,
 ) -> int:
     """Run the stage to its end and return the exit code of this process.
 
     The record is written to the run's folder and its short form to `termination`. A stage that is
     done already is not run again. Another process of the same stage, if there is one, is superseded.
+    Of a stage of several Pods, only the one with index 0 does so; the others take part and follow it.
     """
     hold_signals()
     meter = Meter.start()
@@ -55,9 +63,9 @@ def supervise(
         return error.exit_code
     last_words = LastWords(stage, tee, meter, termination)
     try:
-        fence = Fence.claim(folder, stage, pod)
+        fence = ClosedFence.around(folder, stage) if index else Fence.claim(folder, stage, pod)
         try:
-            return _Supervisor(Assignment(stage, config, folder, pod, fence), last_words).run()
+            return _Supervisor(Assignment(stage, config, folder, pod, fence, index), last_words).run()
         finally:
             fence.release()
     except (StageError, OSError) as error:
@@ -82,6 +90,8 @@ class _Supervisor:
                 f"all {len(previous.outputs)} files are as its record says"
             )
             return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
+        if self.assignment.index:
+            return self._follow()
         running = self._begin(previous)
         self._write(running)
         process = StageProcess(self.assignment, self.last_words.tee)
@@ -121,6 +131,21 @@ class _Supervisor:
             started=now(),
         )
 
+    def _follow(self) -> int:
+        """Take part in the stage; it has succeeded when the record of the Pod with index 0 says so.
+
+        Raises PeerLost if that one ends otherwise: a Pod that had already succeeded would not be started
+        again, and the next attempt needs all of them.
+        """
+        process = StageProcess(self.assignment, self.last_words.tee)
+        code, error = self._explained(process.wait(), process.report())
+        if code == exit_codes.SUCCEEDED:
+            StopRequest().install()  # before the question: a signal comes either before or after it
+            if process.told_to_stop:
+                raise Terminated("stopped by SIGTERM")
+            wait_for_the_record(self.assignment)
+        return self.last_words.close(code, error=error)
+
     def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
         """Write the record of a stage that has ended, then the last words. Returns the exit code.
 
@@ -130,15 +155,7 @@ class _Supervisor:
         if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
             return self.last_words.close(code, error=error)
         self.assignment.fence.check()
-        meter = self.last_words.meter
-        if error is None and (code != 0 or "outputs" not in report):
-            # It could not speak for itself.
-            error = _unexplained(code, meter)
-            self.last_words.say(error)
-            code = code or exit_codes.FAILED
-        elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
-            self.last_words.say(_out_of_memory(meter))
-            error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
+        code, error = self._explained(code, report)
         record = running.model_copy(
             update={
                 "status": "succeeded" if code == 0 else "failed",
@@ -150,7 +167,7 @@ class _Supervisor:
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
                 "means": report.get("means", {}),
-                "cost": meter.cost(),
+                "cost": self.last_words.meter.cost(),
                 "versions": {
                     "jobrelay": __version__,
                     "python": platform.python_version(),
@@ -167,6 +184,20 @@ class _Supervisor:
             self.last_words.say(text)
             return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
         return self.last_words.close(code, record.metrics, error=record.error)
+
+    def _explained(self, code: int, report: Mapping[str, Any]) -> tuple[int, str | None]:
+        """The stage's exit code, and what there is to say of it; None after a success without a word."""
+        error = report.get("error")
+        meter = self.last_words.meter
+        if error is None and (code != 0 or "outputs" not in report):
+            # It could not speak for itself.
+            error = _unexplained(code, meter)
+            self.last_words.say(error)
+            code = code or exit_codes.FAILED
+        elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
+            self.last_words.say(_out_of_memory(meter))
+            error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
+        return code, error
 
     def _write(self, record: Record) -> None:
         path = self.assignment.folder.record(self.assignment.stage)
@@ -186,6 +217,8 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
 
 def _unexplained(code: int, meter: Meter) -> str:
     """What can be said of a stage that ended without a report."""
+    if code == exit_codes.PEER_LOST:
+        return "another Pod of this stage was lost, without which this one could not go on"
     number = code - 128
     if meter.oom_kills():
         how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"

@@ -265,7 +265,8 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
             namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"],
         )  # fmt: skip
         sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
-        click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *sent]), nl=False)
+        services = plan.services if "train" in stages else ()
+        click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *services, *sent]), nl=False)
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize: processes on this machine ask for nothing and are not limited")

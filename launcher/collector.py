@@ -13,7 +13,7 @@ from jobs.contract.config import Stage
 from jobs.contract.record import LogProof
 from launcher.errors import JobRelayError
 from launcher.executors.base import Executor
-from launcher.verdicts import JobView, container_state
+from launcher.verdicts import JobView, closing, container_state, index_of
 
 Object = dict[str, Any]
 
@@ -49,13 +49,19 @@ class LogCollector:
     """Logs of one stage. `notice` is told what is known of the Job whenever that changes."""
 
     def __init__(
-        self, executor: Executor, stage: Stage, container: str, folder: Path, show: Callable[[bytes], None]
+        self,
+        executor: Executor,
+        stage: Stage,
+        container: str,
+        folder: Path,
+        show_as: Callable[[str], Callable[[bytes], None]],
     ) -> None:
+        """show_as: given what to call a Pod, where to show what it prints."""
         self._executor = executor
         self._stage = stage
         self._container = container
         self._folder = folder
-        self._show = show
+        self._show_as = show_as
         self._threads: list[threading.Thread] = []
         self.copies: dict[str, LogCopy] = {}
 
@@ -86,14 +92,24 @@ class LogCollector:
             if thread.is_alive():
                 copy.error = copy.error or "it was not read to its end"
 
+    def is_complete(self, pod: Object | None, succeeded: bool) -> bool | None:
+        """Whether all that a Pod (None: it is gone) has printed was read; None if it has not said."""
+        copy = self.copies.get(pod["metadata"]["name"]) if pod else None
+        if succeeded and (copy is None or copy.error):
+            return False  # it has printed, and not all of it was read
+        said = closing(pod) if pod else None
+        return copy.equals(said.log) and not copy.error if said and copy else None
+
     def _read(self, pod: Object, copy: LogCopy) -> None:
+        index = index_of(pod)
+        show = self._show_as(self._stage if index is None else f"{self._stage}.{index}")
         try:
             copy.path.parent.mkdir(parents=True, exist_ok=True)
             with copy.path.open("wb") as file:
 
                 def sink(chunk: bytes) -> None:
                     copy.take(chunk)
-                    self._show(chunk)
+                    show(chunk)
                     if not copy.error:
                         try:
                             file.write(chunk)
@@ -103,6 +119,6 @@ class LogCollector:
 
                 self._executor.read_log(pod, self._container, sink)
             if copy.ends_within_a_line:
-                self._show(b"\n")
+                show(b"\n")
         except (LookupError, JobRelayError, OSError) as error:
             copy.error = str(error)

@@ -55,8 +55,8 @@ class Console:
         self._shown_wait = ""
         self._stop_spinner()
 
-    def log_of(self, stage: str) -> Callable[[bytes], None]:
-        """A sink that shows a stage's output, whole lines, behind the stage's name."""
+    def log_of(self, name: str) -> Callable[[bytes], None]:
+        """A sink that shows what a Pod prints, whole lines, behind its stage's name (`train`, `train.1`)."""
         rest = b""
 
         def show(chunk: bytes) -> None:
@@ -64,7 +64,7 @@ class Console:
             *whole, rest = (rest + chunk).split(b"\n")
             if not self.quiet:
                 for line in whole:
-                    self._line(f"{stage:>5} │ {printable(line.decode('utf-8', 'replace'))}")
+                    self._line(f"{name:>5} │ {printable(line.decode('utf-8', 'replace'))}")
 
         return show
 

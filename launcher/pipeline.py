@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.config import STAGES, RunConfig, Stage
-from jobs.contract.record import Closing
+from jobs.contract.record import Closing, LogProof, matches
 from launcher import artifacts
 from launcher.autosize import autosized
 from launcher.collector import LogCollector
@@ -22,7 +22,15 @@ from launcher.console import Console
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
-from launcher.manifests import Manifests, Plan, main_container, new_run_id, render, with_disruptions
+from launcher.manifests import (
+    Manifests,
+    Plan,
+    main_container,
+    new_run_id,
+    pods_of,
+    render,
+    with_disruptions,
+)
 from launcher.verdicts import (
     JobView,
     Patience,
@@ -31,6 +39,7 @@ from launcher.verdicts import (
     closing,
     finished_condition,
     goes_on_anew,
+    index_of,
     judge,
     last_pod,
     lost_pods,
@@ -60,6 +69,8 @@ class StageReport:
     pods: int
     ran: bool  # some container of it has begun
     resources: Object = field(default_factory=dict)  # what its container asked for
+    #: what the other Pods of a stage of several say they have printed; None: one that has not said
+    peer_logs: tuple[LogProof | None, ...] = ()
 
 
 @dataclass
@@ -76,6 +87,14 @@ class RunReport:
     @property
     def verdict(self) -> Verdict:
         return self.stages[-1].verdict
+
+    def has_log(self, stage: StageReport) -> bool:
+        """Whether all that a stage has printed is in the folder now, as its record and its Pods prove it."""
+        return (
+            self.fetched is not None
+            and stage.stage in self.fetched.logs
+            and all(proof and matches(self.folder / proof.file, proof) for proof in stage.peer_logs)
+        )
 
     @property
     def exit_code(self) -> Exit:
@@ -147,6 +166,8 @@ def run_stages(
         executor.share(plan.shared)
         artifacts.require(executor, options.needs)
         executor.configure(plan.config_map)
+        for service in plan.services:
+            executor.name_pods(service)
         with executor.watch(plan) as updates:
             _run_in_order(executor, plan, options, console, updates, report, on_step)
         on_step("fetch", options.stages[-1])
@@ -175,8 +196,7 @@ def _run_in_order(
     while True:
         patience = options.patience.of(plan.placements[stage])
         collector = LogCollector(
-            executor, stage, main_container(submission.job)["name"], report.folder / "logs",
-            console.log_of(stage),
+            executor, stage, main_container(submission.job)["name"], report.folder / "logs", console.log_of,
         )  # fmt: skip
         _announce(console, stage, submission)
         verdict, view = follow(updates, submission, patience, _watcher(console, stage, submission, collector))
@@ -230,9 +250,12 @@ def _settled(updates: Updates, submission: Submission) -> JobView:
 
 def _agrees_with_its_pods(view: JobView) -> bool:
     phases = [pod_phase(pod) for pod in view.pods]
-    condition = finished_condition(view.job or {})
-    expected = {"Complete": "Succeeded", "Failed": "Failed"}[condition["type"]] if condition else None
-    return all(phase in ("Succeeded", "Failed") for phase in phases) and (not expected or expected in phases)
+    if not all(phase in ("Succeeded", "Failed") for phase in phases):
+        return False
+    condition = finished_condition(view.job) if view.job else None
+    if view.job and condition and condition["type"] == "Complete":
+        return phases.count("Succeeded") >= pods_of(view.job)
+    return not condition or "Failed" in phases
 
 
 def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
@@ -269,18 +292,28 @@ def _report(
 ) -> StageReport:
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
-    copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
+    succeeded = verdict.exit_code == Exit.SUCCEEDED
+    peers = _peers(submission.job, view) if succeeded else []
     complete: bool | None = None
-    if not submission.finished and verdict.exit_code == Exit.SUCCEEDED and (copy is None or copy.error):
-        complete = False  # it has printed, and not all of it was read
-    elif said and copy:
-        complete = copy.equals(said.log) and not copy.error
+    if not (submission.finished and succeeded):
+        checked = [collector.is_complete(each, succeeded) for each in (pod, *peers)]
+        complete = False if False in checked else None if None in checked else True
+    closings = [closing(each) if each else None for each in peers]
+    peer_logs = tuple(each.log if each else None for each in closings)
     resources = main_container(submission.job).get("resources", {})
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
     limit = str(resources.get("limits", {}).get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
-    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, resources)
+    return StageReport(
+        stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, resources, peer_logs
+    )
+
+
+def _peers(job: Object, view: JobView) -> list[Object | None]:
+    """Of a stage of several Pods that has succeeded, all but the one that speaks for it; None: it is gone."""
+    done = {index_of(pod): pod for pod in view.pods if pod_phase(pod) == "Succeeded"}
+    return [done.get(index) for index in range(1, pods_of(job))]
 
 
 def _job_seconds(job: Object | None) -> float | None:
@@ -316,8 +349,7 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
 
 def _check_logs(report: RunReport) -> None:
     """Every log is complete, or its copy from the volume has replaced it; else the gap is told."""
-    proven = report.fetched.logs if report.fetched else ()
-    gaps = [s for s in report.stages if s.log_complete is False and s.stage not in proven]
+    gaps = [s for s in report.stages if s.log_complete is False and not report.has_log(s)]
     if not gaps or report.incomplete or report.verdict.exit_code != Exit.SUCCEEDED:
         return
     names = ", ".join(s.stage for s in gaps)

@@ -11,6 +11,7 @@ from launcher import artifacts, overview
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor, last_lines
 from launcher.manifests import LABEL_COMPONENT, main_container
+from launcher.verdicts import index_of
 
 Object = dict[str, Any]
 
@@ -54,7 +55,7 @@ def _from_pods(
         _write(out, chunk)
 
     printed = False
-    for pod in pods:
+    for pod in sorted(pods, key=lambda pod: index_of(pod) or 0):
         try:
             executor.log_tail(pod, main_container(job)["name"], tail, follow, sink)
             printed = True

@@ -22,8 +22,7 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     if output == "json":
         print_json(_tree(report))
     else:
-        proven = report.fetched.logs if report.fetched else ()
-        print_table(COLUMNS, [_row(stage, stage.stage in proven) for stage in report.stages])
+        print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
         if sized := [row for stage in report.stages if (row := _size_row(stage))]:
             print_table(SIZE_COLUMNS, sized)
     if report.verdict.exit_code != Exit.SUCCEEDED:

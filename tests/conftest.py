@@ -13,7 +13,7 @@ import pytest
 
 #: Tests make and delete namespaces: only in clusters that are there for it.
 TEST_CONTEXTS = re.compile(r"kind-.*|testcluster|minikube|k3d-.*")
-IMAGE = "jobrelay:0.1.0"
+IMAGE = os.environ.get("JOBRELAY_TEST_IMAGE", "jobrelay:0.1.0")
 
 
 def pytest_configure(config: pytest.Config) -> None:

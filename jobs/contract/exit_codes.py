@@ -16,10 +16,13 @@ BAD_CONFIG: Final = 78  # EX_CONFIG
 BAD_EVIDENCE: Final = 65  # EX_DATAERR
 #: Another process of this stage has taken over (jobs.fence); it is the one that says how the stage ends.
 SUPERSEDED: Final = 75  # EX_TEMPFAIL
-#: Another Pod of this stage is gone, without which this one cannot go on: it only followed.
+#: Another Pod of this stage was lost, without which this one cannot go on; that one's end is the cause.
 PEER_LOST: Final = 76  # EX_PROTOCOL
 #: SIGTERM: the work was saved at the next step boundary.
 TERMINATED: Final = 143  # 128 + SIGTERM
+
+#: Says nothing of the stage: the end, or the start, of another Pod is the cause.
+FOLLOWING: Final = frozenset({SUPERSEDED, PEER_LOST})
 
 #: Never worth a second attempt (the Job's podFailurePolicy says the same to Kubernetes).
 FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE})

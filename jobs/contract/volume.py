@@ -20,6 +20,12 @@ ENV_CONFIG: Final = "JOBRELAY_CONFIG"
 ENV_POD: Final = "JOBRELAY_POD"
 ENV_TERMINATION: Final = "JOBRELAY_TERMINATION_MESSAGE"
 
+#: Of a stage of several Pods: which one this is (set by Kubernetes in every Indexed Job), where the
+#: others reach it, and the name by which they find the one with index 0.
+ENV_INDEX: Final = "JOB_COMPLETION_INDEX"
+ENV_ADDRESS: Final = "JOBRELAY_ADDRESS"
+ENV_LEADER: Final = "JOBRELAY_LEADER"
+
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096
 
@@ -98,6 +104,10 @@ class RunFolder:
 
     def record(self, stage: Stage) -> Path:
         return self.path / f"{stage}.json"
+
+    def rendezvous(self, stage: Stage) -> Path:
+        """Where the Pod with index 0 says how the others reach it; by its name it is never sent home."""
+        return self.path / f".{stage}-rendezvous.json.partial"
 
 
 def data_folder(root: Path, dataset: str) -> Path:

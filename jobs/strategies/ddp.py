@@ -10,11 +10,14 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs import compute, crew
@@ -22,37 +25,81 @@ from jobs.assignment import Outcome
 from jobs.checkpoint import Position
 from jobs.errors import PeerLost
 from jobs.learner import Learner
+from jobs.meeting import Meeting
 from jobs.progress import Progress
+from jobs.rendezvous import rendezvous
 from jobs.stopping import StopRequest
 from jobs.training import Training
 from jobs.weights import one_line, to_bytes
 
+_LOOPBACK: Final = "lo0" if sys.platform == "darwin" else "lo"
+
 
 def run(training: Training) -> Outcome:
-    """Train in several processes, each with the weights of its own."""
-    size = training.config.train.processes_a_node
-    with tempfile.TemporaryDirectory() as folder:
-        return crew.run(size, lambda rank: _work(training, rank, size, folder), training.stop)
+    """Train in several processes of one Pod or many, each with the weights of its own."""
+    processes, nodes = training.config.train.processes_a_node, training.config.train.nodes
+    if nodes == 1:
+        with tempfile.TemporaryDirectory() as folder:
+            place = _Place(0, processes, lambda: FileStore(f"{folder}/store", processes), _LOOPBACK)
+            return crew.run(processes, lambda rank: _work(training, place, rank), training.stop)
+    with rendezvous(training.assignment) as meeting:
+        # Served by this process, which only waits for those that train.
+        served = _serve(meeting) if meeting.index == 0 else None
+        place = _Place(
+            meeting.index * processes,
+            nodes * processes,
+            lambda: PrefixStore(
+                meeting.token, TCPStore(meeting.address, meeting.port, wait_for_workers=False)
+            ),
+            _LOOPBACK if meeting.address == "127.0.0.1" else None,
+            served,
+        )
+        return crew.run(processes, lambda rank: _work(training, place, rank), training.stop)
 
 
-def _work(training: Training, rank: int, size: int, folder: str) -> Outcome:
-    device = compute.device_of(training.config, rank)
-    compute.use_processors(sharing=size)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=size,
+@dataclass(frozen=True)
+class _Place:
+    """Where the processes meet. first: the rank of the first one here. size: how many there are in all.
+
+    interface: of the network, that they are to speak over; None: the one that the host's name leads to.
+    served: the store itself, on index 0, for as long as this lives.
+    """
+
+    first: int
+    size: int
+    store: Callable[[], Store]
+    interface: str | None
+    served: Store | None = None
+
+
+def _serve(meeting: Meeting) -> Store:
+    return TCPStore(
+        meeting.address,
+        meeting.port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=meeting.take_listener(),
     )
-    learner = training.learner(device)
+
+
+def _work(training: Training, place: _Place, here: int) -> Outcome:
+    """One of the processes: the `here`-th of those on this machine."""
+    rank = place.first + here
+    device = compute.device_of(training.config, here)
+    compute.use_processors(sharing=training.config.train.processes_a_node)
+    if place.interface:
+        os.environ["GLOO_SOCKET_IFNAME"] = place.interface
     try:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=place.store(), rank=rank, world_size=place.size)
+        learner = training.learner(device)
         progress = _begin(training, learner)
         outcome = training.finish(learner, progress, Ddp(learner))
+        dist.barrier()  # nobody goes while another still needs it
     except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise PeerLost(f"process {rank} of {size} has lost another one: {one_line(error)}") from error
+        raise PeerLost(f"process {rank} of {place.size} has lost another one: {one_line(error)}") from error
     dist.destroy_process_group()
     return outcome
 

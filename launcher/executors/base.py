@@ -82,6 +82,10 @@ class Executor(Protocol):
         """Create the run's configuration; the same one may be there."""
         ...
 
+    def name_pods(self, service: Object) -> None:
+        """Give the Pods of a stage names by which they find each other; the same Service may be there."""
+        ...
+
     def find_run(self, plan_hash: str) -> str | None:
         """The newest run of that plan, if there is one."""
         ...

@@ -5,6 +5,7 @@ from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
+    ANNOTATION_INDEX,
     ANNOTATION_VERDICT,
     ANNOTATION_WORK,
     CONFIG_FILE,
@@ -21,6 +22,7 @@ from launcher.manifests.labels import (
     containers,
     main_container,
 )
+from launcher.manifests.nodes import INDEXED_SINCE, pods_of
 from launcher.manifests.reading import BASE, Manifests, check_image, load
 from launcher.manifests.rendering import (
     Plan,
@@ -39,12 +41,14 @@ __all__ = [
     "ANNOTATION_CONFIG",
     "ANNOTATION_DISRUPTIONS",
     "ANNOTATION_HASH",
+    "ANNOTATION_INDEX",
     "ANNOTATION_VERDICT",
     "ANNOTATION_WORK",
     "BASE",
     "CONFIG_FILE",
     "CONFIG_MAP",
     "GATE",
+    "INDEXED_SINCE",
     "LABEL_COMPONENT",
     "LABEL_MANAGED_BY",
     "LABEL_NAME",
@@ -62,6 +66,7 @@ __all__ = [
     "load",
     "main_container",
     "new_run_id",
+    "pods_of",
     "reader_pod",
     "render",
     "set_resources",

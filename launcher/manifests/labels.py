@@ -25,6 +25,10 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_RUN: Final = "jobrelay.dev/run"
 
 
+#: On the Pods of a stage that runs as several: how many.
+LABEL_NODES: Final = "jobrelay.dev/nodes"
+
+
 #: Equal for runs of the same manifests, image and configuration.
 LABEL_PLAN: Final = "jobrelay.dev/plan"
 
@@ -44,6 +48,10 @@ ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
 
 #: Pods that were lost before the Job was made anew: they count on.
 ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
+
+
+#: Kubernetes's own, on every Pod of an Indexed Job.
+ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 
 GATE: Final = "gate"

@@ -61,7 +61,7 @@ _POD: Final[Object] = {"containers": [_CONTAINER], "initContainers": [_CONTAINER
 _OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}
 
 
-_JOB: Final[Object] = {"spec": {"template": {"metadata": {"labels": {}}, "spec": _POD}}}
+_JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
 
 
 _KUSTOMIZATION: Final[Object] = {
@@ -229,7 +229,10 @@ def _check_job(job: Object, folder: Path) -> None:
             "take it out; `python launcher delete RUN` removes a run's Jobs",
         )
     if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
-        raise BadInput(f"{where}: parallelism and completions other than 1 are not supported yet")
+        raise BadInput(
+            f"{where}: parallelism and completions are for the launcher to set",
+            "take them out; --set train.strategy=ddp --set train.nodes=… makes a Job of several Pods",
+        )
     if not pod["containers"] or len(set(names)) != len(names):
         raise BadInput(f"{where}: it needs containers, with names of their own")
     for image in images:

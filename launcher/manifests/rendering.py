@@ -16,6 +16,7 @@ from jobs.contract import exit_codes
 from jobs.contract.config import STAGES, Placement, RunConfig, Stage, digest
 from jobs.contract.volume import ENV_RUN, check_name
 from launcher.errors import BadInput
+from launcher.manifests import nodes
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
@@ -47,9 +48,10 @@ class Plan:
     config_map: Object
     jobs: Mapping[Stage, Object]
     placements: Mapping[Stage, Placement]
+    services: tuple[Object, ...] = ()
 
     def objects(self) -> list[Object]:
-        return [*self.shared, self.config_map, *self.jobs.values()]
+        return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -88,11 +90,13 @@ def render(
         _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
+        nodes.spread(job, stage, config)
         _stamp(job, ANNOTATION_HASH, stage, config)
         jobs[stage] = job
     plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
     for stage, job in jobs.items():
         _set_run(job, stage, run, namespace, plan_hash, config_name)
+        nodes.join(job, stage, run)
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -101,7 +105,12 @@ def render(
         "immutable": True,
     }
     placements = {stage: config.placement(stage) for stage in STAGES}
-    return Plan(run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements)
+    services = tuple(
+        nodes.service_of(job, stage, run) for stage, job in jobs.items() if nodes.pods_of(job) > 1
+    )
+    return Plan(
+        run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements, services
+    )
 
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
@@ -116,12 +125,13 @@ def for_server(job: Object, minor: int) -> Object:
     """
     job = copy.deepcopy(job)
     if minor >= 26:
+        nodes.count_causes_alone(job)
         stage = {"containerName": main_container(job)["name"], "operator": "In"}
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         job["spec"]["podFailurePolicy"] = {
             "rules": [
                 {"action": "FailJob", "onExitCodes": {**stage, "values": sorted(exit_codes.FINAL)}},
-                {"action": "Ignore", "onExitCodes": {**stage, "values": [exit_codes.SUPERSEDED]}},
+                {"action": "Ignore", "onExitCodes": {**stage, "values": sorted(exit_codes.FOLLOWING)}},
                 {"action": "Ignore", "onPodConditions": disrupted},
             ]
         }

@@ -29,7 +29,7 @@ def check_shape(tree: Any, shape: Any, where: str, path: str = "") -> None:
     """
     kind: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(tree, kind):
-        wanted = {dict: "a mapping", list: "a list", str: "text"}[kind]
+        wanted = {dict: "a mapping", list: "a list", str: "text", int: "a whole number"}[kind]
         raise BadInput(f"{where}: {path.rstrip('.')} is {tree!r:.60}, and should be {wanted}")
     if kind is dict:
         for key in shape.keys() & tree.keys():

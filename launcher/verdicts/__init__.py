@@ -15,7 +15,9 @@ from launcher.verdicts.obstacles import what_it_waits_for
 from launcher.verdicts.readers import (
     closing,
     container_state,
+    created,
     finished_condition,
+    index_of,
     last_pod,
     name_of,
     pod_phase,
@@ -31,6 +33,7 @@ __all__ = [
     "container_state",
     "finished_condition",
     "goes_on_anew",
+    "index_of",
     "judge",
     "last_pod",
     "lost_pods",
@@ -47,16 +50,16 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
             hint="run the same command again to start the stage anew",
         )  # fmt: skip
     patience = patience or Patience()
-    pods = sorted(view.pods, key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    pods = sorted(view.pods, key=created)
     condition = finished_condition(job)
     if condition and condition["type"] == "Complete":
-        pod = next((pod for pod in reversed(pods) if pod_phase(pod) == "Succeeded"), None)
+        pod = last_pod([pod for pod in pods if pod_phase(pod) == "Succeeded"])
         return Verdict(
             Exit.SUCCEEDED, "succeeded", condition.get("reason", "Complete"), condition.get("message", ""),
             pod=name_of(pod) if pod else None, container_exit=0,
         )  # fmt: skip
     if condition:
-        return why_failed(job, pods or view.lost, condition)
+        return why_failed(job, pods, view.lost, condition)
     for pod in reversed(pods):
         verdict = final_before_the_job(job, pod)
         if verdict:

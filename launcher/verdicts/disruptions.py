@@ -15,7 +15,14 @@ from jobs.contract.record import parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_DISRUPTIONS
 from launcher.verdicts.kinds import JobView, Patience, Verdict
-from launcher.verdicts.readers import container_state, failed_container, name_of, pod_condition, pod_phase
+from launcher.verdicts.readers import (
+    container_state,
+    created,
+    failed_container,
+    name_of,
+    pod_condition,
+    pod_phase,
+)
 
 Object = dict[str, Any]
 
@@ -73,7 +80,7 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
 
 
 def _disrupted(view: JobView) -> Sequence[tuple[Object, tuple[str, str]]]:
-    pods = sorted((*view.lost, *view.pods), key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    pods = sorted((*view.lost, *view.pods), key=created)
     return [(pod, found) for pod in pods if (found := disruption(pod))]
 
 
@@ -82,8 +89,10 @@ def _deleted_at_work(pod: Object) -> bool:
     deadline = pod["metadata"].get("deletionTimestamp")
     if not deadline or pod_phase(pod) == "Succeeded":
         return False
-    ended = (container_state(pod).get("terminated") or {}).get("finishedAt")
-    if not ended:
+    state = container_state(pod).get("terminated") or {}
+    ended = state.get("finishedAt")
+    # when all of it has ended, a kubelet deletes it once more, now, and the time of the first is forgotten
+    if not ended or state.get("exitCode") == exit_codes.TERMINATED:
         return True
     grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     return _time(ended) >= _time(deadline) - grace

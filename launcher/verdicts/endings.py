@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jobs.contract import exit_codes
 from jobs.contract.record import parse_closing
 from launcher.errors import Exit
-from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN
+from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN, pods_of
 from launcher.verdicts.disruptions import RESUME, disruption
 from launcher.verdicts.kinds import Verdict
-from launcher.verdicts.readers import failed_container, memory_limit, name_of, pod_phase, stage_of
+from launcher.verdicts.readers import (
+    created,
+    ended,
+    failed_container,
+    memory_limit,
+    name_of,
+    pod_phase,
+    stage_of,
+)
 from launcher.wording import mebibytes
 
 Object = dict[str, Any]
 
+#: What scheduler and attach controller say of a volume that cannot be where a Pod would have to be.
+_ONE_NODE = re.compile(r"volume('s)? node affinity|Multi-Attach", re.IGNORECASE)
 
-def why_failed(job: Object, pods: Sequence[Object], condition: Object) -> Verdict:
-    """The verdict on a Job whose condition Failed is true. pods: oldest first."""
+
+def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], condition: Object) -> Verdict:
+    """The verdict on a Job whose condition Failed is true. pods: oldest first; gone: deleted meanwhile."""
     given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
     if given_up and (verdict := Verdict.from_annotation(given_up)):
         return verdict
     reason, message = condition.get("reason", "Failed"), condition.get("message", "")
-    failed = [pod for pod in pods if pod_phase(pod) == "Failed"]
+    if together := pods_of(job) > 1:  # the first one that is lost may be gone, and its followers not yet
+        failed = [pod for pod in (*gone, *pods) if pod_phase(pod) == "Failed" or disruption(pod)]
+    else:
+        failed = [pod for pod in pods or gone if pod_phase(pod) == "Failed"]
     if reason == "DeadlineExceeded":
         return out_of_time(job, name_of(failed[-1]) if failed else None, message)
     if not failed:
         return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
-    return _failed_pod(job, failed[-1])
+    return _failed_pod(job, _cause(failed) if together else failed[-1])
+
+
+def _cause(failed: Sequence[Object]) -> Object:
+    """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
+    leading = [pod for pod in failed if failed_container(pod)[1].get("exitCode") not in exit_codes.FOLLOWING]
+    last = max(leading or failed, key=ended)
+    # an API server's clock says when it was created, its node's when it has ended: it may seem to be later
+    return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
 
 
 def _failed_pod(job: Object, pod: Object) -> Verdict:
@@ -61,6 +84,7 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     known = {
         exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
         exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
+        exit_codes.PEER_LOST: (Exit.FAILED, "another Pod of this stage was lost"),
     }
     verdict, default = known.get(code or 0, (Exit.FAILED, f"{which} ended with exit code {code}"))
     if code == 137 and not text:
@@ -118,5 +142,10 @@ def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verd
     if "persistentvolumeclaim" in message.lower() and not hint.startswith("create"):
         hint = (
             "create the PersistentVolumeClaim, or name a StorageClass that exists (kubectl get storageclass)"
+        )
+    if _ONE_NODE.search(message) and pods_of(job) > 1:
+        hint = (
+            "Pods on several nodes need a claim that is ReadWriteMany; with a ReadWriteOnce one, room for "
+            f"all {pods_of(job)} of them on the node of the volume: --set {stage_of(job)}.cpu=… or .memory=…"
         )
     return Verdict(Exit.COULD_NOT_START, "could not start", reason, message, pod, hint=hint)

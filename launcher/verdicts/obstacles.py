@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
-from launcher.manifests import containers, main_container
+from launcher.manifests import containers, main_container, pods_of
 from launcher.verdicts.endings import not_started, out_of_time
 from launcher.verdicts.kinds import Deadline, Patience, Waiting
 from launcher.verdicts.readers import (
     claim_trouble,
     container_state,
+    index_of,
     latest_event,
     name_of,
     pod_condition,
@@ -22,6 +24,9 @@ from launcher.verdicts.readers import (
 )
 
 Object = dict[str, Any]
+
+#: In the order in which a Pod passes through them.
+_PHASES: Final = ("scheduling", "starting", "running")
 
 
 def what_it_waits_for(
@@ -35,10 +40,36 @@ def what_it_waits_for(
         if pods:
             return Waiting("finishing")  # its controller has not counted the ended Pod yet
         return _no_pod(job, events, patience)
-    pod = alive[-1]
+    if pods_of(job) > 1:
+        return _together(job, pods, alive, events, patience)
+    return _one(job, alive[-1], events, patience)
+
+
+def _one(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
     if pod_phase(pod) == "Pending":
         return _pending(job, pod, events, patience)
     return _running(job, pod, events, patience)
+
+
+def _together(
+    job: Object,
+    pods: Sequence[Object],
+    alive: Sequence[Object],
+    events: Sequence[Object],
+    patience: Patience,
+) -> Waiting:
+    """Pods that need each other: told is the one that is furthest behind, and the limits of all hold."""
+    newest = {index_of(pod): pod for pod in alive}
+    waits = [
+        replace(wait, detail=f"index {index}: {wait.detail}" if wait.detail else "")
+        for index, pod in newest.items()
+        for wait in [_one(job, pod, events, patience)]
+    ]
+    # where there was one before, it only waits for its next attempt
+    if len({index_of(pod) for pod in pods}) < pods_of(job) and _refused(job, events):
+        waits.append(_no_pod(job, events, patience))
+    behind = min(waits, key=lambda wait: (_PHASES.index(wait.phase), not wait.detail))
+    return replace(behind, deadlines=tuple(limit for wait in waits for limit in wait.deadlines))
 
 
 def _queue(job: Object, pod: Object | None) -> str | None:
@@ -60,8 +91,7 @@ def _queue(job: Object, pod: Object | None) -> str | None:
 
 
 def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waiting:
-    refused = latest_event(events, "FailedCreate", name_of(job))
-    if refused:
+    if refused := _refused(job, events):
         message = refused.get("message", "")
         # a quota may be freed by others; every other refusal stays one
         quota = "exceeded quota" in message
@@ -72,6 +102,11 @@ def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waitin
         job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
     )
     return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
+
+
+def _refused(job: Object, events: Sequence[Object]) -> Object | None:
+    """The event that says why a Pod of the Job was not created."""
+    return latest_event(events, "FailedCreate", name_of(job))
 
 
 def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:

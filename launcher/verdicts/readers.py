@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jobs.contract.record import Closing, parse_closing
-from launcher.manifests import LABEL_COMPONENT
+from launcher.manifests import ANNOTATION_INDEX, LABEL_COMPONENT
 
 Object = dict[str, Any]
 
@@ -42,9 +42,34 @@ def closing(pod: Object) -> Closing | None:
     return parse_closing((container_state(pod).get("terminated") or {}).get("message"))
 
 
+def index_of(pod: Object) -> int | None:
+    """Which one of an Indexed Job's Pods it is; None for those of other Jobs."""
+    text = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX, "")
+    return int(text) if text.isdecimal() else None
+
+
+def speaks_for_the_stage(pod: Object) -> bool:
+    """Whether it is the Pod that writes the record: of an Indexed Job, the one with index 0."""
+    return not index_of(pod)
+
+
 def last_pod(pods: Sequence[Object]) -> Object | None:
-    """The newest of a Job's Pods."""
-    return max(pods, key=lambda pod: pod["metadata"].get("creationTimestamp") or "", default=None)
+    """The newest of a Job's Pods that speak for the stage."""
+    speaking = [pod for pod in pods if speaks_for_the_stage(pod)]
+    return max(speaking or pods, key=created, default=None)
+
+
+def created(pod: Object) -> str:
+    """When a Pod was created, to be compared with others."""
+    return pod["metadata"].get("creationTimestamp") or ""
+
+
+def ended(pod: Object) -> str:
+    """When a Pod ended, as far as that is known, to be compared with others."""
+    _, state = failed_container(pod)
+    conditions = pod.get("status", {}).get("conditions") or ()
+    changed = max((c.get("lastTransitionTime") or "" for c in conditions), default="")
+    return state.get("finishedAt") or changed or created(pod)
 
 
 def failed_container(pod: Object) -> tuple[str, Object]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kubectl import Kubectl
+from tests.conftest import IMAGE
 from tests.faultproxy import FaultProxy
 from tests.support import Place
 
@@ -29,7 +31,8 @@ def kubectl(cluster_context: str, request: pytest.FixtureRequest) -> Iterator[Ku
 def place(kubectl: Kubectl, tmp_path: Path) -> Place:
     """A cluster, in that namespace."""
     (tmp_path / "work").mkdir()
-    return Place(["--context", kubectl.context, "-n", kubectl.namespace], tmp_path / "work")
+    image = ["--image", IMAGE] if "JOBRELAY_TEST_IMAGE" in os.environ else []
+    return Place(["--context", kubectl.context, "-n", kubectl.namespace, *image], tmp_path / "work")
 
 
 @pytest.fixture

@@ -41,4 +41,4 @@ def test_the_api_server_takes_every_overlay(kubectl: Kubectl, overlay: str) -> N
         else:
             item["metadata"]["namespace"] = kubectl.namespace
     answer = kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))
-    assert answer.count("server dry run") == len(objects) == 10
+    assert answer.count("server dry run") == len(objects) == 11

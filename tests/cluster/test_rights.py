@@ -11,10 +11,18 @@ import pytest
 import yaml
 
 from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.preflight import RIGHTS, SHARED_RIGHTS, Right, missing_rights
+from launcher.executors.cluster.preflight import (
+    RIGHTS,
+    SERVICE_RIGHTS,
+    SHARED_RIGHTS,
+    Right,
+    missing_rights,
+)
+from launcher.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.faultproxy import FaultProxy, Request
-from tests.support import BASE, QUICK, Object, Place, programs
+from tests.nodes import NODES
+from tests.support import BASE, LITTLE, QUICK, Object, Place, programs
 
 RULES: list[Object] = yaml.safe_load((BASE / "rbac.yaml").read_text())["rules"]
 
@@ -60,6 +68,22 @@ def test_row_9_every_right_that_is_missing_is_named(
         assert kubectl.wait_until(lambda right=right: missing_rights(api, kubectl.namespace) == [right])
 
 
+def test_row_9_services_are_asked_for_by_a_training_on_several_nodes_alone(
+    place: Place, kubectl: Kubectl
+) -> None:
+    kubectl.needs(INDEXED_SINCE, "Indexed Jobs")
+    kubectl.make_namespace()
+    rules = [rule for rule in RULES if rule["resources"] != ["services"]]
+    context = kubectl.restricted_context(rules, place.folder.parent / "kubeconfig")
+    place.environment["KUBECONFIG"] = str(context)
+    arguments = ("run", "train", "-k", str(programs(place.folder / "m")), "--no-fetch")
+    place.run(*arguments, "--run", "a", *LITTLE)
+    assert "Job a-train deleted" in place.run("delete", "a").out
+    result = place.run(*arguments, "--run", "b", *NODES, expect=2)
+    assert "create services, list services, delete services" in result.err
+    assert not kubectl.items("jobs")
+
+
 def test_row_9_a_right_that_is_missing(place: Place, kubectl: Kubectl) -> None:
     kubectl.make_namespace()
     rules = _without(Right("get", "pods/log"))
@@ -96,9 +120,13 @@ def test_row_59_the_role_has_nothing_that_is_never_asked_for(
     place.interrupt_when("eval │ on", signal.SIGINT, "run-all", "--run", "b", "-k", str(folder), "--no-fetch")
     place.run("cancel", "b")
     place.run("delete", "b")
+    granted = {*RIGHTS, *SHARED_RIGHTS, Right("list", "services")}
+    if kubectl.minor >= INDEXED_SINCE:
+        granted |= set(SERVICE_RIGHTS)
+        place.run("run", "train", "--run", "c", "-k", str(folder), "--no-fetch", *NODES)
+        place.run("delete", "c")
 
     used = {right for request in proxy.requests if (right := asked_for(request))}
-    granted = {*RIGHTS, *SHARED_RIGHTS}
     # an apply asks for it where there is nothing yet; newer servers ask for it at every exec
     hidden = {right for right in granted if right.verb == "create" and right not in used}
     assert {str(right) for right in hidden} == {

@@ -34,7 +34,8 @@ child._stage = lambda assignment: stage
 termination = Path(sys.argv[1]).parent / "termination"
 folder = RunFolder(Path(sys.argv[1]), "a")
 {before}
-sys.exit(supervisor.supervise("train", load_config(None), folder, sys.argv[2], termination))
+index = int(sys.argv[3])
+sys.exit(supervisor.supervise("train", load_config(None), folder, sys.argv[2], termination, index))
 """
 
 
@@ -43,17 +44,19 @@ class Supervised:
         self.folder = RunFolder(root, "a")
         self.termination = root.parent / "termination"
 
-    def start(self, body: str, before: str = "", pod: str = "pod-1") -> subprocess.Popen[bytes]:
+    def start(
+        self, body: str, before: str = "", pod: str = "pod-1", index: int = 0
+    ) -> subprocess.Popen[bytes]:
         program = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), before=before)
         return subprocess.Popen(
-            [sys.executable, "-c", program, str(self.folder.root), pod],
+            [sys.executable, "-c", program, str(self.folder.root), pod, str(index)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    def do(self, body: str, before: str = "", pod: str = "pod-1") -> Ended:
-        return finish(self.start(body, before, pod))
+    def do(self, body: str, before: str = "", pod: str = "pod-1", index: int = 0) -> Ended:
+        return finish(self.start(body, before, pod, index))
 
     @property
     def record(self) -> Record:

@@ -34,7 +34,7 @@ def test_a_log_that_is_not_read_to_its_end_says_so(tmp_path: Path, ends: bool) -
     if ends:
         executor.go_on.set()
     shown: list[bytes] = []
-    collector = LogCollector(executor, "train", "train", tmp_path, shown.append)
+    collector = LogCollector(executor, "train", "train", tmp_path, lambda name: shown.append)
     collector.notice(RUNNING)
     collector.finish(0.2)
     executor.go_on.set()

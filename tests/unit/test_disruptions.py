@@ -42,6 +42,13 @@ def test_row_32_and_33_pods_that_are_lost_are_counted() -> None:
     assert lost_pods(JobView(TRAIN, [evicted(TRAIN, "c"), gone("d")], lost=lost)) == 4
 
 
+def test_row_33_a_pod_whose_kubelet_has_deleted_it_at_last_is_counted() -> None:
+    """Kubernetes 1.36: the last that is seen of it is deleted after its end, with no grace."""
+    pod = gone(containerStatuses=[ended_at("2026-11-21T14:30:02Z")], phase="Failed")
+    pod["metadata"] |= {"deletionTimestamp": "2026-11-21T14:30:04Z", "deletionGracePeriodSeconds": 0}
+    assert lost_pods(JobView(TRAIN, lost=[pod])) == 1
+
+
 @pytest.mark.parametrize(
     "pod",
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from launcher.executors.cluster.preflight import RIGHTS, SHARED_RIGHTS, Right
+from launcher.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right
 from tests.support import BASE
 
 
@@ -18,5 +18,5 @@ def test_row_59_the_role_has_every_right_that_is_needed_and_no_other() -> None:
         for verb in rule["verbs"]
     ]
     assert len(set(granted)) == len(granted)
-    assert set(granted) == {*RIGHTS, *SHARED_RIGHTS}
+    assert set(granted) == {*RIGHTS, *SERVICE_RIGHTS, *SHARED_RIGHTS}
     assert not any("*" in str(right) for right in granted)

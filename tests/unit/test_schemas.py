@@ -41,16 +41,18 @@ def pods(items: list[Object]) -> Iterator[Object]:
             yield item["spec"]["template"]["spec"]
 
 
-def rendered() -> list[Object]:
+def rendered(*overrides: str) -> list[Object]:
+    asked = ["train.cpu=2", "train.memory=3Gi", "eval.backoff_limit=0", *overrides]
     plan = manifests.render(
-        o.base(), resolve(o.base().config, ["train.cpu=2", "train.memory=3Gi", "eval.backoff_limit=0"]), "a",
+        o.base(), resolve(o.base().config, asked), "a",
         image="registry.example/jobrelay:2", timeout_seconds=60,
     )  # fmt: skip
     return plan.objects()
 
 
-def sent(minor: int) -> list[Object]:
-    return [manifests.for_server(item, minor) if item["kind"] == "Job" else item for item in rendered()]
+def sent(minor: int, *overrides: str) -> list[Object]:
+    items = rendered(*overrides)
+    return [manifests.for_server(item, minor) if item["kind"] == "Job" else item for item in items]
 
 
 def readers() -> list[Object]:
@@ -144,6 +146,14 @@ def test_what_render_prints(version: str, capsys: pytest.CaptureFixture[str]) ->
 )
 def test_what_a_server_is_sent(version: str, minor: int) -> None:
     validate(sent(minor), version)
+
+
+@pytest.mark.parametrize(("version", "minor"), [(OLDEST, 24), ("1.29", 29), (NEWEST, 37)], ids=str)
+def test_what_a_server_is_sent_for_several_nodes(version: str, minor: int) -> None:
+    items = sent(minor, "train.strategy=ddp", "train.nodes=3")
+    validate(items, version)
+    assert [item["metadata"]["name"] for item in items if item["kind"] == "Service"] == ["train-a"]
+    assert [insecurities(pod) + hardening_left_out(pod) for pod in pods(items)] == [[], [], []]
 
 
 def test_an_older_server_would_not_know_what_a_newer_one_is_sent() -> None:

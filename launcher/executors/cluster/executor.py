@@ -44,9 +44,11 @@ class ClusterExecutor:
 
     def check(self, plan: Plan) -> None:
         self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
+        preflight.check_version(plan, self._minor)
         if preflight.may_do_everything(self.api):
             return
-        preflight.check_rights(self.api, plan.namespace)
+        rights = (*preflight.RIGHTS, *(preflight.SERVICE_RIGHTS if plan.services else ()))
+        preflight.check_rights(self.api, plan.namespace, rights)
         preflight.check_absent(self.api, plan.shared, plan.namespace)
 
     def share(self, shared: Sequence[Object]) -> None:
@@ -63,6 +65,18 @@ class ClusterExecutor:
             # its name holds the hash of its content, and it is immutable: the same one
             if error.reason != "AlreadyExists":
                 raise _refused(config_map, error) from error
+
+    def name_pods(self, service: Object) -> None:
+        try:
+            self.api.create(collection_of(service), service)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise _refused(service, error) from error
+            name, run = service["metadata"]["name"], service["metadata"]["labels"][LABEL_RUN]
+            if name not in {known["metadata"]["name"] for known in self._services(run)}:
+                raise Conflict(
+                    f"Service {name} is there and was not made by this launcher", "choose another --run"
+                ) from error
 
     def find_run(self, plan_hash: str) -> str | None:
         jobs = self._jobs(f"{LABEL_PLAN}={plan_hash}")
@@ -157,6 +171,7 @@ class ClusterExecutor:
     def delete(self, run: str) -> list[str]:
         items = self._jobs(f"{LABEL_RUN}={run}")
         items += self._list("v1", "configmaps", f"{LABEL_RUN}={run}")
+        items += self._services(run)
         return [f"{item['kind']} {item['metadata']['name']}" for item in items if self._delete(item)]
 
     # --- one call to the API each ---
@@ -200,6 +215,12 @@ class ClusterExecutor:
 
     def _jobs(self, selector: str) -> list[Object]:
         return self._list("batch/v1", "jobs", selector)
+
+    def _services(self, run: str) -> list[Object]:
+        try:
+            return self._list("v1", "services", f"{LABEL_RUN}={run}")
+        except BadInput:
+            return []  # asked for only where a stage runs as several Pods: who may not see any has made none
 
     def _list(self, version: str, resource: str, selector: str) -> list[Object]:
         try:

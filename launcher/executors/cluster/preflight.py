@@ -9,6 +9,7 @@ from typing import Any, Final
 from launcher.errors import BadInput
 from launcher.executors.cluster.api import Api, ApiError, path_of, plural
 from launcher.executors.cluster.parallel import in_parallel
+from launcher.manifests import INDEXED_SINCE, Plan, pods_of
 
 Object = dict[str, Any]
 
@@ -33,6 +34,8 @@ RIGHTS: Final = (
     *(Right(verb, "events") for verb in ("list", "watch")),
     *(Right(verb, "configmaps") for verb in ("create", "list", "delete")),
 )
+#: And what a training on several nodes asks for.
+SERVICE_RIGHTS: Final = tuple(Right(verb, "services") for verb in ("create", "list", "delete"))
 #: And what it asks to make, once, what all runs share.
 SHARED_RIGHTS: Final = (
     *(Right(verb, "persistentvolumeclaims") for verb in ("create", "get", "patch")),
@@ -102,6 +105,17 @@ def check_absent(api: Api, shared: Sequence[Object], namespace: str) -> None:
         resource = plural(item["kind"])
         rights = [Right("create", resource, group), Right("patch", resource, group)]
         check_rights(api, "" if item["kind"] == "Namespace" else namespace, rights)
+
+
+def check_version(plan: Plan, minor: int) -> None:
+    """Raise BadInput where the server cannot run a stage as several Pods."""
+    for stage, job in plan.jobs.items():
+        if (pods := pods_of(job)) > 1 and minor < INDEXED_SINCE:
+            raise BadInput(
+                f"{stage} on {pods} nodes needs Indexed Jobs, and so Kubernetes 1.{INDEXED_SINCE} or newer; "
+                f"this server has 1.{minor}",
+                f"--set {stage}.nodes=1, or another --context",
+            )
 
 
 def minor_version(api: Api) -> int:

@@ -80,6 +80,9 @@ class LocalExecutor:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(config_map["data"][CONFIG_FILE])
 
+    def name_pods(self, service: Object) -> None:
+        """Nothing: on one machine they find each other by the volume."""
+
     def find_run(self, plan_hash: str) -> str | None:
         runs = [job for job, _ in self.jobs() if job["metadata"]["labels"].get(LABEL_PLAN) == plan_hash]
         return str(runs[-1]["metadata"]["labels"][LABEL_RUN]) if runs else None
@@ -309,8 +312,8 @@ def _request(folder: Path, request: Object) -> bool:
 
 
 def _job_name(pod: Object) -> str:
-    """The Job that owns a Pod: the Pod's name without its suffix."""
-    return str(pod["metadata"]["name"]).rpartition("-")[0]
+    """The Job that owns a Pod."""
+    return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 
 def _has_ended(state: Object, pod: Object, container: str) -> bool:

@@ -21,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from jobs.contract.volume import ENV_INDEX
 from launcher.errors import BadInput
+from launcher.manifests import ANNOTATION_INDEX
 
 Object = dict[str, Any]
 
@@ -79,6 +81,8 @@ def process_of(container: Object, pod: Object, root: Path, scratch: Path) -> Pro
     arguments = [_at(_expand(a, variables), mounts) for a in [*command, *(container.get("args") or ())]]
     if arguments[0] == "python":
         arguments[0] = sys.executable
+    if (index := (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX)) is not None:
+        variables[ENV_INDEX] = index
     # the image's own environment is this one: PATH and the like
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
     return Process(arguments, environment, container.get("workingDir") or str(WORKING_FOLDER))
@@ -161,6 +165,7 @@ def _value(variable: Object, pod: Object) -> str:
         "metadata.name": pod["metadata"]["name"],
         "metadata.namespace": pod["metadata"].get("namespace", "default"),
         "metadata.uid": pod["metadata"].get("uid", ""),
+        "status.podIP": "127.0.0.1",
     }
     if path in fields:
         return str(fields[path])

@@ -1,0 +1,132 @@
+"""Pods with another index than 0: they take part, write nothing of the run, and end as index 0 does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from jobs.contract.record import parse_closing
+from tests.jobs.support import Place, finish, read_until
+from tests.jobs.test_supervisor import Supervised
+
+PRINTS = "print('working', flush=True)"
+WAITS = "print('working', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Supervised:
+    return Supervised(tmp_path / "volume")
+
+
+def files(supervised: Supervised) -> list[str]:
+    folder = supervised.folder.path
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_complete_record_lets_every_index_end_at_once(leader: Supervised) -> None:
+    assert leader.do(PRINTS).code == 0
+    record = leader.folder.record("train").read_bytes()
+    ended = leader.do(PRINTS, pod="pod-2", index=1)
+
+    assert ended.code == 0
+    assert "nothing to do, done already" in ended.out
+    assert leader.folder.record("train").read_bytes() == record
+    closing = parse_closing(leader.termination.read_text())
+    assert closing
+    assert closing.skipped
+
+
+def test_it_ends_well_once_index_0_has_written_the_record(leader: Supervised) -> None:
+    first = leader.start("print('on', flush=True); time.sleep(2)")
+    read_until(first, b"on")
+    second = leader.start(PRINTS, pod="pod-2", index=1)
+    read_until(second, b"working")
+    assert second.poll() is None
+    assert finish(first).code == 0
+    assert finish(second).code == 0
+    assert leader.record.pod == "pod-1"
+    assert files(leader) == ["logs/train-pod-1.log", "logs/train-pod-2.log", "train.json"]
+    closing = parse_closing(leader.termination.read_text())  # it was the last to write there
+    assert closing
+    assert closing.log.file == "logs/train-pod-2.log"
+
+
+def test_it_does_not_take_over_from_index_0(leader: Supervised) -> None:
+    first = leader.start("print('on', flush=True); time.sleep(3)")
+    read_until(first, b"on")
+    ended = leader.do("raise BadInput('mine')", pod="pod-2", index=1)
+    assert ended.code == 78
+    assert finish(first).code == 0
+    assert (leader.record.status, leader.record.pod) == ("succeeded", "pod-1")
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(3)", "raise BadInput('no')"], ids=["crash", "refusal"])
+def test_its_success_is_worth_nothing_if_index_0_fails(leader: Supervised, body: str) -> None:
+    first = leader.start(f"print('on', flush=True); time.sleep(1); {body}")
+    read_until(first, b"on")
+    second = leader.start(PRINTS, pod="pod-2", index=1)
+    assert finish(first).code != 0
+    ended = finish(second)
+    assert ended.code == 76
+    assert "index 0 (pod-1) has failed" in ended.out
+
+
+def test_its_success_is_worth_nothing_if_index_0_is_replaced(leader: Supervised) -> None:
+    first = leader.start(WAITS)
+    read_until(first, b"working")
+    second = leader.start(PRINTS, pod="pod-2", index=1)
+    read_until(second, b"working")
+    os.kill(first.pid, signal.SIGKILL)
+    finish(first)
+    third = leader.start(WAITS, pod="pod-3")
+    ended = finish(second)
+    assert ended.code == 76
+    assert "index 0 (pod-1) is lost; pod-3 has taken its place" in ended.out
+    third.terminate()
+    assert finish(third).code == 143
+
+
+def test_it_heeds_sigterm_while_it_waits(leader: Supervised) -> None:
+    first = leader.start(WAITS)
+    read_until(first, b"working")
+    second = leader.start(PRINTS, pod="pod-2", index=1)
+    read_until(second, b"working")
+    second.terminate()
+    assert finish(second).code == 143
+    first.terminate()
+    assert finish(first).code == 143
+
+
+def test_it_may_not_write(leader: Supervised) -> None:
+    first = leader.start(WAITS)
+    read_until(first, b"working")
+    ended = leader.do("assignment.fence.write(assignment.folder.model, b'')", pod="pod-2", index=1)
+    assert ended.code == 1
+    assert "model.pt: only the Pod with index 0 writes" in ended.out
+    assert not leader.folder.model.exists()
+    first.terminate()
+    finish(first)
+
+
+def test_a_peer_that_is_lost_has_a_code_of_its_own(leader: Supervised) -> None:
+    ended = leader.do("from jobs.errors import PeerLost; raise PeerLost('index 2 is gone')", index=1)
+    assert ended.code == 76
+    closing = parse_closing(leader.termination.read_text())
+    assert closing
+    assert closing.error == "index 2 is gone"
+    assert not leader.folder.record("train").exists()
+
+
+NODES = ("--set", "train.strategy=ddp", "--set", "train.nodes=2")
+
+
+@pytest.mark.parametrize("index", ["", "2", "-1", "one"])
+def test_an_index_that_cannot_be(place: Place, index: str) -> None:
+    place.environment = {"JOB_COMPLETION_INDEX": index}
+    ended = place.do("train", *NODES)
+    assert ended.code == 78
+    assert f"JOB_COMPLETION_INDEX={index!r} is none of them" in ended.err
+    assert not place.folder.path.exists()
