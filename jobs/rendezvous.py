@@ -108,8 +108,8 @@ class _RollCall:
                 for key, _ in selector.select(timeout=_POLL_SECONDS):
                     if key.fileobj is self._door:
                         self._admit(selector)
-                    else:  # nobody has anything to say yet: it is gone
-                        self._dismiss(key.data, selector)
+                    elif self._come[key.data].socket is key.fileobj:  # else replaced a moment ago
+                        self._dismiss(key.data, selector)  # nobody has anything to say yet: it is gone
         listener = _listen(self._address, 0)
         port = listener.getsockname()[1]
         for line in self._come.values():
@@ -124,7 +124,7 @@ class _RollCall:
         connection.settimeout(None)
         index = said.pop("index", None)
         name = said.pop("pod", None)
-        if said != _subject(self._assignment) or index not in self._wanted:
+        if said != _subject(self._assignment) or not isinstance(index, int) or index not in self._wanted:
             line.close()  # of another run, or nobody of ours
             return
         if index in self._come:  # as in jobs.fence, of two the later one wins

@@ -55,7 +55,14 @@ _VOLUME: Final[Object] = {
 }  # fmt: skip
 
 
-_POD: Final[Object] = {"containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME]}
+_AFFINITY: Final[Object] = {
+    "podAffinity": {}, "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]},
+}  # fmt: skip
+
+
+_POD: Final[Object] = {
+    "containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME], "affinity": _AFFINITY,
+}  # fmt: skip
 
 
 _OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}

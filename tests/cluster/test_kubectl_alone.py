@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from launcher.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
+from tests.nodes import NODES
 from tests.support import QUICK, REPOSITORY, Place
 
 
@@ -42,3 +44,12 @@ def test_the_api_server_takes_every_overlay(kubectl: Kubectl, overlay: str) -> N
             item["metadata"]["namespace"] = kubectl.namespace
     answer = kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))
     assert answer.count("server dry run") == len(objects) == 11
+
+
+def test_the_api_server_takes_a_training_on_several_nodes(place: Place, kubectl: Kubectl) -> None:
+    kubectl.needs(INDEXED_SINCE, "Indexed Jobs")
+    kubectl.make_namespace()
+    rendered = place.run("render", "--run", "2026-a", *NODES).out
+    answer = kubectl("apply", "--dry-run=server", "-f", "-", stdin=rendered)
+    assert "service/train-2026-a created (server dry run)" in answer
+    assert "job.batch/2026-a-train created (server dry run)" in answer

@@ -143,6 +143,32 @@ def test_another_run_and_another_configuration_are_not_let_in(
     assert right.result().token == leader.result().token
 
 
+NONSENSE = (b"", b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b"[" * 60000 + b"\n", b"\xff\n")
+
+
+@pytest.mark.parametrize(
+    "said", [*NONSENSE, "index"], ids=["nothing", "http", "list", "deep", "bytes", "index"]
+)
+def test_whoever_else_knocks_is_turned_away(
+    run: RunFolder, threads: ThreadPoolExecutor, said: bytes | str
+) -> None:
+    leading = pod(run, 0, 2)
+    (leader,) = meet(threads, leading)
+    while not run.rendezvous("train").exists():
+        time.sleep(0.01)
+    place = json.loads(run.rendezvous("train").read_text())
+    with socket.create_connection((place["address"], place["port"])) as stranger:
+        if isinstance(said, str):
+            subject = rendezvous_module._subject(leading)
+            said = json.dumps({**subject, "index": [1], "pod": "p"}).encode() + b"\n"
+        stranger.sendall(said)
+        stranger.shutdown(socket.SHUT_WR)
+        stranger.settimeout(10)
+        assert stranger.recv(100) == b""
+    (other,) = meet(threads, pod(run, 1, 2))
+    assert other.result().token == leader.result().token
+
+
 def test_a_pod_that_was_replaced_while_it_waited(run: RunFolder, threads: ThreadPoolExecutor) -> None:
     (leader,) = meet(threads, pod(run, 0, 3))
     (first,) = meet(threads, pod(run, 1, 3))

@@ -21,7 +21,7 @@ from launcher.executors.base import Submission
 from launcher.executors.cluster import preflight
 from launcher.manifests import LABEL_RUN, Plan
 from launcher.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, last_pod
-from tests.support import BASE, pod_spec
+from tests.support import BASE, changed, pod_spec
 from tests.unit import objects as o
 
 Object = dict[str, Any]
@@ -81,6 +81,48 @@ def test_the_pods_prefer_different_nodes() -> None:
     assert "podAffinity" not in affinity  # towards the volume: all would go to one node
     (apart,) = affinity["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     assert apart["podAffinityTerm"]["labelSelector"]["matchLabels"][LABEL_RUN] == "2026-a"
+
+
+NODE = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": []}
+
+
+@pytest.mark.parametrize(
+    ("affinity", "kept"),
+    [
+        ({}, {}),
+        ({"nodeAffinity": NODE}, {"nodeAffinity": NODE}),
+        ({"podAffinity": REQUIRED}, {"podAffinity": REQUIRED}),
+        ({"podAntiAffinity": REQUIRED}, {}),
+    ],
+    ids=["none", "nodes", "required", "apart"],
+)
+def test_what_a_manifest_says_of_affinity_stays(tmp_path: Path, affinity: Object, kept: Object) -> None:
+    folder = changed(tmp_path / "m", lambda spec, job: spec.update(affinity=affinity))
+    plan = manifests.render(manifests.load(folder), resolve({}, NODES), "a")
+    found = pod_spec(plan.jobs["train"])["affinity"]
+    apart = found.pop("podAntiAffinity")
+    assert len(apart["preferredDuringSchedulingIgnoredDuringExecution"]) == 1
+    assert found == kept
+    assert apart.keys() >= affinity.get("podAntiAffinity", {}).keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec, job: spec.update(affinity="x"),
+        lambda spec, job: spec.update(affinity={"podAffinity": []}),
+        lambda spec, job: spec.update(
+            affinity={"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": {}}}
+        ),
+        lambda spec, job: job["spec"].update(backoffLimit="many"),
+        lambda spec, job: job["spec"].update(completionMode="Indexed", completions=2),
+    ],
+    ids=["affinity", "podAffinity", "podAntiAffinity", "backoffLimit", "completions"],
+)
+def test_a_manifest_that_cannot_be_spread_is_bad_input(tmp_path: Path, change: Any) -> None:
+    with pytest.raises(BadInput):
+        manifests.load(changed(tmp_path / "m", change))
 
 
 def test_the_hash_does_not_depend_on_the_name_of_the_run() -> None:
