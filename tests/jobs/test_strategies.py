@@ -14,7 +14,7 @@ import torch
 from jobs.precision import fastest
 from jobs.stopping import StopRequest
 from jobs.strategies.hogwild import Hogwild, Ledger, in_shared_memory
-from tests.jobs.support import Place, finish, read_until
+from tests.jobs.support import Ended, Place, finish, read_until
 
 TOGETHER = ["hogwild", "ddp"]
 #: Some twenty seconds, to be disturbed in.
@@ -204,3 +204,46 @@ def _children(pid: int) -> list[int]:
 def _is_there(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")
+
+
+@pytest.fixture
+def pods(place: Place) -> list[Place]:
+    """Two Pods of one training, each of two processes."""
+    settings = (*LONG, "train.epochs=4", "train.strategy=ddp", "train.nodes=2")
+    return [
+        Place(place.root, settings=settings, environment={"JOB_COMPLETION_INDEX": str(index)})
+        for index in range(2)
+    ]
+
+
+def test_processes_of_several_pods_train_together(pods: list[Place]) -> None:
+    first, second = both(pods)
+
+    assert (first.code, second.code) == (0, 0), first.out + second.out
+    assert "ddp with 4 processes" in first.out
+    assert "epoch" not in second.out
+    assert pods[0].record("train").means["strategy"] == "ddp with 4 processes"
+
+
+def test_a_pod_that_is_lost_ends_the_other_and_the_next_attempt_goes_on(pods: list[Place]) -> None:
+    first, second = (pod.start("train", pod=f"pod-{index}") for index, pod in enumerate(pods))
+    read_until(first, b"epoch 1/4")
+    (stage,) = _children(second.pid)
+    os.kill(stage, signal.SIGKILL)
+    ended = finish(first)
+
+    assert finish(second).code == 137
+    assert ended.code == 76, ended.out
+    assert "train: index 1 of this stage is lost" in ended.out
+    assert "Traceback" not in ended.out
+
+    again, _ = both(pods)
+
+    assert again.code == 0, again.out
+    assert "resuming from epoch " in again.out
+
+
+def both(pods: list[Place]) -> list[Ended]:
+    """Start a training of several Pods, and wait for their ends."""
+    started = [pod.start("train", pod=f"pod-{index}") for index, pod in enumerate(pods)]
+    return [finish(process) for process in started]
