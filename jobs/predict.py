@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs.errors import BadEvidence
 from jobs.models import ModelSpec, channels_last, normalise
+from jobs.moments import passed
 
 
 def predict(
@@ -26,6 +27,7 @@ def predict(
     channels_last(model.to(device)).eval()
     parts = []
     with torch.inference_mode():  # not around the lines above: it would make the weights unfit for training
+        passed("first_batch")
         for start in range(0, len(images), batch_size):
             pixels = normalise(images[start : start + batch_size].to(device), spec)
             parts.append(F.log_softmax(model(pixels), dim=1).cpu())

@@ -14,10 +14,12 @@ FAILED: Final = 1
 BAD_CONFIG: Final = 78  # EX_CONFIG
 #: An input on the volume is not what its record says: another model, a torn file.
 BAD_EVIDENCE: Final = 65  # EX_DATAERR
+#: The stage was started early, and the one before it has failed: it has not begun.
+NOT_BEGUN: Final = 69  # EX_UNAVAILABLE
 #: Another process of this stage has taken over (jobs.fence); it is the one that says how the stage ends.
 SUPERSEDED: Final = 75  # EX_TEMPFAIL
 #: SIGTERM: the work was saved at the next step boundary.
 TERMINATED: Final = 143  # 128 + SIGTERM
 
 #: Never worth a second attempt (the Job's podFailurePolicy says the same to Kubernetes).
-FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE})
+FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE, NOT_BEGUN})

@@ -19,6 +19,8 @@ ENV_VOLUME: Final = "JOBRELAY_VOLUME"
 ENV_CONFIG: Final = "JOBRELAY_CONFIG"
 ENV_POD: Final = "JOBRELAY_POD"
 ENV_TERMINATION: Final = "JOBRELAY_TERMINATION_MESSAGE"
+#: Set by the launcher in a stage that it starts early: the stage whose record opens its gate.
+ENV_AFTER: Final = "JOBRELAY_AFTER"
 
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096
