@@ -1,4 +1,4 @@
-"""A stage that was started early: it imports while the stage before still works, then waits for its record."""
+"""A stage that was started early: it imports while the one before works, then waits for its record."""
 
 from __future__ import annotations
 

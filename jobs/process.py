@@ -81,7 +81,7 @@ class StageProcess:
         self._pipes.register(self._wake, selectors.EVENT_READ, None)
 
     def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
-        """Copy the output, ask `is_over` every so many seconds, until it is. False: the stage has ended before."""
+        """Copy the output until `is_over`, asked at such intervals. False: the stage has ended before."""
         while not is_over():
             self._copy(seconds)
             if self._status is not None:

@@ -255,6 +255,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         new=asked["new"],
         fetch=not asked["no_fetch"],
         cancel_on_interrupt=asked["cancel_on_interrupt"],
+        early=asked["early"],
         ttl_seconds=asked["ttl"],
         again=_command_line(),
     )

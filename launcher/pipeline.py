@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from jobs.contract.record import Closing
 from launcher import artifacts
 from launcher.collector import LogCollector
 from launcher.console import Console
+from launcher.early import EarlyStart, When
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
@@ -51,7 +52,7 @@ class StageReport:
 
     stage: Stage
     verdict: Verdict
-    how: str  # created | adopted | replaced | complete
+    how: str  # created | early | adopted | replaced | complete
     closing: Closing | None
     seconds: float | None
     memory_limit: str
@@ -102,6 +103,7 @@ class Options:
     fetch: bool = True
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
+    early: When = "auto"  # whether a stage is started before its turn, to import
     ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
     again: Sequence[str] = ()  # the command line that re-attaches, without --run
 
@@ -169,12 +171,16 @@ def _run_in_order(
     submission = executor.submit(plan.jobs[stage])
     while True:
         patience = options.patience.of(plan.placements[stage])
+        following = plan.jobs[waiting[0]] if waiting else None
+        early = EarlyStart(executor, plan.jobs[stage], following, options.early)
         collector = LogCollector(
             executor, stage, main_container(submission.job)["name"], report.folder / "logs",
-            console.log_of(stage),
+            _to_both(console.log_of(stage), early.hear),
         )  # fmt: skip
         _announce(console, stage, submission)
-        verdict, view = follow(updates, submission, patience, _watcher(console, stage, submission, collector))
+        with early:
+            on_change = _watcher(console, stage, submission, collector, early)
+            verdict, view = follow(updates, submission, patience, on_change)
         on_step("verdict", stage)
         this, done = submission, stage
         try:
@@ -182,9 +188,11 @@ def _run_in_order(
                 # first the next Job, so that it loses no time; then what is left to do for this one
                 stage = waiting.pop(0)
                 on_step("submit", stage)
-                submission = executor.submit(plan.jobs[stage])
-            elif view.job and not finished_condition(view.job):
-                executor.stop(this, verdict)
+                submission = _submitted(executor, plan.jobs[stage], early)
+            else:
+                early.withdraw()
+                if view.job and not finished_condition(view.job):
+                    executor.stop(this, verdict)
         except JobRelayError:
             collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
             raise
@@ -203,6 +211,20 @@ def _run_in_order(
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
+
+
+def _submitted(executor: Executor, job: Object, early: EarlyStart) -> Submission:
+    """The Job in its turn; one that was started early is there, and may have ended already."""
+    submission = executor.submit(job)
+    return replace(submission, how="early") if early.started and submission.how == "adopted" else submission
+
+
+def _to_both(one: Callable[[bytes], None], other: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def give(chunk: bytes) -> None:
+        one(chunk)
+        other(chunk)
+
+    return give
 
 
 def _settled(updates: Updates, submission: Submission) -> JobView:
@@ -240,17 +262,18 @@ def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
 def _announce(console: Console, stage: Stage, submission: Submission) -> None:
     if submission.finished:
         console.detail(f"  {stage}: Job {submission.name} is complete already")
-    elif submission.how != "created":
+    elif submission.how in ("adopted", "replaced"):
         said = "re-attached to" if submission.how == "adopted" else "runs again, in place of the failed"
         console.say(f"  {stage}: {said} Job {submission.name}")
 
 
 def _watcher(
-    console: Console, stage: Stage, submission: Submission, collector: LogCollector
+    console: Console, stage: Stage, submission: Submission, collector: LogCollector, early: EarlyStart
 ) -> Callable[[JobView, Verdict | Waiting], None]:
     def on_change(view: JobView, judged: Verdict | Waiting) -> None:
         if not submission.finished:  # the log of one that had ended before comes from the volume
             collector.notice(view)
+        early.notice(view, judged)
         if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
             console.running()
         else:

@@ -1,9 +1,11 @@
 """Kubernetes manifests: read them, check them, render them for one run. Dicts in, dicts out."""
 
 from launcher.manifests.comparing import differing_keys
+from launcher.manifests.early import can_wait, started_early
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
+    ANNOTATION_EARLY,
     ANNOTATION_HASH,
     ANNOTATION_VERDICT,
     CONFIG_FILE,
@@ -36,6 +38,7 @@ from launcher.manifests.rendering import (
 __all__ = [
     "ANNOTATION_CONFIG",
     "ANNOTATION_DISRUPTIONS",
+    "ANNOTATION_EARLY",
     "ANNOTATION_HASH",
     "ANNOTATION_VERDICT",
     "BASE",
@@ -51,6 +54,7 @@ __all__ = [
     "Manifests",
     "Object",
     "Plan",
+    "can_wait",
     "check_image",
     "claim_name",
     "containers",
@@ -62,6 +66,7 @@ __all__ = [
     "reader_pod",
     "render",
     "shared_in",
+    "started_early",
     "to_yaml",
     "with_disruptions",
     "without_gate",

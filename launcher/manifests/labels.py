@@ -42,6 +42,10 @@ ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
 ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
 
 
+#: Started while the stage before still ran; the seconds that it may run itself, if there is a limit.
+ANNOTATION_EARLY: Final = "jobrelay.dev/early"
+
+
 GATE: Final = "gate"
 
 

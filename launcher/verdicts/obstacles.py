@@ -14,6 +14,7 @@ from launcher.verdicts.readers import (
     container_state,
     latest_event,
     name_of,
+    own_deadline,
     pod_condition,
     pod_phase,
     sidecars,
@@ -159,7 +160,7 @@ def _without_image(job: Object, message: str) -> str:
 
 def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
     name = name_of(pod)
-    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+    limit = own_deadline(job)
     deadlines: tuple[Deadline, ...] = ()
     if limit:
         late = out_of_time(
