@@ -36,7 +36,9 @@ def target_options(command: Command) -> Command:
             help="Seconds without an answer of the API server, until it counts as lost (exit 5).",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
-        click.option("-v", "--verbose", is_flag=True, help="Also what is waited for; tracebacks."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Also what is waited for, where the time went, tracebacks."
+        ),
     ]  # fmt: skip
 
     @functools.wraps(command)

@@ -23,6 +23,7 @@ from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
 from launcher.manifests import Manifests, Plan, main_container, new_run_id, render, with_disruptions
+from launcher.timeline import Timeline, now, timeline
 from launcher.verdicts import (
     JobView,
     Patience,
@@ -59,6 +60,7 @@ class StageReport:
     log_complete: bool | None  # None: it ran before, or has not said what it printed
     pods: int
     ran: bool  # some container of it has begun
+    timeline: Timeline
 
 
 @dataclass
@@ -181,6 +183,7 @@ def _run_in_order(
         with early:
             on_change = _watcher(console, stage, submission, collector, early)
             verdict, view = follow(updates, submission, patience, on_change)
+        seen = now()
         on_step("verdict", stage)
         this, done = submission, stage
         try:
@@ -207,7 +210,7 @@ def _run_in_order(
             console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
-        report.stages.append(_report(done, this, verdict, view, collector))
+        report.stages.append(_report(done, this, verdict, view, collector, seen))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
@@ -283,7 +286,7 @@ def _watcher(
 
 
 def _report(
-    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector
+    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector, seen: str
 ) -> StageReport:
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
@@ -298,7 +301,9 @@ def _report(
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
     limit = str(limits.get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
-    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran)
+    here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
+    when = timeline(view, pod, here)
+    return StageReport(stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, when)
 
 
 def _job_seconds(job: Object | None) -> float | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.contract.config import Stage
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
 from launcher.pipeline import RunReport, StageReport
+from launcher.timeline import Timeline, rows
 from launcher.wording import accuracy, duration, memory
 
 COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
@@ -22,6 +25,8 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     else:
         proven = report.fetched.logs if report.fetched else ()
         print_table(COLUMNS, [_row(stage, stage.stage in proven) for stage in report.stages])
+        if console.verbose:
+            print_timelines({stage.stage: stage.timeline for stage in report.stages})
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
         if log and console.quiet:  # else it was shown as it came
@@ -29,6 +34,11 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
         console.error(failure(report))
     elif report.incomplete:
         console.error(report.incomplete)
+
+
+def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
+    """Where the seconds went."""
+    print_table(("seconds after the Job was created", *timelines), rows(timelines))
 
 
 def failure(report: RunReport) -> StageEnded:
@@ -87,6 +97,7 @@ def _tree(report: RunReport) -> dict[str, object]:
                 "log_complete": stage.log_complete,
                 "verdict": asdict(stage.verdict),
                 "metrics": stage.closing.metrics if stage.closing else {},
+                "timeline": stage.timeline,
                 "cost": stage.closing.cost.model_dump() if stage.closing else {},
             }
             for stage in report.stages

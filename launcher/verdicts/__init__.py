@@ -17,7 +17,9 @@ from launcher.verdicts.readers import (
     container_state,
     finished_condition,
     last_pod,
+    latest_event,
     name_of,
+    pod_condition,
     pod_phase,
 )
 
@@ -33,7 +35,9 @@ __all__ = [
     "goes_on_anew",
     "judge",
     "last_pod",
+    "latest_event",
     "lost_pods",
+    "pod_condition",
     "pod_phase",
 ]
 

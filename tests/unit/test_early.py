@@ -200,8 +200,8 @@ def test_the_wait_is_in_the_stage_and_no_part_of_its_time() -> None:
     limits = [j["spec"]["template"]["spec"]["activeDeadlineSeconds"] for j in (EVAL, TRAIN)]
     assert pod["activeDeadlineSeconds"] == sum(limits)
     assert job["metadata"]["annotations"][ANNOTATION_EARLY] == str(limits[0])
-    for annotations in (item["metadata"]["annotations"] for item in (EVAL, job)):
-        assert annotations[ANNOTATION_HASH] == EVAL["metadata"]["annotations"][ANNOTATION_HASH]
+    for noted in (item["metadata"]["annotations"] for item in (EVAL, job)):
+        assert noted[ANNOTATION_HASH] == EVAL["metadata"]["annotations"][ANNOTATION_HASH]
     assert ANNOTATION_EARLY not in EVAL["metadata"]["annotations"]
 
 
