@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,6 +228,7 @@ def test_whatever_comes_is_taken(data: bytes) -> None:
 
 # --- reading to the end --------------------------------------------------------------------------
 
+_NOTHING_YET, _ = os.pipe()
 CUT = urllib3.exceptions.ProtocolError("Connection broken", ConnectionResetError())
 STALL = urllib3.exceptions.ReadTimeoutError(None, "", "Read timed out.")  # type: ignore[arg-type]
 
@@ -237,6 +239,11 @@ class Stream:
 
     data: bytes
     error: Exception | None = None
+    chunked: bool = False
+
+    def fileno(self) -> int:
+        """Of something that has nothing to read yet: every piece is taken by itself."""
+        return _NOTHING_YET
 
     def read1(self, amount: int) -> bytes:
         chunk, self.data = self.data[:37], self.data[37:]
