@@ -294,6 +294,15 @@ def read(api: FakeApi) -> bytes:
     return b"".join(chunks)
 
 
+@pytest.mark.parametrize("lacking", [0, 1, 900, 1500])
+def test_row_40_what_a_stream_that_ended_well_has_lacked_is_read(lacking: int) -> None:
+    """More than the last lines, too: then they do not join on, and all of the overlap is read."""
+    kubelet = Kubelet([(number * 1000, f"line {number}\n".encode()) for number in range(3000)])
+    api = FakeApi(kubelet, [(3000 - lacking, None, None)])
+    assert read(api) == kubelet.content
+    assert api.follows == [True, False, False][: 3 if lacking > 1000 else 2]
+
+
 def tail(api: FakeApi, lines: int | None, follow: bool = False) -> bytes:
     chunks: list[bytes] = []
     logs.tail_log(api, "/pod", "train", lines, follow, chunks.append)  # type: ignore[arg-type]
