@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobs.contract import exit_codes
-from jobs.contract.config import STAGES, ConfigError, load_config
+from jobs.contract.config import STAGES, ConfigError, Stage, load_config
 from jobs.contract.volume import (
+    ENV_AFTER,
     ENV_CONFIG,
     ENV_INDEX,
     ENV_POD,
@@ -88,6 +89,7 @@ def main(argv: list[str]) -> int:
         folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
         pod = _pod_name(_env(ENV_POD) or "local")
         index = _index(config.train.nodes) if arguments.command == "train" else 0
+        after = _stage_before(_env(ENV_AFTER))
     except ConfigError as error:
         from jobs.lastwords import leave_message
 
@@ -100,7 +102,7 @@ def main(argv: list[str]) -> int:
         return gate.wait(config, folder, arguments.stage)
     from jobs.supervisor import supervise
 
-    return supervise(arguments.command, config, folder, pod, termination, index)
+    return supervise(arguments.command, config, folder, pod, termination, index, after)
 
 
 def _env(name: str) -> str | None:
@@ -136,6 +138,13 @@ def _index(nodes: int) -> int:
              "Kubernetes sets it in an Indexed Job, as the launcher makes it"]
         )  # fmt: skip
     return int(text)
+
+
+def _stage_before(name: str | None) -> Stage | None:
+    known: dict[str | None, Stage] = {stage: stage for stage in STAGES}
+    if name is not None and name not in known:
+        raise ConfigError([f"{ENV_AFTER}: {name!r} is none of {', '.join(STAGES)}"])
+    return known.get(name)
 
 
 def _pod_name(name: str) -> str:

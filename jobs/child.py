@@ -14,14 +14,17 @@ from typing import Any
 
 from jobs.assignment import Assignment, Outcome
 from jobs.errors import StageError, from_os_error
+from jobs.moments import moments, passed
 from jobs.orphans import die_with_parent
 from jobs.stopping import StopRequest
 
 
-def run(assignment: Assignment, output: int, report: int) -> int:
+def run(assignment: Assignment, go: int, output: int, report: int) -> int:
     """Do the stage with both standard streams going to `output`; send the report; return the exit code.
 
-    The report is one JSON object: inputs, outputs, metrics, means and versions after success, else error.
+    All is imported at once, and the work begins when there is a byte in `go`; there is none if that ends.
+    The report is one JSON object: inputs, outputs, metrics, means and versions after success, else error;
+    and the moments that were passed.
     """
     # A group of its own, so that the supervisor can end whatever the stage leaves behind.
     os.setsid()
@@ -32,7 +35,14 @@ def run(assignment: Assignment, output: int, report: int) -> int:
     told: dict[str, Any]
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # one that has waited is obeyed here
-        outcome = _stage(assignment)(assignment, stop)
+        with stop.deferred():  # an import that is interrupted leaves half a module, and a strange error
+            stage = _stage(assignment)
+        stop.obey()
+        passed("imported")
+        if not os.read(go, 1):
+            return 0
+        passed("working")
+        outcome = stage(assignment, stop)
         stop.ignore()
         told = {
             "inputs": {name: proof.model_dump() for name, proof in outcome.inputs.items()},
@@ -51,6 +61,7 @@ def run(assignment: Assignment, output: int, report: int) -> int:
             print(f"{assignment.stage}: {known}", file=sys.stderr)
             told, code = {"error": str(known)}, known.exit_code
     told["versions"] = _versions()
+    told["moments"] = moments()
     sys.stdout.flush()
     with os.fdopen(report, "w") as pipe:
         json.dump(told, pipe)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
-def now() -> str:
-    """UTC to the second: 2026-11-21T06:26:50Z."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def now(timespec: str = "seconds") -> str:
+    """UTC, to the second if nothing else is asked for: 2026-11-21T06:26:50Z."""
+    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

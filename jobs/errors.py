@@ -4,6 +4,7 @@
     ├── BadInput         78   configuration, data or volume cannot work; trying again changes nothing
     ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
     ├── Failed            1   the stage itself could not do its work; another attempt may
+    ├── NotBegun         69   started early, and the stage before it has failed
     ├── Superseded       75   another process of this stage has taken over, and speaks for it
     ├── PeerLost         76   a process that this one trains with was lost; this one only follows
     └── Terminated      143   SIGTERM; what was done is saved
@@ -48,6 +49,12 @@ class Failed(StageError):
     """The stage could not do its work."""
 
     exit_code = exit_codes.FAILED
+
+
+class NotBegun(StageError):
+    """The stage before has failed, and this one, started early, has done nothing."""
+
+    exit_code = exit_codes.NOT_BEGUN
 
 
 class Superseded(StageError):

@@ -1,6 +1,7 @@
 """`wait STAGE`: opens when that stage of this run has succeeded, fails when it cannot any more.
 
-It is what puts the stages in order under kubectl alone, as an initContainer with 64Mi: no torch.
+It is what puts the stages in order under kubectl alone, as an initContainer with 64Mi: no torch. A
+stage that the launcher has started early waits at one, too (jobs.early).
 It looks at a file on a volume that may be a network's, so it polls.
 """
 
@@ -38,6 +39,7 @@ class Gate:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path: Path = folder.record(stage)
+        self.stage = stage
         self._name = f"run {folder.run}, stage {stage}"
         self._hash = config.stage_hash(stage)
         self._clock = clock
@@ -50,7 +52,7 @@ class Gate:
         next_word = self._clock()
         polls = 0
         while True:
-            state, verdict = self._look()
+            state, verdict = self.look()
             if verdict is not None:
                 print(state, flush=True, file=sys.stdout if verdict == exit_codes.SUCCEEDED else sys.stderr)
                 return verdict
@@ -60,8 +62,8 @@ class Gate:
             self._sleep(_POLL_SECONDS[min(polls, len(_POLL_SECONDS) - 1)])
             polls += 1
 
-    def _look(self) -> tuple[str, int | None]:
-        """What there is to say, and the exit code if the waiting is over."""
+    def look(self) -> tuple[str, int | None]:
+        """What there is to say, and the exit code of `wait` if the waiting is over."""
         try:
             record = read_record(self._path)
         except RecordError as error:

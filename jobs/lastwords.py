@@ -31,6 +31,7 @@ class LastWords:
         code: int,
         metrics: Mapping[str, float] | None = None,
         *,
+        moments: Mapping[str, str] | None = None,
         error: str | None = None,
         skipped: bool = False,
     ) -> int:
@@ -44,6 +45,7 @@ class LastWords:
             metrics=dict(metrics or {}),
             log=self.tee.proof(),
             cost=self.meter.cost(),
+            moments=dict(moments or {}),
         )
         self.tee.close()
         leave_message(self.termination, closing.message())

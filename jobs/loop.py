@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import torch
 
 from jobs.checkpoint import Position
 from jobs.errors import BadInput, Terminated
 from jobs.learner import Learner
+from jobs.moments import passed
 from jobs.progress import EpochSums, Progress
 from jobs.stopping import StopRequest
-from jobs.strategies.team import Team
+from jobs.team import Team
 
 
 def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -> None:
@@ -33,6 +35,7 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
             if team.leads:
                 learner.sums += torch.tensor([before.loss, before.correct]).to(learner.sums)
             learner.model.train()
+            passed("first_batch")
             for step in team.steps(progress.position.step, learner.steps, stop):
                 places, weight = team.part(learner.places(step))
                 learner.learn(plan, epoch * learner.steps + step, places, weight)
@@ -71,9 +74,13 @@ def _finish(progress: Progress, epochs: int) -> None:
         )
     progress.save()
     progress.write_history()
+    print(tell(row, epochs), flush=True)
+
+
+def tell(row: Mapping[str, float], epochs: int) -> str:
+    """One line for one epoch; jobs.contract.outlook reads it."""
     speed = row["images_per_second"] / 1000
-    print(
+    return (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  "
-        f"{row['seconds']:.1f} s  {speed:.1f}k images/s  lr {row['learning_rate']:.4f}",
-        flush=True,
+        f"{row['seconds']:.1f} s  {speed:.1f}k images/s  lr {row['learning_rate']:.4f}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.cgroup import Cgroup
 from jobs.contract.record import Cost
@@ -25,6 +25,10 @@ class Meter:
         memory = Cgroup.find("memory")
         # Asked before the fork: the question is whether anybody else was here first.
         return cls(time.monotonic(), memory, memory.is_of_this_process_alone(), memory.oom_kills())
+
+    def from_now_on(self) -> Meter:
+        """The same with the wall clock started anew: a wait at the gate costs nobody anything."""
+        return replace(self, started=time.monotonic())
 
     def oom_kills(self) -> int:
         """How many processes of the stage the kernel has killed for want of memory; 0 if nobody can tell."""

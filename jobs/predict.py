@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobs.batching import GrowingBatch
 from jobs.errors import BadEvidence
 from jobs.models import ModelSpec, channels_last, normalise
+from jobs.moments import passed
 
 #: Log-probabilities of one image in batches of different sizes differ by rounding, some 1e-6 on a CPU.
 #: Two best classes that are closer than this are told apart by a look at the image alone.
@@ -39,6 +40,7 @@ def predict(
     channels_last(model.to(device)).eval()
     parts = []
     with torch.inference_mode():  # not around the lines above: it would make the weights unfit for training
+        passed("first_batch")
         start = 0
         while start < len(images):
             began = time.perf_counter()

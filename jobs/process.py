@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -9,10 +10,12 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
 from jobs import child
 from jobs.assignment import Assignment
+from jobs.contract import exit_codes
 from jobs.tee import Tee
 
 #: How long processes that the stage left behind may still print before they are killed.
@@ -35,7 +38,7 @@ def hold_signals() -> None:
 
 
 class StageProcess:
-    """The forked child, its output and its report."""
+    """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
 
     def __init__(self, assignment: Assignment, tee: Tee) -> None:
         self._tee = tee
@@ -47,6 +50,7 @@ class StageProcess:
         self._report = bytearray()
         output, output_end = os.pipe()
         report, report_end = os.pipe()
+        go_end, self._go = os.pipe()
         self._wake, wake_end = os.pipe()
         os.set_blocking(wake_end, False)
         hold_signals()  # until both processes have their handlers
@@ -56,14 +60,15 @@ class StageProcess:
         if self._pid == 0:
             code = 1
             try:
-                for descriptor in (output, report, self._wake, wake_end):
+                for descriptor in (output, report, self._go, self._wake, wake_end):
                     os.close(descriptor)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                code = child.run(assignment, output_end, report_end)
+                code = child.run(assignment, go_end, output_end, report_end)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(code)  # nothing of the parent's is to be flushed or cleaned up twice
+        os.close(go_end)
         os.close(output_end)
         os.close(report_end)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
@@ -77,6 +82,29 @@ class StageProcess:
         self._pipes.register(report, selectors.EVENT_READ, self._report.extend)
         self._pipes.register(self._wake, selectors.EVENT_READ, None)
 
+    def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
+        """Copy the output until `is_over`, asked at such intervals. False: the stage has ended before."""
+        while not is_over():
+            self._copy(seconds)
+            if self._status is not None:
+                return False
+        return True
+
+    def was_terminated(self) -> bool:
+        """Whether it has ended because somebody asked for it."""
+        return self._status is not None and self._exit_code(self._status) == exit_codes.TERMINATED
+
+    def let_go(self) -> None:
+        """The work may begin."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended while it imported; `wait` tells how
+            os.write(self._go, b"!")
+        os.close(self._go)
+
+    def dismiss(self) -> None:
+        """There is no work; return when the stage's process is gone."""
+        os.close(self._go)
+        self.wait()
+
     def wait(self) -> int:
         """Copy the output until the stage has ended and all of it is read. Returns 128 + n for signal n.
 
@@ -86,14 +114,7 @@ class StageProcess:
         looked = time.monotonic()
         killed = False
         while True:
-            for key, _ in self._pipes.select(timeout=0.2 if ended is not None else FENCE_SECONDS):
-                content = os.read(key.fd, 65536)
-                if key.data is not None and content:
-                    key.data(content)
-                elif not content:
-                    self._pipes.unregister(key.fd)
-                    os.close(key.fd)
-            self._reap()
+            self._copy(0.2 if ended is not None else FENCE_SECONDS)
             if self._status is None:
                 if time.monotonic() - looked > FENCE_SECONDS:
                     looked = time.monotonic()
@@ -112,8 +133,7 @@ class StageProcess:
             if time.monotonic() - ended > STRAGGLER_SECONDS and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
-        code = os.waitstatus_to_exitcode(self._status)
-        return code if code >= 0 else 128 - code
+        return self._exit_code(self._status)
 
     def report(self) -> dict[str, Any]:
         """What the child said at its end; empty if it did not come to that."""
@@ -122,6 +142,23 @@ class StageProcess:
         except ValueError:
             return {}
         return told if isinstance(told, dict) else {}
+
+    @staticmethod
+    def _exit_code(status: int) -> int:
+        """128 + n for signal n."""
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+    def _copy(self, seconds: float) -> None:
+        """What there is to read within so many seconds, and who has ended."""
+        for key, _ in self._pipes.select(timeout=seconds):
+            content = os.read(key.fd, 65536)
+            if key.data is not None and content:
+                key.data(content)
+            elif not content:
+                self._pipes.unregister(key.fd)
+                os.close(key.fd)
+        self._reap()
 
     def _reap(self) -> None:
         """Collect whoever has ended: the stage, and as PID 1 any orphan."""

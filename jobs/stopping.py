@@ -38,6 +38,11 @@ class StopRequest:
         for process in self._others:
             process.terminate()
         if not self._deferred:
+            self.obey()
+
+    def obey(self) -> None:
+        """Raise Terminated if it was asked for."""
+        if self.requested:
             raise Terminated("stopped by SIGTERM")
 
     @contextmanager

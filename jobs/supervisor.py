@@ -11,7 +11,7 @@ import platform
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ from jobs.contract.record import (
     read_record,
 )
 from jobs.contract.volume import RunFolder
+from jobs.early import process_at_the_gate
 from jobs.errors import BadInput, Failed, StageError, Terminated, from_os_error
 from jobs.fence import ClosedFence, Fence
 from jobs.following import wait_for_the_record
+from jobs.gate import Gate
 from jobs.lastwords import LastWords, leave_message
 from jobs.meter import Meter
+from jobs.moments import moments, passed
 from jobs.process import StageProcess, hold_signals
 from jobs.stopping import StopRequest
 from jobs.tee import Tee
@@ -45,14 +48,18 @@ def supervise(
     pod: str,
     termination: Path | None = None,
     index: int = 0,
+    after: Stage | None = None,
 ) -> int:
     """Run the stage to its end and return the exit code of this process.
+
+    after: it was started early, and does nothing before that stage has succeeded.
 
     The record is written to the run's folder and its short form to `termination`. A stage that is
     done already is not run again. Another process of the same stage, if there is one, is superseded.
     Of a stage of several Pods, only the one with index 0 does so; the others take part and follow it.
     """
     hold_signals()
+    passed("begun")
     meter = Meter.start()
     try:
         tee = _open_log(folder, stage, pod)
@@ -65,7 +72,12 @@ def supervise(
     try:
         fence = ClosedFence.around(folder, stage) if index else Fence.claim(folder, stage, pod)
         try:
-            return _Supervisor(Assignment(stage, config, folder, pod, fence, index), last_words).run()
+            assignment = Assignment(stage, config, folder, pod, fence, index)
+            waiting = (
+                process_at_the_gate(assignment, Gate(config, folder, after), last_words) if after else None
+            )
+            last_words = replace(last_words, meter=meter.from_now_on()) if waiting else last_words
+            return _Supervisor(assignment, last_words).run(waiting)
         finally:
             fence.release()
     except (StageError, OSError) as error:
@@ -81,20 +93,26 @@ class _Supervisor:
     assignment: Assignment
     last_words: LastWords
 
-    def run(self) -> int:
-        """Raises OSError if the volume refuses, Superseded if another process has taken over."""
+    def run(self, waiting: StageProcess | None = None) -> int:
+        """Raises OSError if the volume refuses, Superseded if another process has taken over.
+
+        waiting: the stage's process, if it is there already.
+        """
         previous = self._previous_record()
         if previous is not None and self._is_done(previous):
             self.last_words.say(
                 f"nothing to do, done already on {previous.finished} by {previous.pod}; "
                 f"all {len(previous.outputs)} files are as its record says"
             )
+            if waiting:
+                waiting.dismiss()
             return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
         if self.assignment.index:
             return self._follow()
         running = self._begin(previous)
         self._write(running)
-        process = StageProcess(self.assignment, self.last_words.tee)
+        process = waiting or StageProcess(self.assignment, self.last_words.tee)
+        process.let_go()
         code = process.wait()
         return self._finish(running, code, process.report())
 
@@ -138,6 +156,7 @@ class _Supervisor:
         again, and the next attempt needs all of them.
         """
         process = StageProcess(self.assignment, self.last_words.tee)
+        process.let_go()
         code, error = self._explained(process.wait(), process.report())
         if code == exit_codes.SUCCEEDED:
             StopRequest().install()  # before the question: a signal comes either before or after it
@@ -168,6 +187,7 @@ class _Supervisor:
                 "metrics": report.get("metrics", {}),
                 "means": report.get("means", {}),
                 "cost": self.last_words.meter.cost(),
+                "moments": report.get("moments", {}),
                 "versions": {
                     "jobrelay": __version__,
                     "python": platform.python_version(),
@@ -183,7 +203,10 @@ class _Supervisor:
             )
             self.last_words.say(text)
             return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
-        return self.last_words.close(code, record.metrics, error=record.error)
+        passed("recorded")
+        return self.last_words.close(
+            code, record.metrics, moments={**record.moments, **moments()}, error=record.error
+        )
 
     def _explained(self, code: int, report: Mapping[str, Any]) -> tuple[int, str | None]:
         """The stage's exit code, and what there is to say of it; None after a success without a word."""

@@ -18,7 +18,7 @@ from jobs.loop import learn
 from jobs.models import ModelSpec
 from jobs.progress import Progress
 from jobs.stopping import StopRequest
-from jobs.strategies.team import Team
+from jobs.team import Team
 from jobs.weights import to_bytes
 
 

@@ -114,12 +114,16 @@ def render(target: Target, console: Console, **arguments: Any) -> int:
 @output_option("table", "json")
 @target_options
 def status(target: Target, console: Console, run: str | None, output: str) -> int:
-    """How the stages of a run stand. [default: the newest run]"""
+    """How the stages of a run stand; -v: and where their seconds went. [default: the newest run]"""
     from launcher import overview
 
     run = _run_id(run) if run else None
     states = overview.status(target.executor(), run)
     _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
+    if console.verbose and output == "table":
+        from launcher.summary import print_timelines
+
+        print_timelines({state.stage: state.timeline for state in states})
     return Exit.SUCCEEDED
 
 
@@ -255,6 +259,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         new=asked["new"],
         fetch=not asked["no_fetch"],
         cancel_on_interrupt=asked["cancel_on_interrupt"],
+        early=asked["early"],
         ttl_seconds=asked["ttl"],
         again=_command_line(),
         needs=[config.infer.folder] if config.infer.folder and "infer" in stages else [],

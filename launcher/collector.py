@@ -13,6 +13,7 @@ from jobs.contract.config import Stage
 from jobs.contract.record import LogProof
 from launcher.errors import JobRelayError
 from launcher.executors.base import Executor
+from launcher.timeline import now
 from launcher.verdicts import JobView, closing, container_state, index_of
 
 Object = dict[str, Any]
@@ -26,11 +27,14 @@ class LogCopy:
         self.lines = 0
         self.bytes = 0
         self.error = ""
+        #: when the first of it came
+        self.since: str | None = None
         self._hasher = hashlib.sha256()
         self._last = b"\n"
 
     def take(self, chunk: bytes) -> None:
         """Count and hash what comes, whether or not it can be stored."""
+        self.since = self.since or now()
         self.lines += chunk.count(b"\n")
         self.bytes += len(chunk)
         self._hasher.update(chunk)

@@ -62,9 +62,9 @@ class Console:
         def show(chunk: bytes) -> None:
             nonlocal rest
             *whole, rest = (rest + chunk).split(b"\n")
-            if not self.quiet:
-                for line in whole:
-                    self._line(f"{name:>5} │ {printable(line.decode('utf-8', 'replace'))}")
+            if whole and not self.quiet:
+                shown = (f"{name:>5} │ {printable(line.decode('utf-8', 'replace'))}" for line in whole)
+                self._write("\n".join(shown))
 
         return show
 
@@ -77,8 +77,10 @@ class Console:
     def _line(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:
             return
+        self._write("\n".join(printable(line) for line in text.split("\n")))
+
+    def _write(self, shown: str) -> None:
         self._stop_spinner()
-        shown = "\n".join(printable(line) for line in text.split("\n"))
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._stderr.write(shown + "\n")
             self._stderr.flush()

@@ -36,7 +36,9 @@ def target_options(command: Command) -> Command:
             help="Seconds without an answer of the API server, until it counts as lost (exit 5).",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
-        click.option("-v", "--verbose", is_flag=True, help="Also what is waited for; tracebacks."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Also what is waited for, where the time went, tracebacks."
+        ),
     ]  # fmt: skip
 
     @functools.wraps(command)
@@ -72,6 +74,10 @@ def run_options(command: Command) -> Command:
         _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended; as --timeout."),
         _patience("--schedule-timeout", 300, "Seconds until a Pod has a node; as --timeout."),
         _patience("--start-timeout", 600, "Seconds from there until it runs; as --timeout."),
+        click.option(
+            "--early", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+            help="Start a stage while the one before ends, to import; auto: where there is room for both.",
+        ),
         click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
         click.option(
             "--ttl",
@@ -81,7 +87,7 @@ def run_options(command: Command) -> Command:
         click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
         click.option("--dry-run", is_flag=True, help="Print what would be sent; touch nothing."),
         output_option("table", "json"),
-    ]
+    ]  # fmt: skip
     return config_options(_decorated(command, options))
 
 

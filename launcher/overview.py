@@ -11,6 +11,7 @@ from jobs.contract.record import Closing
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
 from launcher.manifests import LABEL_COMPONENT, LABEL_RUN
+from launcher.timeline import Timeline, timeline
 from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
 from launcher.wording import accuracy, mebibytes
 
@@ -30,6 +31,7 @@ class StageState:
     result: str
     peak: str
     pod: str
+    timeline: Timeline
 
     def row(self) -> list[str]:
         seconds = f"{self.seconds:.1f}" if self.seconds is not None else ""
@@ -111,6 +113,7 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
         result=accuracy(said) if ended else "",
         peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
         pod=pod["metadata"]["name"] if pod else "",
+        timeline=timeline(JobView(job, pods), pod, {}),
     )
 
 
@@ -129,6 +132,7 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         result=accuracy(said),
         peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
         pod=record.get("pod", ""),
+        timeline=record.get("moments") or {},
     )
 
 

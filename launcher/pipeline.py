@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from launcher import artifacts
 from launcher.autosize import autosized
 from launcher.collector import LogCollector
 from launcher.console import Console
+from launcher.early import EarlyStart, When
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
@@ -31,6 +32,7 @@ from launcher.manifests import (
     render,
     with_disruptions,
 )
+from launcher.timeline import Timeline, now, timeline
 from launcher.verdicts import (
     JobView,
     Patience,
@@ -61,13 +63,14 @@ class StageReport:
 
     stage: Stage
     verdict: Verdict
-    how: str  # created | adopted | replaced | complete
+    how: str  # created | early | adopted | replaced | complete
     closing: Closing | None
     seconds: float | None
     memory_limit: str
     log_complete: bool | None  # None: it ran before, or has not said what it printed
     pods: int
     ran: bool  # some container of it has begun
+    timeline: Timeline
     resources: Object = field(default_factory=dict)  # what its container asked for
     #: what the other Pods of a stage of several say they have printed; None: one that has not said
     peer_logs: tuple[LogProof | None, ...] = ()
@@ -123,6 +126,7 @@ class Options:
     fetch: bool = True
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
+    early: When = "auto"  # whether a stage is started before its turn, to import
     ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
     again: Sequence[str] = ()  # the command line that re-attaches, without --run
     needs: Sequence[str] = ()  # folders that must be on the volume
@@ -195,11 +199,17 @@ def _run_in_order(
     submission = executor.submit(plan.jobs[stage])
     while True:
         patience = options.patience.of(plan.placements[stage])
+        following = plan.jobs[waiting[0]] if waiting else None
+        early = EarlyStart(executor, plan.jobs[stage], following, options.early)
         collector = LogCollector(
-            executor, stage, main_container(submission.job)["name"], report.folder / "logs", console.log_of,
+            executor, stage, main_container(submission.job)["name"], report.folder / "logs",
+            _heard_too(console.log_of, early),
         )  # fmt: skip
         _announce(console, stage, submission)
-        verdict, view = follow(updates, submission, patience, _watcher(console, stage, submission, collector))
+        with early:
+            on_change = _watcher(console, stage, submission, collector, early)
+            verdict, view = follow(updates, submission, patience, on_change)
+        seen = now()
         on_step("verdict", stage)
         this, done = submission, stage
         try:
@@ -207,9 +217,11 @@ def _run_in_order(
                 # first the next Job, so that it loses no time; then what is left to do for this one
                 stage = waiting.pop(0)
                 on_step("submit", stage)
-                submission = executor.submit(plan.jobs[stage])
-            elif view.job and not finished_condition(view.job):
-                executor.stop(this, verdict)
+                submission = _submitted(executor, plan.jobs[stage], early)
+            else:
+                early.withdraw()
+                if view.job and not finished_condition(view.job):
+                    executor.stop(this, verdict)
         except JobRelayError:
             collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
             raise
@@ -224,10 +236,33 @@ def _run_in_order(
             console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
-        report.stages.append(_report(done, this, verdict, view, collector))
+        report.stages.append(_report(done, this, verdict, view, collector, seen))
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
+
+
+def _submitted(executor: Executor, job: Object, early: EarlyStart) -> Submission:
+    """The Job in its turn; one that was started early is there, and may have ended already."""
+    submission = executor.submit(job)
+    return replace(submission, how="early") if early.started and submission.how == "adopted" else submission
+
+
+def _heard_too(
+    log_of: Callable[[str], Callable[[bytes], None]], early: EarlyStart
+) -> Callable[[str], Callable[[bytes], None]]:
+    """Logs go where `log_of` has them go, and are listened to for when the next stage is to be started."""
+
+    def sink_of(name: str) -> Callable[[bytes], None]:
+        show, hear = log_of(name), early.listener()
+
+        def sink(chunk: bytes) -> None:
+            show(chunk)
+            hear(chunk)
+
+        return sink
+
+    return sink_of
 
 
 def _settled(updates: Updates, submission: Submission) -> JobView:
@@ -268,17 +303,18 @@ def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
 def _announce(console: Console, stage: Stage, submission: Submission) -> None:
     if submission.finished:
         console.detail(f"  {stage}: Job {submission.name} is complete already")
-    elif submission.how != "created":
+    elif submission.how in ("adopted", "replaced"):
         said = "re-attached to" if submission.how == "adopted" else "runs again, in place of the failed"
         console.say(f"  {stage}: {said} Job {submission.name}")
 
 
 def _watcher(
-    console: Console, stage: Stage, submission: Submission, collector: LogCollector
+    console: Console, stage: Stage, submission: Submission, collector: LogCollector, early: EarlyStart
 ) -> Callable[[JobView, Verdict | Waiting], None]:
     def on_change(view: JobView, judged: Verdict | Waiting) -> None:
         if not submission.finished:  # the log of one that had ended before comes from the volume
             collector.notice(view)
+        early.notice(view, judged)
         if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
             console.running()
         else:
@@ -288,7 +324,7 @@ def _watcher(
 
 
 def _report(
-    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector
+    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector, seen: str
 ) -> StageReport:
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
@@ -305,8 +341,11 @@ def _report(
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
     limit = str(resources.get("limits", {}).get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
+    copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
+    here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
+    when = timeline(view, pod, here)
     return StageReport(
-        stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, resources, peer_logs
+        stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, when, resources, peer_logs
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.contract.config import Stage
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
 from launcher.pipeline import RunReport, StageReport
 from launcher.sizing import Size, requests_against_use, suggest
+from launcher.timeline import Timeline, rows
 from launcher.wording import accuracy, duration, memory
 
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
@@ -25,6 +28,8 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
         print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
         if sized := [row for stage in report.stages if (row := _size_row(stage))]:
             print_table(SIZE_COLUMNS, sized)
+        if console.verbose:
+            print_timelines({stage.stage: stage.timeline for stage in report.stages})
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
         if log and console.quiet:  # else it was shown as it came
@@ -32,6 +37,11 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
         console.error(failure(report))
     elif report.incomplete:
         console.error(report.incomplete)
+
+
+def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
+    """Where the seconds went."""
+    print_table(("seconds after the Job was created", *timelines), rows(timelines))
 
 
 def failure(report: RunReport) -> StageEnded:
@@ -104,6 +114,7 @@ def _tree(report: RunReport) -> dict[str, object]:
                 "log_complete": stage.log_complete,
                 "verdict": asdict(stage.verdict),
                 "metrics": stage.closing.metrics if stage.closing else {},
+                "timeline": stage.timeline,
                 "cost": stage.closing.cost.model_dump() if stage.closing else {},
                 "resources": stage.resources,
                 "suggestion": asdict(_suggestion(stage)),

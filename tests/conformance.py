@@ -9,16 +9,36 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.support import QUICK, Place, eventually, programs, set_command, write_manifests
+from tests.support import QUICK, Object, Place, eventually, programs, set_command, write_manifests
 
 HOSTILE_LOG = (
     b"\xe2\x96 torn \x88\r over\rwritten\n\x00\x1b[2J\n\n\n" + b"x" * 9000 + b"\nno newline at the end"
 )
+
+
+def near_its_end(then: str) -> Callable[[str, Object], None]:
+    """A train that says it is, waits until eval was started early, and does what is told."""
+    program = f"""
+import os, pathlib, time
+print("epoch 1/1  loss 0.5  acc 0.5  0.1 s ", flush=True)
+logs = pathlib.Path(os.environ["JOBRELAY_VOLUME"], "runs", os.environ["JOBRELAY_RUN"], "logs")
+while not list(logs.glob("eval-*.log")):
+    time.sleep(0.1)
+{then}
+"""
+
+    def change(stage: str, job: Object) -> None:
+        if stage == "train":
+            set_command(job, ["python", "-c", program])
+            job["spec"]["backoffLimit"] = 0
+
+    return change
 
 
 class Conformance:
@@ -187,6 +207,40 @@ class Conformance:
         assert said in result.err
         assert place.run("list", "-o", "name").out == ""
         assert list(place.folder.iterdir()) == []
+
+    # --- a stage that is started early ---
+
+    def test_a_stage_that_is_started_early_is_adopted_in_its_turn(self, place: Place) -> None:
+        settings = (*QUICK, "--set", "train.epochs=10", "-o", "json")
+        report = place.run("run-all", "--run", "a", "--early", "on", *settings).json()
+
+        train, test, _ = report["stages"]
+        assert [test["how"], test["pods"], test["log_complete"]] == ["early", 1, True]
+        assert train["timeline"]["recorded"] <= test["timeline"]["working"]
+        again = place.run("run-all", "--run", "a", *settings).json()
+        assert [stage["how"] for stage in again["stages"]] == ["complete"] * 3
+
+    def test_a_stage_that_was_started_early_is_gone_when_the_one_before_fails(self, place: Place) -> None:
+        folder = write_manifests(place.folder / "m", near_its_end("raise SystemExit(3)"))
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--early", "on", expect=1)
+
+        assert "train failed" in result.err
+        with eventually() as until:
+            until(
+                lambda: [row["stage"] for row in place.run("status", "a", "-o", "json").json()] == ["train"]
+            )
+        place.run("fetch", "a", "-o", "fetched")
+        assert not (place.folder / "fetched/eval.json").exists()
+
+    def test_row_46_a_launcher_that_is_killed_leaves_an_early_stage_to_the_next_one(
+        self, place: Place
+    ) -> None:
+        arguments = ("run-all", "--run", "a", "--no-fetch", *QUICK, "--set", "train.epochs=8")
+        place.interrupt_when("train │ epoch 2/8", signal.SIGKILL, *arguments, "--early", "on")
+        report = place.run(*arguments, "-o", "json").json()
+
+        assert [stage["verdict"]["outcome"] for stage in report["stages"]] == ["succeeded"] * 3
+        assert [stage["pods"] for stage in report["stages"]] == [1] * 3
 
     # --- detach and come back ---
 

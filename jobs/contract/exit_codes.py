@@ -14,6 +14,8 @@ FAILED: Final = 1
 BAD_CONFIG: Final = 78  # EX_CONFIG
 #: An input on the volume is not what its record says: another model, a torn file.
 BAD_EVIDENCE: Final = 65  # EX_DATAERR
+#: The stage was started early, and the one before it has failed: it has not begun.
+NOT_BEGUN: Final = 69  # EX_UNAVAILABLE
 #: Another process of this stage has taken over (jobs.fence); it is the one that says how the stage ends.
 SUPERSEDED: Final = 75  # EX_TEMPFAIL
 #: Another Pod of this stage was lost, without which this one cannot go on; that one's end is the cause.
@@ -25,4 +27,4 @@ TERMINATED: Final = 143  # 128 + SIGTERM
 FOLLOWING: Final = frozenset({SUPERSEDED, PEER_LOST})
 
 #: Never worth a second attempt (the Job's podFailurePolicy says the same to Kubernetes).
-FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE})
+FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE, NOT_BEGUN})

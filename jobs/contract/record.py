@@ -55,6 +55,11 @@ class Cost(_Part):
     memory_limit_bytes: int | None = None
 
 
+#: Where a stage comes past: its supervisor is up; all is imported; the work begins (a stage that was
+#: started early waits before that); its first batch; its record is on the volume.
+Moment = Literal["begun", "imported", "working", "first_batch", "recorded"]
+
+
 class Record(_Part):
     """One stage of one run. File names are relative to the run's folder.
 
@@ -78,6 +83,7 @@ class Record(_Part):
     means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
     log: LogProof | None = None
     cost: Cost | None = None
+    moments: dict[str, str] = {}
     versions: dict[str, str] = {}
 
 
@@ -93,6 +99,7 @@ class Closing(_Part):
     metrics: dict[str, float] = {}
     log: LogProof
     cost: Cost
+    moments: dict[str, str] = Field(default={}, description="when, by the stage's own clock, to the ms")
 
     def message(self) -> str:
         """JSON of at most TERMINATION_MESSAGE_BYTES bytes; a long error is cut."""

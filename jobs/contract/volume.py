@@ -19,6 +19,8 @@ ENV_VOLUME: Final = "JOBRELAY_VOLUME"
 ENV_CONFIG: Final = "JOBRELAY_CONFIG"
 ENV_POD: Final = "JOBRELAY_POD"
 ENV_TERMINATION: Final = "JOBRELAY_TERMINATION_MESSAGE"
+#: Set by the launcher in a stage that it starts early: the stage whose record opens its gate.
+ENV_AFTER: Final = "JOBRELAY_AFTER"
 
 #: Of a stage of several Pods: which one this is (set by Kubernetes in every Indexed Job), where the
 #: others reach it, and the name by which they find the one with index 0.

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from launcher.errors import Conflict
-from launcher.manifests import ANNOTATION_HASH, LABEL_COMPONENT, LABEL_RUN, Manifests, Plan, differing_keys
+from launcher.manifests import (
+    ANNOTATION_EARLY,
+    ANNOTATION_HASH,
+    LABEL_COMPONENT,
+    LABEL_RUN,
+    Manifests,
+    Plan,
+    differing_keys,
+)
 from launcher.verdicts import JobView, Verdict, finished_condition
 
 Object = dict[str, Any]
@@ -23,7 +31,7 @@ class Submission:
     """A Job that is there now, and how it came to be."""
 
     job: Object
-    how: Literal["created", "adopted", "replaced"]
+    how: Literal["created", "early", "adopted", "replaced"]
 
     @property
     def name(self) -> str:
@@ -94,6 +102,18 @@ class Executor(Protocol):
 
     def submit(self, job: Object) -> Submission:
         """Create the Job, or adopt the equal one that is there. Raises Conflict on another."""
+        ...
+
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+        """Create the Job, which waits for the end of `before` by itself (manifests.started_early).
+
+        beside: the Pod that works now; not if what the Job asks for is not free there (None: do not
+        look). False if it was not created, for whatever reason that `submit` will tell in its turn.
+        """
+        ...
+
+    def withdraw(self, job: Object) -> None:
+        """Delete the Job if somebody has started it early and it has not ended."""
         ...
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
@@ -213,6 +233,11 @@ def adopt(wanted: Object, live: Object) -> bool:
         "choose another --run; or, to go on with this one from what is on the volume: "
         f"python launcher delete {run}" + ("" if condition else f" (it stops {stage})"),
     )
+
+
+def waits_early(live: Object) -> bool:
+    """Whether a Job was started early and has not ended."""
+    return ANNOTATION_EARLY in (live["metadata"].get("annotations") or {}) and not finished_condition(live)
 
 
 def last_lines(log: bytes, count: int | None) -> bytes:

@@ -1,9 +1,11 @@
 """Kubernetes manifests: read them, check them, render them for one run. Dicts in, dicts out."""
 
 from launcher.manifests.comparing import differing_keys
+from launcher.manifests.early import can_wait, started_early
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
+    ANNOTATION_EARLY,
     ANNOTATION_HASH,
     ANNOTATION_INDEX,
     ANNOTATION_VERDICT,
@@ -40,6 +42,7 @@ from launcher.manifests.rendering import (
 __all__ = [
     "ANNOTATION_CONFIG",
     "ANNOTATION_DISRUPTIONS",
+    "ANNOTATION_EARLY",
     "ANNOTATION_HASH",
     "ANNOTATION_INDEX",
     "ANNOTATION_VERDICT",
@@ -58,6 +61,7 @@ __all__ = [
     "Manifests",
     "Object",
     "Plan",
+    "can_wait",
     "check_image",
     "claim_name",
     "containers",
@@ -71,6 +75,7 @@ __all__ = [
     "render",
     "set_resources",
     "shared_in",
+    "started_early",
     "to_yaml",
     "with_disruptions",
     "without_gate",

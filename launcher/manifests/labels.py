@@ -52,6 +52,8 @@ ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
 
 #: Kubernetes's own, on every Pod of an Indexed Job.
 ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+#: Started while the stage before still ran; the seconds that it may run itself, if there is a limit.
+ANNOTATION_EARLY: Final = "jobrelay.dev/early"
 
 
 GATE: Final = "gate"

@@ -19,7 +19,9 @@ from launcher.verdicts.readers import (
     finished_condition,
     index_of,
     last_pod,
+    latest_event,
     name_of,
+    pod_condition,
     pod_phase,
 )
 
@@ -36,7 +38,9 @@ __all__ = [
     "index_of",
     "judge",
     "last_pod",
+    "latest_event",
     "lost_pods",
+    "pod_condition",
     "pod_phase",
 ]
 

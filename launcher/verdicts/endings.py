@@ -18,6 +18,7 @@ from launcher.verdicts.readers import (
     failed_container,
     memory_limit,
     name_of,
+    own_deadline,
     pod_phase,
     stage_of,
 )
@@ -116,7 +117,7 @@ def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
 def out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
     """The verdict on a Pod or Job past its activeDeadlineSeconds."""
     stage = stage_of(job)
-    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+    limit = own_deadline(job)
     return Verdict(
         Exit.OUT_OF_TIME, "out of time", "DeadlineExceeded", message or f"it ran longer than {limit} s", pod,
         hint=f"--set {stage}.timeout_seconds=… with more than {limit}; train resumes",

@@ -16,6 +16,7 @@ from launcher.verdicts.readers import (
     index_of,
     latest_event,
     name_of,
+    own_deadline,
     pod_condition,
     pod_phase,
     sidecars,
@@ -194,7 +195,7 @@ def _without_image(job: Object, message: str) -> str:
 
 def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
     name = name_of(pod)
-    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+    limit = own_deadline(job)
     deadlines: tuple[Deadline, ...] = ()
     if limit:
         late = out_of_time(

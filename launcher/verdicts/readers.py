@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jobs.contract.record import Closing, parse_closing
-from launcher.manifests import ANNOTATION_INDEX, LABEL_COMPONENT
+from launcher.manifests import ANNOTATION_EARLY, ANNOTATION_INDEX, LABEL_COMPONENT
 
 Object = dict[str, Any]
 
@@ -151,6 +151,13 @@ def memory_limit(pod: Object) -> str:
         if container["name"] == stage_of(pod):
             return str(container.get("resources", {}).get("limits", {}).get("memory", "of the node"))
     return "of the node"
+
+
+def own_deadline(job: Object) -> int | None:
+    """Seconds that an attempt of the stage may take; without its wait, if it was started early."""
+    early = (job["metadata"].get("annotations") or {}).get(ANNOTATION_EARLY)
+    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds") if early is None else early
+    return int(limit) if limit else None
 
 
 def stage_of(item: Object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,6 +228,7 @@ def test_whatever_comes_is_taken(data: bytes) -> None:
 
 # --- reading to the end --------------------------------------------------------------------------
 
+_NOTHING_YET, _ = os.pipe()
 CUT = urllib3.exceptions.ProtocolError("Connection broken", ConnectionResetError())
 STALL = urllib3.exceptions.ReadTimeoutError(None, "", "Read timed out.")  # type: ignore[arg-type]
 
@@ -237,6 +239,11 @@ class Stream:
 
     data: bytes
     error: Exception | None = None
+    chunked: bool = False
+
+    def fileno(self) -> int:
+        """Of something that has nothing to read yet: every piece is taken by itself."""
+        return _NOTHING_YET
 
     def read1(self, amount: int) -> bytes:
         chunk, self.data = self.data[:37], self.data[37:]
@@ -285,6 +292,15 @@ def read(api: FakeApi) -> bytes:
     chunks: list[bytes] = []
     logs.read_log(api, "/pod", "train", chunks.append)  # type: ignore[arg-type]
     return b"".join(chunks)
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 900, 1500])
+def test_row_40_what_a_stream_that_ended_well_has_lacked_is_read(lacking: int) -> None:
+    """More than the last lines, too: then they do not join on, and all of the overlap is read."""
+    kubelet = Kubelet([(number * 1000, f"line {number}\n".encode()) for number in range(3000)])
+    api = FakeApi(kubelet, [(3000 - lacking, None, None)])
+    assert read(api) == kubelet.content
+    assert api.follows == [True, False, False][: 3 if lacking > 1000 else 2]
 
 
 def tail(api: FakeApi, lines: int | None, follow: bool = False) -> bytes:

@@ -358,7 +358,7 @@ def test_the_log_of_each_is_compared_with_what_it_says(
     collector = read(Executor(loses), tmp_path / "logs", *pods)
     view = JobView(COMPLETE, pods)
     found = verdict(*pods, job=COMPLETE)
-    report = pipeline._report("train", Submission(COMPLETE, "created"), found, view, collector)
+    report = pipeline._report("train", Submission(COMPLETE, "created"), found, view, collector, "")
     assert report.log_complete is complete
     # what the volume has in its place counts if it is what each of them says
     fetched = Fetched(tmp_path, 0, 0, ("train",), ())

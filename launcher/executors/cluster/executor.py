@@ -9,8 +9,17 @@ from typing import Any, Final, Literal
 
 from launcher import manifests
 from launcher.errors import BadInput, Conflict, JobRelayError
-from launcher.executors.base import ChangeCounter, Finding, Sink, Submission, Updates, Volume, adopt
-from launcher.executors.cluster import logs, preflight
+from launcher.executors.base import (
+    ChangeCounter,
+    Finding,
+    Sink,
+    Submission,
+    Updates,
+    Volume,
+    adopt,
+    waits_early,
+)
+from launcher.executors.cluster import logs, preflight, room
 from launcher.executors.cluster.api import GIVE_UP, Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
@@ -106,6 +115,21 @@ class ClusterExecutor:
                 how = "replaced"
                 self.api.delete(path_of(job), uid=live["metadata"]["uid"])
                 self._wait_until_gone(live, deadline)
+
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+        try:
+            if beside and not room.is_free_beside(self.api, job, beside, self._claim):
+                return False
+            early = manifests.for_server(manifests.started_early(job, before), self._minor)
+            self.api.create(collection_of(early), early)
+        except ApiError:
+            return False
+        return True
+
+    def withdraw(self, job: Object) -> None:
+        live = self._get(job)
+        if live and waits_early(live):
+            self.api.delete(path_of(job), uid=live["metadata"]["uid"])
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         path = path_of(submission.job | {"apiVersion": "batch/v1", "kind": "Job"})

@@ -12,8 +12,8 @@ from launcher.errors import JobRelayError
 from launcher.executors.base import Finding
 from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.preflight import RIGHTS, missing_rights
-from launcher.manifests import Manifests, claim_name, main_container
-from launcher.quantities import parse_quantity
+from launcher.executors.cluster.room import Room, asked_by, free_room, schedulable_nodes
+from launcher.manifests import Manifests, claim_name
 from launcher.wording import mebibytes
 
 Object = dict[str, Any]
@@ -127,27 +127,12 @@ class _Checks:
         )
 
     def _room(self) -> Finding:
-        nodes = [n for n in self._api.get("/api/v1/nodes")["items"] if not n["spec"].get("unschedulable")]
-        pods = self._api.get("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")[
-            "items"
-        ]
-        free = {node["metadata"]["name"]: _requests_of(node["status"]["allocatable"]) for node in nodes}
-        for pod in pods:
-            cpu, memory = free.get(pod["spec"].get("nodeName"), (0.0, 0.0))
-            used = [
-                _requests_of(c.get("resources", {}).get("requests", {})) for c in pod["spec"]["containers"]
-            ]
-            if pod["spec"].get("nodeName") in free:
-                left = (cpu - sum(u[0] for u in used), memory - sum(u[1] for u in used))
-                free[pod["spec"]["nodeName"]] = left
-        asked = [
-            _requests_of(main_container(job).get("resources", {}).get("requests", {}))
-            for job in self._jobs.values()
-        ]
+        free = [_cpu_and_memory(left) for left in free_room(self._api, schedulable_nodes(self._api)).values()]
+        asked = [_cpu_and_memory(asked_by(job)) for job in self._jobs.values()]
         cpu, memory = max(a[0] for a in asked), max(a[1] for a in asked)
-        best = max(free.values(), default=(0.0, 0.0))
+        best = max(free, default=(0.0, 0.0))
         found = f"asked: {cpu:g} CPU, {mebibytes(memory)}; most free: {best[0]:g} CPU, {mebibytes(best[1])}"
-        if any(c >= cpu and m >= memory for c, m in free.values()):
+        if any(c >= cpu and m >= memory for c, m in free):
             return Finding("room", "ok", found)
         return Finding("room", "fail", found, "--set train.cpu=… --set train.memory=…, or free some")
 
@@ -177,8 +162,8 @@ def _is_default(storage_class: Object) -> bool:
     return annotations.get("storageclass.kubernetes.io/is-default-class") == "true"
 
 
-def _requests_of(quantities: Object) -> tuple[float, float]:
-    return parse_quantity(quantities.get("cpu", 0)), parse_quantity(quantities.get("memory", 0))
+def _cpu_and_memory(room: Room) -> tuple[float, float]:
+    return room.get("cpu", 0.0), room.get("memory", 0.0)
 
 
 def _spellings(image: str) -> list[str]:

@@ -7,8 +7,10 @@ are taken out by stamp, bytes and count. A last read without follow closes the l
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+import select
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +30,13 @@ OVERLAP_SECONDS: Final = 3.0
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
 #: Bytes of a line after which container runtimes begin a new entry, with a stamp of its own.
 _PART: Final = 16384
+#: Bytes of a log that are worked on at a time, if so many are there.
+_PIECE: Final = 262144
+#: Lines that a log is closed with: more than a stream's good end has ever lacked.
+_LAST_LINES: Final = 1000
+#: A line waits so long for the next ones at most; and so long at a time, while they come one by one.
+_GATHER_SECONDS: Final = 0.1
+_PAUSE_SECONDS: Final = 0.01
 #: 5xx and 429 in a row, after which a log is given up: about a minute.
 _REFUSALS: Final = 22
 
@@ -66,6 +75,10 @@ class LogAssembler:
             if second >= since:
                 self._expected.update(lines)
         return since
+
+    def has_written(self, stamped: bytes) -> bool:
+        """Whether that line has come out, and may come again in the read that has begun."""
+        return self._expected[stamped] > 0
 
     def take(self, chunk: bytes) -> bytes:
         """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
@@ -158,7 +171,7 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
             time.sleep(0.2)
         except (ApiError, *STREAM_ENDED) as error:
             refused.wait(error, may_be_starting=True)
-    _read_once(api, pod_path, container, assembler, sink)
+    _read_end(api, pod_path, container, assembler, sink)
     if new := assembler.end():
         sink(new)
 
@@ -172,6 +185,21 @@ def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow:
         _read_once(api, pod_path, container, assembler, sink, lines)
         if new := assembler.end():
             sink(new)
+
+
+def _read_end(api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink) -> None:
+    """What the stream lacks of the very end: from the last lines, if they join on, else from the overlap.
+
+    Of a stage that prints much, the overlap is much, and the kubelet looks for it from the start.
+    """
+    assembler.begin()
+    lines = b""
+    with contextlib.suppress(ApiError, *STREAM_ENDED):
+        lines = b"".join(_stream(api, pod_path, container, follow=False, tail=_LAST_LINES))
+    if not assembler.has_written(lines[: lines.find(b"\n") + 1]):
+        _read_once(api, pod_path, container, assembler, sink)
+    elif new := assembler.take(lines):
+        sink(new)
 
 
 def _read_once(
@@ -233,16 +261,39 @@ def _stream(
     if tail is not None:
         query["tailLines"] = str(tail)
     with api.open(f"{pod_path}/log", query) as response:
-        while True:
-            try:
-                chunk = response.read1(1024 * 1024)
-            except urllib3.exceptions.ReadTimeoutError:
-                if follow:
-                    return  # silent for long: is it the stage, or the connection? Ask again
+        try:
+            yield from _gathered(response)
+        except urllib3.exceptions.ReadTimeoutError:
+            if not follow:
                 raise
-            if not chunk:
-                return
-            yield chunk
+            # silent for long: is it the stage, or the connection? Whoever reads asks again
+
+
+def _gathered(response: Any) -> Iterator[bytes]:
+    """A body as it comes, in pieces: servers send every line by itself, and each would cost as much."""
+    arrived = select.poll()
+    arrived.register(response.fileno(), select.POLLIN)
+    chunks = response.read_chunked() if response.chunked else iter(lambda: response.read1(_PIECE), b"")
+    piece = bytearray()
+    since = 0.0
+    try:
+        for chunk in chunks:
+            since = since if piece else time.monotonic()
+            piece += chunk
+            if len(piece) < _PIECE and time.monotonic() - since < _GATHER_SECONDS:
+                if arrived.poll(0):
+                    continue
+                time.sleep(_PAUSE_SECONDS)
+                if arrived.poll(0):
+                    continue
+            yield bytes(piece)
+            piece.clear()
+    except STREAM_ENDED:
+        if piece:
+            yield bytes(piece)
+        raise
+    if piece:
+        yield bytes(piece)
 
 
 def _has_ended(api: Api, pod_path: str, container: str) -> bool:

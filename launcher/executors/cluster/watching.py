@@ -38,6 +38,7 @@ class Watch:
         self._counter = counter
         self._lock = threading.Lock()
         self._objects: dict[str, Object] = {}
+        self._of: dict[str, dict[str, Object]] = {}  # the same, by what each belongs to
         self._deleted: dict[str, Object] = {}
         self._listed_version = 0
         self._version: str | None = None
@@ -63,10 +64,15 @@ class Watch:
         with self._lock:
             return list(self._objects.values())
 
-    def deleted(self) -> list[Object]:
+    def of(self, whole: str) -> list[Object]:
+        """Those that belong to it: Pods to their Job's uid, Events to the name of what they are about."""
+        with self._lock:
+            return list(self._of.get(whole, {}).values())
+
+    def deleted_of(self, whole: str) -> list[Object]:
         """What was there once, as it was seen last; in the order in which it went."""
         with self._lock:
-            return list(self._deleted.values())
+            return [item for item in self._deleted.values() if _whole(item) == whole]
 
     def is_deleted(self, item: Object) -> bool:
         """Whether an object that was there is gone, even if it never showed up here."""
@@ -136,7 +142,7 @@ class Watch:
             for uid, item in self._objects.items():
                 if uid not in left:
                     self._drop(uid, item)
-            self._objects = {}
+            self._objects, self._of = {}, {}
         for item in items:
             self._keep(item)
         self._version = answer["metadata"]["resourceVersion"]
@@ -177,7 +183,7 @@ class Watch:
             self._keep(item)
         elif kind == "DELETED":
             with self._lock:
-                self._objects.pop(uid, None)
+                self._forget(uid)
                 self._drop(uid, item)
         self._version = version
         if kind != "BOOKMARK":
@@ -192,10 +198,19 @@ class Watch:
         if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
             self.finished_at[uid] = time.monotonic()
         with self._lock:
-            self._objects.pop(uid, None)  # to the end: the newest change is the last
+            self._forget(uid)  # to the end: the newest change is the last
             self._objects[uid] = item
+            self._of.setdefault(_whole(item), {})[uid] = item
             if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
-                del self._objects[next(iter(self._objects))]
+                self._forget(next(iter(self._objects)))
+
+    def _forget(self, uid: str) -> None:
+        item = self._objects.pop(uid, None)
+        if item:
+            parts = self._of[_whole(item)]
+            del parts[uid]
+            if not parts:
+                del self._of[_whole(item)]
 
 
 class RunUpdates(ChangeCounter):
@@ -215,11 +230,10 @@ class RunUpdates(ChangeCounter):
         if submission.how == "adopted":  # its Pods were there before these watches
             self._pods.listed.wait(READ)
         job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
-        pods = [pod for pod in self._pods.objects() if _owned_by(pod, uid)]
-        lost = [pod for pod in self._pods.deleted() if _owned_by(pod, uid)]
-        names = {submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)}
-        events = [e for e in self._events.objects() if e.get("involvedObject", {}).get("name") in names]
-        return JobView(job, pods, events, lost)
+        pods = self._pods.of(uid)
+        names = dict.fromkeys((submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)))
+        events = [event for name in names for event in self._events.of(name)]
+        return JobView(job, pods, events, self._pods.deleted_of(uid))
 
     def refresh(self) -> None:
         for watch in (self._jobs, self._pods, self._events):
@@ -246,8 +260,12 @@ def _number(item: Object) -> int:
     return int(version) if version.isdigit() else 0
 
 
-def _owned_by(pod: Object, uid: str) -> bool:
-    return any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
+def _whole(item: Object) -> str:
+    """What it belongs to: an Event to an object's name, a Pod to its Job's uid, a Job to nothing."""
+    if item["kind"] == "Event":
+        return str(item.get("involvedObject", {}).get("name"))
+    owners = item["metadata"].get("ownerReferences") or ()
+    return str(owners[0].get("uid")) if owners else ""
 
 
 def _lines(response: Any) -> Iterator[bytes]:

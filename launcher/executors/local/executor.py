@@ -29,9 +29,10 @@ from launcher.executors.base import (
     Volume,
     adopt,
     last_lines,
+    waits_early,
 )
 from launcher.executors.local import layout
-from launcher.executors.local.health import examine_machine
+from launcher.executors.local.health import examine_machine, has_memory_for
 from launcher.manifests import (
     ANNOTATION_VERDICT,
     CONFIG_FILE,
@@ -39,6 +40,7 @@ from launcher.manifests import (
     LABEL_RUN,
     Manifests,
     Plan,
+    started_early,
     without_gate,
 )
 from launcher.verdicts import JobView, Verdict, finished_condition
@@ -89,6 +91,21 @@ class LocalExecutor:
 
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return contextlib.nullcontext(_LocalUpdates(self.root))
+
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+        if beside and not has_memory_for(job):
+            return False
+        folder = layout.job_folder(self.root, job["metadata"]["name"])
+        if not _create(folder, started_early(job, before)):
+            return False
+        start_runner(folder)
+        return True
+
+    def withdraw(self, job: Object) -> None:
+        name = job["metadata"]["name"]
+        with contextlib.suppress(FileNotFoundError):  # it was never there
+            if waits_early(_read_state(layout.job_folder(self.root, name))["job"]):
+                self._delete(name)
 
     def submit(self, job: Object) -> Submission:
         job = without_gate(job)

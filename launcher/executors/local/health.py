@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from launcher.executors.base import Finding
 from launcher.executors.local.layout import WORKING_FOLDER
 from launcher.manifests import Manifests, main_container
 from launcher.quantities import parse_quantity
+
+Object = dict[str, Any]
 
 _DISK_BYTES = 2 * 2**30
 
@@ -20,6 +24,17 @@ _DISK_BYTES = 2 * 2**30
 def examine_machine(root: Path, manifests: Manifests) -> list[Finding]:
     """Python, torch, memory, threads, disk."""
     return [_python(), _torch(), _memory(manifests), _threads(), _disk(root)]
+
+
+def has_memory_for(job: Object) -> bool:
+    """Whether as much memory as the Job may use is free now; False where the machine does not tell."""
+    try:
+        told = Path("/proc/meminfo").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
+    limit = parse_quantity(main_container(job).get("resources", {}).get("limits", {}).get("memory", 0))
+    return found is not None and int(found[1]) * 1024 >= limit
 
 
 def _python() -> Finding:

@@ -105,7 +105,9 @@ class JobRunner:
             "status": {
                 "phase": "Pending",
                 "startTime": layout.now(),
-                "conditions": [{"type": "PodScheduled", "status": "True"}],
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True", "lastTransitionTime": layout.now()}
+                ],
                 "initContainerStatuses": [],
                 "containerStatuses": [],
             },

@@ -1,6 +1,6 @@
 """How long `python launcher --help` takes, and what a launcher that follows a local run imports.
 
-.venv/bin/python benchmarks/startup.py
+.venv/bin/python -m benchmarks.launcher.startup
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from report import REPOSITORY, finish, spread
+from benchmarks.report import REPOSITORY, finish, spread
 
 RUNS = 20
 

@@ -1,6 +1,6 @@
 """From one stage to the next on a cluster, and a whole run of three trivial stages against kubectl.
 
-    .venv/bin/python benchmarks/handover.py [--context NAME] [--image NAME] [--pairs 5]
+    .venv/bin/python -m benchmarks.launcher.handover [--context NAME] [--image NAME] [--pairs 5]
 
 Stages that print one line each, image on the node. In turn: a shell script of `kubectl apply`,
 `kubectl wait` and `kubectl logs`, and `python launcher run-all --no-fetch`, each up to the third
@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from report import REPOSITORY, finish, spread
 
-sys.path.insert(0, str(REPOSITORY))
-
+from benchmarks.report import REPOSITORY, finish, spread
 from jobs.contract.config import STAGES, Stage
 from launcher import manifests
 from launcher.console import Console

@@ -1,0 +1,108 @@
+"""How quickly a log is followed, against `kubectl logs -f`.
+
+    .venv/bin/python -m benchmarks.launcher.streaming --context NAME [--image NAME] [--mb 200] [--pairs 2]
+
+For each reading a Pod of its own that prints so many MB, in lines of 100 bytes, when it is told to by its
+reader: it is told by a file, once the reader has had its first line. In turn `kubectl logs -f` and
+`python launcher logs -f`, both into a pipe that only counts. What a reader spends itself, in CPU seconds
+a GB, says more than its time: the node has to print and to store the log with the same processors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.report import REPOSITORY, finish, spread
+from tests.cluster.kubectl import Kubectl
+from tests.support import Place, programs
+
+LINE = 100
+PROGRAM = """
+import os, pathlib, sys, time
+print("ready", flush=True)
+go = pathlib.Path(os.environ["JOBRELAY_VOLUME"], "go-" + os.environ["JOBRELAY_RUN"])
+while not go.exists():
+    time.sleep(0.05)
+line = b"x" * {width} + b"\\n"
+for _ in range({lines} // 1000):
+    sys.stdout.buffer.write(line * 1000)
+sys.stdout.buffer.flush()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--context", required=True)
+    parser.add_argument("--image", default="jobrelay:0.1.0")
+    parser.add_argument("--mb", type=int, default=200)
+    parser.add_argument("--pairs", type=int, default=2)
+    asked = parser.parse_args()
+    kubectl = Kubectl(asked.context, f"jobrelay-bench-{secrets.token_hex(3)}")
+    samples: dict[str, list[float]] = {
+        name: [] for name in ("kubectl", "kubectl_cpu", "launcher", "launcher_cpu")
+    }
+    with TemporaryDirectory() as name:
+        text = PROGRAM.format(width=LINE - 1, lines=asked.mb * 10**6 // LINE)
+        folder = programs(Path(name) / "m", train=text)
+        options = ["--context", asked.context, "-n", kubectl.namespace, "--image", asked.image]
+        place = Place([*options, "-k", str(folder)], Path(name))
+        try:
+            for number in range(asked.pairs):
+                for reader in ("kubectl", "launcher"):
+                    seconds, cpu = read(kubectl, place, reader, f"{reader}-{number}", asked.mb)
+                    samples[reader].append(asked.mb / seconds)
+                    samples[f"{reader}_cpu"].append(cpu / asked.mb * 1000)
+        finally:
+            kubectl.delete_namespace()
+    rows = [
+        (f"kubectl logs -f of {asked.mb} MB, MB/s", spread(samples["kubectl"], 1), ""),
+        (f"python launcher logs -f of {asked.mb} MB, MB/s", spread(samples["launcher"], 1), "≥ kubectl's"),
+        ("kubectl's CPU, s a GB", spread(samples["kubectl_cpu"], 1), ""),
+        ("launcher's CPU, s a GB", spread(samples["launcher_cpu"], 1), ""),
+    ]
+    finish("streaming", rows, samples)
+
+
+def read(kubectl: Kubectl, place: Place, reader: str, run: str, mb: int) -> tuple[float, float]:
+    """Seconds from the first line to the end, and CPU seconds of the reader."""
+    launcher = place.start("run", "train", "--run", run, "--no-fetch", "-q")
+    assert kubectl.wait_until(
+        lambda: "Running" in kubectl("get", "pods", "-l", f"jobrelay.dev/run={run}"), 60
+    )
+    pod = kubectl.pods_alive(run)[0]
+    launcher.kill()  # the Job goes on, and nobody else reads its log
+    launcher.communicate()
+    command = ["kubectl", "--context", kubectl.context, "-n", kubectl.namespace, "logs", "-f", pod]
+    if reader == "launcher":
+        command = [sys.executable, str(REPOSITORY / "launcher"), "logs", run, "train", "-f", *place.options]
+    process = subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE)
+    assert process.stdout
+    out = process.stdout.fileno()
+    received = os.read(out, 100)
+    assert received == b"ready\n"
+    kubectl("exec", pod, "--", "sh", "-c", "touch $JOBRELAY_VOLUME/go-$JOBRELAY_RUN")
+    begun, bytes_read, hasher = time.perf_counter(), 0, hashlib.sha256()
+    while chunk := os.read(out, 1 << 20):
+        begun = begun if bytes_read else time.perf_counter()
+        bytes_read += len(chunk)
+        hasher.update(chunk)
+    seconds = time.perf_counter() - begun
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    wanted = (b"x" * (LINE - 1) + b"\n") * (mb * 10**6 // LINE)
+    if hasher.digest() != hashlib.sha256(wanted).digest():
+        print(f"  {reader}: {bytes_read} of {len(wanted)} bytes", file=sys.stderr)
+    return seconds, usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""When this process came past which moment of its stage: for the timeline that the launcher shows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobs import clock
+from jobs.contract.record import Moment
+
+#: Of the process, as its clock is: a fork has those of its parent, too.
+_PASSED: Final[dict[str, str]] = {}
+
+
+def passed(moment: Moment) -> None:
+    """Note the time; of a moment that comes again, as the first batch after a restart, the first counts."""
+    _PASSED.setdefault(moment, clock.now("milliseconds"))
+
+
+def moments() -> dict[str, str]:
+    """Those that have come until now."""
+    return dict(_PASSED)
