@@ -163,7 +163,7 @@ class _Supervisor:
             if process.told_to_stop:
                 raise Terminated("stopped by SIGTERM")
             wait_for_the_record(self.assignment)
-        return self.last_words.close(code, error=error)
+        return self.last_words.close(code, error=self._with_trouble(error))
 
     def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
         """Write the record of a stage that has ended, then the last words. Returns the exit code.
@@ -181,7 +181,7 @@ class _Supervisor:
                 "finished": now(),
                 "exit_code": code,
                 "log": self.last_words.tee.proof(),
-                "error": "; ".join(filter(None, [error, self.last_words.tee.problem])) or None,
+                "error": self._with_trouble(error),
                 "inputs": _proofs(report.get("inputs", {})),
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
@@ -221,6 +221,10 @@ class _Supervisor:
             self.last_words.say(_out_of_memory(meter))
             error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
         return code, error
+
+    def _with_trouble(self, error: str | None) -> str | None:
+        """The error, and what has become of the log."""
+        return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
 
     def _write(self, record: Record) -> None:
         path = self.assignment.folder.record(self.assignment.stage)
