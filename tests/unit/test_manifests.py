@@ -225,7 +225,7 @@ def test_what_is_sent_to_a_server(minor: int, added: set[str]) -> None:
     if added:
         final, superseded, disrupted = sent["spec"]["podFailurePolicy"]["rules"]
         assert final["action"] == "FailJob"
-        assert final["onExitCodes"] == {"containerName": "eval", "operator": "In", "values": [65, 78]}
+        assert final["onExitCodes"] == {"containerName": "eval", "operator": "In", "values": [65, 69, 78]}
         assert superseded["action"] == disrupted["action"] == "Ignore"
         assert superseded["onExitCodes"]["values"] == [75]
     assert "podFailurePolicy" not in job["spec"]
