@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from jobs.contract.outlook import seconds_left
 from launcher.errors import JobRelayError
-from launcher.executors.base import Executor
+from launcher.executors.base import Executor, Submission
 from launcher.manifests import can_wait
 from launcher.verdicts import JobView, Verdict, Waiting, last_pod
 
@@ -24,7 +24,7 @@ class EarlyStart:
     """Starts one Job before its turn, once. Use as a context manager, around the wait for the stage before.
 
     when: auto looks first whether there is room for both. Nothing that goes wrong here is an error: the
-    Job is submitted in its turn, whatever came of this, and adopted if it is there.
+    Job is submitted in its turn, if nothing came of this.
     """
 
     def __init__(self, executor: Executor, before: Object, job: Object | None, when: When) -> None:
@@ -36,8 +36,8 @@ class EarlyStart:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None
-        #: whether the Job is there by this
-        self.started = False
+        #: the Job, if it is there by this; it may have ended when its turn comes
+        self.submission: Submission | None = None
 
     def listener(self) -> Callable[[bytes], None]:
         """For what a Pod of the stage before prints: it says how long it still works."""
@@ -56,7 +56,7 @@ class EarlyStart:
         """What is known of the stage before. One that begins anew has the room to itself."""
         self._pod = last_pod(view.pods)
         if (
-            self.started
+            self.submission
             and isinstance(judged, Waiting)
             and judged.phase in ("scheduling", "starting", "queued")
         ):
@@ -73,7 +73,7 @@ class EarlyStart:
         """The stage before does not succeed, or not soon: whoever has started this one, it is not to wait."""
         self.stop()
         if self._job:
-            self.started = False
+            self.submission = None
             self._executor.withdraw(self._job)
 
     def _start_in(self, seconds: float) -> None:
@@ -92,7 +92,7 @@ class EarlyStart:
             self._may_start = False  # no second look for room: each is four questions to the API
             try:
                 beside = self._pod if self._look_for_room else None
-                self.started = self._executor.start_early(self._job, self._before, beside)
+                self.submission = self._executor.start_early(self._job, self._before, beside)
             except JobRelayError:
                 return
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,7 @@ def _run_in_order(
                 # first the next Job, so that it loses no time; then what is left to do for this one
                 stage = waiting.pop(0)
                 on_step("submit", stage)
-                submission = _submitted(executor, plan.jobs[stage], early)
+                submission = early.submission or executor.submit(plan.jobs[stage])
             else:
                 early.withdraw()
                 if view.job and not finished_condition(view.job):
@@ -240,12 +240,6 @@ def _run_in_order(
         console.say(stage_line(report.stages[-1]))
         if done == stage:
             return
-
-
-def _submitted(executor: Executor, job: Object, early: EarlyStart) -> Submission:
-    """The Job in its turn; one that was started early is there, and may have ended already."""
-    submission = executor.submit(job)
-    return replace(submission, how="early") if early.started and submission.how == "adopted" else submission
 
 
 def _heard_too(

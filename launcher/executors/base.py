@@ -104,11 +104,11 @@ class Executor(Protocol):
         """Create the Job, or adopt the equal one that is there. Raises Conflict on another."""
         ...
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         """Create the Job, which waits for the end of `before` by itself (manifests.started_early).
 
         beside: the Pod that works now; not if what the Job asks for is not free there (None: do not
-        look). False if it was not created, for whatever reason that `submit` will tell in its turn.
+        look). None if it was not created, for whatever reason that `submit` will tell in its turn.
         """
         ...
 

@@ -14,6 +14,7 @@ from jobs.loop import tell
 from launcher import early, manifests
 from launcher.early import EarlyStart, When
 from launcher.errors import ApiLost
+from launcher.executors.base import Submission
 from launcher.executors.cluster import room
 from launcher.manifests import ANNOTATION_EARLY, ANNOTATION_HASH, can_wait, started_early
 from launcher.verdicts import JobView, Verdict, Waiting, judge
@@ -34,11 +35,11 @@ class Executor:
         self._room = room
         self._refuse = refuse
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         self.asked.append(f"start {job['metadata']['name']}" + (" if there is room" if beside else ""))
         if self._refuse:
             raise self._refuse
-        return self._room
+        return Submission(job, "early") if self._room else None
 
     def withdraw(self, job: Object) -> None:
         self.asked.append(f"withdraw {job['metadata']['name']}")
@@ -84,7 +85,7 @@ def test_eval_ends_with_its_one_pass() -> None:
 def test_it_is_started_when_the_end_is_near() -> None:
     executor = Executor()
     hear(early := start(executor), NEAR_THE_END[:9], NEAR_THE_END[9:])
-    assert early.started
+    assert early.submission
     assert executor.asked == ["start mnist-a-eval if there is room"]
 
 
@@ -110,7 +111,7 @@ def test_room_is_looked_for_once() -> None:
     early_start = start(executor)
     hear(early_start, NEAR_THE_END)
     hear(early_start, NEAR_THE_END)
-    assert not early_start.started
+    assert not early_start.submission
     assert len(executor.asked) == 1
 
 
@@ -123,7 +124,7 @@ def test_what_is_asked_for(when: When, asked: list[str]) -> None:
 
 def test_what_goes_wrong_is_left_to_the_stage_s_turn() -> None:
     hear(early_start := start(Executor(refuse=ApiLost("nobody answers"))), NEAR_THE_END)
-    assert not early_start.started
+    assert not early_start.submission
 
 
 def test_nothing_starts_once_the_wait_is_over() -> None:

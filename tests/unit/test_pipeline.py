@@ -122,3 +122,37 @@ def test_a_job_that_is_deleted_after_its_end_has_ended_all_the_same(tmp_path: Pa
     complete = JobView(COMPLETE, [o.pending(COMPLETE, o.waiting("ContainerCreating"))])
     report = run(Executor(Updates(complete, JobView(None, [SUCCEEDED]))), tmp_path, "train")
     assert report.verdict.exit_code == Exit.SUCCEEDED
+
+
+class Early(Executor):
+    """Its train says that it is near its end, and ends once eval was started; that one fails at once."""
+
+    def __init__(self) -> None:
+        super().__init__(Updates())
+        self.started = False
+        self.updates.view = self._view  # type: ignore[method-assign]
+
+    def _view(self, submission: Submission) -> JobView:
+        job = submission.job
+        if submission.how == "early":
+            failed = {**job, "status": {"conditions": [o.condition("Failed", reason="BackoffLimitExceeded")]}}
+            return JobView(failed, [o.failed(job, o.terminated(65, message="no", name="eval"))])
+        if self.started:
+            return JobView(COMPLETE, [SUCCEEDED])
+        return JobView(o.job(), [o.pod(o.job(), containerStatuses=[o.running()])])
+
+    def read_log(self, pod: Object, container: str, sink: Any) -> None:
+        sink(b"epoch 1/1  loss 0.1  acc 0.9  0.1 s  1.0k images/s\n")
+
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission:
+        live = {**job, "metadata": {**job["metadata"], "uid": "uid-eval"}}
+        self.started = True
+        self.updates.changed()
+        return Submission(live, "early")
+
+
+def test_row_26_a_stage_that_was_started_early_and_has_failed_is_not_run_again(tmp_path: Path) -> None:
+    report = run(executor := Early(), tmp_path, "train", "eval")
+    assert [(stage.stage, stage.how) for stage in report.stages] == [("train", "created"), ("eval", "early")]
+    assert report.exit_code == Exit.INCOMPLETE
+    assert executor.submitted == 1

@@ -116,15 +116,14 @@ class ClusterExecutor:
                 self.api.delete(path_of(job), uid=live["metadata"]["uid"])
                 self._wait_until_gone(live, deadline)
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         try:
             if beside and not room.is_free_beside(self.api, job, beside, self._claim):
-                return False
+                return None
             early = manifests.for_server(manifests.started_early(job, before), self._minor)
-            self.api.create(collection_of(early), early)
+            return Submission(self.api.create(collection_of(early), early), "early")
         except ApiError:
-            return False
-        return True
+            return None
 
     def withdraw(self, job: Object) -> None:
         live = self._get(job)

@@ -92,14 +92,12 @@ class LocalExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return contextlib.nullcontext(_LocalUpdates(self.root))
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> bool:
-        if beside and not has_memory_for(job):
-            return False
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
-        if not _create(folder, started_early(job, before)):
-            return False
+        if (beside and not has_memory_for(job)) or not _create(folder, started_early(job, before)):
+            return None
         start_runner(folder)
-        return True
+        return Submission(_read_state(folder)["job"], "early")
 
     def withdraw(self, job: Object) -> None:
         name = job["metadata"]["name"]
