@@ -100,7 +100,11 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, name: str, conten
     assert str(folder / name) in str(raised.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(idx_bytes(torch.zeros(9)))[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not gzip", gzip.compress(idx_bytes(torch.zeros(9)))[:-9]],  # the last one has the time in it
+    ids=["empty", "another-format", "cut-off"],
+)
 def test_a_damaged_gzip_file_is_refused_by_its_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.gz"
     path.write_bytes(content)
