@@ -151,7 +151,7 @@ def test_row_53_a_volume_that_is_full(place: Place) -> None:
 def test_row_54_sigterm_saves_and_the_next_pod_goes_on(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "--run", "a", "-o", "json", *LONG)
     place.wait_for(process, "train │ epoch 2/")
-    pod = kubectl.pods_alive()[0]
+    pod = kubectl.pods_alive("a-train")[0]
     kubectl("delete", "pod", pod, "--grace-period=5", "--wait=false")
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err

@@ -15,7 +15,7 @@ from tests.support import LONG, Object, Place, pod_spec, write_manifests
 def test_row_32_an_evicted_pod_is_replaced_and_resumes(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "--run", "a", "-o", "json", *LONG)
     place.wait_for(process, "train │ epoch 2/")
-    kubectl.evict(kubectl.pods_alive()[0])
+    kubectl.evict(kubectl.pods_alive("a-train")[0])
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "resuming from epoch" in err
@@ -31,7 +31,7 @@ def test_row_32_an_evicted_pod_is_replaced_and_resumes(place: Place, kubectl: Ku
 def test_row_32_the_budget_of_disruptions_is_spent(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "--run", "a", "--set", "train.disruption_limit=0", *LONG)
     place.wait_for(process, "train │ epoch 1/")
-    kubectl.evict(kubectl.pods_alive()[0])
+    kubectl.evict(kubectl.pods_alive("a-train")[0])
     _, err = process.communicate(timeout=200)
     assert process.returncode == 8, err
     assert "DisruptionLimitExceeded" in err

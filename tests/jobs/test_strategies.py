@@ -28,7 +28,9 @@ def long_run(request: pytest.FixtureRequest, place: Place) -> Place:
 
 @pytest.mark.parametrize("strategy", TOGETHER)
 def test_every_strategy_leaves_what_one_process_leaves(place: Place, strategy: str) -> None:
-    alone = Place(place.root, run="alone", settings=(*place.settings, "train.epochs=4"))
+    alone = Place(
+        place.root, run="alone", settings=(*place.settings, "train.epochs=4", "train.augment=false")
+    )
     together = Place(place.root, run="together", settings=(*alone.settings, f"train.strategy={strategy}"))
 
     for run in (alone, together):
