@@ -10,6 +10,7 @@ import signal
 import subprocess
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 #: Tests make and delete namespaces: only in clusters that are there for it.
 TEST_CONTEXTS = re.compile(r"kind-.*|testcluster|minikube|k3d-.*")
@@ -20,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what it runs in the background with SIGINT ignored, and so would be what tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is the machine's affair: tests run side by side, and look at results.
+    settings.register_profile("jobrelay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("jobrelay")
 
 
 @functools.cache
