@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "build" / "benchmarks"
 
 
 def spread(samples: Sequence[float], digits: int = 3) -> str:
@@ -26,7 +27,6 @@ def finish(name: str, rows: Sequence[tuple[str, str, str]], samples: dict[str, A
     print(f"{name}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {platform.machine()}")
     for what, figure, target in rows:
         print(f"  {what:<{width}}  {figure:<{measured}}  {target}".rstrip())
-    folder = REPOSITORY / "build" / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     tree = {"name": name, "date": datetime.now(UTC).isoformat(), "rows": rows, "samples": samples}
-    (folder / f"{name}.json").write_text(json.dumps(tree, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(tree, indent=2) + "\n")

@@ -12,7 +12,7 @@ from typing import Final
 
 import torch
 
-from jobs.cgroup import Cgroup
+from jobs.cgroup import memory_bytes
 
 _FIRST: Final = 32
 _LARGEST: Final = 4096
@@ -85,10 +85,8 @@ def memory_of(device: torch.device) -> Callable[[], Memory]:
 def _of_this_process() -> Memory:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB here
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    page = os.sysconf("SC_PAGE_SIZE")
     try:
-        used = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        used = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # not Linux
         used = peak
-    machine = os.sysconf("SC_PHYS_PAGES") * page
-    return Memory(used, peak, min(machine, Cgroup.find("memory").memory_limit_bytes() or machine))
+    return Memory(used, peak, memory_bytes())

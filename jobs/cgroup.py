@@ -107,6 +107,12 @@ def usable_cpus() -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
+def memory_bytes() -> int:
+    """How much memory this process may use: the machine's, cut by the cgroup's limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, Cgroup.find("memory").memory_limit_bytes() or machine)
+
+
 def _upwards(root: Path, path: str) -> Iterator[Path]:
     """root/a/b, root/a, root for "/a/b"; only those that exist (in a container, often the root alone)."""
     parts = [part for part in path.split("/") if part not in ("", "..")]

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar, cast
 
 from jobs.errors import Failed, PeerLost, StageError, Terminated
+from jobs.moments import also_passed, moments
 from jobs.orphans import die_with_parent
 from jobs.stopping import StopRequest
 
@@ -63,9 +64,10 @@ class _Member(Generic[_T]):
     def result(self) -> _T:
         """What its work returned. Raises what its work raised, or Failed if it came to neither."""
         try:
-            done, value = self._answer.recv()
+            done, value, told = self._answer.recv()
         except EOFError:
             raise Failed(f"{self._name} {self._how()}; the others were ended") from None
+        also_passed(told)
         if not done:
             raise value
         return cast(_T, value)
@@ -92,9 +94,10 @@ def _do(
     die_with_parent()
     others.clear()  # a signal is passed on by the parent alone
     try:
-        sender.send((True, work(rank)))
+        result = work(rank)
+        sender.send((True, result, moments()))
     except StageError as error:
-        sender.send((False, error))
+        sender.send((False, error, moments()))
         os._exit(error.exit_code)
     except BaseException:
         traceback.print_exc()

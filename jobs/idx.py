@@ -16,11 +16,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from jobs.cgroup import memory_bytes
 from jobs.errors import BadInput
 
 _UINT8: Final = 8
-#: No set of small images is larger; a damaged header would else ask for terabytes.
-_MAX_BYTES: Final = 2 * 1024**3
+#: What is unpacked is in memory, and a damaged header may promise terabytes.
+_MAX_UNPACKED_BYTES: Final = 2 * 1024**3
+#: A file that takes more of the memory than this is mapped, so that the kernel holds what it has room
+#: for; a copy of a smaller one is safe from whatever becomes of the file meanwhile.
+_SHARE_OF_MEMORY: Final = 0.25
 
 
 def read_images(path: Path) -> Tensor:
@@ -34,8 +38,10 @@ def read_labels(path: Path) -> Tensor:
 
 
 def _read(path: Path, dimensions: int) -> Tensor:
+    """uint8, of the file's own shape."""
+    packed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if packed else path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic != bytes([0, 0, _UINT8, dimensions]):
                 raise BadInput(
@@ -44,10 +50,15 @@ def _read(path: Path, dimensions: int) -> Tensor:
                 )
             sizes = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             count = math.prod(sizes)
-            if not 0 < count <= _MAX_BYTES:
+            there = None if packed else path.stat().st_size - file.tell()
+            if not 0 < count <= (_MAX_UNPACKED_BYTES if there is None else max(there, _MAX_UNPACKED_BYTES)):
                 raise BadInput(
                     f"{path} says that it holds {' x '.join(map(str, sizes))} values; it is damaged"
+                    + (", or too large to be unpacked in memory: put it there without .gz" if packed else "")
                 )
+            if there == count > memory_bytes() * _SHARE_OF_MEMORY:
+                whole = torch.from_file(str(path), size=file.tell() + count, dtype=torch.uint8)
+                return whole[file.tell() :].view(*sizes)
             values = bytearray(file.read(count + 1))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise BadInput(f"{path} cannot be read, it may be damaged or cut off: {error}") from error

@@ -16,6 +16,12 @@ def passed(moment: Moment) -> None:
     _PASSED.setdefault(moment, clock.now("milliseconds"))
 
 
+def also_passed(told: dict[str, str]) -> None:
+    """Those of a process that was forked from this one, and worked for it."""
+    for moment, when in told.items():
+        _PASSED.setdefault(moment, when)
+
+
 def moments() -> dict[str, str]:
     """Those that have come until now."""
     return dict(_PASSED)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import Closing
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
-from launcher.manifests import LABEL_COMPONENT, LABEL_RUN
+from launcher.manifests import LABEL_COMPONENT, LABEL_RUN, waits_for
 from launcher.timeline import Timeline, timeline
 from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
 from launcher.wording import accuracy, mebibytes
@@ -43,7 +43,14 @@ COLUMNS = ("run", "stage", "state", "reason", "seconds", "result", "peak memory"
 
 def stages_of(executor: Executor, run: str | None) -> list[StageState]:
     """The stages of a run, or of all, whose Jobs are there; oldest first."""
-    return [_from_job(job, pods) for job, pods in executor.jobs(run)]
+    jobs = executor.jobs(run)
+    states = [_from_job(job, pods) for job, pods in jobs]
+    unfinished = {(state.run, state.stage) for state in states if state.state != "succeeded"}
+    for number, (job, _) in enumerate(jobs):
+        state, before = states[number], waits_for(job)
+        if state.state == "running" and (state.run, before) in unfinished:
+            states[number] = replace(state, state="waiting", reason=f"started early, begins after {before}")
+    return states
 
 
 def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:

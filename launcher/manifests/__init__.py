@@ -1,7 +1,7 @@
 """Kubernetes manifests: read them, check them, render them for one run. Dicts in, dicts out."""
 
 from launcher.manifests.comparing import differing_keys
-from launcher.manifests.early import can_wait, started_early
+from launcher.manifests.early import can_wait, started_early, waits_for
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
@@ -77,6 +77,7 @@ __all__ = [
     "shared_in",
     "started_early",
     "to_yaml",
+    "waits_for",
     "with_disruptions",
     "without_gate",
 ]

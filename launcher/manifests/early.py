@@ -20,6 +20,12 @@ def can_wait(job: Object) -> bool:
     return bool(gate) and all(gate.get(key) == stage.get(key) for key in ("image", "command"))
 
 
+def waits_for(job: Object) -> str | None:
+    """The stage whose record a Job that was started early begins with; None for any other Job."""
+    env = main_container(job).get("env") or ()
+    return next((str(item["value"]) for item in env if item["name"] == ENV_AFTER), None)
+
+
 def started_early(job: Object, before: Object) -> Object:
     """The Job whose stage begins when that of `before` has succeeded.
 

@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import download, vision
+from jobs import download, idx, vision
 from jobs.contract.config import DataConfig
 from jobs.data import load
 from jobs.errors import BadInput, Failed, Terminated
@@ -111,6 +111,27 @@ def test_a_damaged_gzip_file_is_refused_by_its_name(tmp_path: Path, content: byt
 
     with pytest.raises(BadInput, match=r"labels\.gz"):
         read_labels(path)
+
+
+def test_what_is_large_for_the_memory_is_mapped_and_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "mnist"
+    write_data(folder)
+    expected = load(MNIST, "train", tmp_path)
+    images = folder / "train-images-idx3-ubyte"
+    assert str(images) not in Path("/proc/self/maps").read_text()
+
+    monkeypatch.setattr(idx, "memory_bytes", lambda: 3 * images.stat().st_size)
+    found = load(MNIST, "train", tmp_path)
+
+    assert str(images) in Path("/proc/self/maps").read_text()
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.labels, expected.labels)
+    with images.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(BadInput, match="more are there"):
+        load(MNIST, "train", tmp_path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

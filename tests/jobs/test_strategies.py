@@ -47,6 +47,7 @@ def test_every_strategy_leaves_what_one_process_leaves(place: Place, strategy: s
     assert record.outputs.keys() == expected.outputs.keys()
     assert record.metrics.keys() == expected.metrics.keys()
     assert record.means["strategy"] == f"{strategy} with 2 processes"
+    assert record.moments.keys() == expected.moments.keys() >= {"first_batch"}
     assert [json.loads(line)["epoch"] for line in together.folder.history.read_text().splitlines()] == [
         1, 2, 3, 4,
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.contract.outlook import seconds_left
 from jobs.loop import tell
-from launcher import early, manifests
+from launcher import early, manifests, overview
 from launcher.early import EarlyStart, When
 from launcher.errors import ApiLost
 from launcher.executors.base import Submission
@@ -232,6 +232,30 @@ def test_it_is_adopted_as_the_job_that_it_would_have_been() -> None:
     assert manifests.differing_keys(manifests.without_gate(EVAL), live) == [
         "spec.template.spec.activeDeadlineSeconds: 57600 there, 43200 wanted"
     ]  # what would be told if it were another one: and it is not, by its hash
+
+
+@pytest.mark.parametrize(
+    ("before", "state"),
+    [(o.running(), "waiting"), (o.terminated(0, "Completed"), "running")],
+    ids=["train-works", "train-is-done"],
+)
+def test_status_says_that_it_waits(before: Object, state: str) -> None:
+    train = o.job("train", *([o.condition("Complete")] if state == "running" else ()))
+    test = started_early(EVAL, TRAIN)
+    test["metadata"].update(uid="uid-eval", creationTimestamp=o.T0)
+    jobs = [
+        (train, [o.pod(train, containerStatuses=[before])]),
+        (test, [o.pod(test, containerStatuses=[o.running("eval")])]),
+    ]
+
+    class Jobs:
+        def jobs(self, run: str | None) -> Any:
+            return jobs
+
+    found = overview.stages_of(Jobs(), None)  # type: ignore[arg-type]
+
+    assert [one.state for one in found] == ["running" if state == "waiting" else "succeeded", state]
+    assert ("begins after train" in found[1].reason) is (state == "waiting")
 
 
 # --- room ---
