@@ -58,12 +58,15 @@ def stay_forkable() -> None:
     torch.set_num_threads(1)
 
 
-def describe(device: torch.device) -> str:
-    """For a log line: `cpu, 2 threads` or the accelerator's name."""
+def describe(device: torch.device, replicas: int = 1) -> str:
+    """For a log line: `cpu, 2 threads` or the accelerator's name.
+
+    replicas: of the model, each with torch's number of threads.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        threads = torch.get_num_threads()
+        threads = replicas * torch.get_num_threads()
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
     return device.type
 

@@ -53,7 +53,7 @@ class Description:
 DESCRIPTIONS: Final = {
     "fashion-mnist-mini": Description(_CLOTHES, True, 0, "FashionMNIST"),
     "fashion-mnist": Description(_CLOTHES, True, 0, "FashionMNIST"),
-    "mnist": Description(_DIGITS, False, 2, "MNIST"),
+    "mnist": Description(_DIGITS, False, 1, "MNIST"),
 }
 
 

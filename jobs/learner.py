@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
+from jobs import compute
 from jobs.batches import Epoch, plan
 from jobs.contract.config import RunConfig
 from jobs.data import Split
 from jobs.models import ModelSpec, build, channels_last, normalise
 from jobs.precision import Precision, autocast, fastest
+from jobs.replicas import Replicas, worth_it
 from jobs.schedule import one_cycle
 
 
@@ -38,6 +40,7 @@ class Learner:
         self.sums = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
         self.sums = self.sums.to(self.device)
         self.trained = self.model  # what is called; a wrapper of the model under ddp
+        self.replicas = Replicas(self.model, 1)
 
     @classmethod
     def new(cls, config: RunConfig, spec: ModelSpec, data: Split, device: torch.device) -> Learner:
@@ -50,6 +53,15 @@ class Learner:
             fused=device.type in ("cpu", "cuda"),
         )
         return cls(config, spec, data.images.to(device), data.labels.to(device), model, optimizer, device)
+
+    def use_processors(self, count: int) -> None:
+        """Train with so many threads, in this process alone. To be called before anything is learned."""
+        example = normalise(self.images[:2], self.spec)
+        replicas = 1
+        if self.device.type == "cpu":
+            replicas = worth_it(self.model, example, self.config.train.batch_size, count)
+        self.replicas = Replicas(self.model, replicas)
+        compute.use_processors(sharing=replicas)
 
     @property
     def steps(self) -> int:
@@ -78,14 +90,21 @@ class Learner:
         total = self.config.train.epochs * self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(number, total, self.config.train.learning_rate)
+
+        def work(model: nn.Module, part: slice, share: float) -> Tensor:
+            return self._gradients(model, epoch, part, share * weight)
+
+        self.optimizer.zero_grad()
+        self.sums += self.replicas.gradients(work, places)
+        self.optimizer.step()
+
+    def _gradients(self, model: nn.Module, epoch: Epoch, places: slice, weight: float) -> Tensor:
+        """Leave the gradients of weight × mean loss; returns loss and right answers, summed, as in `sums`."""
         pixels, target = epoch.batch(self.images, self.labels, places)  # (B, C, H, W), (B,)
         with autocast(self.precision, self.device):
-            scores = self.trained(normalise(pixels, self.spec))  # (B, classes)
-        scores = scores.float()
-        loss = F.cross_entropy(scores, target)
-        self.optimizer.zero_grad()
+            scores = (self.trained if model is self.model else model)(normalise(pixels, self.spec))
+        scores = scores.float()  # (B, classes)
+        loss = F.cross_entropy(scores, target, label_smoothing=self.config.train.label_smoothing)
         torch.autograd.backward(loss * weight if weight != 1 else loss)
-        self.optimizer.step()
         with torch.no_grad():
-            self.sums[0] += loss * len(target)
-            self.sums[1] += (scores.argmax(1) == target).sum()
+            return torch.stack((loss * len(target), (scores.argmax(1) == target).sum())).to(self.sums)

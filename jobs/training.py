@@ -89,7 +89,10 @@ class Training:
     def _means(self, learner: Learner) -> dict[str, str]:
         """With what it is done: what the machine has, and what was chosen by itself."""
         train = self.config.train
-        means = {"device": compute.describe(learner.device), "precision": learner.precision}
+        replicas = learner.replicas.count
+        means = {"device": compute.describe(learner.device, replicas), "precision": learner.precision}
+        if replicas > 1:
+            means["batches"] = f"batches in {replicas} parts"
         if train.strategy != "single":
             means["strategy"] = f"{train.strategy} with {train.workers} processes"
         return means

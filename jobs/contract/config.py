@@ -116,6 +116,9 @@ class TrainConfig(Placement):
     batch_size: int = Field(default=64, ge=1, le=65536, description="images of one step, of all processes")
     learning_rate: Number = Field(default=0.005, gt=0, le=10)
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
+    label_smoothing: Number = Field(
+        default=0.1, ge=0, lt=1, description="part of the target that is spread over all classes"
+    )
     augment: bool = Field(
         default=True, description="vary the images in ways that leave their class: mirrored, moved"
     )

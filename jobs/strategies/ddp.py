@@ -26,9 +26,11 @@ from jobs.checkpoint import Position
 from jobs.errors import PeerLost
 from jobs.learner import Learner
 from jobs.meeting import Meeting
+from jobs.models import build
 from jobs.progress import Progress
 from jobs.rendezvous import rendezvous
 from jobs.stopping import StopRequest
+from jobs.strategies.memory import Exchange
 from jobs.training import Training
 from jobs.weights import one_line, to_bytes
 
@@ -40,7 +42,13 @@ def run(training: Training) -> Outcome:
     processes, nodes = training.config.train.processes_a_node, training.config.train.nodes
     if nodes == 1:
         with tempfile.TemporaryDirectory() as folder:
-            place = _Place(0, processes, lambda: FileStore(f"{folder}/store", processes), _LOOPBACK)
+            place = _Place(
+                first=0,
+                size=processes,
+                store=lambda: FileStore(f"{folder}/store", processes),
+                interface=_LOOPBACK,
+                memory=_memory(training, processes),
+            )
             return crew.run(processes, lambda rank: _work(training, place, rank), training.stop)
     with rendezvous(training.assignment) as meeting:
         # Served by this process, which only waits for those that train.
@@ -62,7 +70,7 @@ class _Place:
     """Where the processes meet. first: the rank of the first one here. size: how many there are in all.
 
     interface: of the network, that they are to speak over; None: the one that the host's name leads to.
-    served: the store itself, on index 0, for as long as this lives.
+    served: the store itself, on index 0, for as long as this lives. memory: where all of them are here.
     """
 
     first: int
@@ -70,6 +78,13 @@ class _Place:
     store: Callable[[], Store]
     interface: str | None
     served: Store | None = None
+    memory: Exchange | None = None
+
+
+def _memory(training: Training, processes: int) -> Exchange:
+    with torch.device("meta"):
+        values = sum(parameter.numel() for parameter in build(training.spec).parameters())
+    return Exchange(processes, values)
 
 
 def _serve(meeting: Meeting) -> Store:
@@ -94,7 +109,7 @@ def _work(training: Training, place: _Place, here: int) -> Outcome:
         dist.init_process_group(backend, store=place.store(), rank=rank, world_size=place.size)
         learner = training.learner(device)
         progress = _begin(training, learner)
-        outcome = training.finish(learner, progress, Ddp(learner))
+        outcome = training.finish(learner, progress, Ddp(learner, place.memory))
         dist.barrier()  # nobody goes while another still needs it
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
@@ -120,30 +135,58 @@ def _begin(training: Training, learner: Learner) -> Progress:
 
 
 class Ddp:
-    """One process of a team. torch.distributed must be initialised."""
+    """One process of a team. torch.distributed must be initialised.
 
-    def __init__(self, learner: Learner) -> None:
+    memory: what gradients on CPUs are averaged by; None: they go over the network, or from GPU to GPU.
+    """
+
+    def __init__(self, learner: Learner, memory: Exchange | None = None) -> None:
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
         self.leads = self._rank == 0
         self._done = 0
         self._device = learner.device
+        self._memory = memory if learner.device.type == "cpu" else None
         learner.trained = DistributedDataParallel(
             learner.model,
             device_ids=[learner.device] if learner.device.type == "cuda" else None,
             forward_sync_buffers=False,  # each has statistics of its own; the leader's are saved
             gradient_as_bucket_view=True,
         )
+        if self._memory:
+            # a lambda, for PyTorch refuses annotations that are not evaluated yet
+            learner.trained.register_comm_hook(None, lambda _, bucket: self._average(bucket.buffer()))
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
         # Nobody may stop alone: the others would wait for its gradients. So all are asked, while they work.
         self._done = first
-        anybody = torch.zeros(1, dtype=torch.int32, device=self._device)
-        while self._done < total and not anybody:
-            anybody.fill_(stop.requested)
-            answer = dist.all_reduce(anybody, dist.ReduceOp.MAX, async_op=True)
+        stopping = False
+        while self._done < total and not stopping:
+            answer = self._ask(stop.requested)
             yield self._done
+            stopping = answer()
             self._done += 1
-            answer.wait()
+
+    def _ask(self, stops: bool) -> Callable[[], bool]:
+        """Begin to ask whether anybody stops; what is returned waits for the answer."""
+        if self._memory:
+            memory, step = self._memory, self._done
+            memory.raise_flag(self._rank, step, stops)
+            return lambda: memory.any_flag(step)
+        anybody = torch.full((1,), stops, dtype=torch.int32, device=self._device)
+        asked = dist.all_reduce(anybody, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> bool:
+            asked.wait()
+            return bool(anybody)
+
+        return answer
+
+    def _average(self, gradients: Tensor) -> torch.futures.Future[Tensor]:
+        """What DistributedDataParallel calls when the gradients of a bucket are there."""
+        assert self._memory
+        averaged: torch.futures.Future[Tensor] = torch.futures.Future()
+        averaged.set_result(self._memory.add_up(self._rank, gradients.div_(self._size)))
+        return averaged
 
     def part(self, places: slice) -> tuple[slice, float]:
         count = places.stop - places.start

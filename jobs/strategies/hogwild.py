@@ -10,7 +10,6 @@ that it is known which batches are done when a training is interrupted.
 
 from __future__ import annotations
 
-import mmap
 import multiprocessing
 from collections.abc import Iterator
 
@@ -21,6 +20,7 @@ from jobs import compute, crew
 from jobs.assignment import Outcome
 from jobs.learner import Learner
 from jobs.stopping import StopRequest
+from jobs.strategies.memory import in_shared_memory
 from jobs.training import Training
 
 _fork = multiprocessing.get_context("fork")
@@ -105,13 +105,3 @@ def share(learner: Learner) -> None:
             moments["exp_avg_sq"] = torch.zeros_like(parameter)
         for name, moment in moments.items():
             moments[name] = in_shared_memory(moment)
-
-
-def in_shared_memory(tensor: Tensor) -> Tensor:
-    """A copy, of the same strides, that processes forked from this one see and change as one.
-
-    Not in /dev/shm, as Tensor.share_memory_() has it: there a container has 64 MiB, and a process that
-    takes more dies of SIGBUS.
-    """
-    values = torch.frombuffer(mmap.mmap(-1, max(tensor.nbytes, 1)), dtype=tensor.dtype, count=tensor.numel())
-    return values.as_strided(tensor.size(), tensor.stride()).copy_(tensor)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from jobs import compute
 from jobs.assignment import Outcome
+from jobs.cgroup import usable_cpus
 from jobs.stopping import StopRequest
 from jobs.training import Training
 
@@ -15,6 +16,7 @@ from jobs.training import Training
 def run(training: Training) -> Outcome:
     """Train in this process."""
     learner = training.learner(compute.prepare(training.config))
+    learner.use_processors(usable_cpus())
     return training.finish(learner, training.begin(learner), Alone())
 
 

@@ -11,9 +11,11 @@ import time
 import pytest
 import torch
 
+from jobs import crew
 from jobs.precision import fastest
 from jobs.stopping import StopRequest
-from jobs.strategies.hogwild import Hogwild, Ledger, in_shared_memory
+from jobs.strategies.hogwild import Hogwild, Ledger
+from jobs.strategies.memory import Exchange, in_shared_memory
 from tests.jobs.support import Ended, Place, finish, read_until
 
 TOGETHER = ["hogwild", "ddp"]
@@ -250,3 +252,21 @@ def both(pods: list[Place]) -> list[Ended]:
     """Start a training of several Pods, and wait for their ends."""
     started = [pod.start("train", pod=f"pod-{index}") for index, pod in enumerate(pods)]
     return [finish(process) for process in started]
+
+
+def test_sums_and_flags_are_everybodys() -> None:
+    exchange = Exchange(3, 5)
+
+    def work(rank: int) -> list[float]:
+        found = []
+        for step in range(20):
+            values = torch.full((5 - step % 2,), float(10**rank + step))
+            exchange.raise_flag(rank, step, rank == 1 and step % 7 == 3)
+            if rank == step % 3:  # somebody is always late
+                time.sleep(0.005)
+            found.append(exchange.add_up(rank, values).unique().item() + 0.5 * exchange.any_flag(step))
+        return found
+
+    found = crew.run(3, work, StopRequest())
+
+    assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]

@@ -107,7 +107,7 @@ def test_images_are_varied_in_ways_that_leave_their_class(place: Place) -> None:
 
     assert digits.mirrored is None  # a 2 in a mirror is not a 2
     assert digits.moved is not None
-    assert digits.moved.unique().tolist() == [-2, -1, 0, 1, 2]
+    assert digits.moved.unique().tolist() == [-1, 0, 1]
     assert clothes.mirrored is not None
     assert 400 < int(clothes.mirrored.sum()) < 600
     assert (clothes.moved, neither.moved, neither.mirrored) == (None, None, None)

@@ -1,0 +1,98 @@
+"""Threads that compute the gradients of one batch together, each with its own part of the images.
+
+PyTorch's own threads share every single operation instead. In batches of 64 small images an operation
+takes some tens of microseconds, about what it takes to wake a thread: two of them are no faster than one.
+Here they meet once a step, from pixels to gradients; two train 1.7 times as fast as one.
+
+As with DistributedDataParallel, batch normalisation sees each part alone. Gradients are added in a fixed
+order: the same seed and the same number of parts give the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+#: A part with fewer images is not worth a thread.
+_SMALLEST_PART: Final = 16
+
+#: (model, places, weight) → a tensor; leaves gradients of weight × mean loss in the model's parameters
+Work = Callable[[nn.Module, slice, float], Tensor]
+
+
+class Replicas:
+    """A model and its replicas: the same weights, with gradients and statistics of their own."""
+
+    def __init__(self, model: nn.Module, count: int) -> None:
+        self._models = [model, *(_replica(model) for _ in range(count - 1))]
+        self._threads = ThreadPoolExecutor(max(count - 1, 1), "replica")
+
+    @property
+    def count(self) -> int:
+        """How many work at once."""
+        return len(self._models)
+
+    def gradients(self, work: Work, places: slice) -> Tensor:
+        """Do `work` on all of `places`; returns the sum of what it returns, gradients are in the model."""
+        first, *others = zip(self._models, parts(places, self.count), strict=True)
+        images = places.stop - places.start
+
+        def on(model: nn.Module, part: slice) -> Tensor:
+            return work(model, part, (part.stop - part.start) / images)
+
+        waiting = [self._threads.submit(on, model, part) for model, part in others if part.stop > part.start]
+        total = on(*first)
+        for model, result in zip(self._models[1:], waiting, strict=False):
+            total += result.result()
+            for mine, theirs in zip(self._models[0].parameters(), model.parameters(), strict=True):
+                mine.grad += theirs.grad  # type: ignore[operator]
+                theirs.grad = None
+        self._average_statistics(1 + len(waiting))
+        return total
+
+    def _average_statistics(self, count: int) -> None:
+        """Of those that have worked: all go on with the same, which then are those of the whole batch."""
+        for mine, *theirs in zip(*(model.buffers() for model in self._models), strict=True):
+            if mine.is_floating_point() and theirs:
+                for other in theirs[: count - 1]:
+                    mine += other
+                mine /= count
+                for other in theirs:
+                    other.copy_(mine)
+
+
+def parts(places: slice, count: int) -> list[slice]:
+    """`places` in so many parts, whose sizes differ by one at most; the larger ones come first."""
+    size, rest = divmod(places.stop - places.start, count)
+    ends = [places.start + number * size + min(number, rest) for number in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def worth_it(model: nn.Module, example: Tensor, batch_size: int, processors: int) -> int:
+    """How many replicas so many processors are best used by; 1: PyTorch's own threads do as well.
+
+    example: normalised images (N, C, H, W) on the CPU. A model that draws random numbers (dropout)
+    remains one: threads would take them from torch's generator in an order of chance.
+    """
+    count = min(processors, batch_size // _SMALLEST_PART)
+    if count < 2 or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return 1
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        copy.deepcopy(model).train()(example)
+    draws = not torch.equal(before, torch.get_rng_state())
+    torch.set_rng_state(before)
+    return 1 if draws else count
+
+
+def _replica(model: nn.Module) -> nn.Module:
+    replica = copy.deepcopy(model)
+    for theirs, mine in zip(replica.parameters(), model.parameters(), strict=True):
+        theirs.data = mine.data
+    return replica

@@ -1,0 +1,94 @@
+"""Threads that compute a batch's gradients together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from jobs.models import MnistHogwildNet
+from jobs.replicas import Replicas, parts, worth_it
+from tests.jobs.support import Place
+
+IMAGES, LABELS = torch.rand(30, 1, 28, 28), torch.arange(30) % 10
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.Flatten(), nn.LazyLinear(10))
+
+
+def work(model: nn.Module, places: slice, weight: float) -> Tensor:
+    loss = F.cross_entropy(model(IMAGES[places]), LABELS[places])
+    torch.autograd.backward(loss * weight)
+    return loss.detach() * (places.stop - places.start)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 9))
+def test_parts_are_all_of_it_in_order_and_even(start: int, length: int, count: int) -> None:
+    found = parts(slice(start, start + length), count)
+    assert [n for part in found for n in range(part.start, part.stop)] == list(range(start, start + length))
+    sizes = [part.stop - part.start for part in found]
+    assert len(sizes) == count
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("last", [30, 27, 2, 1])  # the last batch of an epoch may be smaller
+def test_the_gradients_are_those_of_the_whole_batch(last: int) -> None:
+    model = network()
+    model(IMAGES)  # the lazy layer takes its shape
+    expected = Replicas(model, 1).gradients(work, slice(0, last))
+    gradients = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    replicas = Replicas(model, 3)
+
+    for _ in range(2):  # and nothing is left over for the next step
+        model.zero_grad()
+        torch.testing.assert_close(replicas.gradients(work, slice(0, last)), expected)
+        torch.testing.assert_close([parameter.grad for parameter in model.parameters()], gradients)
+
+
+def test_an_error_in_any_of_them_is_told() -> None:
+    def fails(model: nn.Module, places: slice, weight: float) -> Tensor:
+        if places.start:
+            raise ValueError("in a thread")
+        return work(model, places, weight)
+
+    model = network()
+    model(IMAGES)
+    with pytest.raises(ValueError, match="in a thread"):
+        Replicas(model, 2).gradients(fails, slice(0, 30))
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "processors", "count"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), 64, 2, 2),
+        (nn.Conv2d(1, 2, 3), 64, 16, 4),  # parts of 16 images
+        (nn.Conv2d(1, 2, 3), 31, 2, 1),
+        (nn.Conv2d(1, 2, 3), 64, 1, 1),
+        (nn.Linear(28, 2), 64, 2, 1),  # over before a thread is awake
+        (MnistHogwildNet(), 64, 2, 1),  # dropout
+    ],
+)
+def test_how_many_are_worth_it(model: nn.Module, batch: int, processors: int, count: int) -> None:
+    before = torch.get_rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
+    assert worth_it(model, IMAGES[:2], batch, processors) == count
+    assert torch.equal(torch.get_rng_state(), before[0])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[1][name])
+
+
+def test_the_same_seed_gives_the_same_weights(place: Place) -> None:
+    settings = (*place.settings, "model.name=cnn", "train.epochs=2")
+    runs = [Place(place.root, run=name, settings=settings) for name in ("a", "b")]
+    for run in runs:
+        ended = run.do("train")
+        assert ended.code == 0, ended.out
+
+    assert runs[0].folder.model.read_bytes() == runs[1].folder.model.read_bytes()
+    means = runs[0].record("train").means
+    assert ("batches" in means) is ("1 thread" not in means["device"])
