@@ -72,8 +72,8 @@ def _stage(assignment: Assignment) -> Callable[[Assignment, StopRequest], Outcom
     # Imported by name and only now: torch must not be in the supervisor, which forks and which
     # would else hold 200 MB for nothing; and `train` is both a module and its function.
     # OpenMP reads this when torch loads it. Its threads wait for each other many times a step, by
-    # default in a loop that keeps a core busy. That is a tenth faster alone on a machine; but two
-    # trainings that share two cores take 20 s with it, and 9 s with threads that sleep.
+    # default in a loop that keeps a core busy: two trainings that share two cores take two to ten times
+    # as long as with threads that sleep. What is lost by that, jobs.replicas wins back.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     function: Callable[[Assignment, StopRequest], Outcome]
     function = getattr(importlib.import_module(f"jobs.{assignment.stage}"), assignment.stage)

@@ -14,7 +14,7 @@ from jobs.errors import BadInput
 def prepare(config: RunConfig) -> torch.device:
     """Choose the device, use all processors that this process may, and seed torch's generators.
 
-    On a CPU the same seed then gives the same weights, bit for bit, for the same number of threads
+    On a CPU the same seed then gives the same weights, bit for bit, for the same number of processors
     and version of torch. Raises BadInput for a device that this machine does not have.
     """
     use_processors()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from jobs.models import MnistHogwildNet
 from jobs.replicas import Replicas, parts, worth_it
-from tests.jobs.support import Place
+from tests.jobs.support import Place, finish, read_until
 
 IMAGES, LABELS = torch.rand(30, 1, 28, 28), torch.arange(30) % 10
 
@@ -82,13 +84,20 @@ def test_how_many_are_worth_it(model: nn.Module, batch: int, processors: int, co
         assert torch.equal(value, before[1][name])
 
 
-def test_the_same_seed_gives_the_same_weights(place: Place) -> None:
-    settings = (*place.settings, "model.name=cnn", "train.epochs=2")
-    runs = [Place(place.root, run=name, settings=settings) for name in ("a", "b")]
-    for run in runs:
-        ended = run.do("train")
-        assert ended.code == 0, ended.out
+def test_row_54_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(place: Place) -> None:
+    settings = (*place.settings, "data.name=fashion-mnist-mini", "model.name=cnn", "train.epochs=3")
+    undisturbed, stopped = (Place(place.root, run=name, settings=settings) for name in ("a", "b"))
+    ended = undisturbed.do("train")
+    assert ended.code == 0, ended.out
 
-    assert runs[0].folder.model.read_bytes() == runs[1].folder.model.read_bytes()
-    means = runs[0].record("train").means
+    process = stopped.start("train")
+    read_until(process, b"epoch 1/3")
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 143
+    ended = stopped.do("train")
+
+    assert ended.code == 0, ended.out
+    assert "resuming from epoch" in ended.out
+    assert stopped.folder.model.read_bytes() == undisturbed.folder.model.read_bytes()
+    means = undisturbed.record("train").means
     assert ("batches" in means) is ("1 thread" not in means["device"])
