@@ -19,6 +19,7 @@ class Meter:
     memory: Cgroup
     own_cgroup: bool
     oom_kills_before: int
+    cpu_before: float = 0.0
 
     @classmethod
     def start(cls) -> Meter:
@@ -26,9 +27,12 @@ class Meter:
         # Asked before the fork: the question is whether anybody else was here first.
         return cls(time.monotonic(), memory, memory.is_of_this_process_alone(), memory.oom_kills())
 
-    def from_now_on(self) -> Meter:
-        """The same with the wall clock started anew: a wait at the gate costs nobody anything."""
-        return replace(self, started=time.monotonic())
+    def from_now_on(self, cpu_seconds: float) -> Meter:
+        """The same with its clocks started anew, after a wait at the gate that costs nobody anything.
+
+        cpu_seconds: what the stage's process has used until now.
+        """
+        return replace(self, started=time.monotonic(), cpu_before=cpu_seconds)
 
     def oom_kills(self) -> int:
         """How many processes of the stage the kernel has killed for want of memory; 0 if nobody can tell."""
@@ -41,7 +45,7 @@ class Meter:
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB here
         return Cost(
             wall_seconds=round(time.monotonic() - self.started, 3),
-            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+            cpu_seconds=round(max(usage.ru_utime + usage.ru_stime - self.cpu_before, 0.0), 3),
             peak_memory_bytes=usage.ru_maxrss * unit if peak is None else peak,
             peak_memory_from="process" if peak is None else "cgroup",
             memory_limit_bytes=self.memory.memory_limit_bytes(),

@@ -40,6 +40,7 @@ class Replicas:
 
     def gradients(self, work: Work, places: slice) -> Tensor:
         """Do `work` on all of `places`; returns the sum of what it returns, gradients are in the model."""
+        self._share_statistics()
         first, *others = zip(self._models, parts(places, self.count), strict=True)
         images = places.stop - places.start
 
@@ -56,15 +57,18 @@ class Replicas:
         self._average_statistics(1 + len(waiting))
         return total
 
-    def _average_statistics(self, count: int) -> None:
-        """Of those that have worked: all go on with the same, which then are those of the whole batch."""
+    def _share_statistics(self) -> None:
+        """All begin a step with the model's own, which may be those of a checkpoint."""
         for mine, *theirs in zip(*(model.buffers() for model in self._models), strict=True):
+            for other in theirs:
+                other.copy_(mine)
+
+    def _average_statistics(self, count: int) -> None:
+        """The model has those of the whole batch: the mean over the first `count`, which have worked."""
+        for mine, *theirs in zip(*(model.buffers() for model in self._models[:count]), strict=True):
             if mine.is_floating_point() and theirs:
-                for other in theirs[: count - 1]:
-                    mine += other
+                mine += sum(theirs)
                 mine /= count
-                for other in theirs:
-                    other.copy_(mine)
 
 
 def parts(places: slice, count: int) -> list[slice]:

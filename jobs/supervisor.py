@@ -76,7 +76,8 @@ def supervise(
             waiting = (
                 process_at_the_gate(assignment, Gate(config, folder, after), last_words) if after else None
             )
-            last_words = replace(last_words, meter=meter.from_now_on()) if waiting else last_words
+            if waiting:
+                last_words = replace(last_words, meter=meter.from_now_on(waiting.cpu_seconds()))
             return _Supervisor(assignment, last_words).run(waiting)
         finally:
             fence.release()

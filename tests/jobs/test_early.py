@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jobs.cgroup import usable_cpus
 from jobs.contract.record import Closing, Record, parse_closing
 from tests.jobs.support import Place, finish, read_until
 
@@ -54,6 +56,19 @@ def test_it_begins_with_the_record_of_the_stage_before_and_not_earlier(early: Pl
     order = ["begun", "imported", "working", "first_batch", "recorded"]
     assert sorted(moments, key=moments.__getitem__) == order
     assert early.record("eval").moments == {name: moments[name] for name in order[:-1]}
+
+
+def test_what_it_imported_while_it_waited_is_no_cost_of_its_work(early: Place, tmp_path: Path) -> None:
+    done = early.record("train")
+    leave(early, at_work(done))
+    process = early.start("eval")
+    assert read_until(process, b"\n") == WAITS
+    time.sleep(4)
+    leave(early, done)
+    assert finish(process).code == 0
+
+    cost = said(tmp_path).cost
+    assert 0 < cost.cpu_seconds < (cost.wall_seconds + 0.3) * usable_cpus()
 
 
 def test_it_does_not_look_at_its_own_record_before(early: Place) -> None:

@@ -53,6 +53,20 @@ def test_the_gradients_are_those_of_the_whole_batch(last: int) -> None:
         torch.testing.assert_close([parameter.grad for parameter in model.parameters()], gradients)
 
 
+def test_the_statistics_are_those_of_the_whole_batch() -> None:
+    whole, split = (
+        nn.Sequential(nn.BatchNorm2d(1, momentum=0.5), nn.Flatten(), nn.Linear(784, 10)) for _ in "ab"
+    )
+    replicas = Replicas(split, 3)
+    split.load_state_dict(whole.state_dict())  # as from a checkpoint, once the replicas are there
+
+    for _ in range(3):
+        Replicas(whole, 1).gradients(work, slice(0, 30))
+        replicas.gradients(work, slice(0, 30))
+
+    torch.testing.assert_close(split[0].running_mean, whole[0].running_mean)
+
+
 def test_an_error_in_any_of_them_is_told() -> None:
     def fails(model: nn.Module, places: slice, weight: float) -> Tensor:
         if places.start:
