@@ -74,7 +74,7 @@ class Training:
             fence.write(folder.model, to_bytes(weights))
             fence.write(folder.model_config, self.spec.model_dump_json(indent=2) + "\n")
         print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
-        last = progress.history[-1]
+        last, warnings = progress.history[-1], list(self._warnings(learner.device))
         return Outcome(
             outputs=self.assignment.prove(folder.model, folder.model_config, folder.history),
             metrics={
@@ -83,7 +83,7 @@ class Training:
                 "epochs": float(self.config.train.epochs),
                 "images_per_second": last["images_per_second"],
             },
-            means=self._means(learner),
+            means={**self._means(learner), **({"warnings": "; ".join(warnings)} if warnings else {})},
         )
 
     def _means(self, learner: Learner) -> dict[str, str]:
