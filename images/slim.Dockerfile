@@ -51,7 +51,11 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/tmp
+    HOME=/tmp \
+    JOBRELAY_VOLUME=/mnt/jobrelay \
+    JOBRELAY_RUN=docker
+# For `docker run` alone; in a Job the claim is mounted here, and the manifest names the run.
+RUN install -d -o 10001 -g 10001 /mnt/jobrelay
 WORKDIR /app
 COPY LICENSE ./
 COPY --from=build /app/jobs jobs

@@ -1,4 +1,4 @@
-"""python -m jobs train | eval | infer | wait STAGE | volume …
+"""python -m jobs [run-all] | train | eval | infer | wait STAGE | volume …
 
 Nothing is touched before the configuration is known to be good. A configuration error is one line
 a key on standard error and exit code 78.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobs.contract import exit_codes
-from jobs.contract.config import STAGES, ConfigError, Stage, load_config
+from jobs.contract.config import STAGES, ConfigError, RunConfig, Stage, load_config
 from jobs.contract.volume import (
     ENV_AFTER,
     ENV_CONFIG,
@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m jobs",
-        description="One stage of a run, as it runs in a container.",
+        description="One stage of a run, as it runs in a container; without a command, all of them.",
         epilog="`volume …` serves files of the volume to the launcher.",
     )
     common = _Parser(add_help=False)
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change one key, such as train.epochs=10",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("run-all", parents=[common], help="train, eval and infer, one after the other")
     commands.add_parser(
         "train", parents=[common], help="train the model: model.pt, history.jsonl, checkpoints"
     )
@@ -82,10 +83,12 @@ def main(argv: list[str]) -> int:
         from jobs import transfer
 
         return transfer.main(argv[1:], _volume())
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        argv = ["run-all", *argv]
     termination = _path(ENV_TERMINATION)
     try:
         arguments = _parser().parse_args(argv)
-        config = load_config(arguments.config, arguments.set)
+        config = load_config(arguments.config, [in_full(text, arguments.command) for text in arguments.set])
         folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
         pod = _pod_name(_env(ENV_POD) or "local")
         index = _index(config.train.nodes) if arguments.command == "train" else 0
@@ -100,9 +103,20 @@ def main(argv: list[str]) -> int:
         from jobs import gate
 
         return gate.wait(config, folder, arguments.stage)
+    if arguments.command == "run-all":
+        from jobs.run_all import run_all
+
+        return run_all(argv[1:], folder)
     from jobs.supervisor import supervise
 
     return supervise(arguments.command, config, folder, pod, termination, index, after)
+
+
+def in_full(override: str, command: str) -> str:
+    """`epochs=10` of the command `train` is `train.epochs=10`."""
+    key = override.partition("=")[0]
+    mine = command in STAGES and key in type(getattr(RunConfig(), command)).model_fields
+    return f"{command}.{override}" if mine and key not in RunConfig.model_fields else override
 
 
 def _env(name: str) -> str | None:
