@@ -1,0 +1,8 @@
+"""A sweep: many runs of train and eval that differ in a few keys, and one table of what came of them.
+
+design         axes → trials. Pure
+running        trials → runs, some at a time; goes on where it was
+table          the trials' own files → sweep.csv, byte for byte the same every time
+observations   rows → what can be said of them
+plots          rows → pictures
+"""

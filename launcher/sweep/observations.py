@@ -1,0 +1,96 @@
+"""What can be said of a sweep: computed from its rows, and nothing that they do not carry."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.sweep.table import Row
+
+
+@dataclass(frozen=True)
+class Point:
+    """All trials that share one value of one key while the other keys have theirs; over the seeds."""
+
+    value: Any
+    accuracy: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def median_accuracy(self) -> float:
+        return statistics.median(self.accuracy)
+
+    @property
+    def median_seconds(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def points(rows: Sequence[Row], key: str, base: dict[str, Any] | None = None) -> list[Point]:
+    """One a value of `key`, ascending if they are numbers; of trials whose other keys are as in `base`,
+    or of all trials where there is none."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        settings = dict(row.trial.settings)
+        others = base is None or all(settings[name] == base[name] for name in settings if name != key)
+        if row.status == "succeeded" and key in settings and others:
+            groups.setdefault(settings[key], []).append(row)
+    values = list(groups)
+    if all(isinstance(value, int | float) for value in values):
+        values.sort()
+    return [
+        Point(
+            value,
+            tuple(row.figures["test_acc"] for row in groups[value]),
+            tuple(row.figures["train_seconds"] for row in groups[value]),
+        )
+        for value in values
+    ]
+
+
+def observations(rows: Sequence[Row], keys: Sequence[str], base: dict[str, Any] | None = None) -> list[str]:
+    """Lines about the best trial, about each key, and about what an accuracy costs in time."""
+    good = [row for row in rows if row.status == "succeeded"]
+    lines = []
+    if failed := len(rows) - len(good):
+        lines.append(f"{failed} of {len(rows)} trials failed")
+    if not good:
+        return lines
+    best = max(good, key=lambda row: (row.figures["test_acc"], -row.figures["train_seconds"]))
+    settings = " ".join(f"{key}={value}" for key, value in best.trial.settings)
+    lines.append(f"best: {best.figures['test_acc']:.4f} with {settings} (run {best.run})")
+    for key in keys:
+        lines += _of_key(key, points(rows, key, base))
+    lines += _trade_off(good)
+    return lines
+
+
+def _of_key(key: str, found: Sequence[Point]) -> list[str]:
+    if len(found) < 2:
+        return []
+    first, last = found[0], found[-1]
+    best = max(found, key=lambda point: point.median_accuracy)
+    gain = best.median_accuracy - first.median_accuracy
+    lines = [
+        f"{key}: {first.value} → {last.value}: accuracy {first.median_accuracy:.4f} → "
+        f"{last.median_accuracy:.4f}, best {best.median_accuracy:.4f} at {best.value}; "
+        f"time {first.median_seconds:.1f} → {last.median_seconds:.1f} s"
+    ]
+    # diminishing returns: the first value that has nine tenths of all that is gained
+    enough = next(p for p in found if p.median_accuracy - first.median_accuracy >= 0.9 * gain)
+    if gain > 0 and enough.value not in (first.value, best.value):
+        lines.append(f"{key}: {enough.value} has nine tenths of that gain, in {enough.median_seconds:.1f} s")
+    return lines
+
+
+def _trade_off(good: Sequence[Row]) -> list[str]:
+    """The trials that none other beats in both accuracy and time."""
+    front: list[Row] = []
+    for row in sorted(good, key=lambda row: (row.figures["train_seconds"], -row.figures["test_acc"])):
+        if not front or row.figures["test_acc"] > front[-1].figures["test_acc"]:
+            front.append(row)
+    if len(front) < 2:
+        return []
+    steps = ", ".join(f"{row.figures['test_acc']:.4f} in {row.figures['train_seconds']:.1f} s" for row in front)
+    return [f"no trial is both better and quicker than these: {steps}"]
