@@ -51,12 +51,18 @@ class Condition:
 
 
 class SweepLog:
-    """sweep.log: a line for whatever happens, with its time; the same line is said."""
+    """sweep.log: a line for whatever happens, with its time; the same line is said. A context manager."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._file = path.open("a", encoding="utf-8")
         self._say = say
         self._lock = threading.Lock()
+
+    def __enter__(self) -> SweepLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def __call__(self, text: str) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,188 @@
+"""Sweeps: which trials, which rows, what is said of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.errors import ApiLost, BadInput, JobRelayError
+from launcher.sweep.design import (
+    MAX_TRIALS,
+    Axis,
+    Trial,
+    all_combinations,
+    at_random,
+    name_of,
+    one_at_a_time,
+    parse_axis,
+    with_seeds,
+)
+from launcher.sweep.observations import observations, points
+from launcher.sweep.running import Condition, SweepLog, run_trials
+from launcher.sweep.table import Row, to_csv
+
+EPOCHS, RATES = parse_axis("train.epochs=1,3"), parse_axis("train.learning_rate=0.001,0.01")
+
+
+@pytest.mark.parametrize(
+    ("text", "axis"),
+    [
+        ("train.epochs=1,3,5", Axis("train.epochs", (1, 3, 5))),
+        ("model.name=cnn, perceptron", Axis("model.name", ("cnn", "perceptron"))),
+        ("train.augment=true,false", Axis("train.augment", (True, False))),
+        ("train.learning_rate=0.001..0.1", Axis("train.learning_rate", (), 0.001, 0.1)),
+    ],
+)
+def test_an_axis_is_read(text: str, axis: Axis) -> None:
+    assert parse_axis(text) == axis
+
+
+@pytest.mark.parametrize("text", ["", "x", "x=", "=1", "x=1,1", "x=[", "x=2..1", "x=0..1", "x=a..b", "x=1..inf"])
+def test_what_is_no_axis(text: str) -> None:
+    with pytest.raises(BadInput, match="--grid"):
+        parse_axis(text)
+
+
+def test_all_combinations_in_order() -> None:
+    assert [dict(point) for point in all_combinations([EPOCHS, RATES])] == [
+        {"train.epochs": epochs, "train.learning_rate": rate} for epochs in (1, 3) for rate in (0.001, 0.01)
+    ]
+    with pytest.raises(BadInput, match="1,000,000 trials"):
+        all_combinations([Axis(f"a{n}", tuple(range(10))) for n in range(6)])
+    with pytest.raises(BadInput, match="no end of values"):
+        all_combinations([parse_axis("a=1..2")])
+
+
+def test_one_at_a_time_has_the_base_once() -> None:
+    found = one_at_a_time([EPOCHS, RATES], {"train.epochs": 3, "train.learning_rate": 0.001})
+    assert [tuple(value for _, value in point) for point in found] == [(1, 0.001), (3, 0.001), (3, 0.01)]
+
+
+@given(st.integers(1, 40), st.integers(0, 2**31))
+def test_at_random_is_the_same_for_a_seed_and_has_no_point_twice(count: int, seed: int) -> None:
+    axes = [EPOCHS, parse_axis("train.learning_rate=0.0001..0.1")]
+    found = at_random(axes, count, seed)
+    assert found == at_random(axes, count, seed)
+    assert len(set(found)) == len(found) == count
+    assert all(0.0001 <= dict(point)["train.learning_rate"] <= 0.1 for point in found)
+    assert len(at_random([EPOCHS], 40, seed)) == 2  # there are no more
+
+
+def test_seeds_follow_each_other_and_names_are_of_the_whole() -> None:
+    trials = with_seeds(all_combinations([EPOCHS]), 7, 2)
+    assert [(dict(trial.settings)["train.epochs"], trial.seed) for trial in trials] == [
+        (1, 7), (1, 8), (3, 7), (3, 8),
+    ]  # fmt: skip
+    assert trials[0].overrides == ["train.epochs=1", "seed=7"]
+    assert len({trial.digest for trial in trials}) == 4
+    assert name_of(trials, {}) == name_of(list(trials), {}) != name_of(trials[:3], {})
+    with pytest.raises(BadInput, match="2,000 trials"):
+        with_seeds(all_combinations([EPOCHS]), 0, MAX_TRIALS)
+
+
+# --- running ---
+
+
+def row(trial: Trial, accuracy: float | None, seconds: float = 10.0, run: str = "") -> Row:
+    if accuracy is None:
+        return Row(run, trial, "failed", "train failed: OOMKilled")
+    return Row(run, trial, "succeeded", "", {"test_acc": accuracy, "train_seconds": seconds})
+
+
+class Runs:
+    """What trials come to, by their number of epochs; counts how many run at once."""
+
+    def __init__(self, results: dict[int, Any]) -> None:
+        self.results = results
+        self.begun: list[str] = []
+
+    def __call__(self, trial: Trial, run: str) -> Row:
+        self.begun.append(run)
+        result = self.results[dict(trial.settings)["train.epochs"]]
+        if isinstance(result, JobRelayError):
+            raise result
+        return row(trial, result, run=run)
+
+
+def carry_out(tmp_path: Path, runs: Runs, stop_when: str | None = None, at_once: int = 1) -> list[Row]:
+    trials = with_seeds(all_combinations([Axis("train.epochs", tuple(runs.results))]), 0, 1)
+    named = [(trial, f"s-{number}") for number, trial in enumerate(trials)]
+    condition = Condition.parse(stop_when) if stop_when else None
+    with SweepLog(tmp_path / "sweep.log", lambda text: None) as log:
+        return run_trials(named, runs, at_once=at_once, stop_when=condition, log=log, on_row=lambda row: None)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_trial_that_fails_is_a_row_and_the_others_go_on(tmp_path: Path, at_once: int) -> None:
+    rows = carry_out(tmp_path, Runs({1: 0.9, 2: None, 3: 0.95}), at_once=at_once)
+    assert [(row.run, row.status) for row in rows] == [
+        ("s-0", "succeeded"), ("s-1", "failed"), ("s-2", "succeeded"),
+    ]  # fmt: skip
+    log = (tmp_path / "sweep.log").read_text()
+    assert "s-1 failed: train failed: OOMKilled" in log
+    assert "s-0 begins: train.epochs=1 seed=0" in log
+
+
+def test_it_stops_when_a_trial_is_good_enough(tmp_path: Path) -> None:
+    runs = Runs({1: 0.9, 2: 0.96, 3: 0.99})
+    assert [row.run for row in carry_out(tmp_path, runs, "test_acc>=0.95")] == runs.begun == ["s-0", "s-1"]
+
+
+def test_what_concerns_all_ends_the_sweep(tmp_path: Path) -> None:
+    runs = Runs({1: 0.9, 2: ApiLost("no answer"), 3: 0.99})
+    with pytest.raises(ApiLost):
+        carry_out(tmp_path, runs)
+    assert runs.begun == ["s-0", "s-1"]
+
+
+@pytest.mark.parametrize("text", ["", "test_acc", "test_acc=1", "test_acc>=x", "a>=1 and b>=2"])
+def test_what_is_no_condition(text: str) -> None:
+    with pytest.raises(BadInput, match="--stop-when"):
+        Condition.parse(text)
+
+
+# --- table and observations ---
+
+TRIALS = with_seeds(all_combinations([parse_axis("train.epochs=1,2,3,4")]), 0, 1)
+ROWS = [
+    row(trial, accuracy, seconds, f"s-{number}")
+    for number, (trial, accuracy, seconds) in enumerate(
+        zip(TRIALS, (0.90, 0.98, 0.981, None), (10.0, 20.0, 30.0, 40.0), strict=True)
+    )
+]
+
+
+def test_a_row_a_trial() -> None:
+    lines = to_csv(ROWS).splitlines()
+    assert lines[0].startswith("run,train.epochs,seed,status,train_acc,test_acc,")
+    assert lines[1].startswith("s-0,1,0,succeeded,,0.900000,")
+    assert lines[4].startswith("s-3,4,0,failed,,,")
+    assert lines[4].endswith(",train failed: OOMKilled")
+
+
+def test_what_is_said_is_what_the_rows_carry() -> None:
+    said = observations(ROWS, ["train.epochs"])
+    assert said == [
+        "1 of 4 trials failed",
+        "best: 0.9810 with train.epochs=3 (run s-2)",
+        "train.epochs: 1 → 3: accuracy 0.9000 → 0.9810, best 0.9810 at 3; time 10.0 → 30.0 s",
+        "train.epochs: 2 has nine tenths of that gain, in 20.0 s",
+        "no trial is both better and quicker than these: 0.9000 in 10.0 s, 0.9800 in 20.0 s, 0.9810 in 30.0 s",
+    ]
+    assert observations([ROWS[3]], ["train.epochs"]) == ["1 of 1 trials failed"]
+    assert observations([], ["train.epochs"]) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1), st.floats(0.1, 1e4)), max_size=12))
+def test_observations_of_anything(cells: list[tuple[int, float, float]]) -> None:
+    rows = [row(Trial((("train.epochs", e),), n), a, s, f"s-{n}") for n, (e, a, s) in enumerate(cells)]
+    for point in points(rows, "train.epochs"):
+        assert min(point.accuracy) <= point.median_accuracy <= max(point.accuracy)
+    assert not any("nan" in line for line in observations(rows, ["train.epochs"]))
+    assert math.isfinite(len(json.dumps(to_csv(rows))))
