@@ -94,6 +94,26 @@ def run(stage: Stage, **arguments: Any) -> int:
 
 
 @cli.command()
+@click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
+@click.option("--one-at-a-time", is_flag=True, help="Each key by itself, the others as configured.")
+@click.option("--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
+@click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
+@click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, test_acc>=0.99.")
+@click.option("--name", help="Of the sweep, and its folder in sweeps/.  [default: by what it tries]")
+@config_options
+@output_option("table", "csv")
+@target_options
+def sweep(target: Target, console: Console, **asked: Any) -> int:
+    """Try many configurations: train and eval for each, one table, pictures."""
+    from launcher.sweep.command import run_sweep
+
+    if asked["run_id"]:
+        raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
+    return run_sweep(target, console, **asked)
+
+
+@cli.command()
 @config_options
 @target_options
 def render(target: Target, console: Console, **arguments: Any) -> int:

@@ -1,8 +1,10 @@
 """A sweep: many runs of train and eval that differ in a few keys, and one table of what came of them.
 
 design         axes → trials. Pure
-running        trials → runs, some at a time; goes on where it was
+trial          one trial: a run of train and eval
+running        trials → rows, some at a time; goes on where it was
 table          the trials' own files → sweep.csv, byte for byte the same every time
 observations   rows → what can be said of them
 plots          rows → pictures
+whole          all of it, in one folder
 """

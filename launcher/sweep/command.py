@@ -1,0 +1,108 @@
+"""What was typed after `sweep` → a sweep, carried out and told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.contract.config import RunConfig
+from jobs.contract.volume import check_name
+from launcher.console import Console, print_table
+from launcher.errors import BadInput, Exit
+from launcher.pipeline import Options
+from launcher.summary import failure
+from launcher.sweep.design import (
+    Axis,
+    all_combinations,
+    at_random,
+    name_of,
+    one_at_a_time,
+    parse_axis,
+    with_seeds,
+)
+from launcher.sweep.running import Condition
+from launcher.sweep.table import Row, to_csv
+from launcher.sweep.trial import Trials
+from launcher.sweep.whole import Sweep, carry_out
+from launcher.target import Target
+
+#: A run's id is at most 40 characters; a trial's ends in a hyphen and six.
+_NAME_LENGTH = 33
+
+
+def run_sweep(target: Target, console: Console, **asked: Any) -> int:
+    """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput."""
+    config = target.config(asked["config_file"], asked["overrides"])
+    sweep = designed(config, asked)
+    how = Trials(
+        target=target,
+        config_file=asked["config_file"],
+        overrides=asked["overrides"],
+        options=Options(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
+        folder=Path("sweeps") / sweep.name,
+        why=lambda report: failure(report).what.partition("\n")[0],
+    )
+    condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None
+    rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
+    if asked["output"] == "csv":
+        sys.stdout.write(to_csv(rows))
+    else:
+        print_table([*sweep.keys, "seed", "test acc", "training", "run", ""], [_cells(sweep, row) for row in rows])
+    console.say(f"sweep.csv, sweep.log, observations.txt and plots/ are in {how.folder}/")
+    return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
+
+
+def designed(config: RunConfig, asked: dict[str, Any]) -> Sweep:
+    """The trials that were asked for. Raises BadInput."""
+    axes = [parse_axis(text) for text in asked["axes"]]
+    if len({axis.key for axis in axes}) < len(axes):
+        raise BadInput("--grid: a key is there twice", "--grid KEY=A,B,C")
+    if any(axis.key == "seed" for axis in axes):
+        raise BadInput("--grid seed: seeds are no axis, they repeat a trial", "--seeds N")
+    if asked["one_at_a_time"] and asked["count"]:
+        raise BadInput("--one-at-a-time and --random exclude each other")
+    base = {axis.key: _configured(config, axis) for axis in axes} if asked["one_at_a_time"] else None
+    if base:
+        points = one_at_a_time(axes, base)
+    elif asked["count"]:
+        points = at_random(axes, asked["count"], config.seed)
+    else:
+        points = all_combinations(axes)
+    trials = tuple(with_seeds(points, config.seed, asked["seeds"]))
+    return Sweep(_name(asked["name"], trials, config), trials, base)
+
+
+def _configured(config: RunConfig, axis: Axis) -> Any:
+    value: Any = config
+    for part in axis.key.split("."):
+        if not hasattr(value, part):
+            raise BadInput(f"--grid {axis.key}: unknown key")
+        value = getattr(value, part)
+    return value
+
+
+def _name(name: str | None, trials: Sequence[Any], config: RunConfig) -> str:
+    if name is None:
+        return name_of(trials, config.model_dump(mode="json"))
+    try:
+        check_name(name, "--name")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if len(name) > _NAME_LENGTH:
+        raise BadInput(f"--name {name}: {_NAME_LENGTH} characters at most")
+    return name
+
+
+def _cells(sweep: Sweep, row: Row) -> list[str]:
+    settings = dict(row.trial.settings)
+    accuracy, seconds = (row.figures.get(name) for name in ("test_acc", "train_seconds"))
+    return [
+        *(str(settings.get(key, "")) for key in sweep.keys),
+        str(row.trial.seed),
+        f"{accuracy:.4f}" if accuracy is not None else "",
+        f"{seconds:.1f} s" if seconds is not None else "",
+        row.run,
+        "" if row.status == "succeeded" else f"{row.status}: {row.cause}",
+    ]
