@@ -14,9 +14,10 @@ from jobs.batches import Epoch, plan
 from jobs.contract.config import RunConfig
 from jobs.data import Split
 from jobs.models import ModelSpec, build, channels_last, normalise
+from jobs.optimizers import optimizer
 from jobs.precision import Precision, autocast, fastest
 from jobs.replicas import Replicas, worth_it
-from jobs.schedule import one_cycle
+from jobs.schedule import learning_rate
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Learner:
     images: Tensor
     labels: Tensor
     model: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     device: torch.device
     precision: Precision = "fp32"
     sums: Tensor = field(init=False)
@@ -46,13 +47,10 @@ class Learner:
     def new(cls, config: RunConfig, spec: ModelSpec, data: Split, device: torch.device) -> Learner:
         """Fresh weights, and all images on the device."""
         model = channels_last(build(spec).to(device))
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.train.learning_rate,
-            weight_decay=config.train.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
+        images, labels = data.images.to(device), data.labels.to(device)
+        return cls(
+            config, spec, images, labels, model, optimizer(config.train, model.parameters(), device), device
         )
-        return cls(config, spec, data.images.to(device), data.labels.to(device), model, optimizer, device)
 
     def use_processors(self, count: int) -> None:
         """Train with so many threads, in this process alone. To be called before anything is learned."""
@@ -87,9 +85,8 @@ class Learner:
 
         weight: what the mean loss of these images counts in the step (1: all of it).
         """
-        total = self.config.train.epochs * self.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(number, total, self.config.train.learning_rate)
+            group["lr"] = learning_rate(self.config.train, number, self.steps)
 
         def work(model: nn.Module, part: slice, share: float) -> Tensor:
             return self._gradients(model, epoch, part, share * weight)

@@ -1,8 +1,8 @@
 """The networks, and what is stored beside their weights to build them again.
 
 All take normalised float32 images (N, 1, 28, 28) and return float32 scores (N, classes) whose
-log_softmax is the log-probability of each class. For `cnn` and `perceptron` they are logits;
-`mnist-hogwild-net` returns log-probabilities, which log_softmax leaves as they are.
+log_softmax is the log-probability of each class. For `cnn` and `perceptron` they are logits; the two
+networks of pytorch/examples return log-probabilities, which log_softmax leaves as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: Literal[1] = 1
-    name: Literal["cnn", "mnist-hogwild-net", "perceptron"]
+    name: Literal["cnn", "mnist-net", "mnist-hogwild-net", "perceptron"]
     input_shape: tuple[int, int, int] = Field(description="channels, height, width")
     class_names: tuple[str, ...]
     mean: float = Field(description="of the training pixels, black 0, white 1")
@@ -76,6 +76,26 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
+class MnistNet(nn.Module):
+    """`Net` of pytorch/examples, mnist/main.py: the same layers under the same names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.dropout1 = nn.Dropout(0.25)
+        self.dropout2 = nn.Dropout(0.5)
+        self.fc1 = nn.Linear(9216, 128)
+        self.fc2 = nn.Linear(128, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.conv1(images))  # (N, 32, 26, 26)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (N, 64, 12, 12)
+        x = self.dropout1(x).flatten(1)  # (N, 9216)
+        x = self.dropout2(F.relu(self.fc1(x)))  # (N, 128)
+        return F.log_softmax(self.fc2(x), dim=1)
+
+
 class MnistHogwildNet(nn.Module):
     """`Net` of pytorch/examples, mnist_hogwild/main.py: the same layers under the same names."""
 
@@ -103,6 +123,7 @@ def _perceptron(spec: ModelSpec) -> nn.Module:
 
 _BUILDERS: Final[dict[str, Callable[[ModelSpec], nn.Module]]] = {
     "cnn": _cnn,
+    "mnist-net": lambda spec: MnistNet(),
     "mnist-hogwild-net": lambda spec: MnistHogwildNet(),
     "perceptron": _perceptron,
 }

@@ -26,7 +26,9 @@ def run_all(arguments: Sequence[str], folder: RunFolder) -> int:
                 return code
     print(f"results are in {folder.path}")
     if _is_container():
-        print(f"copy them: docker cp {os.uname().nodename}:{folder.path} .   (or mount a folder at {folder.root})")
+        print(
+            f"copy them: docker cp {os.uname().nodename}:{folder.path} .   (or mount a folder at {folder.root})"
+        )
     return exit_codes.SUCCEEDED
 
 
@@ -38,7 +40,9 @@ class _Signals:
         self._received: int | None = None
 
     def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {
+            number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -96,7 +96,9 @@ def run(stage: Stage, **arguments: Any) -> int:
 @cli.command()
 @click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
 @click.option("--one-at-a-time", is_flag=True, help="Each key by itself, the others as configured.")
-@click.option("--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B.")
+@click.option(
+    "--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
 @click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
 @click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, test_acc>=0.99.")

@@ -108,13 +108,20 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
 
-    name: Literal["cnn", "mnist-hogwild-net", "perceptron"] = "cnn"
+    name: Literal["cnn", "mnist-net", "mnist-hogwild-net", "perceptron"] = "cnn"
 
 
 class TrainConfig(Placement):
     epochs: int = Field(default=5, ge=1, le=1000)
     batch_size: int = Field(default=64, ge=1, le=65536, description="images of one step, of all processes")
     learning_rate: Number = Field(default=0.005, gt=0, le=10)
+    optimizer: Literal["adamw", "sgd", "adadelta"] = Field(
+        default="adamw", description="sgd: with a momentum of 0.9"
+    )
+    schedule: Literal["one-cycle", "step"] = Field(
+        default="one-cycle", description="step: the learning rate times gamma after every epoch"
+    )
+    gamma: Number = Field(default=0.7, gt=0, le=1, description="of schedule step; 1: a constant rate")
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
     label_smoothing: Number = Field(
         default=0.1, ge=0, lt=1, description="part of the target that is spread over all classes"

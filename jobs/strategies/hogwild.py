@@ -19,6 +19,7 @@ from torch import Tensor
 from jobs import compute, crew
 from jobs.assignment import Outcome
 from jobs.learner import Learner
+from jobs.optimizers import make_moments
 from jobs.stopping import StopRequest
 from jobs.strategies.memory import in_shared_memory
 from jobs.training import Training
@@ -97,11 +98,7 @@ def share(learner: Learner) -> None:
     """Move all that a step changes into memory that forked processes share."""
     for tensor in (*learner.model.parameters(), *learner.model.buffers()):
         tensor.data = in_shared_memory(tensor.data)
-    for parameter in learner.model.parameters():
-        moments = learner.optimizer.state[parameter]
-        if not moments:  # AdamW makes them at its first step, each process for itself
-            moments["step"] = torch.zeros(())
-            moments["exp_avg"] = torch.zeros_like(parameter)
-            moments["exp_avg_sq"] = torch.zeros_like(parameter)
+    make_moments(learner.optimizer)
+    for moments in learner.optimizer.state.values():
         for name, moment in moments.items():
             moments[name] = in_shared_memory(moment)

@@ -49,7 +49,9 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     if asked["output"] == "csv":
         sys.stdout.write(to_csv(rows))
     else:
-        print_table([*sweep.keys, "seed", "test acc", "training", "run", ""], [_cells(sweep, row) for row in rows])
+        print_table(
+            [*sweep.keys, "seed", "test acc", "training", "run", ""], [_cells(sweep, row) for row in rows]
+        )
     console.say(f"sweep.csv, sweep.log, observations.txt and plots/ are in {how.folder}/")
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 

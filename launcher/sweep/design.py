@@ -107,9 +107,7 @@ def at_random(axes: Sequence[Axis], count: int, seed: int) -> list[tuple[tuple[s
     return list(found)
 
 
-def with_seeds(
-    points: Sequence[tuple[tuple[str, Any], ...]], first: int, count: int
-) -> list[Trial]:
+def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int, count: int) -> list[Trial]:
     """Every point with so many seeds, one after the other from `first`."""
     if len(points) * count > MAX_TRIALS:
         raise BadInput(f"{len(points) * count:,} trials, {MAX_TRIALS:,} are possible", "fewer --seeds")

@@ -92,5 +92,7 @@ def _trade_off(good: Sequence[Row]) -> list[str]:
             front.append(row)
     if len(front) < 2:
         return []
-    steps = ", ".join(f"{row.figures['test_acc']:.4f} in {row.figures['train_seconds']:.1f} s" for row in front)
+    steps = ", ".join(
+        f"{row.figures['test_acc']:.4f} in {row.figures['train_seconds']:.1f} s" for row in front
+    )
     return [f"no trial is both better and quicker than these: {steps}"]

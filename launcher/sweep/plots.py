@@ -21,7 +21,9 @@ _DRAWN: tuple[tuple[str, str, Callable[[Point], tuple[float, ...]]], ...] = (
 
 def draw(key: str, points: Sequence[Point], folder: Path) -> list[Path]:
     """`KEY-accuracy` and `KEY-time`, as PNG and SVG, in the folder; the seeds are a band."""
-    return [path for name, label, samples in _DRAWN for path in _plot(key, points, name, label, samples, folder)]
+    return [
+        path for name, label, samples in _DRAWN for path in _plot(key, points, name, label, samples, folder)
+    ]
 
 
 def _plot(

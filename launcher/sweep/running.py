@@ -40,7 +40,9 @@ class Condition:
                 return cls(match[1], match[2] == ">=", float(match[3]))
         except ValueError:
             pass
-        raise BadInput(f"--stop-when {text}: a figure and a limit are expected", "--stop-when 'test_acc>=0.99'")
+        raise BadInput(
+            f"--stop-when {text}: a figure and a limit are expected", "--stop-when 'test_acc>=0.99'"
+        )
 
     def holds(self, row: Row) -> bool:
         """Whether this trial is good enough; one that failed is not."""

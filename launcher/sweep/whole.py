@@ -61,7 +61,9 @@ def carry_out(
 
     with SweepLog(how.folder / "sweep.log", console.say) as log:
         log(f"sweep {sweep.name}: {len(sweep.trials)} trials, at most {at_once} at once")
-        done = run_trials(sweep.named(), how.run, at_once=at_once, stop_when=stop_when, log=log, on_row=on_row)
+        done = run_trials(
+            sweep.named(), how.run, at_once=at_once, stop_when=stop_when, log=log, on_row=on_row
+        )
         said = observations(done, sweep.keys, sweep.base)
         for line in said:
             log(line)

@@ -20,7 +20,7 @@ from jobs.predict import predict
 from jobs.train import describe_model
 from tests.jobs.support import Place
 
-MODELS = ("cnn", "mnist-hogwild-net", "perceptron")
+MODELS = ("cnn", "mnist-net", "mnist-hogwild-net", "perceptron")
 CPU = torch.device("cpu")
 
 
@@ -60,12 +60,21 @@ def test_images_of_another_shape_are_refused() -> None:
         predict(build(_spec("cnn")), _spec("cnn"), torch.zeros(1, 3, 28, 28, dtype=torch.uint8), CPU)
 
 
-def test_the_hogwild_net_has_the_parameters_of_the_example() -> None:
-    shapes = {
-        name: tuple(tensor.shape) for name, tensor in build(_spec("mnist-hogwild-net")).state_dict().items()
-    }
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in build(_spec(name)).state_dict().items()}
 
-    assert shapes == {
+
+def test_the_net_has_the_parameters_of_the_example() -> None:
+    assert _shapes("mnist-net") == {
+        "conv1.weight": (32, 1, 3, 3), "conv1.bias": (32,),
+        "conv2.weight": (64, 32, 3, 3), "conv2.bias": (64,),
+        "fc1.weight": (128, 9216), "fc1.bias": (128,),
+        "fc2.weight": (10, 128), "fc2.bias": (10,),
+    }  # fmt: skip
+
+
+def test_the_hogwild_net_has_the_parameters_of_the_example() -> None:
+    assert _shapes("mnist-hogwild-net") == {
         "conv1.weight": (10, 1, 5, 5), "conv1.bias": (10,),
         "conv2.weight": (20, 10, 5, 5), "conv2.bias": (20,),
         "fc1.weight": (50, 320), "fc1.bias": (50,),

@@ -242,7 +242,8 @@ def test_render_of_a_configuration_file(line: CommandLine) -> None:
     items = list(yaml.safe_load_all(line.out))
     config = next(item for item in items if item["kind"] == "ConfigMap")["data"]["config.yaml"]
     assert yaml.safe_load(config)["train"] == {
-        "epochs": 3, "batch_size": 7, "learning_rate": 0.005, "weight_decay": 0.05,
+        "epochs": 3, "batch_size": 7, "learning_rate": 0.005, "optimizer": "adamw",
+        "schedule": "one-cycle", "gamma": 0.7, "weight_decay": 0.05,
         "label_smoothing": 0.1, "augment": True, "precision": "auto", "strategy": "single",
         "processes": "auto", "nodes": 1,
     }  # fmt: skip

@@ -36,7 +36,7 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
         ("train.learning_rate=nan", "train.learning_rate: "),
         ("train.learning_rate=0", "train.learning_rate: input should be greater than 0"),
         ("train.memory=2 GB", "train.memory: has not the right form"),
-        ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-hogwild-net' or 'perceptron'"),
+        ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-net', "),
         ("data.mirror=ftp://x", "data.mirror: has not the right form"),
         ("eval.export=onnx", "eval.export: input should be 'none' or 'torch' (got 'onnx')"),
         ("infer.source=photos", "infer.source: test, or data/NAME for a folder of images"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.schedule import one_cycle
+from jobs.contract.config import TrainConfig
+from jobs.schedule import learning_rate, one_cycle
 
 
 @given(total=st.integers(1, 5000), peak=st.floats(1e-6, 10))
@@ -29,3 +30,17 @@ def test_a_quarter_of_it_is_warming_up() -> None:
 
 def test_one_step_is_enough() -> None:
     assert one_cycle(0, 1, 0.3) == pytest.approx(0.2)
+
+
+def test_by_steps_it_stays_for_an_epoch() -> None:
+    train = TrainConfig(learning_rate=0.1, schedule="step", gamma=0.5)
+
+    assert [learning_rate(train, step, 3) for step in range(7)] == [0.1] * 3 + [0.05] * 3 + [0.025]
+
+
+def test_one_cycle_is_over_all_epochs() -> None:
+    train = TrainConfig(learning_rate=0.1, epochs=2)
+
+    assert [learning_rate(train, step, 3) for step in range(6)] == [
+        one_cycle(step, 6, 0.1) for step in range(6)
+    ]

@@ -43,7 +43,9 @@ def test_an_axis_is_read(text: str, axis: Axis) -> None:
     assert parse_axis(text) == axis
 
 
-@pytest.mark.parametrize("text", ["", "x", "x=", "=1", "x=1,1", "x=[", "x=2..1", "x=0..1", "x=a..b", "x=1..inf"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "x=", "=1", "x=1,1", "x=[", "x=2..1", "x=0..1", "x=a..b", "x=1..inf"]
+)
 def test_what_is_no_axis(text: str) -> None:
     with pytest.raises(BadInput, match="--grid"):
         parse_axis(text)
