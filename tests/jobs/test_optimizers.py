@@ -1,0 +1,68 @@
+"""The optimisers and schedules that can be chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.contract.config import TrainConfig
+from jobs.optimizers import make_moments, optimizer
+from jobs.stopping import StopRequest
+from jobs.train import train
+from tests.jobs.support import Place, write_data
+
+OPTIMIZERS = ("adamw", "sgd", "adadelta")
+CPU = torch.device("cpu")
+
+
+def _learn(name: str, steps: int, *, moments_first: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model, data = nn.Linear(5, 2), torch.randn(4, 5)
+    chosen = optimizer(TrainConfig.model_validate({"optimizer": name}), model.parameters(), CPU)
+    if moments_first:
+        make_moments(chosen)
+    for _ in range(steps):
+        chosen.zero_grad()
+        model(data).square().mean().backward()
+        chosen.step()
+    return model, chosen
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments_that_were_made_beforehand_change_nothing(name: str) -> None:
+    fresh, _ = _learn(name, 0, moments_first=False)
+    untouched, prepared = _learn(name, 0, moments_first=True)
+    plain, wanted = _learn(name, 3, moments_first=False)
+    shared, found = _learn(name, 3, moments_first=True)
+
+    for parameter, same in zip(fresh.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(parameter, same)
+        moments = prepared.state[same]
+        assert moments
+        assert all(not moment.any() for moment in moments.values())
+    for parameter, same in zip(plain.parameters(), shared.parameters(), strict=True):
+        assert torch.equal(parameter, same)
+        assert {key: value.tolist() for key, value in wanted.state[parameter].items()} == {
+            key: value.tolist() for key, value in found.state[same].items()
+        }
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_did_not_stop(
+    tmp_path: Path, name: str
+) -> None:
+    # mnist-net draws from torch's generator, for its dropout
+    settings = ("data.name=mnist", "model.name=mnist-net", f"train.optimizer={name}", "train.schedule=step",
+                "train.batch_size=100")  # fmt: skip
+    models = []
+    for root, lengths in ((tmp_path / "once", [2]), (tmp_path / "twice", [1, 2])):
+        write_data(root / "data" / "mnist")
+        place = Place(root, settings=settings)
+        for epochs in lengths:
+            train(place.assignment("train", f"train.epochs={epochs}"), StopRequest())
+        models.append(place.folder.model.read_bytes())
+
+    assert models[0] == models[1]
