@@ -16,13 +16,12 @@ _MOMENTUM: Final = 0.9
 
 def optimizer(train: TrainConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
     """The configured one, for these parameters; what it remembers is on the device they are on."""
-    rates = {"lr": train.learning_rate, "weight_decay": train.weight_decay}
-    fused = device.type in ("cpu", "cuda")
+    rate, decay, fused = train.learning_rate, train.weight_decay, device.type in ("cpu", "cuda")
     if train.optimizer == "adadelta":
-        return Adadelta(parameters, **rates)
+        return Adadelta(parameters, lr=rate, weight_decay=decay)
     if train.optimizer == "sgd":
-        return SGD(parameters, momentum=_MOMENTUM, fused=fused, **rates)
-    return AdamW(parameters, fused=fused, **rates)
+        return SGD(parameters, lr=rate, momentum=_MOMENTUM, weight_decay=decay, fused=fused)
+    return AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
 
 
 def make_moments(optimizer: Optimizer) -> None:

@@ -26,9 +26,8 @@ def run_all(arguments: Sequence[str], folder: RunFolder) -> int:
                 return code
     print(f"results are in {folder.path}")
     if _is_container():
-        print(
-            f"copy them: docker cp {os.uname().nodename}:{folder.path} .   (or mount a folder at {folder.root})"
-        )
+        copy = f"docker cp {os.uname().nodename}:{folder.path} ."
+        print(f"copy them: {copy}   (or mount a folder at {folder.root})")
     return exit_codes.SUCCEEDED
 
 

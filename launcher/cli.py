@@ -103,6 +103,7 @@ def run(stage: Stage, **arguments: Any) -> int:
 @click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
 @click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, test_acc>=0.99.")
 @click.option("--name", help="Of the sweep, and its folder in sweeps/.  [default: by what it tries]")
+@click.option("--dry-run", is_flag=True, help="Print the trials; touch nothing.")
 @config_options
 @output_option("table", "csv")
 @target_options

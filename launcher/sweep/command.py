@@ -10,11 +10,11 @@ from typing import Any
 from jobs.contract.config import RunConfig
 from jobs.contract.volume import check_name
 from launcher.console import Console, print_table
-from launcher.errors import BadInput, Exit
-from launcher.pipeline import Options
-from launcher.summary import failure
+from launcher.errors import BadInput, Exit, Terminated
+from launcher.pipeline import Interrupted, Options
 from launcher.sweep.design import (
     Axis,
+    Trial,
     all_combinations,
     at_random,
     name_of,
@@ -33,26 +33,38 @@ _NAME_LENGTH = 33
 
 
 def run_sweep(target: Target, console: Console, **asked: Any) -> int:
-    """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput."""
+    """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
     config = target.config(asked["config_file"], asked["overrides"])
     sweep = designed(config, asked)
+    if asked["dry_run"]:
+        print_table(
+            [*sweep.keys, "seed", "run"],
+            [[*_settings(sweep, trial), str(trial.seed), run] for trial, run in sweep.named()],
+        )
+        return Exit.SUCCEEDED
     how = Trials(
         target=target,
         config_file=asked["config_file"],
         overrides=asked["overrides"],
         options=Options(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
         folder=Path("sweeps") / sweep.name,
-        why=lambda report: failure(report).what.partition("\n")[0],
     )
     condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None
-    rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
+    try:
+        rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
+    except (KeyboardInterrupt, Terminated) as interrupt:
+        code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
+        raise Interrupted(
+            f"detached; the Jobs of the trials of sweep {sweep.name} that have begun go on",
+            "the same command again goes on with it",
+            code,
+        ) from None
     if asked["output"] == "csv":
         sys.stdout.write(to_csv(rows))
     else:
-        print_table(
-            [*sweep.keys, "seed", "test acc", "training", "run", ""], [_cells(sweep, row) for row in rows]
-        )
-    console.say(f"sweep.csv, sweep.log, observations.txt and plots/ are in {how.folder}/")
+        columns = [*sweep.keys, "seed", "test acc", "training", "run", ""]
+        print_table(columns, [_cells(sweep, row) for row in rows])
+    console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 
 
@@ -64,7 +76,7 @@ def designed(config: RunConfig, asked: dict[str, Any]) -> Sweep:
     if any(axis.key == "seed" for axis in axes):
         raise BadInput("--grid seed: seeds are no axis, they repeat a trial", "--seeds N")
     if asked["one_at_a_time"] and asked["count"]:
-        raise BadInput("--one-at-a-time and --random exclude each other")
+        raise BadInput("--one-at-a-time and --random exclude each other", "one of the two")
     base = {axis.key: _configured(config, axis) for axis in axes} if asked["one_at_a_time"] else None
     if base:
         points = one_at_a_time(axes, base)
@@ -73,14 +85,14 @@ def designed(config: RunConfig, asked: dict[str, Any]) -> Sweep:
     else:
         points = all_combinations(axes)
     trials = tuple(with_seeds(points, config.seed, asked["seeds"]))
-    return Sweep(_name(asked["name"], trials, config), trials, base)
+    return Sweep(_name(asked["name"], trials, config), trials, config.result_config(), base)
 
 
 def _configured(config: RunConfig, axis: Axis) -> Any:
     value: Any = config
     for part in axis.key.split("."):
         if not hasattr(value, part):
-            raise BadInput(f"--grid {axis.key}: unknown key")
+            raise BadInput(f"--grid {axis.key}: unknown key", "keys are written as in --set: train.epochs")
         value = getattr(value, part)
     return value
 
@@ -97,11 +109,15 @@ def _name(name: str | None, trials: Sequence[Any], config: RunConfig) -> str:
     return name
 
 
+def _settings(sweep: Sweep, trial: Trial) -> list[str]:
+    settings = dict(trial.settings)
+    return [str(settings.get(key, "")) for key in sweep.keys]
+
+
 def _cells(sweep: Sweep, row: Row) -> list[str]:
-    settings = dict(row.trial.settings)
     accuracy, seconds = (row.figures.get(name) for name in ("test_acc", "train_seconds"))
     return [
-        *(str(settings.get(key, "")) for key in sweep.keys),
+        *_settings(sweep, row.trial),
         str(row.trial.seed),
         f"{accuracy:.4f}" if accuracy is not None else "",
         f"{seconds:.1f} s" if seconds is not None else "",

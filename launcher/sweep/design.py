@@ -1,7 +1,8 @@
 """Which trials a sweep consists of: axes in, trials out.
 
 An axis is a key of the configuration and its values (`train.epochs=1,3,5`), or, for a sweep at random,
-a range (`train.learning_rate=0.0001..0.1`, drawn evenly on a logarithmic scale).
+a range (`train.learning_rate=0.0001..0.1`), from which values are drawn evenly on a logarithmic scale,
+whole numbers between whole numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import json
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,8 +30,8 @@ class Axis:
 
     key: str
     values: tuple[Any, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: float | int | None = None
+    high: float | int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Trial:
 
     settings: tuple[tuple[str, Any], ...]
     seed: int
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={_shown(value)}" for key, value in (*self.settings, ("seed", self.seed)))
 
     @property
     def overrides(self) -> list[str]:
@@ -59,9 +64,9 @@ def parse_axis(text: str) -> Axis:
     low, dots, high = rest.partition("..")
     if dots:
         try:
-            ends = float(low), float(high)
+            ends = _number(low), _number(high)
         except ValueError:
-            raise BadInput(f"--grid {text}: a range is two numbers", "0.001..0.1") from None
+            raise BadInput(f"--grid {text}: a range is two numbers, as in 0.001..0.1") from None
         if not 0 < ends[0] < ends[1] < math.inf:
             raise BadInput(f"--grid {text}: a range is from a number above 0 to a larger one")
         return Axis(key.strip(), low=ends[0], high=ends[1])
@@ -69,6 +74,8 @@ def parse_axis(text: str) -> Axis:
         values = tuple(load_scalar(f"[{rest}]", f"--grid {key}"))
     except YamlError as error:
         raise BadInput(str(error), "--grid train.epochs=1,3,5") from error
+    if not all(isinstance(value, str | int | float) for value in values):
+        raise BadInput(f"--grid {text}: a value is a number, a word, true or false")
     if len({json.dumps(value) for value in values}) < len(values):
         raise BadInput(f"--grid {text}: a value is there twice")
     return Axis(key.strip(), values)
@@ -122,8 +129,21 @@ def name_of(trials: Sequence[Trial], rest: Any) -> str:
 def _drawn(axis: Axis, draw: random.Random) -> Any:
     if axis.low is None or axis.high is None:
         return draw.choice(axis.values)
+    if isinstance(axis.low, int) and isinstance(axis.high, int):
+        # from half a number below the first to half a number above the last, so that these two count in full
+        value = math.exp(draw.uniform(math.log(axis.low - 0.5), math.log(axis.high + 0.5)))
+        return min(max(round(value), axis.low), axis.high)
     value = math.exp(draw.uniform(math.log(axis.low), math.log(axis.high)))
     return float(f"{value:.3g}")  # as people write it; more digits mean nothing
+
+
+def _number(text: str) -> float | int:
+    """Raises ValueError."""
+    return int(text) if re.fullmatch(r"\s*\d{1,18}\s*", text) else float(text)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _only_values(axes: Sequence[Axis]) -> None:

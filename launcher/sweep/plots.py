@@ -1,65 +1,63 @@
-"""Accuracy and time against each key of a sweep, as PNG and SVG."""
+"""Accuracy and time against a key of a sweep, as PNG and SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from launcher.sweep.observations import Point
 
-mpl.use("Agg")  # no window, no display
-from matplotlib import pyplot as plt
-
-#: What is drawn of a point: (name of the file, label of the axis, its samples)
-_DRAWN: tuple[tuple[str, str, Callable[[Point], tuple[float, ...]]], ...] = (
-    ("accuracy", "test accuracy", lambda point: point.accuracy),
-    ("time", "seconds of training", lambda point: point.seconds),
-)
+_COLOUR: Final = "#0969da"
 
 
-def draw(key: str, points: Sequence[Point], folder: Path) -> list[Path]:
-    """`KEY-accuracy` and `KEY-time`, as PNG and SVG, in the folder; the seeds are a band."""
-    return [
-        path for name, label, samples in _DRAWN for path in _plot(key, points, name, label, samples, folder)
-    ]
+def draw(key: str, points: Sequence[Point], folder: Path, band: str) -> None:
+    """`KEY-accuracy` and `KEY-time`, as PNG and SVG, in the folder.
+
+    The line is the median of the trials of a value; from the least to the greatest of them is a band,
+    which the legend calls so.
+    """
+    drawn = {
+        "accuracy": ("test accuracy", [point.accuracy for point in points]),
+        "time": ("seconds of training", [point.seconds for point in points]),
+    }
+    style = mpl.rc_context(
+        {
+            "svg.hashsalt": "jobrelay",  # else ids are drawn by chance; the same rows give the same file
+            "font.size": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    )
+    with style:
+        for name, (label, samples) in drawn.items():
+            figure = _plot(key, [point.value for point in points], label, samples, band)
+            figure.savefig(folder / f"{key}-{name}.png", dpi=150)
+            figure.savefig(folder / f"{key}-{name}.svg", metadata={"Date": None})
 
 
 def _plot(
-    key: str,
-    points: Sequence[Point],
-    name: str,
-    label: str,
-    samples: Callable[[Point], tuple[float, ...]],
-    folder: Path,
-) -> list[Path]:
-    numbers = all(isinstance(point.value, int | float) and point.value > 0 for point in points)
-    places = [point.value if numbers else number for number, point in enumerate(points)]
-    values = [sorted(samples(point)) for point in points]
-    # hash salt and date: the same rows give the same file, byte for byte
-    with mpl.rc_context({"svg.hashsalt": "jobrelay", "font.size": 11, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
-        figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-        axes.plot(places, [_middle(each) for each in values], marker="o", color="#0969da")
-        if any(len(each) > 1 for each in values):
-            axes.fill_between(places, [each[0] for each in values], [each[-1] for each in values],
-                              color="#0969da", alpha=0.2, linewidth=0, label="all seeds")  # fmt: skip
-            axes.legend(frameon=False)
-        if numbers and max(places) >= 20 * min(places):
-            axes.set_xscale("log")
-        axes.set_xticks(places, [f"{point.value:g}" if numbers else str(point.value) for point in points])
-        axes.minorticks_off()
-        axes.set_xlabel(key)
-        axes.set_ylabel(label)
-        axes.grid(axis="y", alpha=0.3)
-        paths = [folder / f"{key}-{name}.{kind}" for kind in ("png", "svg")]
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-        plt.close(figure)
-    return paths
-
-
-def _middle(values: Sequence[float]) -> float:
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    key: str, values: Sequence[object], label: str, samples: Sequence[Sequence[float]], band: str
+) -> Figure:
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
+    is_scale = len(numbers) == len(values)  # else every value has its place: they are names
+    places = numbers if is_scale else list(map(float, range(len(values))))
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(places, [statistics.median(each) for each in samples], marker="o", color=_COLOUR)
+    if any(len(each) > 1 for each in samples):
+        least, greatest = [min(each) for each in samples], [max(each) for each in samples]
+        axes.fill_between(places, least, greatest, color=_COLOUR, alpha=0.2, linewidth=0, label=band)
+        axes.legend(frameon=False)
+    if is_scale and max(places) >= 8 * min(places):  # powers of two, of ten
+        axes.set_xscale("log")
+    axes.set_xticks(places, [f"{v:g}" if isinstance(v, float) else str(v) for v in values])
+    axes.minorticks_off()
+    axes.set_xlabel(key)
+    axes.set_ylabel(label)
+    axes.grid(axis="y", alpha=0.3)
+    return figure

@@ -61,7 +61,7 @@ def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """With a header; numbers with as many digits as they are worth, so that no machine writes them otherwise."""
+    """With a header; numbers with as many digits as they are worth."""
     keys = list(dict.fromkeys(key for row in rows for key, _ in row.trial.settings))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.contract.config import Stage
+from jobs.contract.config import RunConfig, Stage
 from launcher import pipeline
-from launcher.console import Console
 from launcher.errors import Exit
-from launcher.pipeline import Options, RunReport
+from launcher.pipeline import Options
+from launcher.summary import failure
 from launcher.sweep.design import Trial
+from launcher.sweep.log import SweepLog
 from launcher.sweep.table import Row, row_of
 from launcher.target import Target
 
@@ -20,30 +21,27 @@ STAGES: tuple[Stage, ...] = ("train", "eval")
 
 @dataclass(frozen=True)
 class Trials:
-    """How all trials of a sweep are run. folder: the sweep's own, with a folder for each run in runs/."""
+    """How all trials of a sweep are run. folder: the sweep's own, in which each has its folder in runs/."""
 
     target: Target
     config_file: Path | None
     overrides: Sequence[str]
     options: Options
     folder: Path
-    why: Callable[[RunReport], str]  # a run that did not succeed
 
-    def check(self, trials: Sequence[Trial]) -> None:
-        """Raise BadInput for a setting that cannot be, before anything is touched."""
-        for trial in trials:
-            self.target.config(self.config_file, [*self.overrides, *trial.overrides])
+    def config(self, trial: Trial) -> RunConfig:
+        """Of one trial. Raises BadInput for a setting that cannot be."""
+        return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
 
-    def run(self, trial: Trial, run: str) -> Row:
+    def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
         """To its end. One whose results are here already is only read. Raises as pipeline.run_stages."""
         folder = self.folder / "runs" / run
         done = row_of(folder, run, trial)
         if done.status == "succeeded":
             return done
-        config = self.target.config(self.config_file, [*self.overrides, *trial.overrides])
         options = replace(self.options, run=run, stages=STAGES, folder=folder)
         executor = self.target.executor()
-        plan = pipeline.plan_run(executor, self.target.manifests, config, options)
-        report = pipeline.run_stages(executor, plan, options, Console(quiet=True))
-        cause = self.why(report) if report.exit_code != Exit.SUCCEEDED else ""
+        plan = pipeline.plan_run(executor, self.target.manifests, self.config(trial), options)
+        report = pipeline.run_stages(executor, plan, options, log.console_of(run))
+        cause = "" if report.exit_code == Exit.SUCCEEDED else failure(report).what.partition("\n")[0]
         return row_of(folder, run, trial, cause)

@@ -1,4 +1,8 @@
-"""A whole sweep, in a folder: sweep.json, sweep.csv, sweep.log, observations.txt, plots/, runs/."""
+"""A whole sweep, in a folder: sweep.json, sweep.csv, sweep.log, observations.txt, plots/, runs/.
+
+All that is known of it lies there, in the cluster and on the volume: killed and started again, it goes
+on where it was.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.contract.files import write_atomically, write_json
 from launcher.console import Console
+from launcher.errors import Conflict
 from launcher.sweep.design import Trial
+from launcher.sweep.log import SweepLog
 from launcher.sweep.observations import observations, points
-from launcher.sweep.running import Condition, SweepLog, run_trials
+from launcher.sweep.running import Condition, run_trials
 from launcher.sweep.table import Row, to_csv
 from launcher.sweep.trial import Trials
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be tried. base: what the keys are where they are not swept; None in a grid."""
+    """What is to be tried.
+
+    shared: the configuration that the trials change. base: what the keys are where they are not swept;
+    None in a grid.
+    """
 
     name: str
     trials: tuple[Trial, ...]
+    shared: dict[str, Any]
     base: dict[str, Any] | None = None
 
     @property
@@ -33,51 +45,76 @@ class Sweep:
         """Every trial with the id of its run: the same trial of the same sweep always has the same."""
         return [(trial, f"{self.name}-{trial.digest}") for trial in self.trials]
 
+    def tree(self) -> dict[str, Any]:
+        """sweep.json."""
+        trials = [
+            {"run": run, "settings": dict(trial.settings), "seed": trial.seed} for trial, run in self.named()
+        ]
+        return {"name": self.name, "shared": self.shared, "base": self.base, "trials": trials}
+
 
 def carry_out(
     sweep: Sweep, how: Trials, console: Console, *, at_once: int, stop_when: Condition | None
 ) -> list[Row]:
-    """Run every trial and write the folder; what is there already is not run again.
+    """Run every trial and write the folder; returns the rows, in the order of the trials.
 
     The table is written anew after every trial, so that one can look at it meanwhile. Raises BadInput
-    before anything is touched, and what concerns all trials (ApiLost …).
+    and Conflict before anything is touched, and what concerns all trials (ApiLost …).
     """
-    how.check(sweep.trials)
-    how.folder.mkdir(parents=True, exist_ok=True)
-    plan = {
-        "name": sweep.name,
-        "base": sweep.base,
-        "trials": [
-            {"run": run, "settings": dict(trial.settings), "seed": trial.seed} for trial, run in sweep.named()
-        ],
-    }
-    (how.folder / "sweep.json").write_text(json.dumps(plan, indent=2) + "\n")
+    for trial in sweep.trials:
+        how.config(trial)
+    _begin(sweep, how.folder)
     rows: dict[str, Row] = {}
+
+    def in_order() -> list[Row]:
+        return [rows[run] for _, run in sweep.named() if run in rows]
 
     def on_row(row: Row) -> None:
         rows[row.run] = row
-        in_order = [rows[run] for _, run in sweep.named() if run in rows]
-        (how.folder / "sweep.csv").write_text(to_csv(in_order))
+        write_atomically(how.folder / "sweep.csv", to_csv(in_order()))
 
-    with SweepLog(how.folder / "sweep.log", console.say) as log:
+    with SweepLog(how.folder / "sweep.log", console) as log:
         log(f"sweep {sweep.name}: {len(sweep.trials)} trials, at most {at_once} at once")
-        done = run_trials(
-            sweep.named(), how.run, at_once=at_once, stop_when=stop_when, log=log, on_row=on_row
-        )
-        said = observations(done, sweep.keys, sweep.base)
+        run_trials(
+            sweep.named(), lambda trial, run: how.run(trial, run, log),
+            at_once=at_once, stop_when=stop_when, log=log, on_row=on_row,
+        )  # fmt: skip
+        said = observations(in_order(), sweep.keys, sweep.base)
         for line in said:
             log(line)
-    (how.folder / "observations.txt").write_text("".join(f"{line}\n" for line in said))
-    _draw(sweep, done, how.folder / "plots")
-    return done
+    write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in said))
+    _draw(sweep, in_order(), how.folder / "plots")
+    return in_order()
+
+
+def _begin(sweep: Sweep, folder: Path) -> None:
+    """Make the folder, or go on in it: other trials may be added under a name, but of one configuration."""
+    path = folder / "sweep.json"
+    try:
+        before = json.loads(path.read_bytes())["shared"]
+    except FileNotFoundError:
+        before = sweep.shared
+    except (ValueError, KeyError, TypeError) as error:
+        raise Conflict(
+            f"{path} is not of a sweep: {error!r}", "another --name, or remove the folder"
+        ) from error
+    if before != sweep.shared:
+        raise Conflict(
+            f"{folder} holds a sweep of another configuration",
+            "another --name, or the same --set and --config",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, sweep.tree())
 
 
 def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path) -> None:
     found = {key: points(rows, key, sweep.base) for key in sweep.keys}
-    if any(len(each) > 1 for each in found.values()):
-        from launcher.sweep.plots import draw  # matplotlib, half a second
+    drawn = {key: each for key, each in found.items() if len(each) > 1}
+    if not drawn:
+        return
+    from launcher.sweep.plots import draw  # matplotlib, half a second
 
-        folder.mkdir(exist_ok=True)
-        for key, each in found.items():
-            if len(each) > 1:
-                draw(key, each, folder)
+    folder.mkdir(exist_ok=True)
+    band = "all seeds" if sweep.base or len(sweep.keys) == 1 else "all its trials"
+    for key, each in drawn.items():
+        draw(key, each, folder, band)

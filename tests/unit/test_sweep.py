@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.console import Console
 from launcher.errors import ApiLost, BadInput, JobRelayError
 from launcher.sweep.design import (
     MAX_TRIALS,
@@ -23,8 +24,9 @@ from launcher.sweep.design import (
     parse_axis,
     with_seeds,
 )
+from launcher.sweep.log import SweepLog
 from launcher.sweep.observations import observations, points
-from launcher.sweep.running import Condition, SweepLog, run_trials
+from launcher.sweep.running import Condition, run_trials
 from launcher.sweep.table import Row, to_csv
 
 EPOCHS, RATES = parse_axis("train.epochs=1,3"), parse_axis("train.learning_rate=0.001,0.01")
@@ -37,6 +39,7 @@ EPOCHS, RATES = parse_axis("train.epochs=1,3"), parse_axis("train.learning_rate=
         ("model.name=cnn, perceptron", Axis("model.name", ("cnn", "perceptron"))),
         ("train.augment=true,false", Axis("train.augment", (True, False))),
         ("train.learning_rate=0.001..0.1", Axis("train.learning_rate", (), 0.001, 0.1)),
+        ("train.batch_size=16..256", Axis("train.batch_size", (), 16, 256)),
     ],
 )
 def test_an_axis_is_read(text: str, axis: Axis) -> None:
@@ -44,7 +47,8 @@ def test_an_axis_is_read(text: str, axis: Axis) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "x=", "=1", "x=1,1", "x=[", "x=2..1", "x=0..1", "x=a..b", "x=1..inf"]
+    "text",
+    ["", "x", "x=", "=1", "x=1,1", "x=[", "x=2..1", "x=0..1", "x=a..b", "x=1..inf", "x=[1],2", "x=null"],
 )
 def test_what_is_no_axis(text: str) -> None:
     with pytest.raises(BadInput, match="--grid"):
@@ -74,6 +78,8 @@ def test_at_random_is_the_same_for_a_seed_and_has_no_point_twice(count: int, see
     assert len(set(found)) == len(found) == count
     assert all(0.0001 <= dict(point)["train.learning_rate"] <= 0.1 for point in found)
     assert len(at_random([EPOCHS], 40, seed)) == 2  # there are no more
+    sizes = at_random([parse_axis("train.batch_size=2..5")], 40, seed)
+    assert sorted(dict(point)["train.batch_size"] for point in sizes) == [2, 3, 4, 5]
 
 
 def test_seeds_follow_each_other_and_names_are_of_the_whole() -> None:
@@ -116,8 +122,10 @@ def carry_out(tmp_path: Path, runs: Runs, stop_when: str | None = None, at_once:
     trials = with_seeds(all_combinations([Axis("train.epochs", tuple(runs.results))]), 0, 1)
     named = [(trial, f"s-{number}") for number, trial in enumerate(trials)]
     condition = Condition.parse(stop_when) if stop_when else None
-    with SweepLog(tmp_path / "sweep.log", lambda text: None) as log:
-        return run_trials(named, runs, at_once=at_once, stop_when=condition, log=log, on_row=lambda row: None)
+    rows: list[Row] = []
+    with SweepLog(tmp_path / "sweep.log", Console(quiet=True)) as log:
+        run_trials(named, runs, at_once=at_once, stop_when=condition, log=log, on_row=rows.append)
+    return sorted(rows, key=lambda row: row.run)
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -143,7 +151,9 @@ def test_what_concerns_all_ends_the_sweep(tmp_path: Path) -> None:
     assert runs.begun == ["s-0", "s-1"]
 
 
-@pytest.mark.parametrize("text", ["", "test_acc", "test_acc=1", "test_acc>=x", "a>=1 and b>=2"])
+@pytest.mark.parametrize(
+    "text", ["", "test_acc", "test_acc=1", "test_acc>=x", "a>=1 and b>=2", "accuracy>=1"]
+)
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(BadInput, match="--stop-when"):
         Condition.parse(text)
@@ -175,7 +185,8 @@ def test_what_is_said_is_what_the_rows_carry() -> None:
         "best: 0.9810 with train.epochs=3 (run s-2)",
         "train.epochs: 1 → 3: accuracy 0.9000 → 0.9810, best 0.9810 at 3; time 10.0 → 30.0 s",
         "train.epochs: 2 has nine tenths of that gain, in 20.0 s",
-        "no trial is both better and quicker than these: 0.9000 in 10.0 s, 0.9800 in 20.0 s, 0.9810 in 30.0 s",
+        "no trial is both better and quicker than these: "
+        "0.9000 in 10.0 s, 0.9800 in 20.0 s, 0.9810 in 30.0 s",
     ]
     assert observations([ROWS[3]], ["train.epochs"]) == ["1 of 1 trials failed"]
     assert observations([], ["train.epochs"]) == []
