@@ -6,7 +6,9 @@ a cluster a namespace, of its own.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import signal
 from collections.abc import Callable
@@ -364,6 +366,33 @@ class Conformance:
         assert all((home / prediction["file"]).is_file() for prediction in predictions)
         told = json.loads((home / "inference.json").read_text())
         assert told["skipped"] == [{"file": "empty.png", "reason": "it is empty"}]
+
+    # --- sweeps ---
+
+    def test_a_sweep_that_was_killed_goes_on_where_it_was(self, place: Place) -> None:
+        # nothing is trained in a second: a trial that fails
+        arguments = (
+            "sweep", "--name", "s", "--grid", "train.timeout_seconds=600,1",
+            "--set", "train.backoff_limit=0", *QUICK,
+        )  # fmt: skip
+        place.interrupt_when(" test acc ", signal.SIGKILL, *arguments)
+        home = place.folder / "sweeps" / "s"
+        first, _ = (trial["run"] for trial in json.loads((home / "sweep.json").read_text())["trials"])
+        record = (home / "runs" / first / "train.json").read_bytes()
+        (home / "sweep.csv").unlink(missing_ok=True)
+
+        result = place.run(*arguments, "-o", "csv", expect=1)
+
+        assert (home / "runs" / first / "train.json").read_bytes() == record
+        done, failed = csv.DictReader(io.StringIO(result.out))
+        assert (home / "sweep.csv").read_text() == result.out
+        assert [done["run"], done["train.timeout_seconds"], done["status"]] == [first, "600", "succeeded"]
+        assert float(done["test_acc"]) > 0.5
+        assert [failed["train.timeout_seconds"], failed["status"]] == ["1", "failed"]
+        assert "DeadlineExceeded" in failed["cause"]
+        assert "1 of 2 trials failed" in (home / "observations.txt").read_text()
+        refused = place.run(*arguments, "--set", "seed=3", expect=6)
+        assert "sweep of another configuration" in refused.err
 
     # --- cost ---
 

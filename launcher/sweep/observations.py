@@ -62,8 +62,7 @@ def observations(rows: Sequence[Row], keys: Sequence[str], base: dict[str, Any] 
     lines.append(f"best: {best.figures['test_acc']:.4f} with {settings} (run {best.run})")
     for key in keys:
         lines += _of_key(key, points(rows, key, base))
-    lines += _trade_off(good)
-    return lines
+    return [*lines, *_epochs(good), *_trade_off(good)]
 
 
 def _of_key(key: str, found: Sequence[Point]) -> list[str]:
@@ -82,6 +81,13 @@ def _of_key(key: str, found: Sequence[Point]) -> list[str]:
     if gain > 0 and enough.value not in (first.value, best.value):
         lines.append(f"{key}: {enough.value} has nine tenths of that gain, in {enough.median_seconds:.1f} s")
     return lines
+
+
+def _epochs(good: Sequence[Row]) -> list[str]:
+    ordered = sorted(good, key=lambda row: row.figures["seconds_per_epoch"])
+    quickest, slowest = ordered[0].figures["seconds_per_epoch"], ordered[-1].figures["seconds_per_epoch"]
+    middle = statistics.median(row.figures["seconds_per_epoch"] for row in good)
+    return [f"an epoch takes {middle:.2f} s (median; {quickest:.2f} to {slowest:.2f})"]
 
 
 def _trade_off(good: Sequence[Row]) -> list[str]:

@@ -36,6 +36,8 @@ def draw(key: str, points: Sequence[Point], folder: Path, band: str) -> None:
     with style:
         for name, (label, samples) in drawn.items():
             figure = _plot(key, [point.value for point in points], label, samples, band)
+            if name == "time":
+                figure.axes[0].set_ylim(bottom=0)  # half as long looks half as long
             figure.savefig(folder / f"{key}-{name}.png", dpi=150)
             figure.savefig(folder / f"{key}-{name}.svg", metadata={"Date": None})
 

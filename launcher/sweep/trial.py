@@ -9,8 +9,7 @@ from pathlib import Path
 from jobs.contract.config import RunConfig, Stage
 from launcher import pipeline
 from launcher.errors import Exit
-from launcher.pipeline import Options
-from launcher.summary import failure
+from launcher.pipeline import Options, RunReport
 from launcher.sweep.design import Trial
 from launcher.sweep.log import SweepLog
 from launcher.sweep.table import Row, row_of
@@ -43,5 +42,14 @@ class Trials:
         executor = self.target.executor()
         plan = pipeline.plan_run(executor, self.target.manifests, self.config(trial), options)
         report = pipeline.run_stages(executor, plan, options, log.console_of(run))
-        cause = "" if report.exit_code == Exit.SUCCEEDED else failure(report).what.partition("\n")[0]
-        return row_of(folder, run, trial, cause)
+        return row_of(folder, run, trial, _cause(report))
+
+
+def _cause(report: RunReport) -> str:
+    """Why a run did not succeed, on one line, without what differs when it is tried again; "" if it did."""
+    if report.incomplete:
+        return report.incomplete.what.partition("\n")[0]
+    stage, verdict = report.stages[-1].stage, report.verdict
+    if verdict.exit_code == Exit.SUCCEEDED:
+        return ""
+    return ": ".join(filter(None, (f"{stage} {verdict.outcome}", verdict.reason, verdict.message)))
