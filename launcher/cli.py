@@ -96,7 +96,9 @@ def run(stage: Stage, **arguments: Any) -> int:
 @cli.command()
 @click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
 @click.option("--one-at-a-time", is_flag=True, help="Each key by itself, the others as configured.")
-@click.option("--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B.")
+@click.option(
+    "--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
 @click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
 @click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, test_acc>=0.99.")
@@ -202,6 +204,18 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
 
 
 @cli.command()
+@click.argument("name", metavar="[RUN|SWEEP]", required=False)
+@click.option("-o", "--output", "file", type=_PATH, help="File.  [default: report.html in its folder]")
+@target_options
+def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
+    """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
+    from launcher.report.command import make_report
+
+    click.echo(make_report(target, console, name, file))
+    return Exit.SUCCEEDED
+
+
+@cli.command()
 @click.argument("folder", type=_PATH)
 @click.argument("name")
 @target_options
@@ -298,14 +312,19 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
+    from launcher.report.command import keep_report
+
+    keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
     return report.exit_code
 
 
 def _import_while_waiting(step: str, stage: str) -> None:
-    """Import what the closing table needs while the next stage starts: there it costs nothing."""
+    """Import what the closing table and the page need while the next stage starts: there it costs nothing."""
     if step == "log":
         import rich.table  # noqa: F401
+
+        import launcher.report.command  # noqa: F401
 
 
 def _command_line() -> list[str]:
