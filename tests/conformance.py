@@ -56,6 +56,7 @@ class Conformance:
         assert results["test_acc"] == report["stages"][1]["metrics"]["test_acc"]
         assert results["test_acc"] > 0.5  # ten classes: a guess is 0.1
         assert len(list((home / "results").glob("*.png"))) == 5
+        assert f"{100 * results['test_acc']:.2f}%" in (home / "report.html").read_text()
         for stage in ("train", "eval", "infer"):
             record = json.loads((home / f"{stage}.json").read_text())
             log = (home / record["log"]["file"]).read_bytes()

@@ -57,7 +57,8 @@ def keep_report(report: RunReport, console: Console) -> None:
         _keep(report.folder / of_run.OUTCOME, outcome(report))
         console.say(f"the report is {_write(report.folder, None)}")
     except Exception as error:  # a page is a courtesy: not even a fault of ours may change the exit code
-        console.say(f"  no report was written: {type(error).__name__}: {error}")
+        why = error.what if isinstance(error, JobRelayError) else f"{type(error).__name__}: {error}"
+        console.say(f"  no report was written: {why}")
 
 
 def write_sweep(folder: Path, file: Path | None = None) -> Path:

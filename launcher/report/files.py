@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobs.contract.config import Stage
-from jobs.contract.record import Cost
+from jobs.contract.record import Cost, RecordError
 from launcher.console import printable
 
 #: eval_results.json of 256 classes has half of it.
@@ -139,6 +139,21 @@ class Inference(_Part):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Result = TypeVar("_Result")
+
+
+class Reader:
+    """Calls what reads files, and keeps, one line each, why it could not."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __call__(self, read: Callable[..., _Result], *asked: Any) -> _Result | None:
+        try:
+            return read(*asked)
+        except (Unusable, RecordError, OSError) as error:
+            self.problems.append(str(error))
+            return None
 
 
 def read(path: Path, model: type[_Model]) -> _Model | None:

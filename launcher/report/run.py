@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.record import Record, RecordError, matches, read_record
+from jobs.contract.record import Record, matches, read_record
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
-from launcher.report.files import Epoch, EvalResults, Inference, RunOutcome, Unusable
+from launcher.report.files import Epoch, EvalResults, Inference, RunOutcome
 from launcher.report.gallery import Group, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, stage_part, timeline_of
@@ -27,8 +26,6 @@ _MOST_FILES: Final = 200
 _MOST_CONFIG: Final = 32 * 1024
 #: Rows of the table of epochs, which is there for who cannot see the curves.
 _MOST_ROWS: Final = 100
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,7 @@ class RunPart:
 
 def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     """What is known of the run in `folder`. told: by its Jobs, where nobody has kept an outcome there."""
-    problems: list[str] = []
-
-    def usable(read: Callable[..., _Result], *asked: Any) -> _Result | None:
-        try:
-            return read(*asked)
-        except (Unusable, RecordError, OSError) as error:
-            problems.append(str(error))
-            return None
-
+    usable = files.Reader()
     kept = usable(files.read, folder / OUTCOME, RunOutcome) or told
     records = {stage: usable(read_record, folder / f"{stage}.json") for stage in STAGES}
     outcomes = {each.stage: each for each in kept.stages} if kept else {}
@@ -112,7 +101,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         config=_config(folder),
         files=tuple(_files(folder, records))[:_MOST_FILES],
         logs=usable(_logs, folder, {part.stage for part in stages if part.tone == "bad"}) or (),
-        problems=tuple(problems),
+        problems=tuple(usable.problems),
         told=kept is not None,
     )
 

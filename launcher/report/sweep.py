@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-from launcher.report.files import Name, Unusable, data_uri, read
+from launcher.report.files import Name, Reader, Unusable, data_uri, read
 
 TABLE: Final = "sweep.csv"
 
@@ -74,15 +74,9 @@ class SweepPart:
 
 def gather(folder: Path, name: str) -> SweepPart:
     """What is known of the sweep in `folder`."""
-    problems: list[str] = []
-    header: list[str] = []
-    rows: list[list[str]] = []
-    plan = None
-    try:
-        header, rows = _table(folder / TABLE)
-        plan = read(folder / "sweep.json", Plan)
-    except Unusable as error:
-        problems.append(str(error))
+    usable = Reader()
+    header, rows = usable(_table, folder / TABLE) or ([], [])
+    plan = usable(read, folder / "sweep.json", Plan)
     planned = len(plan.trials) if plan else len(rows)
     states = [row[header.index("status")] for row in rows] if "status" in header else []
     failed = len(states) - states.count("succeeded")
@@ -96,7 +90,7 @@ def gather(folder: Path, name: str) -> SweepPart:
         best=_best(header, rows, plan),
         observations=_observations(folder / "observations.txt"),
         plots=_plots(folder / "plots"),
-        problems=tuple(problems),
+        problems=tuple(usable.problems),
     )
 
 
