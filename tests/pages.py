@@ -81,7 +81,11 @@ def outcome(stages: list[Stage], failed: Stage | None = None, beside: str = "") 
 
 def write_sweep(folder: Path, *, failed: bool = False, beside: str = "") -> Path:
     """Three trials of a sweep, of which the last one may have failed."""
-    trials = [Trial((("train.epochs", epochs), ("model.name", f"cnn{beside}")), 0) for epochs in (2, 10, 1)]
+    tried = ((2, 0.01), (10, 0.005), (1, 0.00001))
+    trials = [
+        Trial((("train.epochs", epochs), ("train.learning_rate", rate), ("model.name", f"cnn{beside}")), 0)
+        for epochs, rate in tried
+    ]
     rows = [
         Row(f"s-{number}", trial, "succeeded", "", dict.fromkeys(FIGURES, 10.0) | {"test_acc": accuracy})
         for number, (trial, accuracy) in enumerate(zip(trials, (0.8, 0.9, 0.7), strict=True))

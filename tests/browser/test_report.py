@@ -132,12 +132,15 @@ def test_a_sweep_is_sorted_by_keyboard(tmp_path: Path, open_page: Open) -> None:
     header = page.get_by_role("columnheader", name="train.epochs")
     epochs.focus()
     page.keyboard.press("Enter")
-    assert column(page, 2) == ["1", "2", "10"]  # as numbers
+    assert column(page, 2) == ["1", "2", "10"]
     assert header.get_attribute("aria-sort") == "ascending"
     page.keyboard.press("Space")
     assert column(page, 2) == ["10", "2", "1"]
     assert header.get_attribute("aria-sort") == "descending"
     assert page.evaluate("document.activeElement.textContent") == "train.epochs"
+
+    page.get_by_role("button", name="train.learning_rate").click()
+    assert column(page, 3) == ["1e-05", "0.005", "0.01"]
 
     page.get_by_role("button", name="test acc").click()
     assert page.locator("th[aria-sort]").count() == 1
