@@ -277,6 +277,7 @@ def doctor(target: Target, console: Console, output: str) -> int:
 
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
     from launcher import manifests, pipeline
+    from launcher.report.ending import keep_report
     from launcher.summary import print_report
     from launcher.verdicts import Patience
 
@@ -312,19 +313,23 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
-    from launcher.report.command import keep_report
-
     keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
     return report.exit_code
 
 
 def _import_while_waiting(step: str, stage: str) -> None:
-    """Import what the closing table and the page need while the next stage starts: there it costs nothing."""
+    """Import what the end of the run takes while the next stage is at work, which is not kept waiting."""
     if step == "log":
-        import rich.table  # noqa: F401
+        threading.Thread(target=_import_for_the_end, name="imports").start()
 
-        import launcher.report.command  # noqa: F401
+
+def _import_for_the_end() -> None:
+    import rich.table  # noqa: F401
+
+    from launcher.report.ending import prepare
+
+    prepare()
 
 
 def _command_line() -> list[str]:

@@ -1,6 +1,7 @@
 """A run, or a sweep, as one HTML page to look at: no network, nothing beside it, small enough to send.
 
-command    what was typed, and the end of a run → a page in a file
+ending     at the end of a run: its page, or a line that says why not
+command    what was asked for by name, or has just ended → its page in a file
 run        the folder of a run → what its page shows
 stages     what is known of one stage
 sweep      the folder of a sweep → what its page shows

@@ -1,4 +1,4 @@
-"""Pages of what was asked for by name, and of a run that has just ended."""
+"""What was asked for by name, or has just ended → its page in a file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from jobs.contract.config import STAGES
 from jobs.contract.files import write_atomically, write_json
 from jobs.contract.volume import check_name
 from launcher import artifacts, overview
 from launcher.console import Console
 from launcher.errors import BadInput, JobRelayError
+from launcher.executors.base import Executor
 from launcher.outcome import Object, outcome, outcome_of_jobs
 from launcher.pipeline import RunReport
 from launcher.report import run as of_run
@@ -23,6 +22,8 @@ from launcher.report.page import render
 from launcher.target import Target
 
 PAGE: Final = "report.html"
+RUN_TEMPLATE: Final = "run.html"
+SWEEP_TEMPLATE: Final = "sweep.html"
 #: For what a page can do without, nobody waits as long as for a run.
 _ASK_SECONDS: Final = 10
 
@@ -42,33 +43,29 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
         run = name or overview.newest_run(executor)
         folder = Path("runs") / run
         if not _is_run(folder):
-            told = outcome_of_jobs(executor, run)
+            told = _told(executor, run)
             console.say(f"run {run} is not here yet: fetched from {executor.place()}")
             artifacts.fetch(executor, run, folder)
     if told is None and not (folder / of_run.OUTCOME).exists():
         told = _asked(target, console, folder.name)
-    return _write(folder, file, RunOutcome.model_validate(told) if told and told["stages"] else None)
+    return _write(folder, file, told)
 
 
-def keep_report(report: RunReport, console: Console) -> None:
-    """Put what has come of a run, and its page, beside its results. What hinders that is only told."""
-    try:
-        report.folder.mkdir(parents=True, exist_ok=True)
-        _keep(report.folder / of_run.OUTCOME, outcome(report))
-        console.say(f"the report is {_write(report.folder, None)}")
-    except Exception as error:  # a page is a courtesy: not even a fault of ours may change the exit code
-        why = error.what if isinstance(error, JobRelayError) else f"{type(error).__name__}: {error}"
-        console.say(f"  no report was written: {why}")
+def write_ended(report: RunReport) -> Path:
+    """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
+    report.folder.mkdir(parents=True, exist_ok=True)
+    _keep(report.folder / of_run.OUTCOME, outcome(report))
+    return _write(report.folder, None)
 
 
 def write_sweep(folder: Path, file: Path | None = None) -> Path:
     """The page of the sweep in `folder`. Raises BadInput where it cannot be written."""
-    return _written(file or folder / PAGE, render("sweep.html", sweep=of_sweep.gather(folder, folder.name)))
+    return _written(file or folder / PAGE, render(SWEEP_TEMPLATE, sweep=of_sweep.gather(folder, folder.name)))
 
 
 def _write(folder: Path, file: Path | None, told: RunOutcome | None = None) -> Path:
     part = of_run.gather(folder, folder.name, told)
-    return _written(file or folder / PAGE, render("run.html", run=part))
+    return _written(file or folder / PAGE, render(RUN_TEMPLATE, run=part))
 
 
 def _written(path: Path, page: str) -> Path:
@@ -115,11 +112,17 @@ def _is_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (of_run.OUTCOME, *(f"{stage}.json" for stage in STAGES)))
 
 
-def _asked(target: Target, console: Console, run: str) -> Object | None:
-    """What the Jobs of the run still tell; None where that cannot be learnt."""
+def _asked(target: Target, console: Console, run: str) -> RunOutcome | None:
+    """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
     patient = replace(target, api_timeout=min(target.api_timeout, _ASK_SECONDS))
     try:
-        return outcome_of_jobs(patient.executor(), run)
-    except (JobRelayError, ValidationError) as error:
-        console.say(f"  the Jobs of run {run} could not be asked: {error}")
+        return _told(patient.executor(), run)
+    except JobRelayError as error:
+        console.say(f"  the Jobs of run {run} could not be asked: {error.what}")
         return None
+
+
+def _told(executor: Executor, run: str) -> RunOutcome | None:
+    """What the Jobs of a run still tell; None if there are none. Raises ApiLost."""
+    told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
+    return told if told.stages else None

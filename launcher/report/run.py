@@ -73,9 +73,9 @@ class RunPart:
 
 
 def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
-    """What is known of the run in `folder`. told: by its Jobs, where nobody has kept an outcome there."""
+    """What is known of the run in `folder`. told: by its Jobs; None for what is kept in the folder."""
     usable = files.Reader()
-    kept = usable(files.read, folder / OUTCOME, RunOutcome) or told
+    kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
     records = {stage: usable(read_record, folder / f"{stage}.json") for stage in STAGES}
     outcomes = {each.stage: each for each in kept.stages} if kept else {}
     known = [stage for stage in STAGES if records[stage] or stage in outcomes]

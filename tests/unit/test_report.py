@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from launcher.errors import Exit
 from launcher.pipeline import RunReport, StageReport
 from launcher.report import run as of_run
 from launcher.report import sweep as of_sweep
-from launcher.report.command import keep_report, write_sweep
+from launcher.report.command import write_sweep
 from launcher.report.confusion import LEVELS, confusion
 from launcher.report.curves import curve, ticks
+from launcher.report.ending import keep_report, prepare
 from launcher.report.files import EvalResults, RunOutcome
 from launcher.report.page import render
 from launcher.report.phases import segments
@@ -466,3 +468,12 @@ def test_a_report_that_cannot_be_written_is_told_and_no_more(
     assert "no report was written: " in capsys.readouterr().err
     keep_report(ended(tmp_path / "runs/a", "train"), Console(quiet=True))
     assert capsys.readouterr().err == ""
+
+
+def test_nor_does_a_library_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "launcher.report.command", None)
+    prepare()
+    keep_report(ended(tmp_path, "train"), Console())
+    assert "no report was written: ModuleNotFoundError" in capsys.readouterr().err
