@@ -50,6 +50,13 @@ class Ended(_Part):
     hint: Text = ""
 
 
+class Resources(_Part):
+    """Of a container; what else Kubernetes knows of them is not shown."""
+
+    requests: dict[Name, Name | int | float] = {}
+    limits: dict[Name, Name | int | float] = {}
+
+
 class StageOutcome(_Part):
     stage: Stage
     how: Name = ""
@@ -59,7 +66,7 @@ class StageOutcome(_Part):
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}
     cost: Annotated[Cost | None, BeforeValidator(lambda told: told or None)] = None
-    resources: dict[Name, dict[Name, Name | int | float]] = {}
+    resources: Resources = Resources()
     suggestion: dict[Literal["cpu", "memory"], Name | None] = {}
 
 
@@ -67,7 +74,7 @@ class RunOutcome(_Part):
     """report.json: launcher.outcome, as far as the page needs it."""
 
     run: Name
-    place: Name
+    place: Text
     exit_code: int | None = None
     incomplete: Text | None = None
     stages: tuple[StageOutcome, ...] = ()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.record import Record, matches, read_record
+from jobs.contract.record import Record, read_record
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
 from launcher.report.files import Epoch, EvalResults, Inference, RunOutcome
 from launcher.report.gallery import Group, gallery
 from launcher.report.phases import Segment, segments
-from launcher.report.stages import StagePart, Tone, stage_part, timeline_of
+from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
 
 #: What the launcher knows of a run and its records do not say; beside what was fetched.
 OUTCOME: Final = "report.json"
@@ -23,6 +23,7 @@ _MOST_LOGS: Final = 12
 _LOG_LINES: Final = 40
 _LOG_BYTES: Final = 8 * 1024
 _MOST_FILES: Final = 200
+_LONGEST_NAME: Final = 300
 _MOST_CONFIG: Final = 32 * 1024
 #: Rows of the table of epochs, which is there for who cannot see the curves.
 _MOST_ROWS: Final = 100
@@ -147,9 +148,8 @@ def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
         if record and record.log:
             proofs[record.log.file] = record.log
         for name, proof in list(proofs.items())[:_MOST_FILES]:
-            here = (folder / name).exists()
-            state = ("as recorded" if matches(folder / name, proof) else "differs") if here else "not here"
-            rows.append(FileRow(stage, name, proof.bytes, proof.sha256, state))
+            state = compared(folder / name, proof)
+            rows.append(FileRow(stage, name[:_LONGEST_NAME], proof.bytes, proof.sha256, state))
     return rows
 
 

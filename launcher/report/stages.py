@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from jobs.contract.config import Stage
-from jobs.contract.record import Cost, Record, matches
+from jobs.contract.record import Cost, FileProof, Record, matches
 from launcher.report.files import Ended, StageOutcome
 from launcher.sizing import Size, requests_against_use
 from launcher.timeline import Timeline
 from launcher.wording import accuracy, duration, memory
+
+#: Of a text in a record, which may be of any length.
+_LONGEST: Final = 300
 
 Tone = Literal["good", "bad", "open"]
 
@@ -49,7 +54,7 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
     """Of a stage of the run in `folder`. told: by who has followed it. record: by the stage itself."""
     ended = told.verdict if told else _ended(record)
     said = _said(told, record)
-    limit = str(told.resources.get("limits", {}).get("memory", "")) if told else ""
+    limit = str(told.resources.limits.get("memory", "")) if told else ""
     seconds = said.cost.wall_seconds if said else None
     if told and told.seconds is not None:
         seconds = told.seconds
@@ -68,9 +73,9 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
         peak=memory(said, limit),
         log=_log_state(told.log_complete if told else None, folder, record),
         sizes=_sizes(stage, told, said) if told else None,
-        means=", ".join(record.means.values()) if record else "",
-        versions=", ".join(f"{name} {version}" for name, version in versions),
-        begun=record.started if record else "",
+        means=", ".join(record.means.values())[:_LONGEST] if record else "",
+        versions=", ".join(f"{name} {version}" for name, version in versions)[:_LONGEST],
+        begun=record.started[:_LONGEST] if record else "",
     )
 
 
@@ -84,10 +89,16 @@ def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
     return {**own, "recorded": record.finished} if record.finished else own
 
 
+def compared(path: Path, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
+    """A file with what its stage's record says of it."""
+    if not os.path.exists(path):  # noqa: PTH110 - of a name that no file can have, Path.exists raises
+        return "not here"
+    return "as recorded" if matches(path, proof) else "differs"
+
+
 def _log_state(complete: bool | None, folder: Path, record: Record | None) -> str:
     """complete: as it came here from the Pod; None: it did not."""
-    proven = bool(record and record.log and matches(folder / record.log.file, record.log))
-    if proven:
+    if record and record.log and compared(folder / record.log.file, record.log) == "as recorded":
         return "from the volume" if complete is False else "complete"
     return {True: "complete", False: "incomplete", None: ""}[complete]
 
@@ -104,17 +115,19 @@ def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
     """What the stage has said last: through its Pod, else in its record."""
     cost = told.cost if told and told.cost else record.cost if record else None
     metrics = told.metrics if told and told.metrics else record.metrics if record else {}
-    return Said(metrics, cost) if cost else None
+    usable = cost and math.isfinite(cost.wall_seconds) and math.isfinite(cost.cpu_seconds)
+    return Said(metrics, cost) if cost and usable else None
 
 
 def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, str, str] | None:
     suggested = Size(told.suggestion.get("cpu"), told.suggestion.get("memory"))
     if said is None and not suggested:
         return None
-    limit = told.resources.get("limits", {}).get("memory", "its limit")
-    cpu, peak = requests_against_use(told.resources, said.cost) if said else ("", f"more than {limit}")
+    resources = told.resources.model_dump()
+    limit = told.resources.limits.get("memory", "its limit")
+    cpu, peak = requests_against_use(resources, said.cost) if said else ("", f"more than {limit}")
     try:
-        wanted = suggested.beyond(told.resources).settings(stage)
+        wanted = suggested.beyond(resources).settings(stage)
     except ValueError:  # quantities that are none
         wanted = ""
     return cpu, peak, wanted or "the same"

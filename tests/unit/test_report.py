@@ -130,6 +130,17 @@ def test_a_file_that_cannot_be_used_is_told_and_costs_its_part(
     assert "Not on this page" in render("run.html", run=part)
 
 
+def test_a_record_that_boasts_is_cut_to_size(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    (folder / "report.json").unlink()
+    record = json.loads((folder / "train.json").read_text())
+    record["cost"]["wall_seconds"] = math.inf
+    record |= {"started": "x" * 10**5, "means": {"device": "y" * 10**5}, "versions": {"z" * 10**5: ""}}
+    record["outputs"]["w" * 10**5] = record["outputs"]["v\0"] = record["outputs"]["model.pt"]
+    (folder / "train.json").write_text(json.dumps(record))
+    assert len(page_of(folder)) < 50_000
+
+
 def test_what_is_not_as_recorded_is_told(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     (folder / "model.pt").write_bytes(b"others!")
