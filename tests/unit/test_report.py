@@ -6,8 +6,10 @@ import json
 import math
 import re
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,8 @@ from jobs.contract.config import STAGES, Stage
 from launcher import cli
 from launcher.console import Console
 from launcher.errors import Exit
+from launcher.executors.base import Executor
+from launcher.outcome import outcome_of_jobs
 from launcher.pipeline import RunReport, StageReport
 from launcher.report import run as of_run
 from launcher.report import sweep as of_sweep
@@ -30,6 +34,7 @@ from launcher.report.phases import segments
 from launcher.verdicts import Verdict
 from tests.pages import MOMENTS, NAMES, outcome, write_run
 from tests.pages import write_sweep as write_sweep_files
+from tests.unit import objects
 
 HOSTILE = (
     "</script></style>--><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -98,6 +103,35 @@ def test_without_an_outcome_the_records_speak(tmp_path: Path) -> None:
     asked = of_run.gather(folder, "a", told)
     assert asked.told
     assert asked.stages[0].sizes
+
+
+class Cluster:
+    """As much of an executor as tells of Jobs."""
+
+    def place(self) -> str:
+        return "context lab"
+
+    def jobs(self, run: str | None = None) -> list[tuple[dict[str, Any], Sequence[dict[str, Any]]]]:
+        done = objects.job("train", objects.condition("Complete"))
+        failed = objects.job(
+            "eval", objects.condition("Failed", reason="DeadlineExceeded", message="too long")
+        )
+        unscheduled = objects.job("infer")
+        return [(job, [objects.pod(job, phase)]) for job, phase in (
+            (done, "Succeeded"), (failed, "Failed"), (unscheduled, "Pending"),
+        )]  # fmt: skip
+
+
+def test_jobs_tell_of_themselves(tmp_path: Path) -> None:
+    told = RunOutcome.model_validate(outcome_of_jobs(cast(Executor, Cluster()), objects.RUN))
+    part = of_run.gather(tmp_path, "a", told)
+    assert part.run == objects.RUN
+    assert [(stage.outcome, stage.tone) for stage in part.stages] == [
+        ("succeeded", "good"), ("out of time", "bad"), ("scheduling", "open"),
+    ]  # fmt: skip
+    page = render("run.html", run=part)
+    assert "eval out of time: DeadlineExceeded" in page
+    assert "context lab" in page
 
 
 def test_of_nothing_there_is_a_page_too(tmp_path: Path) -> None:
