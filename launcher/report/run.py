@@ -11,7 +11,7 @@ from jobs.contract.record import Record, read_record
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
-from launcher.report.files import Epoch, EvalResults, Inference, RunOutcome
+from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome
 from launcher.report.gallery import Group, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
@@ -77,13 +77,19 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     """What is known of the run in `folder`. told: by its Jobs; None for what is kept in the folder."""
     usable = files.Reader()
     kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
-    records = {stage: usable(read_record, folder / f"{stage}.json") for stage in STAGES}
+    reached = _reached(kept)
+    records = {stage: usable(read_record, folder / f"{stage}.json") for stage in reached}
     outcomes = {each.stage: each for each in kept.stages} if kept else {}
-    known = [stage for stage in STAGES if records[stage] or stage in outcomes]
+    known = [stage for stage in reached if records[stage] or stage in outcomes]
     stages = tuple(stage_part(folder, stage, outcomes.get(stage), records[stage]) for stage in known)
-    results = usable(files.read, folder / "eval_results.json", EvalResults)
     history = usable(files.read_history, folder / "history.jsonl") or []
-    predictions = usable(files.read_pictured, folder / "predictions.json") or []
+    results = inference = None
+    predictions: list[Prediction] = []
+    if "eval" in reached:
+        results = usable(files.read, folder / "eval_results.json", EvalResults)
+    if "infer" in reached:
+        inference = usable(files.read, folder / "inference.json", Inference)
+        predictions = usable(files.read_pictured, folder / "predictions.json") or []
     tone, headline = _headline(stages, kept)
     return RunPart(
         run=kept.run if kept else name,
@@ -97,14 +103,22 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         epochs=tuple(history[:: max(1, -(-len(history) // _MOST_ROWS))]),
         results=results,
         confusion=confusion(results) if results else None,
-        inference=usable(files.read, folder / "inference.json", Inference),
+        inference=inference,
         groups=gallery(folder, predictions),
         config=_config(folder),
         files=tuple(_files(folder, records))[:_MOST_FILES],
-        logs=usable(_logs, folder, {part.stage for part in stages if part.tone == "bad"}) or (),
+        logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),
         problems=tuple(usable.problems),
         told=kept is not None,
     )
+
+
+def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
+    """The stages up to one that did not succeed: what lies here of later ones is of an earlier try."""
+    last = kept.stages[-1] if kept and kept.stages else None
+    if last is None or last.verdict.exit_code == 0:
+        return STAGES
+    return STAGES[: STAGES.index(last.stage) + 1]
 
 
 def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[Tone, str]:
@@ -153,10 +167,10 @@ def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
     return rows
 
 
-def _logs(folder: Path, failed: set[Stage]) -> tuple[Log, ...]:
+def _logs(folder: Path, stages: tuple[Stage, ...], failed: set[Stage]) -> tuple[Log, ...]:
     """The end of every log, in the order of the stages; those of stages that failed are opened."""
     found = []
-    for stage in STAGES:
+    for stage in stages:
         for path in sorted((folder / "logs").glob(f"{stage}-*.log")):
             size = path.stat().st_size
             lines = files.tail(path, _LOG_LINES, _LOG_BYTES)

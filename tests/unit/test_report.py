@@ -91,6 +91,15 @@ def test_a_run_that_failed_says_why_and_what_to_do(tmp_path: Path) -> None:
     assert "--set eval.memory=4Gi" in text
 
 
+def test_what_an_earlier_try_has_left_is_not_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    (folder / "report.json").write_text(json.dumps(outcome(["train"], failed="train")))
+    part = of_run.gather(folder, "a")
+    assert [stage.stage for stage in part.stages] == ["train"]
+    assert (part.results, part.inference, part.groups) == (None, None, ())
+    assert {row.stage for row in part.files} == {"train"}
+
+
 def test_without_an_outcome_the_records_speak(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", failed="infer")
     (folder / "report.json").unlink()
