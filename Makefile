@@ -113,7 +113,8 @@ lock: ## make constraints.txt anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
 	@build/lock/bin/pip install -q --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
 	  build/lock/bin/pip install -q --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
-	@build/lock/bin/pip install -q -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
+	@build/lock/bin/pip install -q -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt \
+	  -r requirements/browser.txt
 	@{ echo '# Every version, direct and indirect. Made by `make lock`.'; \
 	   build/lock/bin/pip freeze --all --exclude pip | sed 's/+cpu$$//'; } > constraints.txt
 	@rm -rf build/lock

@@ -205,6 +205,18 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
 
 
 @cli.command()
+@click.argument("name", metavar="[RUN|SWEEP]", required=False)
+@click.option("-o", "--output", "file", type=_PATH, help="File.  [default: report.html in its folder]")
+@target_options
+def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
+    """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
+    from launcher.report.command import make_report
+
+    click.echo(make_report(target, console, name, file))
+    return Exit.SUCCEEDED
+
+
+@cli.command()
 @click.argument("folder", type=_PATH)
 @click.argument("name")
 @target_options
@@ -266,6 +278,7 @@ def doctor(target: Target, console: Console, output: str) -> int:
 
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
     from launcher import manifests, pipeline
+    from launcher.report.ending import keep_report
     from launcher.summary import print_report
     from launcher.verdicts import Patience
 
@@ -301,14 +314,23 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
+    keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
     return report.exit_code
 
 
 def _import_while_waiting(step: str, stage: str) -> None:
-    """Import what the closing table needs while the next stage starts: there it costs nothing."""
+    """Import what the end of the run takes while the next stage is at work, which is not kept waiting."""
     if step == "log":
-        import rich.table  # noqa: F401
+        threading.Thread(target=_import_for_the_end, name="imports").start()
+
+
+def _import_for_the_end() -> None:
+    import rich.table  # noqa: F401
+
+    from launcher.report.ending import prepare
+
+    prepare()
 
 
 def _command_line() -> list[str]:

@@ -59,15 +59,15 @@ def cpu_used(cost: Cost) -> float:
     return cost.cpu_seconds / cost.wall_seconds if cost.wall_seconds else 0.0
 
 
-def requests_against_use(resources: Mapping[str, Any], said: Closing) -> list[str]:
+def requests_against_use(resources: Mapping[str, Any], cost: Cost) -> list[str]:
     """1.6 of 1, 812 MiB of 1Gi (limit 2Gi)"""
     requests = resources.get("requests") or {}
     limit = (resources.get("limits") or {}).get("memory")
-    peak = mebibytes(said.cost.peak_memory_bytes)
-    if said.cost.peak_memory_from == "process":
+    peak = mebibytes(cost.peak_memory_bytes)
+    if cost.peak_memory_from == "process":
         peak += " (largest process)"
     asked = f"{requests.get('memory', 'nothing')}" + (f" (limit {limit})" if limit else "")
-    return [f"{cpu_used(said.cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
+    return [f"{cpu_used(cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
 
 
 def _cpu(cost: Cost) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from jobs.contract.config import Stage
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
+from launcher.outcome import outcome, suggestion
 from launcher.pipeline import RunReport, StageReport
-from launcher.sizing import Size, requests_against_use, suggest
+from launcher.sizing import requests_against_use
 from launcher.timeline import Timeline, rows
 from launcher.wording import accuracy, duration, memory
 
@@ -23,7 +23,7 @@ LAST_LINES = 50
 def print_report(report: RunReport, *, output: str, console: Console) -> None:
     """Print it; a verdict that is no success is told on stderr, with what to do next."""
     if output == "json":
-        print_json(_tree(report))
+        print_json(outcome(report))
     else:
         print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
         if sized := [row for stage in report.stages if (row := _size_row(stage))]:
@@ -68,10 +68,10 @@ def _row(stage: StageReport, log_proven: bool) -> list[str]:
     log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}[
         stage.log_complete
     ]
-    outcome = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
+    ended = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
     return [
         stage.stage,
-        outcome,
+        ended,
         seconds,
         accuracy(stage.closing),
         memory(stage.closing, stage.memory_limit),
@@ -81,44 +81,16 @@ def _row(stage: StageReport, log_proven: bool) -> list[str]:
 
 def _size_row(stage: StageReport) -> list[str]:
     """Requests against use; empty where nothing is known of its use."""
-    size = _suggestion(stage)
+    size = suggestion(stage)
     said = stage.closing if stage.closing and not stage.closing.skipped else None
     if said is None and not size:
         return []
-    used = requests_against_use(stage.resources, said) if said else ["", f"more than {stage.memory_limit}"]
+    used = (
+        requests_against_use(stage.resources, said.cost) if said else ["", f"more than {stage.memory_limit}"]
+    )
     return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]
-
-
-def _suggestion(stage: StageReport) -> Size:
-    return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
 
 
 def _log_file(report: RunReport, stage: StageReport) -> Path | None:
     path = report.folder / "logs" / f"{stage.stage}-{stage.verdict.pod}.log"
     return path if path.exists() and path.stat().st_size else None
-
-
-def _tree(report: RunReport) -> dict[str, object]:
-    return {
-        "run": report.run,
-        "place": report.place,
-        "folder": str(report.folder) if report.fetched else None,
-        "exit_code": int(report.exit_code),
-        "incomplete": report.incomplete.what if report.incomplete else None,
-        "stages": [
-            {
-                "stage": stage.stage,
-                "how": stage.how,
-                "seconds": stage.seconds,
-                "pods": stage.pods,
-                "log_complete": stage.log_complete,
-                "verdict": asdict(stage.verdict),
-                "metrics": stage.closing.metrics if stage.closing else {},
-                "timeline": stage.timeline,
-                "cost": stage.closing.cost.model_dump() if stage.closing else {},
-                "resources": stage.resources,
-                "suggestion": asdict(_suggestion(stage)),
-            }
-            for stage in report.stages
-        ],
-    }

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from jobs.contract.record import Closing
+from collections.abc import Mapping
+from typing import Protocol
+
+from jobs.contract.record import Cost
+
+
+class Said(Protocol):
+    """What a stage says of itself: its Closing, or as much of it as was kept."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def cost(self) -> Cost: ...
 
 
 def duration(seconds: float) -> str:
@@ -18,7 +30,7 @@ def mebibytes(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 1023.5 * 2**20 else f"{size / 2**20:.0f} MiB"
 
 
-def accuracy(said: Closing | None) -> str:
+def accuracy(said: Said | None) -> str:
     """A stage's own figure, in few words."""
     metrics = said.metrics if said else {}
     if "test_acc" in metrics:
@@ -33,7 +45,7 @@ def accuracy(said: Closing | None) -> str:
     return ""
 
 
-def memory(said: Closing | None, limit: str) -> str:
+def memory(said: Said | None, limit: str) -> str:
     """The most memory that a stage used: 812 MiB of 2Gi"""
     if not said:
         return ""

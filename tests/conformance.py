@@ -58,6 +58,7 @@ class Conformance:
         assert results["test_acc"] == report["stages"][1]["metrics"]["test_acc"]
         assert results["test_acc"] > 0.5  # ten classes: a guess is 0.1
         assert len(list((home / "results").glob("*.png"))) == 5
+        assert f"{100 * results['test_acc']:.2f}%" in (home / "report.html").read_text()
         for stage in ("train", "eval", "infer"):
             record = json.loads((home / f"{stage}.json").read_text())
             log = (home / record["log"]["file"]).read_bytes()
@@ -391,6 +392,8 @@ class Conformance:
         assert [failed["train.timeout_seconds"], failed["status"]] == ["1", "failed"]
         assert "DeadlineExceeded" in failed["cause"]
         assert "1 of 2 trials failed" in (home / "observations.txt").read_text()
+        assert f"the report is {home.relative_to(place.folder)}/report.html" in result.err
+        assert first in (home / "report.html").read_text()
         refused = place.run(*arguments, "--set", "seed=3", expect=6)
         assert "sweep of another configuration" in refused.err
 

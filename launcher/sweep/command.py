@@ -12,6 +12,7 @@ from jobs.contract.volume import check_name
 from launcher.console import Console, print_table
 from launcher.errors import BadInput, Exit, Terminated
 from launcher.pipeline import Interrupted, Options
+from launcher.report.ending import keep_sweep_report
 from launcher.sweep.design import (
     Axis,
     Trial,
@@ -65,6 +66,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
         columns = [*sweep.keys, "seed", "test acc", "training", "run", ""]
         print_table(columns, [_cells(sweep, row) for row in rows])
     console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
+    keep_sweep_report(how.folder, console)
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 
 

@@ -32,7 +32,12 @@ def test_the_launcher_never_imports_torch(tmp_path: Path) -> None:
     assert "launcher.executors.cluster.api" in MODULES
     loaded = loaded_after("\n".join(f"import {module}" for module in MODULES), tmp_path)
     assert {"launcher", "kubernetes", "pydantic"} <= loaded
-    assert not {"torch", "torchvision", "torchmetrics", "numpy"} & loaded
+    assert not {"torch", "torchvision", "torchmetrics"} & loaded
+
+
+def test_numpy_comes_with_plots_alone(tmp_path: Path) -> None:
+    modules = [module for module in MODULES if module != "launcher.sweep.plots"]
+    assert not {"matplotlib", "numpy"} & loaded_after("\n".join(f"import {m}" for m in modules), tmp_path)
 
 
 def test_the_contract_never_imports_torch(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_never_less_than_was_used(peak: float, cpu: float, wall: float, limit: s
 
 
 def test_requests_stand_beside_what_was_used() -> None:
-    assert requests_against_use(ASKED, _said()) == ["1.9 of 1", "400 MiB of 1Gi (limit 2Gi)"]
-    assert requests_against_use({}, _said(measure="process")) == [
+    assert requests_against_use(ASKED, _said().cost) == ["1.9 of 1", "400 MiB of 1Gi (limit 2Gi)"]
+    assert requests_against_use({}, _said(measure="process").cost) == [
         "1.9 of nothing", "400 MiB (largest process) of nothing",
     ]  # fmt: skip
 

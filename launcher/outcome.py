@@ -1,0 +1,83 @@
+"""How a run went, as data: what `-o json` prints, and what report.json keeps for the page of the run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from jobs.contract.record import Closing
+from launcher.executors.base import Executor
+from launcher.manifests import LABEL_COMPONENT, main_container
+from launcher.pipeline import RunReport, StageReport
+from launcher.sizing import Size, suggest
+from launcher.timeline import timeline
+from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
+
+Object = dict[str, Any]
+
+
+def outcome(report: RunReport) -> Object:
+    """Of a run that this launcher has followed."""
+    return {
+        "run": report.run,
+        "place": report.place,
+        "folder": str(report.folder) if report.fetched else None,
+        "exit_code": int(report.exit_code),
+        "incomplete": report.incomplete.what if report.incomplete else None,
+        "stages": [
+            {
+                "stage": stage.stage,
+                "how": stage.how,
+                "seconds": stage.seconds,
+                "pods": stage.pods,
+                "log_complete": stage.log_complete,
+                "verdict": asdict(stage.verdict),
+                "timeline": stage.timeline,
+                **_said(stage.closing),
+                "resources": stage.resources,
+                "suggestion": asdict(suggestion(stage)),
+            }
+            for stage in report.stages
+        ],
+    }
+
+
+def outcome_of_jobs(executor: Executor, run: str) -> Object:
+    """The same, as far as the Jobs of a run still tell it: no stages if there are none. Raises ApiLost."""
+    return {
+        "run": run,
+        "place": executor.place(),
+        "stages": [_of_job(job, pods) for job, pods in executor.jobs(run)],
+    }
+
+
+def suggestion(stage: StageReport) -> Size:
+    """What a stage should ask for next time."""
+    return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
+
+
+def _of_job(job: Object, pods: Any) -> Object:
+    view = JobView(job, pods)
+    judged, pod = judge(view), last_pod(pods)
+    said = closing(pod) if pod else None
+    resources = main_container(job).get("resources", {})
+    if isinstance(judged, Verdict):
+        verdict = asdict(judged)
+        size = suggest(resources, said, judged.reason == "OOMKilled")
+    else:
+        verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
+        size = Size()
+    return {
+        "stage": job["metadata"]["labels"][LABEL_COMPONENT],
+        "seconds": said.cost.wall_seconds if said else None,
+        "pods": len(pods),
+        "verdict": verdict,
+        "timeline": timeline(view, pod, {}),
+        **_said(said),
+        "resources": resources,
+        "suggestion": asdict(size),
+    }
+
+
+def _said(said: Closing | None) -> Object:
+    return {"metrics": said.metrics if said else {}, "cost": said.cost.model_dump() if said else {}}

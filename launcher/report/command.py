@@ -1,0 +1,128 @@
+"""What was asked for by name, or has just ended → its page in a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from jobs.contract.config import STAGES
+from jobs.contract.files import write_atomically, write_json
+from jobs.contract.volume import check_name
+from launcher import artifacts, overview
+from launcher.console import Console
+from launcher.errors import BadInput, JobRelayError
+from launcher.executors.base import Executor
+from launcher.outcome import Object, outcome, outcome_of_jobs
+from launcher.pipeline import RunReport
+from launcher.report import run as of_run
+from launcher.report import sweep as of_sweep
+from launcher.report.files import RunOutcome, Unusable, read
+from launcher.report.page import render
+from launcher.target import Target
+
+PAGE: Final = "report.html"
+RUN_TEMPLATE: Final = "run.html"
+SWEEP_TEMPLATE: Final = "sweep.html"
+#: For what a page can do without, nobody waits as long as for a run.
+_ASK_SECONDS: Final = 10
+
+
+def make_report(target: Target, console: Console, name: str | None, file: Path | None) -> Path:
+    """Write the page of a run or a sweep, here or (a run) brought here first; None: the newest run.
+
+    name: a run, a sweep, or a folder of either. file: None for report.html in its folder. Raises
+    BadInput, ApiLost, EvidenceIncomplete.
+    """
+    folder = _folder(name) if name else None
+    if folder and (folder / of_sweep.TABLE).exists():
+        return write_sweep(folder, file)
+    told = None
+    if folder is None:
+        executor = target.executor()
+        run = name or overview.newest_run(executor)
+        folder = Path("runs") / run
+        if not _is_run(folder):
+            told = _told(executor, run)
+            console.say(f"run {run} is not here yet: fetched from {executor.place()}")
+            artifacts.fetch(executor, run, folder)
+    if told is None and not (folder / of_run.OUTCOME).exists():
+        told = _asked(target, console, folder.name)
+    return _write(folder, file, told)
+
+
+def write_ended(report: RunReport) -> Path:
+    """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
+    report.folder.mkdir(parents=True, exist_ok=True)
+    _keep(report.folder / of_run.OUTCOME, outcome(report))
+    return _write(report.folder, None)
+
+
+def write_sweep(folder: Path, file: Path | None = None) -> Path:
+    """The page of the sweep in `folder`. Raises BadInput where it cannot be written."""
+    return _written(file or folder / PAGE, render(SWEEP_TEMPLATE, sweep=of_sweep.gather(folder, folder.name)))
+
+
+def _write(folder: Path, file: Path | None, told: RunOutcome | None = None) -> Path:
+    part = of_run.gather(folder, folder.name, told)
+    return _written(file or folder / PAGE, render(RUN_TEMPLATE, run=part))
+
+
+def _written(path: Path, page: str) -> Path:
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written: {error.strerror}", "-o FILE names another place"
+        ) from error
+    return path
+
+
+def _keep(path: Path, told: Object) -> None:
+    """Write report.json; what was kept of the stages before these (`run eval`) stays."""
+    try:
+        kept = read(path, RunOutcome)
+    except Unusable:
+        kept = None
+    earlier = STAGES[: STAGES.index(told["stages"][0]["stage"])]
+    before = [each.model_dump(mode="json") for each in kept.stages if each.stage in earlier] if kept else []
+    write_json(path, {**told, "stages": before + told["stages"]})
+
+
+def _folder(name: str) -> Path | None:
+    """Where the run or sweep of that name lies here; None: nowhere. Raises BadInput."""
+    if "/" in name:
+        folder = Path(name)
+        if not _is_run(folder) and not (folder / of_sweep.TABLE).exists():
+            raise BadInput(f"{name} is no folder of a run or a sweep", "name it: python launcher report RUN")
+        return folder
+    try:
+        check_name(name, "run or sweep")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    run, sweep = Path("runs") / name, Path("sweeps") / name
+    is_sweep = (sweep / of_sweep.TABLE).exists()
+    if is_sweep and _is_run(run):
+        raise BadInput(f"{name} is a run and a sweep", f"python launcher report {run}/, or {sweep}/")
+    return sweep if is_sweep else run if _is_run(run) else None
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether anything of a run is here: its outcome, or a stage's record."""
+    return any((folder / name).exists() for name in (of_run.OUTCOME, *(f"{stage}.json" for stage in STAGES)))
+
+
+def _asked(target: Target, console: Console, run: str) -> RunOutcome | None:
+    """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
+    patient = replace(target, api_timeout=min(target.api_timeout, _ASK_SECONDS))
+    try:
+        return _told(patient.executor(), run)
+    except JobRelayError as error:
+        console.say(f"  the Jobs of run {run} could not be asked: {error.what}")
+        return None
+
+
+def _told(executor: Executor, run: str) -> RunOutcome | None:
+    """What the Jobs of a run still tell; None if there are none. Raises ApiLost."""
+    told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
+    return told if told.stages else None

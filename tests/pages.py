@@ -1,0 +1,195 @@
+"""Folders of runs and sweeps as they are after they were fetched, for tests of their pages."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jobs.contract.config import STAGES, Stage
+from jobs.contract.files import write_json
+from jobs.contract.record import Cost, FileProof, LogProof, Record
+from launcher.sweep.design import Trial
+from launcher.sweep.table import FIGURES, Row, to_csv
+
+NAMES = ("T-shirt/top", "Trouser", "Shirt")
+MOMENTS = {
+    "created": "2026-11-21T16:00:00Z",
+    "pod_created": "2026-11-21T16:00:01Z",
+    "scheduled": "2026-11-21T16:00:01Z",
+    "image_ready": "2026-11-21T16:00:04Z",
+    "started": "2026-11-21T16:00:05Z",
+    "begun": "2026-11-21T16:00:05.250Z",
+    "imported": "2026-11-21T16:00:07.250Z",
+    "working": "2026-11-21T16:00:07.250Z",
+    "first_batch": "2026-11-21T16:00:07.500Z",
+    "recorded": "2026-11-21T16:00:17.250Z",
+    "ended": "2026-11-21T16:00:18Z",
+    "finished": "2026-11-21T16:00:18Z",
+    "seen": "2026-11-21T16:00:18.100Z",
+}
+METRICS: dict[Stage, dict[str, float]] = {
+    "train": {"loss": 0.5, "accuracy": 0.9},
+    "eval": {"test_loss": 0.4, "test_acc": 0.8},
+    "infer": {"samples": 4, "correct": 2},
+}
+
+
+def write_run(folder: Path, *, failed: Stage | None = None, beside: str = "") -> Path:
+    """A run up to its end, or to the stage that failed. beside: stands next to every text of others."""
+    (folder / "results").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    (folder / "config.yaml").write_text(f"seed: 0\nmodel:\n  name: cnn # {beside}\n", "utf-8", "replace")
+    done = STAGES[: STAGES.index(failed)] if failed else STAGES
+    written = {"train": _trained, "eval": _tested, "infer": _inferred}
+    for stage in done:
+        _write_record(folder, stage, written[stage](folder, beside), "succeeded", beside)
+    if failed:
+        _write_record(folder, failed, [], "failed", beside)
+    write_json(folder / "report.json", outcome([*done, *([failed] if failed else [])], failed, beside))
+    return folder
+
+
+def outcome(stages: list[Stage], failed: Stage | None = None, beside: str = "") -> dict[str, Any]:
+    """report.json, of these stages."""
+    return {
+        "run": "a",
+        "place": f"context lab{beside}",
+        "exit_code": int(bool(failed)),
+        "incomplete": None,
+        "stages": [
+            {
+                "stage": stage,
+                "how": "created",
+                "seconds": 12.0,
+                "pods": 1,
+                "log_complete": True,
+                "verdict": _verdict(stage, stage == failed, beside),
+                "metrics": METRICS[stage],
+                "timeline": MOMENTS,
+                "cost": {} if stage == failed else _cost().model_dump(),
+                "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+                "suggestion": {"cpu": "300m", "memory": None},
+            }
+            for stage in stages
+        ],
+    }
+
+
+def write_sweep(folder: Path, *, failed: bool = False, beside: str = "") -> Path:
+    """Three trials of a sweep, of which the last one may have failed."""
+    tried = ((2, 0.01), (10, 0.005), (1, 0.00001))
+    trials = [
+        Trial((("train.epochs", epochs), ("train.learning_rate", rate), ("model.name", f"cnn{beside}")), 0)
+        for epochs, rate in tried
+    ]
+    rows = [
+        Row(f"s-{number}", trial, "succeeded", "", dict.fromkeys(FIGURES, 10.0) | {"test_acc": accuracy})
+        for number, (trial, accuracy) in enumerate(zip(trials, (0.8, 0.9, 0.7), strict=True))
+    ]
+    if failed:
+        rows[-1] = Row("s-2", trials[-1], "failed", f"OOMKilled{beside}")
+    (folder / "plots").mkdir(parents=True)
+    (folder / "sweep.csv").write_text(to_csv(rows), "utf-8", "replace")
+    (folder / "observations.txt").write_text(f"best: 0.9000{beside}\n", "utf-8", "replace")
+    plan = [{"run": row.run, "settings": dict(row.trial.settings), "seed": 0} for row in rows]
+    (folder / "sweep.json").write_text(json.dumps({"name": f"s{beside}", "trials": plan}))
+    (folder / "plots/train.epochs-accuracy.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="40"><script>alert(1)</script></svg>'
+    )
+    (folder / "plots/train.epochs-accuracy.png").write_bytes(png())
+    return folder
+
+
+def png(width: int = 224, height: int = 272) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 90, 90)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _trained(folder: Path, beside: str) -> list[str]:
+    lines = [
+        {
+            "epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 0.3 / epoch, "seconds": 2.0,
+            "images_per_second": 3000.0, "learning_rate": 0.005,
+        }
+        for epoch in range(1, 6)
+    ]  # fmt: skip
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (folder / "model.pt").write_bytes(b"weights")
+    return ["history.jsonl", "model.pt"]
+
+
+def _tested(folder: Path, beside: str) -> list[str]:
+    names = [name + beside for name in NAMES]
+    results = {
+        "test_loss": 0.4, "test_acc": 0.8, "samples": 30, "correct": 24,
+        "dataset": f"clothes{beside}", "model": "cnn",
+        "per_class": [{"name": n, "precision": 0.8, "recall": 0.8, "f1": 0.8, "support": 10} for n in names],
+        "class_names": names,
+        "confusion_matrix": [[8, 0, 2], [0, 10, 0], [4, 0, 6]],
+    }  # fmt: skip
+    (folder / "eval_results.json").write_text(json.dumps(results))
+    return ["eval_results.json"]
+
+
+def _inferred(folder: Path, beside: str) -> list[str]:
+    predictions: list[dict[str, Any]] = []
+    for number, (probability, correct) in enumerate([(0.6, True), (0.7, False), (0.95, False), (0.99, True)]):
+        name = f"results/{number:05}_shirt.png"
+        (folder / name).write_bytes(png())
+        predictions.append({
+            "image": f"p{number}.png{beside}", "file": name, "predicted_name": "Shirt" + beside,
+            "probability": probability, "true_name": NAMES[2 if correct else 0] + beside, "correct": correct,
+        })  # fmt: skip
+    lines = ",\n  ".join(json.dumps(each) for each in predictions)
+    (folder / "predictions.json").write_text(f"[\n  {lines}\n]\n")
+    told = {
+        "source": f"data/photos{beside}", "images": 4, "correct": 2, "images_per_second": 1200.0,
+        "batch_size": 4,
+        "skipped": [{"file": f"broken.png{beside}", "reason": f"no image{beside}"}],
+        "latency": {"requests": 200, "p50_ms": 1.2, "p99_ms": 4.0}, "device": f"cpu{beside}",
+    }  # fmt: skip
+    (folder / "inference.json").write_text(json.dumps(told))
+    return [*(each["file"] for each in predictions), "predictions.json", "inference.json"]
+
+
+def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, beside: str) -> None:
+    log = folder / f"logs/{stage}-a-{stage}-x1.log"
+    log.write_text(f"{stage} was here\n\x1b[31m{beside}\x1b[0m\n", "utf-8", "replace")
+    proof = FileProof.of(log)
+    record = Record(
+        run="a",
+        stage=stage,
+        status=status,
+        pod=f"a-{stage}-x1",
+        config_hash="0" * 64,
+        started=MOMENTS["begun"],
+        finished=MOMENTS["recorded"],
+        exit_code=int(status == "failed"),
+        error=f"ValueError: no such class{beside}" if status == "failed" else None,
+        outputs={name: FileProof.of(folder / name) for name in outputs},
+        metrics=METRICS[stage] if status == "succeeded" else {},
+        means={"device": f"cpu{beside}"},
+        log=LogProof(sha256=proof.sha256, bytes=proof.bytes, file=f"logs/{log.name}", lines=2),
+        cost=_cost(),
+        moments={name: when for name, when in MOMENTS.items() if name in ("imported", "working")},
+        versions={"torch": "2.13.0"},
+    )
+    write_json(folder / f"{stage}.json", json.loads(json.dumps(record.model_dump(mode="json"))))
+
+
+def _cost() -> Cost:
+    return Cost(wall_seconds=12.0, cpu_seconds=3.0, peak_memory_bytes=300 * 2**20, peak_memory_from="cgroup")
+
+
+def _verdict(stage: Stage, failed: bool, beside: str) -> dict[str, Any]:
+    if not failed:
+        return {"exit_code": 0, "outcome": "succeeded", "reason": "", "message": "", "pod": f"a-{stage}-x1"}
+    return {
+        "exit_code": 1, "outcome": "failed", "reason": "OOMKilled", "message": f"limit 2Gi{beside}",
+        "pod": f"a-{stage}-x1", "hint": f"--set {stage}.memory=4Gi{beside}",
+    }  # fmt: skip
