@@ -77,10 +77,11 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "model_sha256": trained.proofs[folder.model.name].sha256,
     }
     assignment.fence.write(folder.inference, json_text(told))
-    latency = done.latency
+    latency, things = done.latency, trained.spec.things
     print(
-        f"{done.images_per_second:,.0f} {trained.spec.things}/s in batches of {done.batch_size:,}; "
-        f"one {trained.spec.things.removesuffix('s')} alone: p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
+        f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
+        f"one {things.removesuffix('s')} alone: "
+        f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
     )
     right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
     print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)}")
