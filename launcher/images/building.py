@@ -11,15 +11,15 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Dockerfile below images/, with the arguments that make this image of it."""
+    """A Dockerfile below images/, with the options that make this image of it."""
 
     dockerfile: str
     image: str
-    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 RECIPES: Final = {
     "slim": Recipe("slim.Dockerfile", "jobrelay:0.1.0"),
-    "gpu": Recipe("slim.Dockerfile", "jobrelay:0.1.0-gpu", ("TORCH=cuda",)),
+    "gpu": Recipe("slim.Dockerfile", "jobrelay:0.1.0-gpu", ("--build-arg", "TORCH=cuda")),
     "bulky": Recipe("bulky.Dockerfile", "jobrelay-bulky:0.1.0"),
 }

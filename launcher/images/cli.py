@@ -27,12 +27,15 @@ def images() -> None:
 
 @images.command()
 @click.argument("which", type=click.Choice(["slim", "gpu", "bulky"]), default="slim")
+@click.argument("options", nargs=-1, metavar="[-- OPTION…]")
 @click.option("-t", "--tag", "image", metavar="IMAGE", help="Its name.  [default: the manifests' one]")
-@click.option("--build-arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Such as BASE=IMAGE.")
 @_ENGINE
 @_QUIET
-def build(which: str, image: str | None, arguments: tuple[str, ...], engine: str | None, quiet: bool) -> int:
-    """Build slim (the default), gpu (the same with PyTorch's CUDA build) or bulky."""
+def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
+    """Build slim (the default), gpu (the same with PyTorch's CUDA build) or bulky.
+
+    After --, options of the engine itself: images build slim -- --build-arg BASE=IMAGE
+    """
     from launcher.console import Console
     from launcher.images.building import RECIPES, REPOSITORY
     from launcher.images.engine import engine_that_works, full_name
@@ -40,7 +43,7 @@ def build(which: str, image: str | None, arguments: tuple[str, ...], engine: str
     recipe, console = RECIPES[which], Console(quiet=quiet)
     image = full_name(image or recipe.image)
     dockerfile = REPOSITORY / "images" / recipe.dockerfile
-    given = [*recipe.arguments, *arguments]
+    given = [*recipe.options, *options]
     engine_that_works(engine).build(image, dockerfile, REPOSITORY, given, console.say)
     click.echo(image)
     return Exit.SUCCEEDED

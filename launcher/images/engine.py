@@ -81,17 +81,11 @@ class Engine:
     name: str
 
     def build(
-        self,
-        image: str,
-        dockerfile: Path,
-        context: Path,
-        arguments: Sequence[str],
-        say: Callable[[str], None],
+        self, image: str, dockerfile: Path, context: Path, options: Sequence[str], say: Callable[[str], None]
     ) -> None:
-        """Build `image`; arguments: NAME=VALUE of the Dockerfile's ARGs."""
+        """Build `image`; options: the engine's own, such as --build-arg NAME=VALUE."""
         layers = ["--layers"] if self.name == "buildah" else []
-        settings = [word for argument in arguments for word in ("--build-arg", argument)]
-        command = [self.name, "build", *layers, *settings, "-t", full_name(image), "-f", str(dockerfile)]
+        command = [self.name, "build", *layers, *options, "-t", full_name(image), "-f", str(dockerfile)]
         show_tool([*command, str(context)], say)
 
     def has(self, image: str) -> bool:

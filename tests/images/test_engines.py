@@ -48,7 +48,9 @@ def built(request: pytest.FixtureRequest, tmp_path: Path, storage: None) -> Iter
     (tmp_path / "context/hello").write_text("hello\n")
     (tmp_path / "context/Dockerfile").write_text(DOCKERFILE)
     image, said = f"jobrelay-test-{secrets.token_hex(3)}:1", list[str]()
-    engine.build(image, tmp_path / "context/Dockerfile", tmp_path / "context", ["WORD=yes"], said.append)
+    engine.build(
+        image, tmp_path / "context/Dockerfile", tmp_path / "context", ["--build-arg", "WORD=yes"], said.append
+    )
     yield Built(engine, image, said)
     if engine.name == "docker":
         subprocess.run(["docker", "rmi", "-f", image], capture_output=True)

@@ -158,7 +158,7 @@ def test_a_docker_without_its_daemon_is_passed_over(fake: Fake, monkeypatch: pyt
         (["load", "a:1", "--containerd", "/s"], "ctr --address /s --namespace k8s.io images import -"),
         (["build", "slim"], "docker build -t docker.io/library/jobrelay:0.1.0 -f"),
         (["build", "gpu"], "docker build --build-arg TORCH=cuda -t docker.io/library/jobrelay:0.1.0-gpu -f"),
-        (["build", "bulky", "--build-arg", "BASE=b"],
+        (["build", "bulky", "--", "--build-arg", "BASE=b"],
          "docker build --build-arg BASE=b -t docker.io/library/jobrelay-bulky:0.1.0 -f"),
     ],
 )  # fmt: skip
