@@ -6,6 +6,7 @@ Logins, proxies, certificates and storage are the engine's own affair: it is sta
 from __future__ import annotations
 
 import ipaddress
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from launcher.manifests import check_image
 ENGINES: Final = ("docker", "podman", "buildah")
 #: Of what a command that failed has printed.
 _LAST_LINES: Final = 5
+#: At the end of what `docker push` says: 0.1.0: digest: sha256:… size: 1794
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ToolFailed(JobRelayError):
@@ -138,11 +141,17 @@ class Engine:
         """Push it to REGISTRY/NAME[:TAG]; returns its digest there, sha256:…"""
         if self.name == "docker":
             run_tool(["docker", "tag", full_name(image), reference])
-            show_tool(["docker", "push", reference], say)
-            form = "{{range .RepoDigests}}{{println .}}{{end}}"
-            known = run_tool(["docker", "image", "inspect", "--format", form, reference]).split()
-            repository = without_tag(reference)
-            return next(name.partition("@")[2] for name in known if name.partition("@")[0] == repository)
+            last = deque[str](maxlen=1)
+
+            def hear(line: str) -> None:
+                last.append(line)
+                say(line)
+
+            show_tool(["docker", "push", reference], hear)
+            told = _DIGEST.search(last.pop() if last else "")
+            if not told:
+                raise JobRelayError(f"`docker push {reference}` has told no digest")
+            return told[0]
         plain = ["--tls-verify=false"] if _is_loopback(reference) else []  # docker knows it by itself
         target = reference if self.name == "podman" else f"docker://{reference}"
         with tempfile.NamedTemporaryFile("r") as digest:

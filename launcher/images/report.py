@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any, Final
 
 from launcher.images.comparing import Contender, Sample
@@ -114,7 +115,7 @@ def draw(first: Compared, second: Compared, folder: Path) -> list[Path]:
                 told = metric.wording(median(metric.values(image)))
                 axes.text(place, high + 0.02, told, ha="center", va="bottom", fontsize=7)
                 highest = max(highest, high)
-        axes.set_xticks(range(len(METRICS)), [metric.label.replace(", ", ",\n") for metric in METRICS])
+        axes.set_xticks(range(len(METRICS)), [fill(metric.label, 14) for metric in METRICS])
         axes.set_ylabel(f"{second.name} = 1")
         axes.set_ylim(0, 1.15 * highest)
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,16 @@ import pytest
 
 from launcher import cli
 from launcher.errors import BadInput
-from launcher.images.engine import ENGINES, Engine, ToolFailed, engine_that_works, engine_with, engines
+from launcher.images.engine import (
+    ENGINES,
+    Engine,
+    ToolFailed,
+    engine_that_works,
+    engine_with,
+    engines,
+    run_tool,
+)
+from launcher.images.loading import load_into_containerd
 from launcher.images.measuring import weigh
 from tests.registry import registry
 
@@ -102,6 +114,38 @@ def test_an_image_that_nobody_has(built: Built) -> None:
         weigh(archive)
     with pytest.raises(BadInput, match=r"docker\.io/library/jobrelay-test-never:1 is not here"):
         engine_with("jobrelay-test-never:1")
+
+
+@pytest.fixture
+def containerd(tmp_path: Path) -> Iterator[str]:
+    """The socket of a containerd of the test's own."""
+    if os.getuid() != 0 or not shutil.which("containerd") or not shutil.which("ctr"):
+        pytest.skip("needs root, and containerd with ctr, not here")
+    address = tmp_path / "c.sock"
+    settings = tmp_path / "containerd.toml"
+    settings.write_text(
+        f'version = 2\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n'
+        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{address}"\n'
+    )
+    with (tmp_path / "containerd.log").open("wb") as log:
+        process = subprocess.Popen(["containerd", "-c", str(settings)], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while not address.exists():
+            assert process.poll() is None, (tmp_path / "containerd.log").read_text()
+            assert time.monotonic() < deadline, "containerd does not come up"
+            time.sleep(0.05)
+        yield str(address)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_what_was_loaded_is_in_the_kubelet_s_namespace(built: Built, containerd: str) -> None:
+    load_into_containerd(built.engine, built.image, containerd)
+
+    listing = ["ctr", "-a", containerd, "-n", "k8s.io", "images", "ls", "-q"]
+    assert run_tool(listing).split() == [f"docker.io/library/{built.image}"]
 
 
 def test_no_engine_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
