@@ -3,6 +3,7 @@
 fashion-mnist-mini   inside this package (assets/), needs nothing
 mnist                data/mnist on the volume, downloaded by the first who needs it
 fashion-mnist        data/fashion-mnist on the volume, likewise
+blobs                no images: points in the plane, made by the seed (jobs.blobs), needs nothing
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, Literal, NoReturn
 
 from torch import Tensor
 
+from jobs import blobs
 from jobs.contract.config import DataConfig
 from jobs.contract.volume import data_folder
 from jobs.download import download
@@ -47,19 +49,23 @@ class Description:
     class_names: tuple[str, ...]
     mirrored_is_the_same: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2
     reach: int  # by how many pixels an image may be moved and be of the same class; 0: it does not help
-    torchvision_name: str  # its class in torchvision.datasets, and its folder in their layout
+    torchvision_name: str = ""  # its class in torchvision.datasets, and its folder in their layout
 
 
 DESCRIPTIONS: Final = {
     "fashion-mnist-mini": Description(_CLOTHES, True, 0, "FashionMNIST"),
     "fashion-mnist": Description(_CLOTHES, True, 0, "FashionMNIST"),
     "mnist": Description(_DIGITS, False, 1, "MNIST"),
+    "blobs": Description(blobs.CLASS_NAMES, False, 0),
 }
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, 1, 28, 28) and labels int64 (N,) in 0 … 9; `files` are what they were read from."""
+    """Images uint8 (N, 1, 28, 28) and labels int64 (N,) in 0 … 9; `files` are what they were read from.
+
+    Of `blobs`, the images are float32 (N, 2), and the labels 0 or 1.
+    """
 
     images: Tensor
     labels: Tensor
@@ -69,12 +75,14 @@ class Split:
         return len(self.labels)
 
 
-def load(config: DataConfig, split: SplitName, volume: Path) -> Split:
+def load(config: DataConfig, split: SplitName, volume: Path, seed: int = 0) -> Split:
     """One split of the configured data set, downloaded to the volume if it is not there.
 
-    `files` is empty for what ships with this package. Raises BadInput if a file is damaged, or if
-    there is no data and no way to get it.
+    `files` is empty for what ships with this package, or is made here, by the run's seed. Raises
+    BadInput if a file is damaged, or if there is no data and no way to get it.
     """
+    if config.name == "blobs":
+        return Split(*blobs.make(seed, split), files=())
     if config.name == "fashion-mnist-mini":
         images, labels = _find_split(_ASSETS / config.name, config, split) or _missing(config, _ASSETS)
         return _read_split(images, labels, files=())

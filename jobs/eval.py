@@ -24,11 +24,13 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     config, folder = assignment.config, assignment.folder
     trained = trained_model(assignment)
     device = compute.prepare(config)
-    data = load(config.data, "test", folder.root)
+    data = load(config.data, "test", folder.root, config.seed)
     inputs = {**trained.proofs, **assignment.prove(*data.files)}
     assignment.keep_config()
     where = compute.describe(device)
-    print(f"testing {trained.spec.name} on {len(data):,} images of {config.data.name}, {where}")
+    print(
+        f"testing {trained.spec.name} on {len(data):,} {trained.spec.things} of {config.data.name}, {where}"
+    )
 
     started = time.perf_counter()
     log_probabilities = predict(trained.model, trained.spec, data.images, device, config.eval.batch_size)
@@ -54,7 +56,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     assignment.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
-        f"{images_per_second / 1000:.1f}k images/s"
+        f"{images_per_second / 1000:.1f}k {trained.spec.things}/s"
     )
     outputs = [folder.eval_results]
     metrics = {

@@ -1,7 +1,7 @@
 """The model as a program of its own: model.pt2, which PyTorch runs without any code from here.
 
-It takes pixels as they are stored, uint8 (N, 1, 28, 28) for any N, and gives the log-probability of
-each class, float32 (N, classes); the normalisation of the training is inside:
+It takes pixels as they are stored, uint8 (N, 1, 28, 28) for any N, or points, float32 (N, 2), and gives
+the log-probability of each class, float32 (N, classes); the normalisation of the training is inside:
 
     torch.export.load("model.pt2").module()(images)
 """
@@ -49,7 +49,7 @@ def export(model: nn.Module, spec: ModelSpec) -> bytes:
     # its own copy on the CPU, laid out as the format has it, whatever the model here is made fast with
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     classifier = _Classifier(plain, spec).eval()
-    example = torch.zeros(2, *spec.input_shape, dtype=torch.uint8)  # of one, the 1 would count as fixed
+    example = torch.zeros(2, *spec.input_shape, dtype=spec.dtype)  # of one, the 1 would count as fixed
     program = torch.export.export(
         classifier, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )

@@ -1,4 +1,4 @@
-"""infer: names what is on images. Writes predictions.json, inference.json and results/*.png."""
+"""infer: names what is on images, or points. Writes predictions.json, inference.json and results/*.png."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.batching import GrowingBatch, memory_of
+from jobs.boundary import draw_boundary
 from jobs.contract.files import json_text
+from jobs.data import load
 from jobs.evidence import TrainedModel, trained_model
 from jobs.latency import Latency, measure_latency
 from jobs.pictures import draw, file_safe
@@ -53,11 +55,11 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
     where = compute.describe(device)
-    print(f"classifying {count:,} images ({which}; read in {seconds_to_read:.1f} s), {where}")
+    print(f"classifying {count:,} {trained.spec.things} ({which}; read in {seconds_to_read:.1f} s), {where}")
     _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
-    pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities)
+    pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities, device)
     assignment.fence.write(folder.predictions, _lines(asked, trained, done.log_probabilities, pictures))
     correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
     told = {
@@ -75,9 +77,10 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "model_sha256": trained.proofs[folder.model.name].sha256,
     }
     assignment.fence.write(folder.inference, json_text(told))
-    latency = done.latency
+    latency, things = done.latency, trained.spec.things
     print(
-        f"{done.images_per_second:,.0f} images/s in batches of {done.batch_size:,}; one image alone: "
+        f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
+        f"one {things.removesuffix('s')} alone: "
         f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
     )
     right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
@@ -93,7 +96,7 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     }
     return Outcome(
         inputs=inputs,
-        outputs=assignment.prove(*pictures.values(), folder.predictions, folder.inference),
+        outputs=assignment.prove(*set(pictures.values()), folder.predictions, folder.inference),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
     )
 
@@ -119,26 +122,46 @@ def _tell_skipped(skipped: dict[str, str]) -> None:
 
 
 def _draw_pictures(
-    assignment: Assignment, asked: Asked, trained: TrainedModel, log_probabilities: Tensor
+    assignment: Assignment,
+    asked: Asked,
+    trained: TrainedModel,
+    log_probabilities: Tensor,
+    device: torch.device,
 ) -> dict[int, Path]:
     """Write, and print, what a person looks at; the paths by the position in `asked`."""
     folder, names = assignment.folder, trained.spec.class_names
     folder.results.mkdir(exist_ok=True)
-    pictures = {}
     count = len(asked.images)
+    pictures = {}
+    if trained.spec.things == "points":  # one picture, with all of them
+        boundary = folder.results / "decision_boundary.png"
+        assignment.fence.write(boundary, _boundary(assignment, trained, device))
+        pictures = dict.fromkeys(range(count), boundary)
     drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
     for position in drawn[:MOST_PICTURES].sort().values.tolist():
         row = log_probabilities[position].exp()
         best = int(row.argmax())
         true = None if asked.labels is None else names[int(asked.labels[position])]
-        file = folder.results / f"{_number(asked, position):05}_{file_safe(names[best])}.png"
-        assignment.fence.write(file, draw(asked.images[position], names[best], row[best].item(), true))
+        if position not in pictures:
+            file = folder.results / f"{_number(asked, position):05}_{file_safe(names[best])}.png"
+            assignment.fence.write(file, draw(asked.images[position], names[best], row[best].item(), true))
+            pictures[position] = file
         known = f" (true: {true})" if true is not None else ""
         print(f"{asked.titles[position]}: {names[best]} {row[best]:.1%}{known}")
-        pictures[position] = file
     for old in set(folder.results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
         assignment.fence.remove(old)
     return pictures
+
+
+def _boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> bytes:
+    """Of all test points, however many are asked about: of a few there is little to see."""
+    config = assignment.config
+    data = load(config.data, "test", assignment.folder.root, config.seed)
+
+    def classify(points: Tensor) -> Tensor:
+        return predict(trained.model, trained.spec, points, device).argmax(1)
+
+    return draw_boundary(classify, data.images, data.labels, trained.spec.class_names)
 
 
 def _number(asked: Asked, position: int) -> int:

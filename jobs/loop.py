@@ -74,13 +74,13 @@ def _finish(progress: Progress, epochs: int) -> None:
         )
     progress.save()
     progress.write_history()
-    print(tell(row, epochs), flush=True)
+    print(tell(row, epochs, progress.learner.spec.things), flush=True)
 
 
-def tell(row: Mapping[str, float], epochs: int) -> str:
+def tell(row: Mapping[str, float], epochs: int, things: str = "images") -> str:
     """One line for one epoch; jobs.contract.outlook reads it."""
     speed = row["images_per_second"] / 1000
     return (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  "
-        f"{row['seconds']:.1f} s  {speed:.1f}k images/s  lr {row['learning_rate']:.4f}"
+        f"{row['seconds']:.1f} s  {speed:.1f}k {things}/s  lr {row['learning_rate']:.4f}"
     )

@@ -1,12 +1,14 @@
 """The networks, and what is stored beside their weights to build them again.
 
-All take normalised float32 images (N, 1, 28, 28) and return float32 scores (N, classes) whose
-log_softmax is the log-probability of each class. For `cnn` and `perceptron` they are logits; the two
-networks of pytorch/examples return log-probabilities, which log_softmax leaves as they are.
+All take normalised float32 images (N, 1, 28, 28), `perceptron` points (N, 2) too, and return float32
+scores (N, classes) whose log_softmax is the log-probability of each class. For `cnn` and `perceptron`
+they are logits; the two networks of pytorch/examples return log-probabilities, which log_softmax leaves
+as they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -23,15 +25,27 @@ class ModelSpec(BaseModel):
 
     format: Literal[1] = 1
     name: Literal["cnn", "mnist-net", "mnist-hogwild-net", "perceptron"]
-    input_shape: tuple[int, int, int] = Field(description="channels, height, width")
+    input_shape: tuple[int, int, int] | tuple[int] = Field(
+        description="channels, height, width of an image; coordinates of a point"
+    )
     class_names: tuple[str, ...]
-    mean: float = Field(description="of the training pixels, black 0, white 1")
+    mean: float = Field(description="of the training pixels, black 0, white 1; of coordinates")
     std: float = Field(gt=0)
     dataset: str
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def things(self) -> Literal["images", "points"]:
+        """What it is trained on, for people."""
+        return "points" if len(self.input_shape) == 1 else "images"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what it is given, as stored: pixels or coordinates."""
+        return torch.float32 if self.things == "points" else torch.uint8
 
 
 def build(spec: ModelSpec) -> nn.Module:
@@ -49,8 +63,12 @@ def channels_last(model: nn.Module) -> nn.Module:
 
 
 def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
-    """uint8 pixels (N, C, H, W) as float32 with mean 0 and deviation 1 over the training images."""
-    return images.float().sub_(255 * spec.mean).div_(255 * spec.std)
+    """uint8 pixels (N, C, H, W) as float32 with mean 0 and deviation 1 over the training images.
+
+    Points float32 (N, 2) likewise.
+    """
+    white = 255 if spec.dtype == torch.uint8 else 1
+    return images.to(torch.float32, copy=True).sub_(white * spec.mean).div_(white * spec.std)
 
 
 def _cnn(spec: ModelSpec) -> nn.Module:
@@ -59,6 +77,7 @@ def _cnn(spec: ModelSpec) -> nn.Module:
     Pooling comes before normalisation and ReLU, which gives nearly the same function for a quarter
     of the elementwise work.
     """
+    assert len(spec.input_shape) == 3  # RunConfig sees to it
     channels, height, width = spec.input_shape
     return nn.Sequential(
         *_convolution(channels, 16),  # (N, 16, 14, 14)
@@ -116,9 +135,8 @@ class MnistHogwildNet(nn.Module):
 
 
 def _perceptron(spec: ModelSpec) -> nn.Module:
-    """One linear layer: each class weighs every pixel (softmax regression)."""
-    channels, height, width = spec.input_shape
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, spec.classes))
+    """One linear layer: each class weighs every pixel, or coordinate (softmax regression)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.input_shape), spec.classes))
 
 
 _BUILDERS: Final[dict[str, Callable[[ModelSpec], nn.Module]]] = {

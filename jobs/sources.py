@@ -11,14 +11,14 @@ from torch import Tensor
 from jobs import compute, imagefiles
 from jobs.assignment import Assignment
 from jobs.contract.volume import data_folder
-from jobs.data import load
+from jobs.data import Split, load
 
 
 @dataclass(frozen=True)
 class Asked:
     """What is to be classified, in the order of the source. `labels` if it is known what is right."""
 
-    images: Tensor  # uint8 (N, C, H, W)
+    images: Tensor  # uint8 (N, C, H, W), or points float32 (N, 2)
     titles: tuple[str, ...]  # how the log calls each
     keys: tuple[dict[str, object], ...]  # how predictions.json does
     labels: Tensor | None
@@ -35,12 +35,12 @@ def what_is_asked(assignment: Assignment) -> Asked:
 
 def _test_images(assignment: Assignment) -> Asked:
     config = assignment.config
-    data = load(config.data, "test", assignment.folder.root)
+    data = load(config.data, "test", assignment.folder.root, config.seed)
     drawn = _drawn(assignment, len(data))[: _wanted(assignment)].sort().values
     indices = drawn.tolist()
     return Asked(
         images=data.images[drawn],
-        titles=tuple(f"image {index}" for index in indices),
+        titles=tuple(_title(data, index) for index in indices),
         keys=tuple({"index": index} for index in indices),
         labels=data.labels[drawn],
         source=config.data.name,
@@ -48,6 +48,12 @@ def _test_images(assignment: Assignment) -> Asked:
         files=data.files,
         skipped={},
     )
+
+
+def _title(data: Split, index: int) -> str:
+    if data.images.dim() > 2:
+        return f"image {index}"
+    return f"point {index} ({', '.join(f'{value:.2f}' for value in data.images[index].tolist())})"
 
 
 def _files(assignment: Assignment) -> Asked:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from jobs import compute, strategies
 from jobs.assignment import Assignment, Outcome
@@ -28,7 +29,7 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
     compute.seed(config)
     if config.train.strategy != "single":
         compute.stay_forkable()
-    data = load(config.data, "train", assignment.folder.root)
+    data = load(config.data, "train", assignment.folder.root, config.seed)
     inputs = assignment.prove(*data.files)
     training = Training(
         assignment, data, describe_model(config, data), settings_that_stay(config, inputs), stop
@@ -37,17 +38,26 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
 
 
 def describe_model(config: RunConfig, data: Split) -> ModelSpec:
-    """The model that fits the data, with the mean and deviation of its pixels."""
-    # Exact and without a float copy of all pixels: there are only 256 values.
-    counts = torch.bincount(data.images.flatten(), minlength=256).double()
+    """The model that fits the data, with the mean and deviation of its pixels or coordinates."""
+    mean, std = _pixels(data.images) if data.images.dtype == torch.uint8 else _coordinates(data.images)
+    return ModelSpec(
+        name=config.model.name,
+        input_shape=tuple(data.images.shape[1:]),  # type: ignore[arg-type]  # three of an image, one of a point
+        class_names=DESCRIPTIONS[config.data.name].class_names,
+        mean=round(mean, 6),
+        std=max(round(std, 6), 1e-6),  # images of one grey have none
+        dataset=config.data.name,
+    )
+
+
+def _pixels(images: Tensor) -> tuple[float, float]:
+    """Mean and deviation, exact and without a float copy of all pixels: there are only 256 values."""
+    counts = torch.bincount(images.flatten(), minlength=256).double()
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * values).sum() / counts.sum()
     variance = (counts * (values - mean) ** 2).sum() / counts.sum()
-    return ModelSpec(
-        name=config.model.name,
-        input_shape=(data.images.shape[1], data.images.shape[2], data.images.shape[3]),
-        class_names=DESCRIPTIONS[config.data.name].class_names,
-        mean=round(mean.item(), 6),
-        std=max(round(variance.sqrt().item(), 6), 1e-6),  # images of one grey have none
-        dataset=config.data.name,
-    )
+    return mean.item(), variance.sqrt().item()
+
+
+def _coordinates(points: Tensor) -> tuple[float, float]:
+    return points.double().mean().item(), points.double().std(correction=0).item()

@@ -54,9 +54,9 @@ class Training:
         self.assignment.keep_config()
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         print(
-            f"training {self.spec.name} ({parameters:,} parameters) on {len(self.data):,} images of "
-            f"{self.spec.dataset}: {config.train.epochs} epochs of {learner.steps} steps, "
-            + ", ".join(self._means(learner).values()),
+            f"training {self.spec.name} ({parameters:,} parameters) on {len(self.data):,} "
+            f"{self.spec.things} of {self.spec.dataset}: {config.train.epochs} epochs of "
+            f"{learner.steps} steps, " + ", ".join(self._means(learner).values()),
             flush=True,
         )
         for warning in self._warnings(learner.device):
@@ -106,6 +106,6 @@ class Training:
             )
         if train.batch_size > len(self.data):
             yield (
-                f"a batch of {train.batch_size} is more than the {len(self.data)} images there are: every "
-                "epoch is one step; a smaller --set train.batch_size learns more in the same time"
+                f"a batch of {train.batch_size} is more than the {len(self.data)} {self.spec.things} there "
+                "are: every epoch is one step; a smaller --set train.batch_size learns more in the same time"
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
+from launcher.images.cli import images
 from launcher.options import config_options, output_option, run_options, target_options
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def _on_sigterm(number: int, frame: object) -> None:
 @click.version_option("0.1.0", prog_name="jobrelay")
 def cli() -> None:
     """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume."""
+
+
+cli.add_command(images)
 
 
 @cli.command("run-all")

@@ -75,10 +75,17 @@ def rows(timelines: Mapping[Stage, Timeline]) -> list[list[str]]:
     ]
 
 
+def seconds_between(known: Timeline, start: str, end: str) -> float | None:
+    """From one moment to another, by their names; None if one of them is not known."""
+    if start not in known or end not in known:
+        return None
+    return (_time(known[end]) - _time(known[start])).total_seconds()
+
+
 def _offset(known: Timeline, name: str) -> str:
-    if name not in known or "created" not in known:
+    seconds = seconds_between(known, "created", name)
+    if seconds is None:
         return ""
-    seconds = (_time(known[name]) - _time(known["created"])).total_seconds()
     return f"{seconds:.2f}" if "." in known[name] else f"{seconds:.0f}"
 
 

@@ -97,9 +97,12 @@ class Placement(_Section):
 
 
 class DataConfig(_Section):
-    """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes."""
+    """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes.
 
-    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist"] = "fashion-mnist-mini"
+    `blobs` are no images: points of two classes in the plane, made by the seed, for the perceptron.
+    """
+
+    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "blobs"] = "fashion-mnist-mini"
     mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
         default=None, description="where to download from instead of torchvision's own mirrors"
     )
@@ -207,6 +210,19 @@ class RunConfig(_Section):
             raise ValueError(
                 f"strategy {self.train.strategy} does not work on {self.device}: "
                 f"--set device={devices[-1]}, or --set train.strategy=single"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_no_images(self) -> Self:
+        if self.data.name == "blobs" and self.model.name != "perceptron":
+            raise ValueError(
+                f"model {self.model.name} takes images, and data blobs has none: --set model.name=perceptron"
+            )
+        if self.data.name == "blobs" and self.infer.folder:
+            raise ValueError(
+                f"infer.source {self.infer.source} is a folder of images, and a model of points takes none: "
+                "--set infer.source=test"
             )
         return self
 

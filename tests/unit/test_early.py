@@ -65,7 +65,7 @@ def hear(early: EarlyStart, *chunks: bytes, view: JobView = RUNNING) -> None:
 def test_the_lines_that_train_prints_say_how_long_it_still_works() -> None:
     row = {"epoch": 2.0, "loss": 0.5, "accuracy": 0.9, "seconds": 7.5, "images_per_second": 8e3}
     assert seconds_left(tell(row | {"learning_rate": 0.1}, 5).encode()) == 22.5
-    assert seconds_left(tell(row | {"learning_rate": 0.1}, 2).encode()) == 0
+    assert seconds_left(tell(row | {"learning_rate": 0.1}, 2, "points").encode()) == 0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_the_contract_never_imports_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run-all", "--help"], ["--version"], ["logs", "-h"]], ids=" ".join
+    "arguments",
+    [["--help"], ["run-all", "--help"], ["--version"], ["logs", "-h"], ["images", "compare", "-h"]],
+    ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     program = f"from launcher.cli import main; assert main({arguments!r}) == 0"
