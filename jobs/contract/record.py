@@ -18,6 +18,7 @@ class RecordError(ValueError):
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -48,8 +49,8 @@ class LogProof(FileProof):
 
 
 class Cost(_Part):
-    wall_seconds: float
-    cpu_seconds: float
+    wall_seconds: Seconds
+    cpu_seconds: Seconds
     peak_memory_bytes: int
     peak_memory_from: Literal["cgroup", "process"]
     memory_limit_bytes: int | None = None
@@ -140,7 +141,7 @@ def matches(path: Path, proof: FileProof) -> bool:
         if path.stat().st_size != proof.bytes:
             return False
         return FileProof.of(path).sha256 == proof.sha256
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name with a NUL, which is nobody's file
         return False
 
 

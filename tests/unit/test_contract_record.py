@@ -39,6 +39,7 @@ def test_a_proof_fits_the_file_and_no_other(tmp_path: Path) -> None:
     file.write_bytes(b"content ")
     assert not matches(file, proof)
     assert differing(tmp_path, {"file": proof, "absent": proof}) == ["file", "absent"]
+    assert not matches(tmp_path / "no\0file", proof)
 
 
 def test_a_record_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:
@@ -47,6 +48,14 @@ def test_a_record_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_pa
         (tmp_path / "train.json").write_text(text)
         with pytest.raises(RecordError, match=r"train\.json is not a readable record"):
             read_record(tmp_path / "train.json")
+
+
+@pytest.mark.parametrize("seconds", ["1e999", "-1", '"long"'])
+def test_last_words_with_a_cost_that_cannot_be_are_nobodys(seconds: str) -> None:
+    message = Closing(stage="train", exit_code=1, log=LOG, cost=COST).message()
+
+    assert parse_closing(message)
+    assert parse_closing(message.replace('"wall_seconds":1.0', f'"wall_seconds":{seconds}')) is None
 
 
 @given(st.text(max_size=10000))
