@@ -275,7 +275,7 @@ def test_a_configuration_error_touches_nothing(tmp_path: Path) -> None:
         (["train", "--run", "a", "--set", "train.epochs"], "expected key=value"),
         (["dance"], "invalid choice: 'dance'"),
         (["wait", "--run", "a"], "stage"),
-        ([], "COMMAND"),
+        ([], "give --run ID or set JOBRELAY_RUN"),
     ],
 )
 def test_arguments_that_cannot_work_are_configuration_errors(
