@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,10 @@ from jobs.batching import GrowingBatch, memory_of
 from jobs.contract.files import json_text
 from jobs.evidence import TrainedModel, trained_model
 from jobs.latency import Latency, measure_latency
-from jobs.pictures import draw, file_safe
+from jobs.pictures import draw, file_safe, picture_name
 from jobs.predict import predict
 from jobs.sources import Asked, what_is_asked
+from jobs.split import Images
 from jobs.stopping import StopRequest
 
 #: Of all that is classified, so many are drawn and printed: what a person looks at.
@@ -46,15 +47,16 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     trained = trained_model(assignment)
     device = compute.prepare(config)
     started = time.perf_counter()
-    asked = what_is_asked(assignment)
+    asked = what_is_asked(assignment, trained.spec.input_shape)
     seconds_to_read = time.perf_counter() - started
-    inputs = {**trained.proofs, **assignment.prove(*asked.files)}
+    inputs = {**trained.proofs, **assignment.named(asked.files)}
     assignment.keep_config()
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
     where = compute.describe(device)
     print(f"classifying {count:,} images ({which}; read in {seconds_to_read:.1f} s), {where}")
-    _tell_skipped(asked.skipped)
+    if config.infer.folder:  # of a data set it has been told
+        _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
     pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities)
@@ -95,11 +97,12 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         inputs=inputs,
         outputs=assignment.prove(*pictures.values(), folder.predictions, folder.inference),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        skipped=dict(asked.skipped),
     )
 
 
 def _pass(
-    trained: TrainedModel, images: Tensor, device: torch.device, batch_size: int | Literal["auto"]
+    trained: TrainedModel, images: Images, device: torch.device, batch_size: int | Literal["auto"]
 ) -> Pass:
     """First single images, which also warms the model up, then all of them in batches."""
     latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
@@ -111,7 +114,7 @@ def _pass(
     return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
 
 
-def _tell_skipped(skipped: dict[str, str]) -> None:
+def _tell_skipped(skipped: Mapping[str, str]) -> None:
     for name, reason in islice(skipped.items(), _MOST_SKIPPED_SHOWN):
         print(f"skipped {name}: {reason}")
     if len(skipped) > _MOST_SKIPPED_SHOWN:
@@ -126,26 +129,25 @@ def _draw_pictures(
     folder.results.mkdir(exist_ok=True)
     pictures = {}
     count = len(asked.images)
+    taken: set[str] = set()
     drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
     for position in drawn[:MOST_PICTURES].sort().values.tolist():
         row = log_probabilities[position].exp()
         best = int(row.argmax())
         true = None if asked.labels is None else names[int(asked.labels[position])]
-        file = folder.results / f"{_number(asked, position):05}_{file_safe(names[best])}.png"
-        assignment.fence.write(file, draw(asked.images[position], names[best], row[best].item(), true))
+        if asked.names is None:
+            name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
+        else:
+            name = picture_name(asked.names[position], names[best], taken)
+        file = folder.results / name
+        image = asked.images[position : position + 1][0]
+        assignment.fence.write(file, draw(image, names[best], row[best].item(), true))
         known = f" (true: {true})" if true is not None else ""
         print(f"{asked.titles[position]}: {names[best]} {row[best]:.1%}{known}")
         pictures[position] = file
     for old in set(folder.results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
         assignment.fence.remove(old)
     return pictures
-
-
-def _number(asked: Asked, position: int) -> int:
-    """What stands first in a picture's name: its index in the data set, else its place among the files."""
-    index = asked.keys[position].get("index", position)
-    assert isinstance(index, int)
-    return index
 
 
 def _lines(

@@ -1,19 +1,24 @@
 """The networks, and what is stored beside their weights to build them again.
 
-All take normalised float32 images (N, 1, 28, 28) and return float32 scores (N, classes) whose
-log_softmax is the log-probability of each class. For `cnn` and `perceptron` they are logits;
-`mnist-hogwild-net` returns log-probabilities, which log_softmax leaves as they are.
+All take normalised float32 images (N, C, H, W) and return float32 scores (N, classes) whose
+log_softmax is the log-probability of each class. For most they are logits; `mnist-hogwild-net` returns
+log-probabilities, which log_softmax leaves as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
+
+from jobs import vision
+from jobs.contract.config import TORCHVISION_MODELS, ModelName
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class ModelSpec(BaseModel):
@@ -22,11 +27,13 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: Literal[1] = 1
-    name: Literal["cnn", "mnist-hogwild-net", "perceptron"]
+    name: ModelName
     input_shape: tuple[int, int, int] = Field(description="channels, height, width")
     class_names: tuple[str, ...]
-    mean: float = Field(description="of the training pixels, black 0, white 1")
-    std: float = Field(gt=0)
+    mean: float | tuple[float, ...] = Field(
+        description="of the pixels, black 0, white 1; of RGB images one a channel"
+    )
+    std: Positive | tuple[Positive, ...]
     dataset: str
 
     @property
@@ -42,15 +49,22 @@ def build(spec: ModelSpec) -> nn.Module:
 def channels_last(model: nn.Module) -> nn.Module:
     """The model itself, its weights laid out for the convolutions of CPUs and tensor cores.
 
-    On a CPU a training step of `cnn` then takes less than half of the time. Its input needs no conversion: an
-    image of one channel has the same layout either way.
+    On a CPU a training step of `cnn` then takes less than half of the time. The input needs no conversion: an
+    image of one channel has the same layout either way, and RGB images are stored like this.
     """
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
     """uint8 pixels (N, C, H, W) as float32 with mean 0 and deviation 1 over the training images."""
-    return images.float().sub_(255 * spec.mean).div_(255 * spec.std)
+    return images.float().sub_(_scaled(spec.mean, images)).div_(_scaled(spec.std, images))
+
+
+def _scaled(values: float | tuple[float, ...], images: Tensor) -> float | Tensor:
+    """Of pixels from 0 to 255, and fit to be subtracted from each channel."""
+    if isinstance(values, float):
+        return 255 * values
+    return torch.tensor(values, device=images.device).mul(255).view(-1, 1, 1)
 
 
 def _cnn(spec: ModelSpec) -> nn.Module:
@@ -101,8 +115,20 @@ def _perceptron(spec: ModelSpec) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, spec.classes))
 
 
+def _torchvisions(spec: ModelSpec) -> nn.Module:
+    """The network of that name in torchvision.models, for 3 channels of 33 x 33 pixels or more."""
+    model = cast("nn.Module", getattr(vision.models(), spec.name)(num_classes=spec.classes))
+    for module in model.modules():
+        # mobilenet_v3_small has a tenth of it, for ImageNet's hundreds of thousands of steps; after the few
+        # hundred of a small set its statistics would still be those that it began with.
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    return model
+
+
 _BUILDERS: Final[dict[str, Callable[[ModelSpec], nn.Module]]] = {
     "cnn": _cnn,
     "mnist-hogwild-net": lambda spec: MnistHogwildNet(),
     "perceptron": _perceptron,
+    **dict.fromkeys(TORCHVISION_MODELS, _torchvisions),
 }

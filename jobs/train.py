@@ -9,17 +9,22 @@ and epoch alone, the learning rate on the step, and precision and torch's genera
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import torch
 
 from jobs import compute, strategies
 from jobs.assignment import Assignment, Outcome
 from jobs.contract.config import RunConfig
-from jobs.data import DESCRIPTIONS, Split, load
+from jobs.data import describe, load
 from jobs.models import ModelSpec
+from jobs.pretrained import MEAN, STD, read_weights
 from jobs.progress import settings_that_stay
+from jobs.split import Images, Split
 from jobs.stopping import StopRequest
 from jobs.training import Training
+
+_AT_ONCE: Final = 4096
 
 
 def train(assignment: Assignment, stop: StopRequest) -> Outcome:
@@ -28,26 +33,48 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
     compute.seed(config)
     if config.train.strategy != "single":
         compute.stay_forkable()
-    data = load(config.data, "train", assignment.folder.root)
-    inputs = assignment.prove(*data.files)
+    data = load(config, "train", assignment.folder.root)
+    weights, weights_file = read_weights(config.model, assignment.folder.root)
+    validation = data.validation.files if data.validation else {}
+    inputs = assignment.named({**data.files, **validation, **weights_file})
     training = Training(
-        assignment, data, describe_model(config, data), settings_that_stay(config, inputs), stop
+        assignment,
+        data,
+        describe_model(config, data),
+        settings_that_stay(config, inputs),
+        stop,
+        weights,
     )
-    return replace(strategies.run(training), inputs=inputs)
+    return replace(strategies.run(training), inputs=inputs, skipped=dict(data.skipped))
 
 
 def describe_model(config: RunConfig, data: Split) -> ModelSpec:
-    """The model that fits the data, with the mean and deviation of its pixels."""
-    # Exact and without a float copy of all pixels: there are only 256 values.
-    counts = torch.bincount(data.images.flatten(), minlength=256).double()
-    values = torch.arange(256, dtype=torch.float64) / 255
-    mean = (counts * values).sum() / counts.sum()
-    variance = (counts * (values - mean) ** 2).sum() / counts.sum()
+    """The model that fits the data, with mean and deviation of its pixels, or of those its weights are of."""
+    channels, height, width = data.images.shape[1:]
+    mean, std = (MEAN, STD) if config.model.weights else _mean_and_deviation(data.images)
     return ModelSpec(
         name=config.model.name,
-        input_shape=(data.images.shape[1], data.images.shape[2], data.images.shape[3]),
-        class_names=DESCRIPTIONS[config.data.name].class_names,
-        mean=round(mean.item(), 6),
-        std=max(round(variance.sqrt().item(), 6), 1e-6),  # images of one grey have none
-        dataset=config.data.name,
+        input_shape=(channels, height, width),
+        class_names=data.class_names,
+        mean=mean[0] if channels == 1 else mean,
+        std=std[0] if channels == 1 else std,
+        dataset=describe(config.data),
+    )
+
+
+def _mean_and_deviation(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of all pixels, black 0, white 1: one figure for each channel."""
+    channels = images.shape[1]
+    # Exact and without a float copy of all pixels: there are only 256 values.
+    counts = torch.zeros(channels, 256, dtype=torch.float64)
+    for start in range(0, len(images), _AT_ONCE):
+        some = images[start : start + _AT_ONCE]
+        for channel in range(channels):
+            counts[channel] += torch.bincount(some[:, channel].flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * values).sum(1) / counts.sum(1)
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
+    return (
+        tuple(round(value, 6) for value in mean.tolist()),
+        tuple(max(round(value, 6), 1e-6) for value in variance.sqrt().tolist()),  # of one colour: 0
     )

@@ -97,7 +97,7 @@ def share(learner: Learner) -> None:
     """Move all that a step changes into memory that forked processes share."""
     for tensor in (*learner.model.parameters(), *learner.model.buffers()):
         tensor.data = in_shared_memory(tensor.data)
-    for parameter in learner.model.parameters():
+    for parameter in learner.optimizer.param_groups[0]["params"]:
         moments = learner.optimizer.state[parameter]
         if not moments:  # AdamW makes them at its first step, each process for itself
             moments["step"] = torch.zeros(())
