@@ -41,7 +41,8 @@ class Trials:
         if done.status == "succeeded":
             return done
         config = self.target.config(self.config_file, [*self.overrides, *trial.overrides])
-        options = replace(self.options, run=run, stages=STAGES, folder=folder)
+        needs = config.on_the_volume(STAGES)
+        options = replace(self.options, run=run, stages=STAGES, folder=folder, needs=needs)
         executor = self.target.executor()
         plan = pipeline.plan_run(executor, self.target.manifests, config, options)
         report = pipeline.run_stages(executor, plan, options, Console(quiet=True))
