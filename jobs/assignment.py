@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,11 @@ class Assignment:
 
     def prove(self, *files: Path) -> dict[str, FileProof]:
         """Proofs of files as they are now, by their names relative to the run's folder."""
-        return {os.path.relpath(file, self.folder.path): FileProof.of(file) for file in files}
+        return self.named({file: FileProof.of(file) for file in files})
+
+    def named(self, proofs: Mapping[Path, FileProof]) -> dict[str, FileProof]:
+        """Proofs by the names of their files relative to the run's folder."""
+        return {os.path.relpath(file, self.folder.path): proof for file, proof in proofs.items()}
 
     def keep_config(self) -> None:
         """Write config.yaml, what this run was told, unless that is what it holds already."""
@@ -49,10 +54,11 @@ class Assignment:
 class Outcome:
     """What a stage that succeeded has read, written and measured, and by what means.
 
-    Names are relative to the run's folder.
+    Names are relative to the run's folder; those in `skipped` to the data's, with why it was not used.
     """
 
     inputs: dict[str, FileProof] = field(default_factory=dict)
     outputs: dict[str, FileProof] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     means: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)

@@ -17,7 +17,8 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs import compute
 from jobs.contract.config import RunConfig
-from jobs.data import DESCRIPTIONS
+from jobs.data import VARIATIONS
+from jobs.split import Images
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Epoch:
     moved: Tensor | None
     reach: int
 
-    def batch(self, images: Tensor, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
+    def batch(self, images: Images, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W) and labels int64 (B,) of some places."""
         chosen = self.order[places]
         pixels = images[chosen]
@@ -48,14 +49,14 @@ def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> E
     """The `epoch`-th passage (from 0) over so many images."""
     generator = compute.generator(config.seed, "epoch", epoch)
     order = torch.randperm(samples, generator=generator).to(device)
-    data = DESCRIPTIONS[config.data.name]
+    allowed = VARIATIONS[config.data.name]
     mirrored, offsets = None, None
-    if config.train.augment and data.mirrored_is_the_same:
+    if config.train.augment and allowed.mirrored:
         mirrored = (torch.rand(samples, generator=generator) < 0.5).to(device)
-    if config.train.augment and data.reach:
-        reach = data.reach
+    if config.train.augment and allowed.reach:
+        reach = allowed.reach
         offsets = torch.randint(-reach, reach + 1, (samples, 2), generator=generator).to(device)
-    return Epoch(order, mirrored, offsets, data.reach)
+    return Epoch(order, mirrored, offsets, allowed.reach)
 
 
 def moved(pixels: Tensor, offsets: Tensor, reach: int) -> Tensor:

@@ -49,6 +49,7 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
             "outputs": {name: proof.model_dump() for name, proof in outcome.outputs.items()},
             "metrics": outcome.metrics,
             "means": outcome.means,
+            "skipped": outcome.skipped,
         }
         code = 0
     except Exception as error:
@@ -77,6 +78,8 @@ def _stage(assignment: Assignment) -> Callable[[Assignment, StopRequest], Outcom
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     function: Callable[[Assignment, StopRequest], Outcome]
     function = getattr(importlib.import_module(f"jobs.{assignment.stage}"), assignment.stage)
+    if assignment.config.model.is_torchvisions:  # a second or more, which else comes after the gate
+        importlib.import_module("jobs.vision").models()
     return function
 
 

@@ -1,8 +1,9 @@
-"""Data sets as tensors in memory: pixels as uint8, a quarter of what float32 would take.
+"""Data sets as tensors: pixels as uint8, a quarter of what float32 would take.
 
 fashion-mnist-mini   inside this package (assets/), needs nothing
 mnist                data/mnist on the volume, downloaded by the first who needs it
 fashion-mnist        data/fashion-mnist on the volume, likewise
+imagefolder          image files on the volume, in folders of classes: see jobs.imagefolder
 blobs                no images: points in the plane, made by the seed (jobs.blobs), needs nothing
 """
 
@@ -11,21 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 
-from torch import Tensor
-
-from jobs import blobs
-from jobs.contract.config import DataConfig
+from jobs import blobs, imagefolder
+from jobs.contract.config import DataConfig, RunConfig
+from jobs.contract.record import FileProof
 from jobs.contract.volume import data_folder
 from jobs.download import download
 from jobs.errors import BadInput
 from jobs.idx import read_images, read_labels
-
-SplitName = Literal["train", "test"]
+from jobs.split import Split, SplitName
 
 _ASSETS: Final = Path(__file__).parent / "assets"
-_PREFIX: Final = {"train": "train", "test": "t10k"}
+_PREFIX: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
 _CLASSES: Final = 10
 _DIGITS: Final = tuple("0123456789")
 _CLOTHES: Final = (
@@ -43,64 +42,74 @@ _CLOTHES: Final = (
 
 
 @dataclass(frozen=True)
-class Description:
-    """What is known of a data set without reading it."""
+class Variation:
+    """In what ways an image may be varied and be of the same class."""
 
-    class_names: tuple[str, ...]
-    mirrored_is_the_same: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2
-    reach: int  # by how many pixels an image may be moved and be of the same class; 0: it does not help
-    torchvision_name: str = ""  # its class in torchvision.datasets, and its folder in their layout
+    mirrored: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2
+    reach: int  # by how many pixels it may be moved; 0: it does not help
 
 
-DESCRIPTIONS: Final = {
-    "fashion-mnist-mini": Description(_CLOTHES, True, 0, "FashionMNIST"),
-    "fashion-mnist": Description(_CLOTHES, True, 0, "FashionMNIST"),
-    "mnist": Description(_DIGITS, False, 1, "MNIST"),
-    "blobs": Description(blobs.CLASS_NAMES, False, 0),
+VARIATIONS: Final = {
+    "fashion-mnist-mini": Variation(mirrored=True, reach=0),
+    "fashion-mnist": Variation(mirrored=True, reach=0),
+    "mnist": Variation(mirrored=False, reach=1),
+    "imagefolder": Variation(mirrored=True, reach=0),
+    "blobs": Variation(mirrored=False, reach=0),
 }
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images uint8 (N, 1, 28, 28) and labels int64 (N,) in 0 … 9; `files` are what they were read from.
+class _IdxSet:
+    """What is known of a data set of IDX files without reading it."""
 
-    Of `blobs`, the images are float32 (N, 2), and the labels 0 or 1.
-    """
-
-    images: Tensor
-    labels: Tensor
-    files: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    class_names: tuple[str, ...]
+    torchvision_name: str  # its class in torchvision.datasets, and its folder in their layout
 
 
-def load(config: DataConfig, split: SplitName, volume: Path, seed: int = 0) -> Split:
+_IDX_SETS: Final = {
+    "fashion-mnist-mini": _IdxSet(_CLOTHES, "FashionMNIST"),
+    "fashion-mnist": _IdxSet(_CLOTHES, "FashionMNIST"),
+    "mnist": _IdxSet(_DIGITS, "MNIST"),
+}
+
+
+def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
     """One split of the configured data set, downloaded to the volume if it is not there.
 
-    `files` is empty for what ships with this package, or is made here, by the run's seed. Raises
-    BadInput if a file is damaged, or if there is no data and no way to get it.
+    Raises BadInput if a file is damaged, or if there is no data and no way to get it.
     """
-    if config.name == "blobs":
-        return Split(*blobs.make(seed, split), files=())
+    if config.data.name == "imagefolder":
+        return imagefolder.load(config, split, volume)
+    if config.data.name == "blobs":
+        return Split(*blobs.make(config.seed, split), class_names=blobs.CLASS_NAMES, files={})
+    return _load_idx(config.data, split, volume)
+
+
+def describe(config: DataConfig) -> str:
+    """How people call the configured data set: by its name, or by its folder."""
+    return config.folder or config.name
+
+
+def _load_idx(config: DataConfig, split: SplitName, volume: Path) -> Split:
+    known = _IDX_SETS[config.name]
     if config.name == "fashion-mnist-mini":
         images, labels = _find_split(_ASSETS / config.name, config, split) or _missing(config, _ASSETS)
-        return _read_split(images, labels, files=())
+        return _read_split(images, labels, known.class_names, proven=False)
     folder = data_folder(volume, config.name)
     if not _is_complete(folder, config):
         _refuse_half_a_data_set(folder, config)
         download(
-            torchvision_name=DESCRIPTIONS[config.name].torchvision_name,
+            torchvision_name=known.torchvision_name,
             folder=folder,
             mirror=config.mirror,
             is_there=lambda: _is_complete(folder, config),
             help_text=_ways_out(config),
         )
     images, labels = _find_split(folder, config, split) or _missing(config, folder)
-    return _read_split(images, labels, files=(images, labels))
+    return _read_split(images, labels, known.class_names, proven=True)
 
 
-def _read_split(images_path: Path, labels_path: Path, files: tuple[Path, ...]) -> Split:
+def _read_split(images_path: Path, labels_path: Path, class_names: tuple[str, ...], proven: bool) -> Split:
     images, labels = read_images(images_path), read_labels(labels_path)
     if tuple(images.shape[1:]) != (1, 28, 28):
         raise BadInput(f"{images_path}: images of {images.shape[2]} x {images.shape[3]}, 28 x 28 is expected")
@@ -108,7 +117,8 @@ def _read_split(images_path: Path, labels_path: Path, files: tuple[Path, ...]) -
         raise BadInput(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
     if int(labels.max()) >= _CLASSES:
         raise BadInput(f"{labels_path}: label {int(labels.max())}, but there are {_CLASSES} classes")
-    return Split(images, labels, files)
+    files = {path: FileProof.of(path) for path in (images_path, labels_path)} if proven else {}
+    return Split(images, labels, class_names, files)
 
 
 def _is_complete(folder: Path, config: DataConfig) -> bool:
@@ -127,7 +137,7 @@ def _find(folder: Path, config: DataConfig, name: str) -> Path | None:
 
 
 def _places(folder: Path, config: DataConfig, name: str) -> Iterator[Path]:
-    for place in (folder, folder / DESCRIPTIONS[config.name].torchvision_name / "raw"):
+    for place in (folder, folder / _IDX_SETS[config.name].torchvision_name / "raw"):
         yield place / name
         yield place / f"{name}.gz"
 

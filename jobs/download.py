@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import io
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from jobs.errors import BadInput, from_os_error
+from jobs.locks import one_at_a_time
 
 #: For connecting and for every read; torchvision itself would wait for ever.
 TIMEOUT_SECONDS: Final = 20.0
@@ -33,7 +33,7 @@ def download(
     torchvision's own. Raises BadInput, ending in `help_text`, if it cannot be had.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder) as alone:
+    with one_at_a_time(folder.with_name(f".{folder.name}.lock")) as alone:
         if alone:
             _remove_remains(folder)
         if is_there():
@@ -82,18 +82,6 @@ def _put_in_place(temporary: Path, folder: Path, is_there: Callable[[], bool]) -
     except OSError:
         if not is_there():  # else somebody without a lock was quicker, with the same files
             raise
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[bool]:
-    """Wait for all others who download this. Yields False where the volume knows no locks."""
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # some network file systems; the rename decides there
-            yield False
-        else:
-            yield True
 
 
 def _remove_remains(folder: Path) -> None:

@@ -13,9 +13,10 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.contract.files import json_text
-from jobs.data import load
+from jobs.data import describe, load
 from jobs.evidence import TrainedModel, trained_model
 from jobs.predict import predict
+from jobs.split import Images
 from jobs.stopping import StopRequest
 
 
@@ -24,13 +25,11 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     config, folder = assignment.config, assignment.folder
     trained = trained_model(assignment)
     device = compute.prepare(config)
-    data = load(config.data, "test", folder.root, config.seed)
-    inputs = {**trained.proofs, **assignment.prove(*data.files)}
+    data = load(config, "test", folder.root)
+    inputs = {**trained.proofs, **assignment.named(data.files)}
     assignment.keep_config()
-    where = compute.describe(device)
-    print(
-        f"testing {trained.spec.name} on {len(data):,} {trained.spec.things} of {config.data.name}, {where}"
-    )
+    where, things = compute.describe(device), trained.spec.things
+    print(f"testing {trained.spec.name} on {len(data):,} {things} of {describe(config.data)}, {where}")
 
     started = time.perf_counter()
     log_probabilities = predict(trained.model, trained.spec, data.images, device, config.eval.batch_size)
@@ -46,7 +45,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
         "samples": len(data),
         "correct": correct,
         "images_per_second": round(images_per_second, 1),
-        "dataset": config.data.name,
+        "dataset": describe(config.data),
         "model": trained.spec.name,
         "model_sha256": trained.proofs[folder.model.name].sha256,
         "per_class": per_class(confusion, trained.spec.class_names),
@@ -56,7 +55,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     assignment.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
-        f"{images_per_second / 1000:.1f}k {trained.spec.things}/s"
+        f"{images_per_second / 1000:.1f}k {things}/s"
     )
     outputs = [folder.eval_results]
     metrics = {
@@ -69,10 +68,10 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     else:
         outputs.append(folder.exported)
         metrics |= _export(assignment, trained, data.images)
-    return Outcome(inputs, assignment.prove(*outputs), metrics)
+    return Outcome(inputs, assignment.prove(*outputs), metrics, skipped=dict(data.skipped))
 
 
-def _export(assignment: Assignment, trained: TrainedModel, images: Tensor) -> dict[str, float]:
+def _export(assignment: Assignment, trained: TrainedModel, images: Images) -> dict[str, float]:
     """Write model.pt2, once it is read back and found to say what the model says. Returns how near."""
     from jobs import export  # with the compiler that it imports it takes a second, and few ask for it
 

@@ -1,6 +1,6 @@
 """The model as a program of its own: model.pt2, which PyTorch runs without any code from here.
 
-It takes pixels as they are stored, uint8 (N, 1, 28, 28) for any N, or points, float32 (N, 2), and gives
+It takes pixels as they are stored, uint8 (N, C, H, W) for any N, or points, float32 (N, 2), and gives
 the log-probability of each class, float32 (N, classes); the normalisation of the training is inside:
 
     torch.export.load("model.pt2").module()(images)
@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobs.errors import Failed
 from jobs.models import ModelSpec, normalise
 from jobs.predict import predict
+from jobs.split import Images
 from jobs.weights import NotWhole
 
 #: More than rounding makes of the order in which sums are taken.
@@ -75,7 +76,7 @@ class Parity:
     largest_difference: float
 
 
-def compare(program: Callable[[Tensor], Tensor], model: nn.Module, spec: ModelSpec, images: Tensor) -> Parity:
+def compare(program: Callable[[Tensor], Tensor], model: nn.Module, spec: ModelSpec, images: Images) -> Parity:
     """Run both over real images, uint8 (N, C, H, W).
 
     Raises Failed where they differ by more than rounding, or in the class.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,10 @@ from jobs.contract.files import json_text
 from jobs.data import load
 from jobs.evidence import TrainedModel, trained_model
 from jobs.latency import Latency, measure_latency
-from jobs.pictures import draw, file_safe
+from jobs.pictures import draw, file_safe, picture_name
 from jobs.predict import predict
 from jobs.sources import Asked, what_is_asked
+from jobs.split import Images
 from jobs.stopping import StopRequest
 
 #: Of all that is classified, so many are drawn and printed: what a person looks at.
@@ -48,15 +49,16 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     trained = trained_model(assignment)
     device = compute.prepare(config)
     started = time.perf_counter()
-    asked = what_is_asked(assignment)
+    asked = what_is_asked(assignment, trained.spec.input_shape)
     seconds_to_read = time.perf_counter() - started
-    inputs = {**trained.proofs, **assignment.prove(*asked.files)}
+    inputs = {**trained.proofs, **assignment.named(asked.files)}
     assignment.keep_config()
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
     where = compute.describe(device)
     print(f"classifying {count:,} {trained.spec.things} ({which}; read in {seconds_to_read:.1f} s), {where}")
-    _tell_skipped(asked.skipped)
+    if config.infer.folder:  # of a data set it has been told
+        _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
     pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities, device)
@@ -98,11 +100,12 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         inputs=inputs,
         outputs=assignment.prove(*set(pictures.values()), folder.predictions, folder.inference),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        skipped=dict(asked.skipped),
     )
 
 
 def _pass(
-    trained: TrainedModel, images: Tensor, device: torch.device, batch_size: int | Literal["auto"]
+    trained: TrainedModel, images: Images, device: torch.device, batch_size: int | Literal["auto"]
 ) -> Pass:
     """First single images, which also warms the model up, then all of them in batches."""
     latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
@@ -114,7 +117,7 @@ def _pass(
     return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
 
 
-def _tell_skipped(skipped: dict[str, str]) -> None:
+def _tell_skipped(skipped: Mapping[str, str]) -> None:
     for name, reason in islice(skipped.items(), _MOST_SKIPPED_SHOWN):
         print(f"skipped {name}: {reason}")
     if len(skipped) > _MOST_SKIPPED_SHOWN:
@@ -132,6 +135,7 @@ def _draw_pictures(
     folder, names = assignment.folder, trained.spec.class_names
     folder.results.mkdir(exist_ok=True)
     count = len(asked.images)
+    taken: set[str] = set()
     pictures = {}
     if trained.spec.things == "points":  # one picture, with all of them
         boundary = folder.results / "decision_boundary.png"
@@ -143,9 +147,13 @@ def _draw_pictures(
         best = int(row.argmax())
         true = None if asked.labels is None else names[int(asked.labels[position])]
         if position not in pictures:
-            file = folder.results / f"{_number(asked, position):05}_{file_safe(names[best])}.png"
-            assignment.fence.write(file, draw(asked.images[position], names[best], row[best].item(), true))
-            pictures[position] = file
+            if asked.names is None:
+                name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
+            else:
+                name = picture_name(asked.names[position], names[best], taken)
+            pictures[position] = folder.results / name
+            image = asked.images[position : position + 1][0]
+            assignment.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
         known = f" (true: {true})" if true is not None else ""
         print(f"{asked.titles[position]}: {names[best]} {row[best]:.1%}{known}")
     for old in set(folder.results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
@@ -155,20 +163,12 @@ def _draw_pictures(
 
 def _boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> bytes:
     """Of all test points, however many are asked about: of a few there is little to see."""
-    config = assignment.config
-    data = load(config.data, "test", assignment.folder.root, config.seed)
+    data = load(assignment.config, "test", assignment.folder.root)
 
     def classify(points: Tensor) -> Tensor:
         return predict(trained.model, trained.spec, points, device).argmax(1)
 
-    return draw_boundary(classify, data.images, data.labels, trained.spec.class_names)
-
-
-def _number(asked: Asked, position: int) -> int:
-    """What stands first in a picture's name: its index in the data set, else its place among the files."""
-    index = asked.keys[position].get("index", position)
-    assert isinstance(index, int)
-    return index
+    return draw_boundary(classify, data.images[:], data.labels, trained.spec.class_names)
 
 
 def _lines(

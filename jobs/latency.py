@@ -10,6 +10,8 @@ from typing import Final
 
 from torch import Tensor
 
+from jobs.split import Images
+
 _WARM_UP: Final = 10
 #: Enough that the 99th percentile is not the slowest one.
 _REQUESTS: Final = 200
@@ -26,18 +28,20 @@ class Latency:
 
 
 def measure_latency(
-    ask: Callable[[Tensor], object], images: Tensor, clock: Callable[[], float] = time.perf_counter
+    ask: Callable[[Tensor], object], images: Images, clock: Callable[[], float] = time.perf_counter
 ) -> Latency:
     """Latency over a bounded number of requests, after a few that only warm up.
 
     ask: is given one image (1, C, H, W); images: (N, C, H, W), each in turn.
     """
     for number in range(_WARM_UP):
-        ask(images[number % len(images)].unsqueeze(0))
+        place = number % len(images)
+        ask(images[place : place + 1])
     seconds: list[float] = []
     begun = clock()
     while len(seconds) < _REQUESTS and clock() - begun < _SECONDS:
-        image = images[len(seconds) % len(images)].unsqueeze(0)
+        place = len(seconds) % len(images)
+        image = images[place : place + 1]
         started = clock()
         ask(image)
         seconds.append(clock() - started)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +14,14 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobs import compute
 from jobs.batches import Epoch, plan
 from jobs.contract.config import RunConfig
-from jobs.data import Split
 from jobs.models import ModelSpec, build, channels_last, normalise
 from jobs.optimizers import optimizer
 from jobs.precision import Precision, autocast, fastest
+from jobs.predict import predict
+from jobs.pretrained import backbone, begin_with, freeze_backbone
 from jobs.replicas import Replicas, worth_it
 from jobs.schedule import learning_rate
+from jobs.split import Images, Split
 
 
 @dataclass
@@ -29,11 +33,12 @@ class Learner:
 
     config: RunConfig
     spec: ModelSpec
-    images: Tensor
+    images: Images
     labels: Tensor
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    validation: Split | None = None
     precision: Precision = "fp32"
     sums: Tensor = field(init=False)
 
@@ -44,12 +49,34 @@ class Learner:
         self.replicas = Replicas(self.model, 1)
 
     @classmethod
-    def new(cls, config: RunConfig, spec: ModelSpec, data: Split, device: torch.device) -> Learner:
-        """Fresh weights, and all images on the device."""
-        model = channels_last(build(spec).to(device))
-        images, labels = data.images.to(device), data.labels.to(device)
+    def new(
+        cls,
+        config: RunConfig,
+        spec: ModelSpec,
+        data: Split,
+        device: torch.device,
+        weights: Mapping[str, Any] | None = None,
+    ) -> Learner:
+        """Fresh weights or, if there are any, these; and all images on the device.
+
+        Raises BadInput for weights of another model.
+        """
+        model = build(spec)
+        if weights:
+            begin_with(model, weights, config.model)
+        if config.train.freeze == "backbone":
+            freeze_backbone(model, spec.name)
+        model = channels_last(model.to(device))
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return cls(
-            config, spec, images, labels, model, optimizer(config.train, model.parameters(), device), device
+            config=config,
+            spec=spec,
+            images=data.images.to(device),
+            labels=data.labels.to(device),
+            model=model,
+            optimizer=optimizer(config.train, learning, device),
+            device=device,
+            validation=data.validation,
         )
 
     def use_processors(self, count: int) -> None:
@@ -69,7 +96,7 @@ class Learner:
     def choose_precision(self) -> None:
         """Take the configured precision, or find out which one is faster here."""
         wanted = self.config.train.precision
-        self.precision = fastest(self.device) if wanted == "auto" else wanted
+        self.precision = fastest(self.device, self.model) if wanted == "auto" else wanted
 
     def plan(self, epoch: int) -> Epoch:
         """The batches of an epoch."""
@@ -79,6 +106,15 @@ class Learner:
         """Which places of an epoch's order are the batch of a step."""
         size = self.config.train.batch_size
         return slice(step * size, min((step + 1) * size, len(self.labels)))
+
+    def begin_epoch(self) -> None:
+        """Set the sums to 0, and the model to training; a frozen part of it keeps its statistics, too."""
+        self.sums.zero_()
+        for model in self.replicas.models:
+            model.train()
+            if self.config.train.freeze == "backbone":
+                for part in backbone(model, self.spec.name):
+                    part.eval()
 
     def learn(self, epoch: Epoch, number: int, places: slice, weight: float) -> None:
         """One step: the `number`-th of the whole training, from these places of the epoch's order.
@@ -94,6 +130,15 @@ class Learner:
         self.optimizer.zero_grad()
         self.sums += self.replicas.gradients(work, places)
         self.optimizer.step()
+
+    def validated(self) -> dict[str, float]:
+        """How the model does now on images that it does not learn from; empty if there are none."""
+        if self.validation is None:
+            return {}
+        size = self.config.train.batch_size
+        found = predict(self.model, self.spec, self.validation.images, self.device, size)
+        right = int((found.argmax(1) == self.validation.labels).sum())
+        return {"val_accuracy": right / len(self.validation)}
 
     def _gradients(self, model: nn.Module, epoch: Epoch, places: slice, weight: float) -> Tensor:
         """Leave the gradients of weight × mean loss; returns loss and right answers, summed, as in `sums`."""

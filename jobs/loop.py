@@ -31,10 +31,9 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
             before = progress.sums
             started = time.perf_counter() - before.seconds
             plan = learner.plan(epoch)
-            learner.sums.zero_()
+            learner.begin_epoch()
             if team.leads:
                 learner.sums += torch.tensor([before.loss, before.correct]).to(learner.sums)
-            learner.model.train()
             passed("first_batch")
             for step in team.steps(progress.position.step, learner.steps, stop):
                 places, weight = team.part(learner.places(step))
@@ -59,6 +58,7 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
                 }
             )
             if team.leads:
+                progress.history[-1] |= learner.validated()
                 _finish(progress, epochs)
             team.go_on()
 
@@ -80,7 +80,8 @@ def _finish(progress: Progress, epochs: int) -> None:
 def tell(row: Mapping[str, float], epochs: int, things: str = "images") -> str:
     """One line for one epoch; jobs.contract.outlook reads it."""
     speed = row["images_per_second"] / 1000
+    validated = f"val acc {row['val_accuracy']:.4f}  " if "val_accuracy" in row else ""
     return (
-        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  "
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  {validated}"
         f"{row['seconds']:.1f} s  {speed:.1f}k {things}/s  lr {row['learning_rate']:.4f}"
     )

@@ -1,21 +1,25 @@
 """The networks, and what is stored beside their weights to build them again.
 
-All take normalised float32 images (N, 1, 28, 28), `perceptron` points (N, 2) too, and return float32
-scores (N, classes) whose log_softmax is the log-probability of each class. For `cnn` and `perceptron`
-they are logits; the two networks of pytorch/examples return log-probabilities, which log_softmax leaves
-as they are.
+All take normalised float32 images (N, C, H, W), `perceptron` points (N, 2) too, and return float32 scores
+(N, classes) whose log_softmax is the log-probability of each class. For most they are logits; the two
+networks of pytorch/examples return log-probabilities, which log_softmax leaves as they are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
+
+from jobs import vision
+from jobs.contract.config import TORCHVISION_MODELS, ModelName
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class ModelSpec(BaseModel):
@@ -24,13 +28,15 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: Literal[1] = 1
-    name: Literal["cnn", "mnist-net", "mnist-hogwild-net", "perceptron"]
+    name: ModelName
     input_shape: tuple[int, int, int] | tuple[int] = Field(
         description="channels, height, width of an image; coordinates of a point"
     )
     class_names: tuple[str, ...]
-    mean: float = Field(description="of the training pixels, black 0, white 1; of coordinates")
-    std: float = Field(gt=0)
+    mean: float | tuple[float, ...] = Field(
+        description="of the pixels, black 0, white 1, of RGB images one a channel; of coordinates"
+    )
+    std: Positive | tuple[Positive, ...]
     dataset: str
 
     @property
@@ -56,8 +62,8 @@ def build(spec: ModelSpec) -> nn.Module:
 def channels_last(model: nn.Module) -> nn.Module:
     """The model itself, its weights laid out for the convolutions of CPUs and tensor cores.
 
-    On a CPU a training step of `cnn` then takes less than half of the time. Its input needs no conversion: an
-    image of one channel has the same layout either way.
+    On a CPU a training step of `cnn` then takes less than half of the time. The input needs no conversion: an
+    image of one channel has the same layout either way, and RGB images are stored like this.
     """
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -68,7 +74,15 @@ def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
     Points float32 (N, 2) likewise.
     """
     white = 255 if spec.dtype == torch.uint8 else 1
-    return images.to(torch.float32, copy=True).sub_(white * spec.mean).div_(white * spec.std)
+    mean, std = (_of_channels(values, white, images.device) for values in (spec.mean, spec.std))
+    return images.to(torch.float32, copy=True).sub_(mean).div_(std)
+
+
+def _of_channels(values: float | tuple[float, ...], white: int, device: torch.device) -> float | Tensor:
+    """Fit to be subtracted from every channel of images, or from all there is."""
+    if isinstance(values, float):
+        return white * values
+    return torch.tensor(values, device=device).mul(white).view(-1, 1, 1)
 
 
 def _cnn(spec: ModelSpec) -> nn.Module:
@@ -139,9 +153,21 @@ def _perceptron(spec: ModelSpec) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.input_shape), spec.classes))
 
 
+def _torchvisions(spec: ModelSpec) -> nn.Module:
+    """The network of that name in torchvision.models, for 3 channels of 33 x 33 pixels or more."""
+    model = cast("nn.Module", getattr(vision.models(), spec.name)(num_classes=spec.classes))
+    for module in model.modules():
+        # mobilenet_v3_small has a tenth of it, for ImageNet's hundreds of thousands of steps; after the few
+        # hundred of a small set its statistics would still be those that it began with.
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    return model
+
+
 _BUILDERS: Final[dict[str, Callable[[ModelSpec], nn.Module]]] = {
     "cnn": _cnn,
     "mnist-net": lambda spec: MnistNet(),
     "mnist-hogwild-net": lambda spec: MnistHogwildNet(),
     "perceptron": _perceptron,
+    **dict.fromkeys(TORCHVISION_MODELS, _torchvisions),
 }

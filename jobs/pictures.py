@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import re
 import unicodedata
+from pathlib import PurePosixPath
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-_SCALE: Final = 8
+#: An image is drawn at least this large: one of 28 x 28 eight times as large.
+_PIXELS: Final = 224
 _MARGIN: Final = 8
 _FONT_SIZE: Final = 15
 _LINE: Final = 20
@@ -18,13 +22,15 @@ _INK: Final = {True: (0x2E, 0xA0, 0x43), False: (0xCF, 0x22, 0x2E)}  # right: gr
 
 
 def draw(image: Tensor, predicted: str, probability: float, true: str | None) -> bytes:
-    """PNG of a uint8 image (1, H, W), eight times as large, with its class below it.
+    """PNG of a uint8 image (1, H, W) or RGB (3, H, W), enlarged, with its class below it.
 
     true: what it is; None if nobody knows.
     """
-    _, height, width = image.shape
-    pixels = Image.frombytes("L", (width, height), bytes(image.contiguous().numpy()))
-    enlarged = pixels.resize((width * _SCALE, height * _SCALE), Image.Resampling.NEAREST)
+    channels, height, width = image.shape
+    colours = image.permute(1, 2, 0).contiguous()  # (H, W, C)
+    pixels = Image.frombytes("L" if channels == 1 else "RGB", (width, height), colours.numpy().tobytes())
+    scale = math.ceil(_PIXELS / max(width, height))
+    enlarged = pixels.resize((width * scale, height * scale), Image.Resampling.NEAREST)
     lines = [f"{predicted}  {probability:.1%}", "" if true is None else f"true: {true}"]
     font = ImageFont.load_default(size=_FONT_SIZE)
     text_width = max(int(font.getlength(line)) for line in lines) + 2 * _MARGIN
@@ -45,3 +51,25 @@ def file_safe(name: str) -> str:
     """A class name as part of a file name: `T-shirt/top` becomes `t-shirt-top`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "class"
+
+
+def picture_name(original: str, predicted: str, taken: set[str]) -> str:
+    """`topwear/Größe 1.jpg`, predicted to be a dress: `Größe 1_dress.png`, or else `Größe 1-2_dress.png`.
+
+    original: a file's name, relative to its folder. taken: what was given out before, to which this is
+    added; names that differ only in case are one file on some machines.
+    """
+    stem = _shortened(PurePosixPath(original).stem)
+    class_name = _shortened(re.sub(r"[/\\\x00-\x1f\x7f]", "-", predicted))
+    for number in itertools.count(1):
+        name = f"{stem}{'' if number == 1 else f'-{number}'}_{class_name}.png"
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key not in taken:
+            taken.add(key)
+            break
+    return name
+
+
+def _shortened(text: str) -> str:
+    """As many whole characters as fit into 100 bytes: a file's name may have 255."""
+    return text.encode()[:100].decode(errors="ignore")

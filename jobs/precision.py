@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16"]
 
@@ -32,10 +32,12 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def fastest(device: torch.device) -> Precision:
+def fastest(device: torch.device, model: nn.Module) -> Precision:
     """What this device multiplies faster: measured, in a few tens of milliseconds."""
     if device.type not in ("cpu", "cuda"):
         return "fp32"
+    if device.type == "cpu" and any(_is_depthwise(module) for module in model.modules()):
+        return "fp32"  # a step of mobilenet_v3_small or efficientnet_b0 takes twice as long in bf16
     # On a CPU by one thread, and in its own time: what others do on the machine does not count.
     clock = time.perf_counter if device.type == "cuda" else time.thread_time
     threads = torch.get_num_threads()
@@ -46,6 +48,11 @@ def fastest(device: torch.device) -> Precision:
     finally:
         torch.set_num_threads(threads)
     return "bf16" if fp32 > _WORTH * bf16 else "fp32"
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    """Whether it is a convolution of every channel by itself: no matrix product, and no faster in bf16."""
+    return isinstance(module, nn.Conv2d) and module.groups > 1
 
 
 def _seconds(clock: Callable[[], float], *matrices: Tensor) -> list[float]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs import checkpoint
 from jobs.checkpoint import Position
-from jobs.contract.config import RunConfig
+from jobs.contract.config import RunConfig, digest
 from jobs.contract.record import FileProof
 from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput
@@ -40,9 +40,9 @@ _PRECISION: Final[TypeAdapter[Precision]] = TypeAdapter(Precision)
 class Progress:
     """The state of a training: what is in a checkpoint, but for torch's random generators.
 
-    history has one row a finished epoch: epoch, loss, accuracy, seconds, images_per_second,
-    learning_rate. It is kept here so that history.jsonl can never tell of epochs that a resumed
-    training does again.
+    history has one row a finished epoch: epoch, loss, accuracy, val_accuracy (where there are images for
+    it), seconds, images_per_second, learning_rate. It is kept here so that history.jsonl can never tell of
+    epochs that a resumed training does again.
     """
 
     folder: RunFolder
@@ -129,4 +129,4 @@ def settings_that_stay(config: RunConfig, data: dict[str, FileProof]) -> dict[st
     """What must be the same to go on with a training: all that decides it but its length, and the data."""
     tree = config.stage("train")
     del tree["train"]["epochs"]
-    return {**tree, "data_sha256": [proof.sha256 for proof in data.values()]}
+    return {**tree, "data_sha256": digest({name: proof.sha256 for name, proof in data.items()})}

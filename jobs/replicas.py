@@ -30,18 +30,18 @@ class Replicas:
     """A model and its replicas: the same weights, with gradients and statistics of their own."""
 
     def __init__(self, model: nn.Module, count: int) -> None:
-        self._models = [model, *(_replica(model) for _ in range(count - 1))]
+        self.models = [model, *(_replica(model) for _ in range(count - 1))]
         self._threads = ThreadPoolExecutor(max(count - 1, 1), "replica")
 
     @property
     def count(self) -> int:
         """How many work at once."""
-        return len(self._models)
+        return len(self.models)
 
     def gradients(self, work: Work, places: slice) -> Tensor:
         """Do `work` on all of `places`; returns the sum of what it returns, gradients are in the model."""
         self._share_statistics()
-        first, *others = zip(self._models, parts(places, self.count), strict=True)
+        first, *others = zip(self.models, parts(places, self.count), strict=True)
         images = places.stop - places.start
 
         def on(model: nn.Module, part: slice) -> Tensor:
@@ -49,23 +49,24 @@ class Replicas:
 
         waiting = [self._threads.submit(on, model, part) for model, part in others if part.stop > part.start]
         total = on(*first)
-        for model, result in zip(self._models[1:], waiting, strict=False):
+        for model, result in zip(self.models[1:], waiting, strict=False):
             total += result.result()
-            for mine, theirs in zip(self._models[0].parameters(), model.parameters(), strict=True):
-                mine.grad += theirs.grad  # type: ignore[operator]
-                theirs.grad = None
+            for mine, theirs in zip(self.models[0].parameters(), model.parameters(), strict=True):
+                if mine.requires_grad:
+                    mine.grad += theirs.grad  # type: ignore[operator]
+                    theirs.grad = None
         self._average_statistics(1 + len(waiting))
         return total
 
     def _share_statistics(self) -> None:
         """All begin a step with the model's own, which may be those of a checkpoint."""
-        for mine, *theirs in zip(*(model.buffers() for model in self._models), strict=True):
+        for mine, *theirs in zip(*(model.buffers() for model in self.models), strict=True):
             for other in theirs:
                 other.copy_(mine)
 
     def _average_statistics(self, count: int) -> None:
         """The model has those of the whole batch: the mean over the first `count`, which have worked."""
-        for mine, *theirs in zip(*(model.buffers() for model in self._models[:count]), strict=True):
+        for mine, *theirs in zip(*(model.buffers() for model in self.models[:count]), strict=True):
             if mine.is_floating_point() and theirs:
                 mine += sum(theirs)
                 mine /= count

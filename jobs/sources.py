@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,58 +11,76 @@ from torch import Tensor
 
 from jobs import compute, imagefiles
 from jobs.assignment import Assignment
+from jobs.contract.record import FileProof
 from jobs.contract.volume import data_folder
-from jobs.data import Split, load
+from jobs.data import describe, load
+from jobs.decoding import Shape
+from jobs.split import Images, chosen
 
 
 @dataclass(frozen=True)
 class Asked:
     """What is to be classified, in the order of the source. `labels` if it is known what is right."""
 
-    images: Tensor  # uint8 (N, C, H, W), or points float32 (N, 2)
+    images: Images  # uint8 (N, C, H, W), or points float32 (N, 2)
     titles: tuple[str, ...]  # how the log calls each
     keys: tuple[dict[str, object], ...]  # how predictions.json does
     labels: Tensor | None
     source: str  # a data set, of which these are test images, or data/NAME
     source_images: int
-    files: tuple[Path, ...]
-    skipped: dict[str, str]
+    files: Mapping[Path, FileProof]
+    skipped: Mapping[str, str]
+    names: tuple[str, ...] | None  # of the files, if each image has one of its own
 
 
-def what_is_asked(assignment: Assignment) -> Asked:
-    """The images of `infer.source`, as many as `infer.samples`. Raises BadInput."""
-    return _files(assignment) if assignment.config.infer.folder else _test_images(assignment)
+def what_is_asked(assignment: Assignment, shape: Shape | tuple[int]) -> Asked:
+    """What is in `infer.source`, as much as `infer.samples`, as a model takes it. Raises BadInput."""
+    if assignment.config.infer.folder:
+        assert len(shape) == 3  # RunConfig sees to it
+        return _files(assignment, shape)
+    return _test_images(assignment)
 
 
 def _test_images(assignment: Assignment) -> Asked:
     config = assignment.config
-    data = load(config.data, "test", assignment.folder.root, config.seed)
+    data = load(config, "test", assignment.folder.root)
     drawn = _drawn(assignment, len(data))[: _wanted(assignment)].sort().values
     indices = drawn.tolist()
+    files = data.files
+    if data.names is None:
+        points = len(data.images.shape) == 2
+        titles = tuple(
+            f"point {index} {_point(data.images[index])}" if points else f"image {index}" for index in indices
+        )
+        keys: tuple[dict[str, object], ...] = tuple({"index": index} for index in indices)
+    else:  # each image has a file of its own, and no other one is looked at
+        titles = tuple(data.names[index] for index in indices)
+        keys = tuple({"image": name} for name in titles)
+        each = list(files.items())
+        files = dict(each[index] for index in indices)
     return Asked(
-        images=data.images[drawn],
-        titles=tuple(_title(data, index) for index in indices),
-        keys=tuple({"index": index} for index in indices),
+        images=chosen(data.images, drawn),
+        titles=titles,
+        keys=keys,
         labels=data.labels[drawn],
-        source=config.data.name,
+        source=describe(config.data),
         source_images=len(data),
-        files=data.files,
-        skipped={},
+        files=files,
+        skipped=data.skipped,
+        names=titles if data.names else None,
     )
 
 
-def _title(data: Split, index: int) -> str:
-    if data.images.dim() > 2:
-        return f"image {index}"
-    return f"point {index} ({', '.join(f'{value:.2f}' for value in data.images[index].tolist())})"
+def _point(values: Tensor) -> str:
+    return f"({', '.join(f'{value:.2f}' for value in values.tolist())})"
 
 
-def _files(assignment: Assignment) -> Asked:
+def _files(assignment: Assignment, shape: Shape) -> Asked:
     source = str(assignment.config.infer.folder)
     folder = data_folder(assignment.folder.root, source.removeprefix("data/"))
     names = imagefiles.list_files(folder)
     order = (names[index] for index in _drawn(assignment, len(names)).tolist())
-    found = imagefiles.read_files(folder, order, _wanted(assignment) or len(names))
+    found = imagefiles.read_files(folder, order, _wanted(assignment) or len(names), shape)
     ordered = sorted(range(len(found.names)), key=found.names.__getitem__)
     taken = tuple(found.names[index] for index in ordered)
     return Asked(
@@ -71,8 +90,9 @@ def _files(assignment: Assignment) -> Asked:
         labels=None,
         source=source,
         source_images=len(names),
-        files=tuple(folder / name for name in taken),
+        files={folder / name: FileProof.of(folder / name) for name in taken},
         skipped={imagefiles.shown(name): reason for name, reason in sorted(found.skipped.items())},
+        names=taken,
     )
 
 

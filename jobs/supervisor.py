@@ -187,6 +187,7 @@ class _Supervisor:
                 "outputs": _proofs(report.get("outputs", {})),
                 "metrics": report.get("metrics", {}),
                 "means": report.get("means", {}),
+                "skipped": report.get("skipped", {}),
                 "cost": self.last_words.meter.cost(),
                 "moments": report.get("moments", {}),
                 "versions": {

@@ -9,6 +9,7 @@ and epoch alone, the learning rate on the step, and precision and torch's genera
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -16,11 +17,15 @@ from torch import Tensor
 from jobs import compute, strategies
 from jobs.assignment import Assignment, Outcome
 from jobs.contract.config import RunConfig
-from jobs.data import DESCRIPTIONS, Split, load
+from jobs.data import describe, load
 from jobs.models import ModelSpec
+from jobs.pretrained import MEAN, STD, read_weights
 from jobs.progress import settings_that_stay
+from jobs.split import Images, Split
 from jobs.stopping import StopRequest
 from jobs.training import Training
+
+_AT_ONCE: Final = 4096
 
 
 def train(assignment: Assignment, stop: StopRequest) -> Outcome:
@@ -29,35 +34,56 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
     compute.seed(config)
     if config.train.strategy != "single":
         compute.stay_forkable()
-    data = load(config.data, "train", assignment.folder.root, config.seed)
-    inputs = assignment.prove(*data.files)
+    data = load(config, "train", assignment.folder.root)
+    weights, weights_file = read_weights(config.model, assignment.folder.root)
+    validation = data.validation.files if data.validation else {}
+    inputs = assignment.named({**data.files, **validation, **weights_file})
     training = Training(
-        assignment, data, describe_model(config, data), settings_that_stay(config, inputs), stop
+        assignment,
+        data,
+        describe_model(config, data),
+        settings_that_stay(config, inputs),
+        stop,
+        weights,
     )
-    return replace(strategies.run(training), inputs=inputs)
+    return replace(strategies.run(training), inputs=inputs, skipped=dict(data.skipped))
 
 
 def describe_model(config: RunConfig, data: Split) -> ModelSpec:
-    """The model that fits the data, with the mean and deviation of its pixels or coordinates."""
-    mean, std = _pixels(data.images) if data.images.dtype == torch.uint8 else _coordinates(data.images)
+    """The model that fits the data, with mean and deviation of what it sees, or of what its weights saw."""
+    if len(data.images.shape) == 2:
+        mean, std = _of_coordinates(data.images[:])
+    else:
+        mean, std = (MEAN, STD) if config.model.weights else _of_channels(data.images)
     return ModelSpec(
         name=config.model.name,
         input_shape=tuple(data.images.shape[1:]),  # type: ignore[arg-type]  # three of an image, one of a point
-        class_names=DESCRIPTIONS[config.data.name].class_names,
-        mean=round(mean, 6),
-        std=max(round(std, 6), 1e-6),  # images of one grey have none
-        dataset=config.data.name,
+        class_names=data.class_names,
+        mean=mean[0] if len(mean) == 1 else mean,
+        std=std[0] if len(std) == 1 else std,
+        dataset=describe(config.data),
     )
 
 
-def _pixels(images: Tensor) -> tuple[float, float]:
-    """Mean and deviation, exact and without a float copy of all pixels: there are only 256 values."""
-    counts = torch.bincount(images.flatten(), minlength=256).double()
+def _of_channels(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of all pixels, black 0, white 1: one figure for each channel."""
+    channels = images.shape[1]
+    # Exact and without a float copy of all pixels: there are only 256 values.
+    counts = torch.zeros(channels, 256, dtype=torch.float64)
+    for start in range(0, len(images), _AT_ONCE):
+        some = images[start : start + _AT_ONCE]
+        for channel in range(channels):
+            counts[channel] += torch.bincount(some[:, channel].flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
-    mean = (counts * values).sum() / counts.sum()
-    variance = (counts * (values - mean) ** 2).sum() / counts.sum()
-    return mean.item(), variance.sqrt().item()
+    mean = (counts * values).sum(1) / counts.sum(1)
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
+    return (
+        tuple(round(value, 6) for value in mean.tolist()),
+        tuple(max(round(value, 6), 1e-6) for value in variance.sqrt().tolist()),  # of one colour: 0
+    )
 
 
-def _coordinates(points: Tensor) -> tuple[float, float]:
-    return points.double().mean().item(), points.double().std(correction=0).item()
+def _of_coordinates(points: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of all coordinates of points (N, 2), together."""
+    values = points.double()
+    return (round(values.mean().item(), 6),), (round(values.std(correction=0).item(), 6),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,11 +12,11 @@ from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.cgroup import usable_cpus
 from jobs.contract.config import RunConfig
-from jobs.data import Split
 from jobs.learner import Learner
 from jobs.loop import learn
 from jobs.models import ModelSpec
 from jobs.progress import Progress
+from jobs.split import Split
 from jobs.stopping import StopRequest
 from jobs.team import Team
 from jobs.weights import to_bytes
@@ -24,21 +24,25 @@ from jobs.weights import to_bytes
 
 @dataclass(frozen=True)
 class Training:
-    """What is to be trained on what. `settings`: what a checkpoint must have been made with."""
+    """What is to be trained on what.
+
+    settings: what a checkpoint must have been made with. weights: those to begin with; none: fresh ones.
+    """
 
     assignment: Assignment
     data: Split
     spec: ModelSpec
     settings: dict[str, Any]
     stop: StopRequest
+    weights: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> RunConfig:
         return self.assignment.config
 
     def learner(self, device: torch.device) -> Learner:
-        """Fresh weights and all images, on this device."""
-        return Learner.new(self.config, self.spec, self.data, device)
+        """The weights to begin with and all images, on this device. Raises BadInput."""
+        return Learner.new(self.config, self.spec, self.data, device, self.weights)
 
     def progress(self, learner: Learner) -> Progress:
         """At its beginning."""
@@ -79,7 +83,7 @@ class Training:
             outputs=self.assignment.prove(folder.model, folder.model_config, folder.history),
             metrics={
                 "loss": last["loss"],
-                "accuracy": last["accuracy"],
+                **{name: last[name] for name in ("accuracy", "val_accuracy") if name in last},
                 "epochs": float(self.config.train.epochs),
                 "images_per_second": last["images_per_second"],
             },

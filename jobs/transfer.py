@@ -4,7 +4,8 @@
     send FOLDER [--all]     a folder below the volume as an archive on stdout
     receive FOLDER          an archive on stdin becomes that folder, whole or not at all
     remove FOLDER           a folder and all below it
-    exists FOLDER           exit 0 if it is there, 1 if not
+    exists PATH             exit 0 if that folder, or file in one, is there, 1 if not
+    check RUN               one JSON line for everything that a complete run has
 
 Folders are relative to the volume's root and lie below `runs/` or `data/`.
 """
@@ -19,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.contract import archive, exit_codes
+from jobs.contract.check import check_run
 from jobs.contract.record import list_runs
-from jobs.contract.volume import inside, leave_out
+from jobs.contract.volume import RunFolder, below, check_name, inside, leave_out
 
 
 def main(argv: Sequence[str], root: Path) -> int:
@@ -30,6 +32,7 @@ def main(argv: Sequence[str], root: Path) -> int:
     verbs.add_parser("list")
     for verb in ("send", "receive", "remove", "exists"):
         verbs.add_parser(verb).add_argument("folder")
+    verbs.add_parser("check").add_argument("run")
     verbs.choices["send"].add_argument("--all", action="store_true", help="checkpoints too")
     arguments = parser.parse_args(argv)
     try:
@@ -37,9 +40,13 @@ def main(argv: Sequence[str], root: Path) -> int:
             for run in list_runs(root):
                 print(json.dumps(run))
             return exit_codes.SUCCEEDED
-        folder = inside(root, arguments.folder)
+        if arguments.verb == "check":
+            for check in check_run(RunFolder(root, check_name(arguments.run, "run id"))):
+                print(check.model_dump_json())
+            return exit_codes.SUCCEEDED
         if arguments.verb == "exists":
-            return exit_codes.SUCCEEDED if folder.is_dir() else exit_codes.FAILED
+            return exit_codes.SUCCEEDED if below(root, arguments.folder).exists() else exit_codes.FAILED
+        folder = inside(root, arguments.folder)
         if arguments.verb == "receive":
             archive.unpack(sys.stdin.buffer, folder)
         elif arguments.verb == "remove":

@@ -38,6 +38,12 @@ def datasets() -> ModuleType:
     return package
 
 
+def models() -> ModuleType:
+    """torchvision.models."""
+    package: ModuleType = torchvision().models
+    return package
+
+
 @cache
 def _define_missing_operators() -> torch.library.Library | None:
     """Define the operators that the compiled part does not; the definitions live as long as the result."""

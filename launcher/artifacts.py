@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract import archive
+from jobs.contract.check import Check
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
@@ -100,17 +101,24 @@ def put(executor: Executor, shared: Sequence[Object], source: Path, name: str) -
             raise JobRelayError(f"{source} could not be put on the volume: {error}") from error
 
 
-def require(executor: Executor, folders: Sequence[str]) -> None:
-    """Raise BadInput for a folder that is not on the volume, before anything is trained for it."""
-    if not folders:
+def require(executor: Executor, paths: Sequence[str]) -> None:
+    """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
+    if not paths:
         return
     with executor.volume() as volume:
-        for folder in folders:
-            if not volume.exists(folder):
+        for path in paths:
+            if not volume.exists(path):
                 raise BadInput(
-                    f"{folder} is not on the volume",
-                    f"python launcher put DIR {folder.removeprefix('data/')}",
+                    f"{path} is not on the volume", f"python launcher put DIR {path.split('/')[1]}"
                 )
+
+
+def check(executor: Executor, run: str) -> list[Check]:
+    """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
+    with executor.volume() as volume:
+        if not volume.exists(f"runs/{run}"):
+            raise BadInput(f"run {run} has left nothing on the volume", "python launcher list --recorded")
+        return volume.check(run)
 
 
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:

@@ -221,6 +221,26 @@ def report(target: Target, console: Console, name: str | None, file: Path | None
 
 
 @cli.command()
+@click.argument("run", required=False)
+@output_option("table", "json")
+@target_options
+def verify(target: Target, console: Console, run: str | None, output: str) -> int:
+    """Check that a run is complete on the volume: stages, checkpoint, results. [default: the newest run]"""
+    from launcher import artifacts, overview
+    from launcher.console import print_json
+
+    run = _run_id(run) if run else None
+    executor = target.executor()
+    checks = artifacts.check(executor, run or overview.newest_run(executor))
+    rows = [("✓" if check.good else "✗", check.what, check.found) for check in checks]
+    _print(output, ("", "check", "found"), rows, [check.model_dump() for check in checks])
+    if output == "table":
+        for content in filter(None, (check.content for check in checks)):
+            print_json({key: value for key, value in content.items() if not isinstance(value, list)})
+    return Exit.SUCCEEDED if all(check.good for check in checks) else Exit.INCOMPLETE
+
+
+@cli.command()
 @click.argument("folder", type=_PATH)
 @click.argument("name")
 @target_options
@@ -302,7 +322,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         early=asked["early"],
         ttl_seconds=asked["ttl"],
         again=_command_line(),
-        needs=[config.infer.folder] if config.infer.folder and "infer" in stages else [],
+        needs=config.on_the_volume(stages),
     )
     if asked["dry_run"]:
         plan = manifests.render(

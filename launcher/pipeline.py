@@ -129,7 +129,7 @@ class Options:
     early: When = "auto"  # whether a stage is started before its turn, to import
     ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
     again: Sequence[str] = ()  # the command line that re-attaches, without --run
-    needs: Sequence[str] = ()  # folders that must be on the volume
+    needs: Sequence[str] = ()  # data/NAME, or files in one, that must be on the volume
 
 
 def plan_run(executor: Executor, manifests: Manifests, config: RunConfig, options: Options) -> Plan:

@@ -11,13 +11,15 @@ import hashlib
 import io
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.support import QUICK, Object, Place, eventually, programs, set_command, write_manifests
+from tests.support import QUICK, REPOSITORY, Object, Place, eventually, programs, set_command, write_manifests
 
 HOSTILE_LOG = (
     b"\xe2\x96 torn \x88\r over\rwritten\n\x00\x1b[2J\n\n\n" + b"x" * 9000 + b"\nno newline at the end"
@@ -196,11 +198,18 @@ class Conformance:
         [
             (["--set", "train.epoch=2"], "did you mean train.epochs?"),
             (["--set", "train.epochs=many"], "train.epochs"),
-            (["--set", "data.name=imagenet"], "'fashion-mnist-mini', 'fashion-mnist' or 'mnist'"),
+            (
+                ["--set", "data.name=imagenet"],
+                "'fashion-mnist-mini', 'fashion-mnist', 'mnist' or 'imagefolder'",
+            ),
+            (
+                ["--set", "model.name=resnet18"],
+                "model resnet18 takes RGB images, fashion-mnist-mini has grey ones",
+            ),
             (["--run", "Not_A_Label"], "lower-case letters"),
             (["--image", "not an image"], "cannot be an image's name"),
         ],
-        ids=["unknown-key", "wrong-type", "unknown-dataset", "run-id", "image"],
+        ids=["unknown-key", "wrong-type", "unknown-dataset", "model-of-other-data", "run-id", "image"],
     )
     def test_bad_input_ends_before_anything_is_made(
         self, place: Place, arguments: list[str], said: str
@@ -367,6 +376,53 @@ class Conformance:
         assert all((home / prediction["file"]).is_file() for prediction in predictions)
         told = json.loads((home / "inference.json").read_text())
         assert told["skipped"] == [{"file": "empty.png", "reason": "it is empty"}]
+
+    def test_clothes_that_were_put_are_learnt_and_the_run_is_verified(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        asked = ("--set", "data.name=imagefolder", "--set", "data.folder=data/clothes", *QUICK)
+        absent = place.run("run-all", "--run", "a", *asked, expect=2)
+        assert "data/clothes is not on the volume" in absent.err
+
+        tool = [sys.executable, str(REPOSITORY / "tools" / "make_clothes.py"), str(tmp_path / "clothes")]
+        subprocess.run([*tool, "--per-class", "12"], check=True)
+        place.run("put", str(tmp_path / "clothes"), "clothes")
+        place.run("run-all", "--run", "a", *asked, "-q")
+
+        home = place.folder / "runs" / "a"
+        names = json.loads((home / "eval_results.json").read_text())["class_names"]
+        assert names == ["bottomwear", "dress", "footwear", "handbag", "topwear"]
+        verified = place.run("verify", "a", "-o", "json").json()
+        assert [check["what"] for check in verified if check["good"]] == [
+            "train", "eval", "infer", "checkpoint", "eval_results.json", "pictures",
+        ]  # fmt: skip
+        assert f'"samples": {verified[4]["content"]["samples"]}' in place.run("verify", "a").out
+
+    def test_a_run_that_is_not_complete_is_not_verified(self, place: Place) -> None:
+        place.run("run", "train", "--run", "a", *QUICK)
+
+        verified = place.run("verify", "a", expect=7)
+
+        assert "no record: it has not run" in verified.out
+        assert "run b has left nothing on the volume" in place.run("verify", "b", expect=2).err
+
+    def test_weights_that_are_not_there_are_told_before_anything_is_trained(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        (tmp_path / "clothes").mkdir()
+        (tmp_path / "clothes" / "x").touch()
+        place.run("put", str(tmp_path / "clothes"), "clothes")
+        settings = ("data.name=imagefolder", "data.folder=data/clothes", "model.name=resnet18")
+        asked = [
+            part
+            for setting in (*settings, "model.weights=data/clothes/resnet.pth")
+            for part in ("--set", setting)
+        ]
+
+        result = place.run("run-all", *asked, expect=2)
+
+        assert "data/clothes/resnet.pth is not on the volume" in result.err
+        assert place.run("list", "-o", "name").out == ""
 
     # --- sweeps ---
 

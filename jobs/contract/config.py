@@ -61,11 +61,33 @@ def _text_from_number(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _source(value: str) -> str:
-    if not re.fullmatch(r"test|data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", value):
+_FOLDER: Final = r"data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
+
+
+def _folder(value: str) -> str:
+    if not re.fullmatch(_FOLDER, value):
         raise ValueError(
-            "test, or data/NAME for a folder of images that `python launcher put DIR NAME` has brought "
-            f"there, not {value[:80]!r}"
+            "data/NAME for a folder of images that `python launcher put DIR NAME` has brought there, "
+            f"not {value[:80]!r}"
+        )
+    return value
+
+
+def _source(value: str) -> str:
+    try:
+        return value if value == "test" else _folder(value)
+    except ValueError as error:
+        raise ValueError(f"test, or {error}") from None
+
+
+def _file(value: str) -> str:
+    folder, _, rest = value[5:].partition("/")
+    parts = rest.split("/")
+    plain = value.isprintable() and len(value) <= 300 and not {"", ".", ".."} & set(parts)
+    if not plain or not re.fullmatch(_FOLDER, f"{value[:5]}{folder}"):
+        raise ValueError(
+            "data/NAME/FILE for a file in a folder that `python launcher put DIR NAME` has brought there, "
+            f"not {value[:80]!r}"
         )
     return value
 
@@ -96,22 +118,83 @@ class Placement(_Section):
     start_timeout_seconds: int | None = Field(default=None, ge=1, description="from there until it runs")
 
 
+DataName = Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"]
+
+
 class DataConfig(_Section):
     """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes.
 
-    `blobs` are no images: points of two classes in the plane, made by the seed, for the perceptron.
+    imagefolder: image files in folders that are named for their classes. They become RGB squares.
+    blobs: no images, but points of two classes in the plane, made by the seed, for the perceptron.
     """
 
-    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "blobs"] = "fashion-mnist-mini"
+    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"] = (
+        "fashion-mnist-mini"
+    )
+    folder: Annotated[str, AfterValidator(_folder)] | None = Field(
+        default=None, description="of imagefolder: data/NAME on the volume"
+    )
+    size: int = Field(default=64, ge=16, le=512, description="of imagefolder: pixels of a side")
+    skip_limit: int = Field(
+        default=100, ge=0, le=100_000, description="of imagefolder: how many of its files may be unusable"
+    )
     mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
         default=None, description="where to download from instead of torchvision's own mirrors"
     )
+
+    @model_validator(mode="after")
+    def _keys_are_of_this_set(self) -> Self:
+        if self.name == "imagefolder":
+            if self.folder is None:
+                raise ValueError(
+                    "imagefolder needs its folder: python launcher put DIR NAME, and "
+                    "--set data.folder=data/NAME"
+                )
+            return self
+        for key in ("folder", "size", "skip_limit"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is of imagefolder alone, not of {self.name}")
+        return self
+
+
+ModelName = Literal[
+    "cnn",
+    "mnist-net",
+    "mnist-hogwild-net",
+    "perceptron",
+    "mobilenet_v3_small",
+    "resnet18",
+    "efficientnet_b0",
+]
+#: Those that torchvision builds: for RGB images, which they halve five times.
+TORCHVISION_MODELS: Final[frozenset[str]] = frozenset({"mobilenet_v3_small", "resnet18", "efficientnet_b0"})
+_TORCHVISION_PIXELS: Final = 33
 
 
 class ModelConfig(_Section):
     """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
 
-    name: Literal["cnn", "mnist-net", "mnist-hogwild-net", "perceptron"] = "cnn"
+    name: ModelName = "cnn"
+    weights: Annotated[str, AfterValidator(_file)] | None = Field(
+        default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
+    )
+    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="what the file of weights must be"
+    )
+
+    @property
+    def is_torchvisions(self) -> bool:
+        return self.name in TORCHVISION_MODELS
+
+    @model_validator(mode="after")
+    def _weights_fit_the_model(self) -> Self:
+        if self.weights and not self.is_torchvisions:
+            raise ValueError(
+                f"weights are read for {', '.join(sorted(TORCHVISION_MODELS))}, not for {self.name}"
+            )
+        if self.weights_sha256 and not self.weights:
+            raise ValueError("weights_sha256 is of no file: weights is not set")
+        return self
 
 
 class TrainConfig(Placement):
@@ -128,6 +211,9 @@ class TrainConfig(Placement):
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
     label_smoothing: Number = Field(
         default=0.1, ge=0, lt=1, description="part of the target that is spread over all classes"
+    )
+    freeze: Literal["none", "backbone"] = Field(
+        default="none", description="backbone: of a model that has weights, only the head learns"
     )
     augment: bool = Field(
         default=True, description="vary the images in ways that leave their class: mirrored, moved"
@@ -226,10 +312,41 @@ class RunConfig(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _model_fits_the_data(self) -> Self:
+        name, folder = self.model.name, self.data.name == "imagefolder"
+        if self.model.is_torchvisions and not folder:
+            raise ValueError(
+                f"model {name} takes RGB images, {self.data.name} has none: take data.name=imagefolder, "
+                "or model.name=cnn"
+            )
+        if self.model.is_torchvisions and self.data.size < _TORCHVISION_PIXELS:
+            raise ValueError(
+                f"model {name} halves images five times: data.size must be {_TORCHVISION_PIXELS} or more, "
+                f"not {self.data.size}"
+            )
+        if name in ("mnist-net", "mnist-hogwild-net") and folder:
+            raise ValueError(
+                f"model {name} takes grey images of 28 x 28, not an imagefolder's: model.name=cnn"
+            )
+        if self.train.freeze == "backbone" and not self.model.weights:
+            raise ValueError("train.freeze: a backbone that has learnt nothing: set model.weights, or none")
+        return self
+
+    def on_the_volume(self, stages: Iterable[Stage]) -> list[str]:
+        """Folders and files below the volume's root that must have been put there for these stages."""
+        stages = set(stages)
+        needed = [
+            self.data.folder,
+            self.model.weights if "train" in stages else None,
+            self.infer.folder if "infer" in stages else None,
+        ]
+        return list(dict.fromkeys(name for name in needed if name))
+
     def stage(self, stage: Stage) -> dict[str, Any]:
         """What decides the result of `stage`: its own keys and those of every stage before it."""
         keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
-        excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror"}}
+        excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror", "skip_limit"}}
         dumped = self.model_dump(mode="json", exclude=excluded)
         return {name: dumped[name] for name in keep}
 
@@ -327,7 +444,7 @@ def _explain(problem: dict[str, Any]) -> str:
         )
         return f"{key}: unknown key; {hint}"
     if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
-        return f"{key}: {problem['ctx']['error']}"
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     message = str(problem["msg"])
     message = message[0].lower() + message[1:]
     if problem["type"] == "string_pattern_mismatch":

@@ -82,6 +82,7 @@ class Record(_Part):
     outputs: dict[str, FileProof] = {}
     metrics: dict[str, float] = {}
     means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
+    skipped: dict[str, str] = {}  # files of the data set that could not be used, and why
     log: LogProof | None = None
     cost: Cost | None = None
     moments: dict[str, str] = {}
@@ -157,6 +158,6 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
                 records[stage] = {"status": "failed", "error": str(error)}
                 continue
             if record:
-                records[stage] = record.model_dump(mode="json", exclude={"inputs", "outputs"})
+                records[stage] = record.model_dump(mode="json", exclude={"inputs", "outputs", "skipped"})
         runs.append({"run": path.name, "records": records})
     return runs

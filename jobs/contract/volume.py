@@ -125,6 +125,15 @@ def inside(root: Path, name: str) -> Path:
     return root / kind / rest
 
 
+def below(root: Path, name: str) -> Path:
+    """As `inside`, or a file further down: data/NAME/FILE. Raises ValueError for one that leads out."""
+    kind, _, rest = name.partition("/")
+    first, *others = rest.split("/")
+    if {"", ".", ".."} & set(others):
+        raise ValueError(f"{name!r}: expected runs/RUN or data/NAME, or a file in one")
+    return inside(root, f"{kind}/{first}").joinpath(*others)
+
+
 def leave_out(everything: bool) -> Callable[[str], bool]:
     """What stays on the volume when a run is fetched: its checkpoints, unless all is asked for."""
     return lambda name: not everything and name == "checkpoints"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from jobs.contract.check import Check
 from launcher.errors import Conflict
 from launcher.manifests import (
     ANNOTATION_EARLY,
@@ -166,7 +167,13 @@ class Volume(Protocol):
         """The files of a local folder become `data/NAME`, all of them or none."""
         ...
 
-    def exists(self, folder: str) -> bool: ...
+    def exists(self, path: str) -> bool:
+        """Whether a folder `data/NAME` or `runs/RUN`, or a file in one, is there."""
+        ...
+
+    def check(self, run: str) -> list[Check]:
+        """Look at all that a complete run has left."""
+        ...
 
     def remove(self, folder: str) -> None: ...
 

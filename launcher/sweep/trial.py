@@ -38,9 +38,11 @@ class Trials:
         done = row_of(folder, run, trial)
         if done.status == "succeeded":
             return done
-        options = replace(self.options, run=run, stages=STAGES, folder=folder)
+        config = self.config(trial)
+        needs = config.on_the_volume(STAGES)
+        options = replace(self.options, run=run, stages=STAGES, folder=folder, needs=needs)
         executor = self.target.executor()
-        plan = pipeline.plan_run(executor, self.target.manifests, self.config(trial), options)
+        plan = pipeline.plan_run(executor, self.target.manifests, config, options)
         report = pipeline.run_stages(executor, plan, options, log.console_of(run))
         return row_of(folder, run, trial, _cause(report))
 

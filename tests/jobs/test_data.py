@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import download, idx, vision
-from jobs.contract.config import DataConfig
+from jobs.contract.config import DataConfig, RunConfig
 from jobs.data import load
 from jobs.errors import BadInput, Failed, Terminated
 from jobs.idx import read_images, read_labels
@@ -30,8 +30,8 @@ from tests.jobs.support import REPOSITORY, bars, idx_bytes, write_data
 # torchvision does not close the answer of a server that says 404.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
-MNIST = DataConfig(name="mnist")
-MINI = DataConfig(name="fashion-mnist-mini")
+MNIST = RunConfig(data=DataConfig(name="mnist"))
+MINI = RunConfig()
 
 
 @pytest.mark.parametrize(("split", "per_class"), [("train", 600), ("test", 100)])
@@ -42,7 +42,7 @@ def test_the_data_set_in_the_box_is_balanced(tmp_path: Path, split: str, per_cla
     assert data.images.dtype == torch.uint8
     assert data.labels.dtype == torch.int64
     assert data.labels.bincount().tolist() == [per_class] * 10
-    assert data.files == ()
+    assert data.files == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,8 +182,9 @@ class Mirror:
         self._thread.start()
 
     @property
-    def config(self) -> DataConfig:
-        return DataConfig(name="mnist", mirror=f"http://127.0.0.1:{self._server.server_address[1]}/mnist")
+    def config(self) -> RunConfig:
+        mirror = f"http://127.0.0.1:{self._server.server_address[1]}/mnist"
+        return RunConfig(data=DataConfig(name="mnist", mirror=mirror))
 
     def close(self) -> None:
         self.closing.set()
@@ -262,7 +263,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(
 
 
 def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
-    closed = DataConfig(name="mnist", mirror="http://127.0.0.1:1")
+    closed = RunConfig(data=DataConfig(name="mnist", mirror="http://127.0.0.1:1"))
 
     with pytest.raises(
         BadInput, match=r"(?s)Connection refused.*three ways out:.*in the box.*put DIR mnist.*data.mirror"

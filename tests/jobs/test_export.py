@@ -47,6 +47,25 @@ def test_every_model_is_exported_for_any_number_of_images(tmp_path: Path, name: 
         assert torch.allclose(program(images), predict(model, spec, images, CPU), atol=1e-5)
 
 
+def test_a_model_of_rgb_images_is_exported(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="cnn",
+        input_shape=(3, 20, 20),
+        class_names=("a", "b"),
+        mean=(0.5, 0.4, 0.3),
+        std=(0.3, 0.2, 0.1),
+        dataset="data/clothes",
+    )
+    model = channels_last(build(spec)).eval()
+    path = tmp_path / "model.pt2"
+    path.write_bytes(export(model, spec))
+
+    program = load_exported(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    images = torch.randint(0, 256, (60, 20, 20, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    assert compare(program, model, spec, images).largest_difference < 1e-5
+
+
 def test_a_program_that_says_something_else_is_refused() -> None:
     model, spec = _model("perceptron")
     other, _ = _model("perceptron")

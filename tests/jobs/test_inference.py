@@ -19,15 +19,17 @@ from torch import Tensor, nn
 
 from jobs import imagefiles
 from jobs.batching import GrowingBatch, Memory, memory_of
+from jobs.decoding import Unusable, read_image
 from jobs.errors import BadInput
 from jobs.idx import read_images
-from jobs.imagefiles import Unusable, list_files, read_files, read_image
+from jobs.imagefiles import list_files, read_files
 from jobs.latency import measure_latency
 from jobs.models import ModelSpec, build
 from jobs.predict import predict
 from tests.jobs.support import Place
 
 CPU = torch.device("cpu")
+GREY = (1, 28, 28)
 PLENTY = Memory(used=0, peak=0, allowed=1 << 40)
 SPEC = ModelSpec(
     name="cnn", input_shape=(1, 28, 28), class_names=(*"0123456789",), mean=0.3, std=0.3, dataset="mnist"
@@ -179,7 +181,7 @@ def test_what_a_model_has_learnt_from_is_taken_as_it_is(tmp_path: Path) -> None:
     pixels = numpy.arange(784, dtype=numpy.uint8).reshape(28, 28)
     _picture(tmp_path / "a.png", pixels)
 
-    assert torch.equal(read_image(tmp_path, "a.png"), torch.from_numpy(pixels).unsqueeze(0))
+    assert torch.equal(read_image(tmp_path, "a.png", GREY), torch.from_numpy(pixels).unsqueeze(0))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_thing_is_bright_on_black_whatever_the_file(
         image = Image.fromarray(disc).convert(mode)
     image.save(tmp_path / name)
 
-    found = read_image(tmp_path, name)
+    found = read_image(tmp_path, name, GREY)
 
     assert (found.dtype, found.shape) == (torch.uint8, (1, 28, 28))
     assert found[0, 14, 14] > 200
@@ -215,7 +217,7 @@ def test_what_is_transparent_is_ground(tmp_path: Path) -> None:
     image.putalpha(Image.fromarray(_disc(100, 100, 0, 255)))
     image.save(tmp_path / "a.png")
 
-    found = read_image(tmp_path, "a.png")
+    found = read_image(tmp_path, "a.png", GREY)
 
     assert (found[0, 14, 14], found[0, 0, 0]) == (255, 0)
 
@@ -227,7 +229,7 @@ def test_a_photograph_is_turned_as_its_camera_was(tmp_path: Path) -> None:
     exif[0x0112] = 6  # "rotate 90 degrees clockwise to view"
     _picture(tmp_path / "a.jpg", pixels, exif=exif)
 
-    found = read_image(tmp_path, "a.jpg")[0]
+    found = read_image(tmp_path, "a.jpg", GREY)[0]
 
     assert found[-1].float().mean() > 4 * found[:20].float().mean()
 
@@ -262,7 +264,7 @@ def test_a_file_that_is_no_image_is_told_by_why(tmp_path: Path, content: bytes, 
     (tmp_path / "a.png").write_bytes(content)
 
     with pytest.raises(Unusable, match=reason):
-        read_image(tmp_path, "a.png")
+        read_image(tmp_path, "a.png", GREY)
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     os.truncate(tmp_path / "a.png", 1 << 40)
 
     with pytest.raises(Unusable, match="it has 1,099,511,627,776 bytes"):
-        read_image(tmp_path, "a.png")
+        read_image(tmp_path, "a.png", GREY)
 
 
 @given(
@@ -280,7 +282,7 @@ def test_any_bytes_are_an_image_or_told(tmp_path_factory: Any, content: bytes, m
     folder = tmp_path_factory.getbasetemp()
     (folder / "any.png").write_bytes(magic + content)
     try:
-        assert read_image(folder, "any.png").shape == (1, 28, 28)
+        assert read_image(folder, "any.png", GREY).shape == (1, 28, 28)
     except Unusable as error:
         assert str(error)  # noqa: PT017 (both ends are right)
 
@@ -298,10 +300,10 @@ def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
 
     assert list_files(folder) == ["inner/a.png"]
     with pytest.raises(Unusable, match="it cannot be read"):
-        read_image(folder, "link.png")
+        read_image(folder, "link.png", GREY)
     for name in ("../outside/a.png", str(outside / "a.png")):
         with pytest.raises(Unusable, match="its name"):
-            read_image(folder, name)
+            read_image(folder, name, GREY)
 
 
 def test_as_many_files_are_read_as_are_wanted(tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ def test_as_many_files_are_read_as_are_wanted(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"")
     names = list_files(tmp_path)
 
-    found = read_files(tmp_path, names, wanted=3)
+    found = read_files(tmp_path, names, 3, GREY)
 
     assert found.names == ("0.png", "2.png", "3.png")
     assert found.images[:, 0, 0, 0].tolist() == [0, 2, 3]

@@ -86,7 +86,7 @@ def test_pixels_are_normalised_over_the_training_images(place: Place) -> None:
     from jobs.data import load
 
     config = place.assignment("train").config
-    data = load(config.data, "train", place.root)
+    data = load(config, "train", place.root)
 
     pixels = normalise(data.images, describe_model(config, data))
 

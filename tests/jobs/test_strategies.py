@@ -189,13 +189,14 @@ def test_precision_is_what_is_multiplied_faster(
 ) -> None:
     monkeypatch.setattr("jobs.precision._seconds", lambda *_: [slower, 1.0])
 
-    assert fastest(torch.device("cpu")) == chosen
+    assert fastest(torch.device("cpu"), torch.nn.Conv2d(3, 3, 3)) == chosen
+    assert fastest(torch.device("cpu"), torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, groups=3))) == "fp32"
 
 
 def test_precision_that_was_begun_with_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs.train import train
 
-    monkeypatch.setattr("jobs.learner.fastest", lambda _: "bf16")
+    monkeypatch.setattr("jobs.learner.fastest", lambda *_: "bf16")
     stop = StopRequest()
     assert train(place.assignment("train"), stop).means["precision"] == "bf16"
     monkeypatch.setattr("jobs.learner.fastest", lambda _: "fp32")

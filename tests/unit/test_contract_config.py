@@ -20,7 +20,8 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
 
     assert load_config(BASE) == RunConfig()
     defaults = RunConfig().result_config()
-    assert written == {**defaults, "data": {"name": defaults["data"]["name"]}}  # a mirror has no default
+    del defaults["data"]["mirror"]  # it has no default
+    assert written == defaults
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
         ("train.learning_rate=nan", "train.learning_rate: "),
         ("train.learning_rate=0", "train.learning_rate: input should be greater than 0"),
         ("train.memory=2 GB", "train.memory: has not the right form"),
-        ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-net', "),
+        ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-net', 'mnist-hogwild-net', "),
         ("data.mirror=ftp://x", "data.mirror: has not the right form"),
         ("eval.export=onnx", "eval.export: input should be 'none' or 'torch' (got 'onnx')"),
         ("data.name=blobs", "model cnn takes images, and data blobs has none: --set model.name=perceptron"),
@@ -57,6 +58,76 @@ def test_what_cannot_be_used_is_refused_by_its_key(override: str, told: str) -> 
 
     assert told in str(raised.value)
     assert len(raised.value.problems) == 1
+
+
+FOLDER = ("data.name=imagefolder", "data.folder=data/clothes")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["data.name=imagefolder"],
+            "data: imagefolder needs its folder: python launcher put DIR NAME, and --set",
+        ),
+        (["data.folder=data/clothes"], "data: folder is of imagefolder alone, not of fashion-mnist-mini"),
+        (["data.size=32"], "data: size is of imagefolder alone"),
+        (["data.skip_limit=1"], "data: skip_limit is of imagefolder alone"),
+        ([*FOLDER, "data.folder=clothes"], "data.folder: data/NAME for a folder of images"),
+        ([*FOLDER, "data.folder=data/../x"], "data.folder: data/NAME for a folder of images"),
+        ([*FOLDER, "data.size=8"], "data.size: input should be greater than or equal to 16"),
+        ([*FOLDER, "data.size=4000"], "data.size: input should be less than or equal to 512"),
+        ([*FOLDER, "model.name=mnist-hogwild-net"], "model mnist-hogwild-net takes grey images of 28 x 28"),
+        ([*FOLDER, "model.name=resnet18", "data.size=32"], "data.size must be 33 or more, not 32"),
+        (["model.name=resnet18"], "model resnet18 takes RGB images, fashion-mnist-mini has none"),
+        (
+            [*FOLDER, "model.weights=data/w/x.pth"],
+            "model: weights are read for efficientnet_b0, mobilenet_v3_small",
+        ),
+        (["model.weights=data/w"], "model.weights: data/NAME/FILE for a file in a folder"),
+        (["model.weights=data/w/../../x"], "model.weights: data/NAME/FILE"),
+        (["model.weights=/etc/passwd"], "model.weights: data/NAME/FILE"),
+        (["model.weights_sha256=abc"], "model.weights_sha256: has not the right form"),
+        ([f"model.weights_sha256='{'0' * 64}'"], "model: weights_sha256 is of no file"),
+        (
+            [*FOLDER, "model.name=resnet18", "train.freeze=backbone"],
+            "train.freeze: a backbone that has learnt nothing",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_each_other_are_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, overrides)
+
+    assert len(raised.value.problems) == 1
+    assert raised.value.problems[0].startswith(told) or told in raised.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (["data.size=96"], {"train", "eval", "infer"}),
+        (["data.folder=data/others"], {"train", "eval", "infer"}),
+        (["data.skip_limit=0"], set()),  # it only decides whether there is a result
+        (["model.weights=data/w/x.pth"], {"train", "eval", "infer"}),
+        (["model.weights=data/w/x.pth", "train.freeze=backbone"], {"train", "eval", "infer"}),
+    ],
+)
+def test_a_stage_depends_on_its_folder_and_weights(overrides: list[str], changed: set[str]) -> None:
+    folder = [*FOLDER, "model.name=resnet18", "data.size=64"]
+    before, after = load_config(None, folder), load_config(None, [*folder, *overrides])
+
+    assert {stage for stage in STAGES if before.stage_hash(stage) != after.stage_hash(stage)} == changed
+
+
+def test_what_must_be_on_the_volume_depends_on_the_stages() -> None:
+    config = load_config(
+        None, [*FOLDER, "model.name=resnet18", "model.weights=data/w/x.pth", "infer.source=data/photos"]
+    )
+
+    assert config.on_the_volume(STAGES) == ["data/clothes", "data/w/x.pth", "data/photos"]
+    assert config.on_the_volume(["eval"]) == ["data/clothes"]
+    assert RunConfig().on_the_volume(STAGES) == []
 
 
 def test_every_problem_has_a_line() -> None:

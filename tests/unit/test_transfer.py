@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from jobs import transfer
 from jobs.contract import archive
-from jobs.contract.volume import inside
+from jobs.contract.volume import below, inside
 
 
 @dataclass
@@ -108,7 +109,7 @@ def test_send_of_a_run_that_is_not_there(volume: Volume) -> None:
     assert volume.out == b""
 
 
-@pytest.mark.parametrize("verb", ["send", "receive", "remove", "exists"])
+@pytest.mark.parametrize("verb", ["send", "receive", "remove"])
 @pytest.mark.parametrize(
     "folder",
     [
@@ -156,3 +157,41 @@ def test_another_command_line_is_refused(volume: Volume, arguments: list[str]) -
     with pytest.raises(SystemExit) as error:
         volume.run(*arguments)
     assert error.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("runs/a", 0),
+        ("runs/a/model.pt", 0),
+        ("runs/a/checkpoints/epoch-0001.pt", 0),
+        ("runs/a/other.pt", 1),
+        ("data/a", 1),
+        *[(path, 1) for path in ("..", "../secret", "runs", "runs/..", "/", "/etc", "", "runs/.x")],
+        *[(path, 1) for path in ("runs/a/..", "runs/../..", "runs/a/../../../secret", "runs/../../secret")],
+    ],
+)
+def test_exists_tells_of_folders_and_of_files_in_them(volume: Volume, path: str, there: int) -> None:
+    assert volume.run("exists", path) == there
+
+
+@given(st.text("ab./\\", max_size=30))
+def test_no_path_leads_out_of_the_volume(rest: str) -> None:
+    root = Path("/volume")
+    for name in (rest, f"data/{rest}", f"data/a/{rest}"):
+        try:
+            found = below(root, name)
+        except ValueError:
+            continue
+        assert Path(os.path.normpath(found)).is_relative_to(root / found.relative_to(root).parts[0])
+
+
+def test_check_tells_of_everything_that_a_complete_run_has(volume: Volume) -> None:
+    assert volume.run("check", "a") == 0
+
+    found = [json.loads(line) for line in volume.out.splitlines()]
+    assert [check["what"] for check in found] == [
+        "train", "eval", "infer", "checkpoint", "eval_results.json", "pictures",
+    ]  # fmt: skip
+    assert not any(check["good"] for check in found)
+    assert volume.run("check", "../../etc") == 1

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from jobs.contract import archive
+from jobs.contract.check import Check
 from launcher.errors import EvidenceIncomplete, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection
@@ -68,8 +69,13 @@ class VolumePod:
         execution = self._execute(["receive", folder], archive.packed(source))
         self._expect_success(execution, f"{source} could not be put on the volume")
 
-    def exists(self, folder: str) -> bool:
-        return self._execute(["exists", folder]).finish() == 0
+    def exists(self, path: str) -> bool:
+        return self._execute(["exists", path]).finish() == 0
+
+    def check(self, run: str) -> list[Check]:
+        output = b"".join((execution := self._execute(["check", run])).stdout())
+        self._expect_success(execution, f"run {run} cannot be looked at")
+        return [Check.model_validate_json(line) for line in output.splitlines()]
 
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")

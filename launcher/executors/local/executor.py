@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.contract import archive
+from jobs.contract.check import Check, check_run
 from jobs.contract.record import list_runs
-from jobs.contract.volume import inside, leave_out
+from jobs.contract.volume import RunFolder, below, inside, leave_out
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import (
     ChangeCounter,
@@ -246,8 +247,11 @@ class _LocalVolume:
         stream = archive.stream_of(archive.packed(source))
         archive.unpack(stream, inside(self._root, folder))
 
-    def exists(self, folder: str) -> bool:
-        return inside(self._root, folder).is_dir()
+    def exists(self, path: str) -> bool:
+        return below(self._root, path).exists()
+
+    def check(self, run: str) -> list[Check]:
+        return check_run(RunFolder(self._root, run))
 
     def remove(self, folder: str) -> None:
         shutil.rmtree(inside(self._root, folder))

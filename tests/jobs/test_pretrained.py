@@ -1,0 +1,199 @@
+"""Weights that a model begins with: what is taken, what is refused, and what of it learns."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.contract.config import ModelConfig, load_config
+from jobs.errors import BadInput
+from jobs.learner import Learner
+from jobs.models import ModelSpec, build
+from jobs.pretrained import begin_with, read_weights
+from jobs.replicas import worth_it
+from jobs.split import Split
+from jobs.strategies.hogwild import share
+
+NAMES = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
+
+
+def _config(name: Any = "resnet18", **more: Any) -> ModelConfig:
+    return ModelConfig(name=name, weights="data/w/x.pth", **more)
+
+
+def _model(name: Any = "resnet18", classes: int = 5) -> nn.Module:
+    return build(
+        ModelSpec(
+            name=name,
+            input_shape=(3, 40, 40),
+            class_names=tuple(map(str, range(classes))),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            dataset="data/clothes",
+        )
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Weights of a resnet18 of seven classes, on a volume."""
+    path = tmp_path / "data" / "w" / "x.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(_model(classes=7).state_dict(), path)
+    return path
+
+
+def _volume(file: Path) -> Path:
+    return file.parents[2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_as_many_classes_are_taken_whole(name: str) -> None:
+    weights, model = _model(name).state_dict(), _model(name)
+
+    begin_with(model, weights, _config(name))
+
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_other_classes_the_last_layer_begins_anew(name: str) -> None:
+    weights, model = _model(name, classes=7).state_dict(), _model(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    *backbone, weight, bias = before
+
+    begin_with(model, weights, _config(name))
+
+    after = model.state_dict()
+    assert all(torch.equal(after[key], weights[key]) for key in backbone)
+    assert all(torch.equal(after[key], before[key]) for key in (weight, bias))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: state.pop("conv1.weight"), "it lacks conv1.weight"),
+        (lambda state: state.update(x=torch.ones(1)), "it has, and the model has not, x"),
+        (lambda state: state.update({"conv1.weight": torch.ones(2)}), "of another shape: conv1.weight"),
+        (lambda state: state.update({"fc.weight": torch.ones(7, 9)}), "of another shape: fc.weight"),
+        (lambda state: state.update({"bn1.bias": "no tensor"}), "of another shape: bn1.bias"),
+        (lambda state: state.clear(), "it lacks bn1.bias, .* and 117 more"),
+    ],
+)
+def test_anything_else_that_does_not_fit_is_named(
+    change: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    state = dict(_model().state_dict())
+    change(state)
+
+    with pytest.raises(BadInput, match=rf"data/w/x\.pth does not fit resnet18: .*{told}"):
+        begin_with(_model(), state, _config())
+
+
+def test_a_file_is_read_and_proven(file: Path) -> None:
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    weights, proofs = read_weights(_config(weights_sha256=sha256), _volume(file))
+
+    assert weights["fc.weight"].shape == (7, 512)
+    assert {path: proof.sha256 for path, proof in proofs.items()} == {file: sha256}
+    assert read_weights(ModelConfig(name="resnet18"), _volume(file)) == ({}, {})
+
+
+def _outside(file: Path) -> None:
+    elsewhere = file.rename(_volume(file) / "elsewhere.pth")
+    file.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda file: file.unlink(), r"cannot be read: No such file .*python launcher put DIR w"),
+        (
+            lambda file: file.write_bytes(b"weights"),
+            "is no file of weights that can be taken: .* A state_dict is",
+        ),
+        (lambda file: torch.save([1, 2], file), "it holds a list, not a dict"),
+        (lambda file: torch.save(_model(), file), "is no file of weights .* it names "),  # code, not tensors
+        (lambda file: os.truncate(file, 2 << 30), "has 2,147,483,648 bytes"),
+        (_outside, "leads out of the volume's data/"),
+    ],
+    ids=["absent", "no-weights", "list", "pickled-model", "huge", "link"],
+)
+def test_a_file_that_cannot_be_taken_is_refused(
+    file: Path, harm: Callable[[Path], object], told: str
+) -> None:
+    harm(file)
+
+    with pytest.raises(BadInput, match=told):
+        read_weights(_config(), _volume(file))
+
+
+def test_another_file_than_was_meant_is_refused(file: Path) -> None:
+    with pytest.raises(BadInput, match=r"is not the file that model\.weights_sha256 names: its SHA-256 is "):
+        read_weights(_config(weights_sha256="0" * 64), _volume(file))
+
+
+# --- learning ---
+
+
+def _learner(name: str, freeze: str) -> Learner:
+    settings = (
+        "data.name=imagefolder", "data.folder=data/clothes", "model.weights=data/w/x.pth", "data.size=40",
+        f"model.name={name}", f"train.freeze={freeze}", "train.batch_size=32", "train.precision=fp32",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    weights = _model(name, classes=7).state_dict()
+    spec = ModelSpec(
+        name=name,  # type: ignore[arg-type]
+        input_shape=(3, 40, 40),
+        class_names=("a", "b"),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        dataset="data/clothes",
+    )
+    images = torch.randint(0, 256, (32, 3, 40, 40), dtype=torch.uint8)
+    data = Split(images, torch.arange(32) % 2, ("a", "b"), {})
+    return Learner.new(load_config(None, settings), spec, data, torch.device("cpu"), weights)
+
+
+def _changed(learner: Learner) -> set[str]:
+    """The parts of the model, weights and statistics, that one step changes."""
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    learner.begin_epoch()
+    learner.learn(learner.plan(0), 40, learner.places(0), 1.0)
+    after = learner.model.state_dict()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("resnet18", "fc"), ("mobilenet_v3_small", "classifier"), ("efficientnet_b0", "classifier")],
+)
+def test_of_a_frozen_model_only_the_head_learns(name: str, head: str) -> None:
+    assert _changed(_learner(name, "backbone")) == {head}
+
+
+def test_all_of_a_model_learns_unless_it_is_frozen() -> None:
+    learner = _learner("resnet18", "none")
+
+    assert _changed(learner) == {
+        name for name, part in learner.model.named_children() if list(part.parameters())
+    }
+
+
+def test_a_frozen_model_learns_in_parts_and_in_shared_memory() -> None:
+    learner = _learner("resnet18", "backbone")
+    assert worth_it(learner.model, torch.zeros(2, 3, 40, 40), 32, 2) == 2
+    learner.use_processors(2)
+    share(learner)
+
+    assert _changed(learner) == {"fc"}
+    learner.optimizer.load_state_dict(learner.optimizer.state_dict())  # as from a checkpoint
