@@ -88,7 +88,8 @@ def two_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, st
         context.mkdir()
         (context / "file").write_text(name * 1000)
         (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
-        subprocess.run(["buildah", "build", "-q", "-t", f"{name}:1", str(context)], check=True, timeout=60)
+        tag = f"docker.io/library/{name}:1"  # or it would be localhost/…
+        subprocess.run(["buildah", "build", "-q", "-t", tag, str(context)], check=True, timeout=60)
     return "one:1", "two:1"
 
 
