@@ -200,11 +200,11 @@ class Conformance:
             (["--set", "train.epochs=many"], "train.epochs"),
             (
                 ["--set", "data.name=imagenet"],
-                "'fashion-mnist-mini', 'fashion-mnist', 'mnist' or 'imagefolder'",
+                "'fashion-mnist-mini', 'fashion-mnist', 'mnist', 'imagefolder' or 'blobs'",
             ),
             (
                 ["--set", "model.name=resnet18"],
-                "model resnet18 takes RGB images, fashion-mnist-mini has grey ones",
+                "model resnet18 takes RGB images, fashion-mnist-mini has none",
             ),
             (["--run", "Not_A_Label"], "lower-case letters"),
             (["--image", "not an image"], "cannot be an image's name"),
