@@ -115,8 +115,8 @@ def main(argv: list[str]) -> int:
 def in_full(override: str, command: str) -> str:
     """`epochs=10` of the command `train` is `train.epochs=10`."""
     key = override.partition("=")[0]
-    mine = command in STAGES and key in type(getattr(RunConfig(), command)).model_fields
-    return f"{command}.{override}" if mine and key not in RunConfig.model_fields else override
+    short = command in STAGES and "." not in key and key not in RunConfig.model_fields
+    return f"{command}.{override}" if short else override
 
 
 def _env(name: str) -> str | None:

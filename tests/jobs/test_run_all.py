@@ -66,7 +66,7 @@ def test_a_signal_ends_the_stage_and_no_other_follows(place: Place, number: sign
         ("seed=3", "train", "seed=3"),
         ("data={name: mnist}", "train", "data={name: mnist}"),
         ("samples=all", "infer", "infer.samples=all"),
-        ("epochs=10", "eval", "epochs=10"),  # no key of eval's: told as unknown
+        ("epoch=10", "train", "train.epoch=10"),  # no key of train's, and so it is told what is one
         ("epochs=10", "run-all", "epochs=10"),
     ],
 )
