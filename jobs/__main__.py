@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobs.contract import exit_codes
-from jobs.contract.config import STAGES, ConfigError, RunConfig, Stage, load_config
+from jobs.contract.config import STAGES, RunConfig, Stage
+from jobs.contract.loading import ConfigError, load_config
 from jobs.contract.volume import (
     ENV_AFTER,
     ENV_CONFIG,

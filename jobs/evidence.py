@@ -11,7 +11,7 @@ from torch import nn
 
 from jobs.assignment import Assignment
 from jobs.checkpoint import differences, foreign
-from jobs.contract.config import ConfigError, load_config
+from jobs.contract.loading import ConfigError, load_config
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from jobs.errors import BadEvidence
 from jobs.models import ModelSpec, build

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jobs.contract.config import STAGES, ConfigError, RunConfig, read_tree, resolve
+from jobs.contract.config import STAGES, RunConfig
+from jobs.contract.loading import ConfigError, read_tree, resolve
 from launcher import manifests
 from launcher.errors import BadInput
 from launcher.executors.base import Executor

@@ -1,4 +1,4 @@
-"""RunConfig: everything that one run may be told, from one YAML file and `--set key=value`.
+"""RunConfig: everything that one run may be told.
 
 Two kinds of keys stand side by side in a stage's section. Those that decide the result (epochs,
 batch_size, …) are part of the stage's hash; those of `Placement` only decide where and how long
@@ -7,93 +7,17 @@ it may run, so that a run which died of memory goes on with more of it.
 
 from __future__ import annotations
 
-import copy
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
-from pydantic import ValidationError as PydanticError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from jobs.contract.yamlio import YamlError, load_scalar, read_documents
+from jobs.contract.values import Cpu, Memory, Number, data_file, data_source, folder_of_data
 
 Stage = Literal["train", "eval", "infer"]
 STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used. `problems` has one line a key."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-def _number_from_text(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` (no point) as text; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
-CpuQuantity = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$")]
-MemoryQuantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
-
-
-def _text_from_number(value: Any) -> Any:
-    """`cpu: 2` is a number to YAML and a quantity to Kubernetes."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-_FOLDER: Final = r"data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
-
-
-def _folder(value: str) -> str:
-    if not re.fullmatch(_FOLDER, value):
-        raise ValueError(
-            "data/NAME for a folder of images that `python launcher put DIR NAME` has brought there, "
-            f"not {value[:80]!r}"
-        )
-    return value
-
-
-def _source(value: str) -> str:
-    try:
-        return value if value == "test" else _folder(value)
-    except ValueError as error:
-        raise ValueError(f"test, or {error}") from None
-
-
-def _file(value: str) -> str:
-    folder, _, rest = value[5:].partition("/")
-    parts = rest.split("/")
-    plain = value.isprintable() and len(value) <= 300 and not {"", ".", ".."} & set(parts)
-    if not plain or not re.fullmatch(_FOLDER, f"{value[:5]}{folder}"):
-        raise ValueError(
-            "data/NAME/FILE for a file in a folder that `python launcher put DIR NAME` has brought there, "
-            f"not {value[:80]!r}"
-        )
-    return value
-
-
-Cpu = Annotated[CpuQuantity, BeforeValidator(_text_from_number)]
-Memory = Annotated[MemoryQuantity, BeforeValidator(_text_from_number)]
 
 
 class _Section(BaseModel):
@@ -131,7 +55,7 @@ class DataConfig(_Section):
     name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"] = (
         "fashion-mnist-mini"
     )
-    folder: Annotated[str, AfterValidator(_folder)] | None = Field(
+    folder: Annotated[str, AfterValidator(folder_of_data)] | None = Field(
         default=None, description="of imagefolder: data/NAME on the volume"
     )
     size: int = Field(default=64, ge=16, le=512, description="of imagefolder: pixels of a side")
@@ -175,7 +99,7 @@ class ModelConfig(_Section):
     """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
 
     name: ModelName = "cnn"
-    weights: Annotated[str, AfterValidator(_file)] | None = Field(
+    weights: Annotated[str, AfterValidator(data_file)] | None = Field(
         default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
     )
     weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
@@ -259,7 +183,7 @@ class EvalConfig(Placement):
 
 
 class InferConfig(Placement):
-    source: Annotated[str, AfterValidator(_source)] = Field(
+    source: Annotated[str, AfterValidator(data_source)] = Field(
         default="test", description="test: the data set's own images; data/NAME: image files on the volume"
     )
     samples: Literal["all"] | Annotated[int, Field(ge=1, le=10000)] = Field(
@@ -370,104 +294,3 @@ def digest(tree: Any) -> str:
     """SHA-256 (hex) of a JSON tree in its canonical form."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
-    """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
-
-    Raises ConfigError with a line for every key that is unknown, mistyped or out of range.
-    """
-    return resolve(read_tree(path) if path else {}, overrides)
-
-
-def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not validated yet. Raises ConfigError."""
-    try:
-        documents = read_documents(path)
-    except YamlError as error:
-        raise ConfigError([str(error)]) from error
-    if len(documents) > 1:
-        raise ConfigError([f"{path}: holds {len(documents)} YAML documents, one is expected"])
-    tree = documents[0] if documents else {}
-    if not isinstance(tree, dict):
-        raise ConfigError([f"{path}: a mapping of keys is expected, not {_kind(tree)}"])
-    return tree
-
-
-def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
-    """RunConfig from a tree and `key=value` overrides. Raises ConfigError."""
-    changed = copy.deepcopy(dict(tree))
-    for override in overrides:
-        _apply(changed, override)
-    return validate(changed)
-
-
-def validate(tree: Mapping[Any, Any]) -> RunConfig:
-    """RunConfig from a parsed tree. Raises ConfigError."""
-    try:
-        return RunConfig.model_validate(tree)
-    except PydanticError as error:
-        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from error
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError([f"--set {override}: expected key=value, for example train.epochs=5"])
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError([f"--set {override}: {parent} is a value, not a section"])
-        tree = child
-    try:
-        tree[leaf] = load_scalar(text, f"--set {key}")
-    except YamlError as error:
-        raise ConfigError([str(error)]) from error
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """One line for one problem that pydantic found: the key, what is wrong, what it may be."""
-    path = [
-        str(part)
-        for part in problem["loc"]
-        if not str(part).startswith(("constrained-", "function-", "literal["))
-    ]
-    key = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = (
-            f"did you mean {'.'.join([*path[:-1], close[0]])}?"
-            if close
-            else f"known here: {', '.join(known)}"
-        )
-        return f"{key}: unknown key; {hint}"
-    if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
-        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
-    message = str(problem["msg"])
-    message = message[0].lower() + message[1:]
-    if problem["type"] == "string_pattern_mismatch":
-        message = f"has not the right form (pattern {problem['ctx']['pattern']})"
-    elif problem["type"] == "model_type":
-        message = "a section with keys of its own is expected"
-    return f"{key}: {message} (got {_shown(problem['input'])})"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python does not write out integers of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _keys_at(path: list[str]) -> list[str]:
-    model: Any = RunConfig
-    for part in path:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
-
-
-def _kind(value: Any) -> str:
-    return "a list" if isinstance(value, list) else type(value).__name__

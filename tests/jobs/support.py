@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from jobs.assignment import Assignment
-from jobs.contract.config import Stage, load_config
+from jobs.contract.config import Stage
+from jobs.contract.loading import load_config
 from jobs.contract.record import Record, read_record
 from jobs.contract.volume import RunFolder
 from jobs.fence import Fence

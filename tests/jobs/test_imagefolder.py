@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jobs import imagecache
-from jobs.contract.config import RunConfig, validate
+from jobs.contract.config import RunConfig
+from jobs.contract.loading import validate
 from jobs.data import load
 from jobs.decoding import Unusable, read_image
 from jobs.errors import BadInput, Failed

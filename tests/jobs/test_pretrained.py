@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.contract.config import ModelConfig, load_config
+from jobs.contract.config import ModelConfig
+from jobs.contract.loading import load_config
 from jobs.errors import BadInput
 from jobs.learner import Learner
 from jobs.models import ModelSpec, build

@@ -17,7 +17,7 @@ import pytest
 
 from jobs import rendezvous as rendezvous_module
 from jobs.assignment import Assignment
-from jobs.contract.config import load_config
+from jobs.contract.loading import load_config
 from jobs.contract.volume import RunFolder
 from jobs.errors import PeerLost, Superseded
 from jobs.fence import ClosedFence, Fence

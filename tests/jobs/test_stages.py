@@ -13,7 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from jobs.contract.config import STAGES, load_config
+from jobs.contract.config import STAGES
+from jobs.contract.loading import load_config
 from jobs.contract.record import FileProof, differing, parse_closing
 from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until
 

@@ -22,7 +22,7 @@ import os, signal, subprocess, sys, time
 from pathlib import Path
 from jobs import child, supervisor
 from jobs.assignment import Outcome
-from jobs.contract.config import load_config
+from jobs.contract.loading import load_config
 from jobs.contract.volume import RunFolder
 from jobs.errors import BadInput
 

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES, ConfigError, Placement, RunConfig, load_config, validate
+from jobs.contract.config import STAGES, Placement, RunConfig
+from jobs.contract.loading import ConfigError, load_config, validate
 
 BASE = Path(__file__).parents[2] / "k8s" / "base" / "config.yaml"
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.contract.config import RunConfig, resolve
+from jobs.contract.config import RunConfig
+from jobs.contract.loading import resolve
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_DISRUPTIONS, with_disruptions
 from launcher.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, lost_pods

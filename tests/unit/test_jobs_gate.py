@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.config import RunConfig, load_config
+from jobs.contract.config import RunConfig
+from jobs.contract.loading import load_config
 from jobs.contract.record import Record
 from jobs.contract.volume import RunFolder
 from jobs.gate import Gate

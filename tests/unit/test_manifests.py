@@ -17,7 +17,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES, RunConfig, Stage, resolve
+from jobs.contract.config import STAGES, RunConfig, Stage
+from jobs.contract.loading import resolve
 from launcher import manifests
 from launcher.errors import BadInput, Exit
 from launcher.manifests import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN, Manifests, Plan

@@ -13,7 +13,7 @@ import kubernetes_validate.utils
 import pytest
 import yaml
 
-from jobs.contract.config import resolve
+from jobs.contract.loading import resolve
 from launcher import cli, manifests
 from tests.support import REPOSITORY
 from tests.unit import objects as o

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.contract.config import resolve
+from jobs.contract.loading import resolve
 from jobs.contract.record import LogProof, parse_closing
 from launcher import manifests, pipeline
 from launcher.artifacts import Fetched

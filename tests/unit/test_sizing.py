@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES, load_config, validate
+from jobs.contract.config import STAGES
+from jobs.contract.loading import load_config, validate
 from jobs.contract.record import Closing, Cost, LogProof
 from launcher import manifests
 from launcher.autosize import autosized

@@ -1,0 +1,123 @@
+"""From one YAML file and `--set key=value` to a RunConfig, or to an error with a line for every bad key."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError as PydanticError
+
+from jobs.contract.config import RunConfig
+from jobs.contract.yamlio import YamlError, load_scalar, read_documents
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used. `problems` has one line a key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+    """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
+
+    Raises ConfigError with a line for every key that is unknown, mistyped or out of range.
+    """
+    return resolve(read_tree(path) if path else {}, overrides)
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not validated yet. Raises ConfigError."""
+    try:
+        documents = read_documents(path)
+    except YamlError as error:
+        raise ConfigError([str(error)]) from error
+    if len(documents) > 1:
+        raise ConfigError([f"{path}: holds {len(documents)} YAML documents, one is expected"])
+    tree = documents[0] if documents else {}
+    if not isinstance(tree, dict):
+        raise ConfigError([f"{path}: a mapping of keys is expected, not {_kind(tree)}"])
+    return tree
+
+
+def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
+    """RunConfig from a tree and `key=value` overrides. Raises ConfigError."""
+    changed = copy.deepcopy(dict(tree))
+    for override in overrides:
+        _apply(changed, override)
+    return validate(changed)
+
+
+def validate(tree: Mapping[Any, Any]) -> RunConfig:
+    """RunConfig from a parsed tree. Raises ConfigError."""
+    try:
+        return RunConfig.model_validate(tree)
+    except PydanticError as error:
+        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError([f"--set {override}: expected key=value, for example train.epochs=5"])
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError([f"--set {override}: {parent} is a value, not a section"])
+        tree = child
+    try:
+        tree[leaf] = load_scalar(text, f"--set {key}")
+    except YamlError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One line for one problem that pydantic found: the key, what is wrong, what it may be."""
+    path = [
+        str(part)
+        for part in problem["loc"]
+        if not str(part).startswith(("constrained-", "function-", "literal["))
+    ]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = (
+            f"did you mean {'.'.join([*path[:-1], close[0]])}?"
+            if close
+            else f"known here: {', '.join(known)}"
+        )
+        return f"{key}: unknown key; {hint}"
+    if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    message = str(problem["msg"])
+    message = message[0].lower() + message[1:]
+    if problem["type"] == "string_pattern_mismatch":
+        message = f"has not the right form (pattern {problem['ctx']['pattern']})"
+    elif problem["type"] == "model_type":
+        message = "a section with keys of its own is expected"
+    return f"{key}: {message} (got {_shown(problem['input'])})"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out integers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else type(value).__name__
