@@ -21,6 +21,16 @@ def leader(tmp_path: Path) -> Supervised:
     return Supervised(tmp_path / "volume")
 
 
+def at_work_until(sign: Path, then: str = "pass") -> str:
+    """What a stage does: says `on`, and ends, or what is told, once the file is there."""
+    return f"""
+        print("on", flush=True)
+        while not Path({str(sign)!r}).exists():
+            time.sleep(0.02)
+        {then}
+    """
+
+
 def files(supervised: Supervised) -> list[str]:
     folder = supervised.folder.path
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -39,12 +49,13 @@ def test_a_complete_record_lets_every_index_end_at_once(leader: Supervised) -> N
     assert closing.skipped
 
 
-def test_it_ends_well_once_index_0_has_written_the_record(leader: Supervised) -> None:
-    first = leader.start("print('on', flush=True); time.sleep(2)")
+def test_it_ends_well_once_index_0_has_written_the_record(leader: Supervised, tmp_path: Path) -> None:
+    first = leader.start(at_work_until(tmp_path / "end"))
     read_until(first, b"on")
     second = leader.start(PRINTS, pod="pod-2", index=1)
     read_until(second, b"working")
     assert second.poll() is None
+    (tmp_path / "end").touch()
     assert finish(first).code == 0
     assert finish(second).code == 0
     assert leader.record.pod == "pod-1"
@@ -54,20 +65,23 @@ def test_it_ends_well_once_index_0_has_written_the_record(leader: Supervised) ->
     assert closing.log.file == "logs/train-pod-2.log"
 
 
-def test_it_does_not_take_over_from_index_0(leader: Supervised) -> None:
-    first = leader.start("print('on', flush=True); time.sleep(3)")
+def test_it_does_not_take_over_from_index_0(leader: Supervised, tmp_path: Path) -> None:
+    first = leader.start(at_work_until(tmp_path / "end"))
     read_until(first, b"on")
     ended = leader.do("raise BadInput('mine')", pod="pod-2", index=1)
     assert ended.code == 78
+    (tmp_path / "end").touch()
     assert finish(first).code == 0
     assert (leader.record.status, leader.record.pod) == ("succeeded", "pod-1")
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit(3)", "raise BadInput('no')"], ids=["crash", "refusal"])
-def test_its_success_is_worth_nothing_if_index_0_fails(leader: Supervised, body: str) -> None:
-    first = leader.start(f"print('on', flush=True); time.sleep(1); {body}")
+def test_its_success_is_worth_nothing_if_index_0_fails(leader: Supervised, tmp_path: Path, body: str) -> None:
+    first = leader.start(at_work_until(tmp_path / "end", body))
     read_until(first, b"on")
     second = leader.start(PRINTS, pod="pod-2", index=1)
+    read_until(second, b"working")
+    (tmp_path / "end").touch()
     assert finish(first).code != 0
     ended = finish(second)
     assert ended.code == 76
