@@ -15,6 +15,7 @@ import pytest
 from jobs.contract.record import Record, parse_closing, read_record
 from jobs.contract.volume import RunFolder
 from tests.jobs.support import REPOSITORY, Ended, finish, is_running, read_until
+from tests.support import eventually
 
 #: Supervises a stage of a few lines, in place of the one that would import torch.
 PROGRAM = """
@@ -191,7 +192,8 @@ def test_what_the_stage_left_running_does_not_keep_it_from_ending(supervised: Su
     ended = supervised.do("print(subprocess.Popen(['sleep', '600']).pid)")
 
     assert ended.code == 0
-    assert not is_running(int(ended.out))
+    with eventually() as until:
+        until(lambda: not is_running(int(ended.out)))
 
 
 def test_a_process_that_has_left_the_group_is_told_of_and_left_alone(supervised: Supervised) -> None:
@@ -289,7 +291,8 @@ def test_a_supervisor_that_is_killed_takes_the_stage_along(supervised: Supervise
     finish(process)  # reads to the end of the output: nobody holds it any more
 
     assert supervised.record.status == "running"
-    assert not is_running(pid)
+    with eventually() as until:  # its files are closed a moment before it has ended
+        until(lambda: not is_running(pid))
 
 
 def test_a_volume_that_cannot_be_written_is_bad_input(supervised: Supervised) -> None:
