@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from jobs.assignment import Assignment, Outcome
 from jobs.batching import GrowingBatch, memory_of
 from jobs.boundary import draw_boundary
 from jobs.contract.files import json_text
+from jobs.contract.volume import BOUNDARY
 from jobs.data import load
 from jobs.evidence import TrainedModel, trained_model
 from jobs.latency import Latency, measure_latency
@@ -61,7 +62,7 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
-    pictures = _draw_pictures(assignment, asked, trained, done.log_probabilities, device)
+    pictures = _show(assignment, asked, trained, done.log_probabilities, device)
     assignment.fence.write(folder.predictions, _lines(asked, trained, done.log_probabilities, pictures))
     correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
     told = {
@@ -124,51 +125,69 @@ def _tell_skipped(skipped: Mapping[str, str]) -> None:
         print(f"skipped {len(skipped) - _MOST_SKIPPED_SHOWN:,} more; inference.json names them all")
 
 
-def _draw_pictures(
+def _show(
     assignment: Assignment,
     asked: Asked,
     trained: TrainedModel,
     log_probabilities: Tensor,
     device: torch.device,
 ) -> dict[int, Path]:
-    """Write, and print, what a person looks at; the paths by the position in `asked`."""
-    folder, names = assignment.folder, trained.spec.class_names
-    folder.results.mkdir(exist_ok=True)
-    count = len(asked.images)
-    taken: set[str] = set()
-    pictures = {}
-    if trained.spec.things == "points":  # one picture, with all of them
-        boundary = folder.results / "decision_boundary.png"
-        assignment.fence.write(boundary, _boundary(assignment, trained, device))
-        pictures = dict.fromkeys(range(count), boundary)
+    """Print, and draw, what a person looks at; the paths of the pictures by the position in `asked`."""
+    count, names = len(asked.images), trained.spec.class_names
     drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
-    for position in drawn[:MOST_PICTURES].sort().values.tolist():
-        row = log_probabilities[position].exp()
-        best = int(row.argmax())
-        true = None if asked.labels is None else names[int(asked.labels[position])]
-        if position not in pictures:
-            if asked.names is None:
-                name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
-            else:
-                name = picture_name(asked.names[position], names[best], taken)
-            pictures[position] = folder.results / name
-            image = asked.images[position : position + 1][0]
-            assignment.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
-        known = f" (true: {true})" if true is not None else ""
-        print(f"{asked.titles[position]}: {names[best]} {row[best]:.1%}{known}")
-    for old in set(folder.results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
+    positions = drawn[:MOST_PICTURES].sort().values.tolist()
+    best = log_probabilities.argmax(1).tolist()
+    for position in positions:
+        probability = log_probabilities[position, best[position]].exp().item()
+        known = f" (true: {names[int(asked.labels[position])]})" if asked.labels is not None else ""
+        print(f"{asked.titles[position]}: {names[best[position]]} {probability:.1%}{known}")
+    results = assignment.folder.results
+    results.mkdir(exist_ok=True)
+    if trained.spec.things == "points":
+        pictures = dict.fromkeys(positions, _draw_boundary(assignment, trained, device))
+    else:
+        pictures = _draw_images(assignment, asked, trained, log_probabilities, positions)
+    for old in set(results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
         assignment.fence.remove(old)
     return pictures
 
 
-def _boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> bytes:
-    """Of all test points, however many are asked about: of a few there is little to see."""
+def _draw_images(
+    assignment: Assignment,
+    asked: Asked,
+    trained: TrainedModel,
+    log_probabilities: Tensor,
+    positions: Sequence[int],
+) -> dict[int, Path]:
+    """A picture for each of these positions."""
+    names = trained.spec.class_names
+    taken: set[str] = set()
+    pictures = {}
+    for position in positions:
+        row = log_probabilities[position].exp()
+        best = int(row.argmax())
+        true = None if asked.labels is None else names[int(asked.labels[position])]
+        if asked.names is None:
+            name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
+        else:
+            name = picture_name(asked.names[position], names[best], taken)
+        pictures[position] = assignment.folder.results / name
+        image = asked.images[position : position + 1][0]
+        assignment.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
+    return pictures
+
+
+def _draw_boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> Path:
+    """One picture of all test points, however many are asked about: of a few there is little to see."""
     data = load(assignment.config, "test", assignment.folder.root)
 
     def classify(points: Tensor) -> Tensor:
         return predict(trained.model, trained.spec, points, device).argmax(1)
 
-    return draw_boundary(classify, data.images[:], data.labels, trained.spec.class_names)
+    path = assignment.folder.results / BOUNDARY
+    picture = draw_boundary(classify, data.images[:], data.labels, trained.spec.class_names)
+    assignment.fence.write(path, picture)
+    return path
 
 
 def _lines(

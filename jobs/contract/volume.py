@@ -31,6 +31,9 @@ ENV_LEADER: Final = "JOBRELAY_LEADER"
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096
 
+#: In results/, in place of a picture for each image, where a model has learnt points.
+BOUNDARY: Final = "decision_boundary.png"
+
 
 def check_name(name: str, what: str, longest: int = RUN_ID_MAX) -> str:
     """`name` itself, if it is a DNS-1123 label of at most `longest` characters; else ValueError."""

@@ -86,6 +86,7 @@ class Epoch(_Part):
     epoch: Annotated[int, Field(ge=0, le=10**9)]
     loss: Figure
     accuracy: Figure
+    val_accuracy: Figure | None = None
     seconds: Figure
     images_per_second: Figure
     learning_rate: Figure

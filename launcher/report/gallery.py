@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from jobs.contract.volume import BOUNDARY
 from launcher.report.files import Prediction, data_uri
 
 _MOST: Final = {"mistakes": 24, "unsure": 12, "sure": 12}
 #: A picture that `infer` has drawn has some 5 kB.
 _MOST_BYTES: Final = 64 * 1024
+#: That of all points has some 120 kB.
+_MOST_BOUNDARY_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,20 @@ class Group:
     pictures: tuple[Picture, ...]
 
 
+def boundary(folder: Path) -> str | None:
+    """The picture of what a model of points sees where, as an address; None if there is none."""
+    return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES)
+
+
 def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...]:
     """Pictures of a run's folder, in groups that are not empty."""
-    mistakes = [each for each in predictions if each.correct is False]
-    others = [each for each in predictions if each.correct is not False]
+    own = [each for each in predictions if _name(each) != BOUNDARY]
+    mistakes = [each for each in own if each.correct is False]
+    others = [each for each in own if each.correct is not False]
     mistakes.sort(key=lambda each: -each.probability)
     others.sort(key=lambda each: each.probability)
     unsure, sure = others[: _MOST["unsure"]], others[_MOST["unsure"] :][::-1]
-    known = any(each.correct is not None for each in predictions)
+    known = any(each.correct is not None for each in own)
     titles = {
         "mistakes": "Mistakes, the most confident first",
         "unsure": "Right, the least sure first" if known else "The least sure first",
@@ -53,11 +62,15 @@ def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...
 def _pictures(folder: Path, predictions: Sequence[Prediction]) -> tuple[Picture, ...]:
     found = []
     for each in predictions:
-        # the name alone: a path that somebody else has written must not lead out of the folder
-        address = data_uri(folder / "results" / PurePosixPath(each.file).name, "png", _MOST_BYTES)
+        address = data_uri(folder / "results" / _name(each), "png", _MOST_BYTES)
         if address:
             title = each.image if each.image is not None else f"image {each.index}"
             found.append(
                 Picture(address, title, each.predicted_name, each.probability, each.true_name, each.correct)
             )
     return tuple(found)
+
+
+def _name(prediction: Prediction) -> str:
+    """Of its picture, alone: a path that somebody else has written must not lead out of the folder."""
+    return PurePosixPath(prediction.file).name

@@ -12,7 +12,7 @@ from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
 from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome
-from launcher.report.gallery import Group, gallery
+from launcher.report.gallery import Group, boundary, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
 
@@ -64,6 +64,7 @@ class RunPart:
     results: EvalResults | None
     confusion: Confusion | None
     inference: Inference | None
+    boundary: str | None  # data:…, of a model of points
     groups: tuple[Group, ...]
     config: str
     files: tuple[FileRow, ...]
@@ -104,6 +105,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         results=results,
         confusion=confusion(results) if results else None,
         inference=inference,
+        boundary=boundary(folder) if "infer" in reached else None,
         groups=gallery(folder, predictions),
         config=_config(folder),
         files=tuple(_files(folder, records))[:_MOST_FILES],
@@ -141,10 +143,14 @@ def _curves(history: list[Epoch], results: EvalResults | None) -> tuple[Curve, .
         return ()
     epochs = [float(each.epoch) for each in history]
     test = (results.test_acc, f"test {results.test_acc:.4f}") if results else None
-    return (
+    drawn = [
         curve("Training loss", epochs, [each.loss for each in history], x_label="epoch"),
         curve("Accuracy", epochs, [each.accuracy for each in history], x_label="epoch", mark=test),
-    )
+    ]
+    validated = [each.val_accuracy for each in history if each.val_accuracy is not None]
+    if len(validated) == len(history):
+        drawn.append(curve("Validation accuracy", epochs, validated, x_label="epoch", mark=test))
+    return tuple(drawn)
 
 
 def _config(folder: Path) -> str:

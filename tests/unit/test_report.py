@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.contract.config import STAGES, Stage
+from jobs.contract.volume import BOUNDARY
 from launcher import cli
 from launcher.console import Console
 from launcher.errors import Exit
@@ -215,6 +216,34 @@ def test_a_prediction_leads_to_pictures_of_its_run_only(tmp_path: Path) -> None:
     (folder / "predictions.json").write_text(lines)
     shown = [picture.title for group in of_run.gather(folder, "a").groups for picture in group.pictures]
     assert shown == ["p2.png", "p3.png"]
+
+
+def test_points_have_one_picture_for_all_of_them(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    assert of_run.gather(folder, "a").boundary is None
+    picture = folder / "results" / BOUNDARY
+    picture.write_bytes((folder / "results/00000_shirt.png").read_bytes() + bytes(200_000))
+    lines = (folder / "predictions.json").read_text()
+    (folder / "predictions.json").write_text(re.sub(r"results/[^\"]+", f"results/{BOUNDARY}", lines))
+
+    part = of_run.gather(folder, "a")
+
+    assert part.boundary
+    assert part.groups == ()
+    assert "Decision boundary" in render("run.html", run=part)
+
+
+def test_the_validation_accuracy_has_a_curve_where_every_epoch_has_one(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    history = folder / "history.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    assert "Validation accuracy" not in [curve.title for curve in of_run.gather(folder, "a").curves]
+    history.write_text("".join(json.dumps(row | {"val_accuracy": 0.625}) + "\n" for row in rows))
+
+    part = of_run.gather(folder, "a")
+
+    assert [curve.title for curve in part.curves] == ["Training loss", "Accuracy", "Validation accuracy"]
+    assert render("run.html", run=part).count('<td class="number">0.6250</td>') == len(rows)
 
 
 def test_a_page_stays_small(tmp_path: Path) -> None:
