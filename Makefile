@@ -10,7 +10,6 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 IMAGE ?= jobrelay:0.1.0
 BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) >/dev/null 2>&1 && echo $(tool))))
 BUILD_ARGS ?=
-KIND ?= kind
 KIND_CLUSTER ?= jobrelay
 KIND_CONFIG ?= kind-config.yaml
 KIND_IMAGE ?=
@@ -19,14 +18,6 @@ ARGS ?=
 # Pods name the image without a registry; Docker Hub's is then understood, by every engine and node.
 image_name := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
 BUILD ?= $(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers)
-ifeq ($(BUILDER),docker)
-  kind_load = $(KIND) load docker-image $(image_name) --name $(KIND_CLUSTER)
-else
-  save_podman = podman save -q -o $(1) $(image_name)
-  save_buildah = buildah push -q $(image_name) docker-archive:$(1):$(image_name)
-  kind_load = rm -f build/image.tar && $(call save_$(BUILDER),build/image.tar) && \
-    $(KIND) load image-archive build/image.tar --name $(KIND_CLUSTER) && rm -f build/image.tar
-endif
 python := $(VENV)/bin/python
 # Not compiled: Python does it at the first import, and most of what is installed is never imported.
 pip_install := $(python) -m pip --disable-pip-version-check install --no-compile
@@ -53,7 +44,7 @@ $(installed): constraints.txt $(requirements)
 	@echo 'installing PyTorch (CPU build) into $(VENV)'
 	@$(pip_install) --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
 	  $(pip_install) --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
-	@echo 'installing the other dependencies, about 60 small packages'
+	@echo 'installing the other dependencies, about 70 small packages'
 	@$(pip_install) -qq -c constraints.txt -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
 	@touch $@
 
@@ -91,19 +82,19 @@ builder:
 # --- kind: a cluster in a container ---
 
 .PHONY: kind-up kind-run kind-down
-kind-up: builder ## the kind cluster, with the image in it (KIND_IMAGE=… names another node image)
-	@command -v $(KIND) >/dev/null || { echo 'make: kind is not here: https://kind.sigs.k8s.io' >&2; exit 1; }
-	@mkdir -p kind-data build
-	@$(KIND) get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER) || \
-	  $(KIND) create cluster --name $(KIND_CLUSTER) --config $(KIND_CONFIG) --wait 120s $(if $(KIND_IMAGE),--image $(KIND_IMAGE))
+kind-up: builder $(installed) ## the kind cluster, with the image in it (KIND_IMAGE=… names another node image)
+	@command -v kind >/dev/null || { echo 'make: kind is not here: https://kind.sigs.k8s.io' >&2; exit 1; }
+	@mkdir -p kind-data
+	@if kind get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER); then kind export kubeconfig --name $(KIND_CLUSTER); else \
+	  kind create cluster --name $(KIND_CLUSTER) --config $(KIND_CONFIG) --wait 120s $(if $(KIND_IMAGE),--image $(KIND_IMAGE)); fi
 	@$(MAKE) --no-print-directory image
-	$(kind_load)
+	@$(python) launcher images load $(image_name) --kind $(KIND_CLUSTER) --engine $(BUILDER)
 
 kind-run: $(installed) ## train, evaluate and infer on the kind cluster
 	@$(python) launcher run-all -k k8s/overlays/kind --context kind-$(KIND_CLUSTER) $(ARGS)
 
 kind-down: ## take the kind cluster away; ./kind-data stays
-	$(KIND) delete cluster --name $(KIND_CLUSTER)
+	kind delete cluster --name $(KIND_CLUSTER)
 
 # --- upkeep ---
 
