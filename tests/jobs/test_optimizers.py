@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from jobs.optimizers import make_moments, optimizer
 from jobs.stopping import StopRequest
 from jobs.train import train
 from tests.jobs.support import Place, write_data
+from tests.support import REPOSITORY
 
 OPTIMIZERS = ("adamw", "sgd", "adadelta")
 CPU = torch.device("cpu")
@@ -66,3 +70,36 @@ def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_did_not_stop(
         models.append(place.folder.model.read_bytes())
 
     assert models[0] == models[1]
+
+
+def test_no_optimizer_imports_the_compiler() -> None:
+    """Nothing here is compiled, and importing it takes a second and 70 MiB."""
+    code = f"""
+import sys, torch
+from jobs.contract.config import TrainConfig
+from jobs.optimizers import make_moments, optimizer
+for name in {OPTIMIZERS}:
+    chosen = optimizer(TrainConfig(optimizer=name), torch.nn.Linear(2, 2).parameters(), torch.device("cpu"))
+    make_moments(chosen)
+    chosen.load_state_dict(chosen.state_dict())
+print([name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_step_is_pytorchs_own(name: str) -> None:
+    model, chosen = _learn(name, 3, moments_first=False)
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adadelta": torch.optim.Adadelta}[name]
+    assert isinstance(chosen, kind)
+    torch.manual_seed(0)
+    other, data = nn.Linear(5, 2), torch.randn(4, 5)
+    known = inspect.signature(kind).parameters.keys() - {"params"}
+    plain = kind(other.parameters(), **{key: chosen.param_groups[0][key] for key in known})
+    for _ in range(3):
+        plain.zero_grad()
+        other(data).square().mean().backward()
+        plain.step()
+    for found, wanted in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(found, wanted)
