@@ -88,4 +88,9 @@ def from_os_error(error: OSError, folder: Path) -> StageError | None:
             f"cannot write {where} as uid {os.getuid()}, gid {os.getgid()}: {error.strerror}; make the "
             f"volume writable for them (on a cluster, securityContext.fsGroup: {os.getgid()} does it)"
         )
+    if error.errno == errno.ENOENT and not folder.exists():
+        return Failed(
+            f"{folder} is gone from the volume: it was deleted, or the volume was emptied, while this stage "
+            "was at work; start the run again"
+        )
     return None

@@ -72,7 +72,7 @@ def test_row_42_a_log_that_was_rotated_away(place: Place, kubectl: Kubectl) -> N
     process.kill()
     process.communicate()
     assert kubectl.wait_until(
-        lambda: "and again" in kubectl("logs", "job/a-train", "--tail=1", check=False), seconds=90
+        lambda: "and again" in kubectl("logs", "job/a-train", "--tail=20", check=False), seconds=90
     )
     assert "000000 x" not in kubectl("logs", "job/a-train", "--limit-bytes=20000000"), "it was not rotated"
     result = place.run(*arguments, "-q")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -39,15 +38,23 @@ def test_row_32_the_budget_of_disruptions_is_spent(place: Place, kubectl: Kubect
     assert kubectl.wait_until(lambda: not kubectl.pods_alive(), seconds=60)
 
 
+@pytest.fixture(scope="module")
+def expected() -> dict[str, bytes]:
+    """Filled by the first test that needs it: a training takes half a minute."""
+    return {}
+
+
 @pytest.fixture
-def undisturbed(place: Place) -> Path:
+def undisturbed(place: Place, expected: dict[str, bytes]) -> bytes:
     """The model of a training that nobody disturbs, on this very machine's CPU."""
-    place.run("run", "train", "--run", "undisturbed", *LONG)
-    return place.folder / "runs/undisturbed/model.pt"
+    if not expected:
+        place.run("run", "train", "--run", "undisturbed", *LONG)
+        expected["model"] = (place.folder / "runs/undisturbed/model.pt").read_bytes()
+    return expected["model"]
 
 
 def test_row_33_a_pod_that_is_deleted_and_does_not_go(
-    place: Place, kubectl: Kubectl, undisturbed: Path
+    place: Place, kubectl: Kubectl, undisturbed: bytes
 ) -> None:
     def deaf(stage: str, job: Object) -> None:
         if stage == "train":  # the shell is PID 1, and does not pass SIGTERM on
@@ -61,12 +68,12 @@ def test_row_33_a_pod_that_is_deleted_and_does_not_go(
     kubectl("delete", "pod", kubectl.pods_alive("a-")[0], "--grace-period=25", "--wait=false")
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed.read_bytes()
+    assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed
     if kubectl.minor < 29:  # later ones wait until the first Pod has ended
         assert "has taken over" in err
 
 
-def test_row_34_two_pods_of_one_stage(place: Place, kubectl: Kubectl, undisturbed: Path) -> None:
+def test_row_34_two_pods_of_one_stage(place: Place, kubectl: Kubectl, undisturbed: bytes) -> None:
     process = place.start("run", "train", "--run", "a", *LONG)
     place.wait_for(process, "train │ epoch 2/")
     first = kubectl.get("pod", kubectl.pods_alive("a-")[0])
@@ -74,6 +81,6 @@ def test_row_34_two_pods_of_one_stage(place: Place, kubectl: Kubectl, undisturbe
     kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "second"}, "spec": spec})
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed.read_bytes()
+    assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed
     log = (place.folder / "runs/a/logs" / f"train-{first['metadata']['name']}.log").read_text()
     assert "has taken over" in log

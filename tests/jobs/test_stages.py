@@ -189,6 +189,19 @@ def test_row_53_a_full_disk_ends_training_and_leaves_what_was_good(trained: Plac
     assert trained.do("train", "--set", "train.epochs=3").code == 0
 
 
+def test_a_run_that_is_deleted_while_it_is_at_work(long_run: Place) -> None:
+    process = long_run.start("train")
+    read_until(process, b"epoch 1/8")
+    gone = long_run.folder.path.rename(long_run.root / "gone")
+    ended = finish(process)
+
+    assert ended.code == 1
+    assert f"train: {long_run.folder.path} is gone from the volume" in ended.out
+    assert "Traceback" not in ended.out + ended.err
+    assert not long_run.folder.path.exists()
+    assert gone.exists()
+
+
 @pytest.mark.parametrize("stage", ["eval", "infer"])
 def test_row_55_another_model_than_the_recorded_one_is_refused(trained: Place, stage: str) -> None:
     content = bytearray(trained.folder.model.read_bytes())
