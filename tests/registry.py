@@ -6,8 +6,6 @@ import hashlib
 import json
 import shutil
 import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import serving
 
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -56,20 +56,9 @@ def registry(folder: Path) -> Iterator[Registry]:
         "http": {"addr": address},
     }
     (folder / "registry.yml").write_text(json.dumps(settings))  # JSON is YAML
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "registry.yml")], stdout=log, stderr=log
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(address):
-            assert process.poll() is None, (folder / "registry.log").read_text()
-            assert time.monotonic() < deadline, "the registry does not answer"
-            time.sleep(0.05)
+    command = ["docker-registry", "serve", str(folder / "registry.yml")]
+    with serving(command, folder / "registry.log", lambda: _answers(address)):
         yield Registry(address)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _answers(address: str) -> bool:

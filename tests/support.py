@@ -158,3 +158,20 @@ def eventually(seconds: float = 30) -> Iterator[Callable[[Callable[[], bool]], N
             time.sleep(0.1)
 
     yield until
+
+
+@contextmanager
+def serving(command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Iterator[None]:
+    """A server of the test's own, from when it is up until the test has ended."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        deadline = time.monotonic() + 30
+        while not is_up():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"{command[0]} does not come up"
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()

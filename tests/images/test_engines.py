@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from launcher.images.engine import (
 from launcher.images.loading import load_into_containerd
 from launcher.images.measuring import weigh
 from tests.registry import registry
+from tests.support import serving
 
 DOCKERFILE = "FROM scratch\nARG WORD\nLABEL word=$WORD\nCOPY hello /etc/hello\n"
 
@@ -127,18 +127,8 @@ def containerd(tmp_path: Path) -> Iterator[str]:
         f'version = 2\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{address}"\n'
     )
-    with (tmp_path / "containerd.log").open("wb") as log:
-        process = subprocess.Popen(["containerd", "-c", str(settings)], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 30
-        while not address.exists():
-            assert process.poll() is None, (tmp_path / "containerd.log").read_text()
-            assert time.monotonic() < deadline, "containerd does not come up"
-            time.sleep(0.05)
+    with serving(["containerd", "-c", str(settings)], tmp_path / "containerd.log", address.exists):
         yield str(address)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_what_was_loaded_is_in_the_kubelet_s_namespace(built: Built, containerd: str) -> None:

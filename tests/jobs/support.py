@@ -119,6 +119,28 @@ class Place:
         return finish(self.start(*arguments, pod=pod))
 
 
+def stop_and_resume(place: Place, settings: Sequence[str], epochs: int = 3) -> Place:
+    """Train twice, once stopped by SIGTERM after its first epoch; both must end with the same weights.
+
+    Returns the one that nobody disturbed.
+    """
+    every = (*settings, f"train.epochs={epochs}")
+    undisturbed, stopped = (Place(place.root, run=name, settings=every) for name in ("a", "b"))
+    ended = undisturbed.do("train")
+    assert ended.code == 0, ended.out
+
+    process = stopped.start("train")
+    read_until(process, f"epoch 1/{epochs}".encode())
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 143
+    ended = stopped.do("train")
+
+    assert ended.code == 0, ended.out
+    assert "resuming from epoch" in ended.out
+    assert stopped.folder.model.read_bytes() == undisturbed.folder.model.read_bytes()
+    return undisturbed
+
+
 @dataclass(frozen=True)
 class Ended:
     code: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +33,7 @@ from jobs.pictures import picture_name
 from jobs.split import Rows, Split
 from jobs.stopping import StopRequest
 from jobs.train import train
-from tests.jobs.support import REPOSITORY, Place, finish, read_until
+from tests.jobs.support import REPOSITORY, Place, stop_and_resume
 
 CLASSES = ("bottomwear", "dress", "footwear", "handbag", "topwear")
 CLOTHES = ("data.name=imagefolder", "data.folder=data/clothes", "train.epochs=2", "train.batch_size=16")
@@ -503,19 +502,7 @@ def test_two_processes_train_on_clothes(place: Place, strategy: str) -> None:
 
 
 def test_row_54_a_stopped_training_on_clothes_ends_as_an_undisturbed_one(place: Place) -> None:
-    settings = (*CLOTHES, "model.name=mobilenet_v3_small", "data.size=34", "train.epochs=3")
-    undisturbed, stopped = (Place(place.root, run=name, settings=settings) for name in ("a", "b"))
-    assert undisturbed.do("train").code == 0
-
-    process = stopped.start("train")
-    read_until(process, b"epoch 1/3")
-    process.send_signal(signal.SIGTERM)
-    assert finish(process).code == 143
-    ended = stopped.do("train")
-
-    assert ended.code == 0, ended.out
-    assert "resuming from epoch" in ended.out
-    assert stopped.folder.model.read_bytes() == undisturbed.folder.model.read_bytes()
+    stop_and_resume(place, (*CLOTHES, "model.name=mobilenet_v3_small", "data.size=34"))
 
 
 def test_other_images_are_another_training(place: Place, clothes: Path) -> None:

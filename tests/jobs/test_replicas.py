@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 import torch
 from hypothesis import given
@@ -13,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from jobs.models import MnistHogwildNet
 from jobs.replicas import Replicas, parts, worth_it
-from tests.jobs.support import Place, finish, read_until
+from tests.jobs.support import Place, stop_and_resume
 
 IMAGES, LABELS = torch.rand(30, 1, 28, 28), torch.arange(30) % 10
 
@@ -99,19 +97,8 @@ def test_how_many_are_worth_it(model: nn.Module, batch: int, processors: int, co
 
 
 def test_row_54_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(place: Place) -> None:
-    settings = (*place.settings, "data.name=fashion-mnist-mini", "model.name=cnn", "train.epochs=3")
-    undisturbed, stopped = (Place(place.root, run=name, settings=settings) for name in ("a", "b"))
-    ended = undisturbed.do("train")
-    assert ended.code == 0, ended.out
+    settings = (*place.settings, "data.name=fashion-mnist-mini", "model.name=cnn")
+    undisturbed = stop_and_resume(place, settings)
 
-    process = stopped.start("train")
-    read_until(process, b"epoch 1/3")
-    process.send_signal(signal.SIGTERM)
-    assert finish(process).code == 143
-    ended = stopped.do("train")
-
-    assert ended.code == 0, ended.out
-    assert "resuming from epoch" in ended.out
-    assert stopped.folder.model.read_bytes() == undisturbed.folder.model.read_bytes()
     means = undisturbed.record("train").means
     assert ("batches" in means) is ("1 thread" not in means["device"])
