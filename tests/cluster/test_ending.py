@@ -70,11 +70,11 @@ def test_row_31_a_worker_that_is_out_of_memory(place: Place) -> None:
 
 
 def test_row_31_the_real_training_out_of_memory(place: Place) -> None:
-    limits = ("--set", "train.memory=200Mi", "--set", "train.backoff_limit=0")
+    limits = ("--set", "train.memory=128Mi", "--set", "train.backoff_limit=0")
     result = place.run("run-all", "--run", "a", *limits, expect=1)
     assert "out of memory" in result.err
     assert "--set train.memory=" in result.err
-    assert "200Mi" in result.err
+    assert "128Mi" in result.err
 
 
 def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:
