@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from benchmarks.report import REPOSITORY, finish, spread
 
 #: Dropout and mirrored images: without the state of the random numbers the weights would differ.
 SETTINGS = ("model.name=mnist-hogwild-net", "train.epochs=6", "train.batch_size=64")
+_START_SECONDS = 1.5  # until PyTorch is imported, roughly
 GRACE_SECONDS = 30.0  # terminationGracePeriodSeconds of the manifests
 #: Of a save; the first one, which removes nothing, has fewer, and one that is to die later does not die.
 STEPS = 15
@@ -54,6 +55,7 @@ class Training:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the benchmark alone
         )
 
     def finish(self) -> str:
@@ -62,6 +64,11 @@ class Training:
         out, _ = process.communicate()
         assert process.returncode == 0, out
         return out
+
+    @property
+    def epochs(self) -> int:
+        (number,) = [text.partition("=")[2] for text in self.settings if text.startswith("train.epochs=")]
+        return int(number)
 
     @property
     def model(self) -> bytes:
@@ -91,18 +98,21 @@ def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: flo
     before = ""
     while True:
         kind = kinds[-1] if kinds else None
-        if kind is None:
-            process, begun = training.start(), time.monotonic()
-        elif kind == "in a save":
-            process = training.start(random.choice((1, 1, 2)), random.randint(1, STEPS))
-        else:
-            process = training.start()
-            try:
-                process.wait(random.uniform(0.3, seconds))
-            except subprocess.TimeoutExpired:
+        in_save = (random.choice((1, 1, 2)), random.randint(1, STEPS)) if kind == "in a save" else (0, 0)
+        process = training.start(*in_save)
+        begun = time.monotonic()
+        try:
+            if kind in ("at a random moment", "SIGTERM"):
+                left = 1 - _progress(before) / training.epochs  # a later moment would often find it ended
+                time_left = _START_SECONDS + left * max(seconds - _START_SECONDS, 0)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(random.uniform(0.3, time_left))
                 begun = time.monotonic()
                 process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
-        out, _ = process.communicate()
+            out, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.kill()
+            raise
         _judge(out, before, tally)
         if process.returncode == 0:
             break
@@ -282,9 +292,11 @@ def main() -> None:
         begun = time.monotonic()
         undisturbed.finish()
         seconds = time.monotonic() - begun
-        while kinds and not tally.failures:
-            disturb(Training(Path(folder) / str(tally.trainings)), undisturbed.model, kinds, seconds, tally)
-            print(f"{len(kinds)} to come", file=sys.stderr, flush=True)
+        with suppress(KeyboardInterrupt):  # Ctrl-C: what was done until then
+            while kinds and not tally.failures:
+                training = Training(Path(folder) / str(tally.trainings))
+                disturb(training, undisturbed.model, kinds, seconds, tally)
+                print(f"{len(kinds)} to come", file=sys.stderr, flush=True)
     rows = [
         ("trainings killed", str(tally.kills), f"{asked.kills}"),
         ("trainings told to stop (SIGTERM)", str(tally.terms), f"{asked.terms}"),
