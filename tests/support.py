@@ -67,7 +67,7 @@ class Place:
     def run(self, *arguments: str, expect: int | None = 0) -> Result:
         """Start a launcher and wait for its end; `expect`: the exit code (None: any)."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=200)
         result = Result(process.returncode, out, err)
         assert expect is None or result.code == expect, f"exit {result.code}, not {expect}\n{out}\n{err}"
         assert "Traceback" not in err, err
@@ -89,7 +89,7 @@ class Place:
         process = self.start(*arguments)
         seen = self.wait_for(process, line)
         process.send_signal(number)
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=200)
         return Result(process.returncode, out, seen + err)
 
 

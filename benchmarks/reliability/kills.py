@@ -103,10 +103,10 @@ def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: flo
         begun = time.monotonic()
         try:
             if kind in ("at a random moment", "SIGTERM"):
-                left = 1 - _progress(before) / training.epochs  # a later moment would often find it ended
-                time_left = _START_SECONDS + left * max(seconds - _START_SECONDS, 0)
+                share = 1 - _progress(before) / training.epochs  # of its epochs, still to come
+                latest = _START_SECONDS + share * max(seconds - _START_SECONDS, 0)  # later, it has ended
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(random.uniform(0.3, time_left))
+                    process.wait(random.uniform(0.3, latest))
                 begun = time.monotonic()
                 process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
             out, _ = process.communicate()

@@ -48,8 +48,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(
     "kinds",
     [
-        pytest.param(["at a random moment"] * 2 + ["in a save"] * 2, id="row_51_killed"),
-        pytest.param(["SIGTERM"] * 3, id="row_54_told_to_stop"),
+        pytest.param(["at a random moment"] * 3 + ["in a save"] * 3, id="row_51_killed"),
+        pytest.param(["SIGTERM"] * 4, id="row_54_told_to_stop"),
     ],
 )
 def test_rows_51_and_54_a_disturbed_training_ends_with_the_weights_of_an_undisturbed_one(
