@@ -21,6 +21,9 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parent.parent
 BASE = REPOSITORY / "k8s" / "base"
 
+#: Seconds for what must come to its end, however busy the machine; only what hangs takes longer.
+PATIENCE = 300
+
 Object = dict[str, Any]
 #: Little CPU is asked for, so that a test waits for no room that another's ending Pods still hold.
 LITTLE = ("--set", "train.cpu=50m", "--set", "eval.cpu=50m", "--set", "infer.cpu=50m")
@@ -67,7 +70,7 @@ class Place:
     def run(self, *arguments: str, expect: int | None = 0) -> Result:
         """Start a launcher and wait for its end; `expect`: the exit code (None: any)."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=PATIENCE)
         result = Result(process.returncode, out, err)
         assert expect is None or result.code == expect, f"exit {result.code}, not {expect}\n{out}\n{err}"
         assert "Traceback" not in err, err
@@ -89,7 +92,7 @@ class Place:
         process = self.start(*arguments)
         seen = self.wait_for(process, line)
         process.send_signal(number)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=PATIENCE)
         return Result(process.returncode, out, seen + err)
 
 
@@ -148,7 +151,7 @@ def set_command(job: Object, command: Sequence[str]) -> None:
 
 
 @contextmanager
-def eventually(seconds: float = 30) -> Iterator[Callable[[Callable[[], bool]], None]]:
+def eventually(seconds: float = 60) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """`until(condition)`: wait for what the launcher has only asked for."""
 
     def until(condition: Callable[[], bool]) -> None:
@@ -166,7 +169,7 @@ def serving(command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Ite
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not is_up():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"{command[0]} does not come up"

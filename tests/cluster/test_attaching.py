@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import QUICK, Place
+from tests.support import PATIENCE, QUICK, Place
 
 STAGES = ("train", "eval", "infer")
 
@@ -39,7 +39,7 @@ def test_row_46_a_launcher_that_is_killed_at_any_moment(place: Place, kubectl: K
 
 def test_row_48_two_launchers_follow_one_set_of_jobs(place: Place, kubectl: Kubectl) -> None:
     both = [place.start("run-all", "--run", "a", "-o", "json", "--no-fetch", *QUICK) for _ in range(2)]
-    ends = [process.communicate(timeout=200) for process in both]
+    ends = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     reports = [json.loads(out) for out, _ in ends]
     verdicts = [[stage["verdict"] for stage in report["stages"]] for report in reports]

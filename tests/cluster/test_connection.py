@@ -17,7 +17,7 @@ from launcher.executors.cluster.api import Api, collection
 from launcher.executors.cluster.watching import Watch
 from tests.cluster.kubectl import Kubectl
 from tests.faultproxy import FaultProxy, Rule
-from tests.support import Place, Result, programs
+from tests.support import PATIENCE, Place, Result, programs
 
 #: Prints for some seconds.
 STEPS = """
@@ -109,13 +109,13 @@ def test_row_1_everything_is_half_open_for_good(place: Place, kubectl: Kubectl, 
     wait_for(process, "train │ step 2")
     begun = time.monotonic()
     proxy.freeze()
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 5, err
     assert "does not answer" in err
     assert "run the same command again to re-attach" in err
     assert "Traceback" not in err
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 60
     assert one_pod(kubectl)
 
 
@@ -200,9 +200,9 @@ def test_row_4_the_event_that_ends_the_job_is_lost(
     proxy.add(Rule("garble", on="watch", how="halve", path=path, times=2))
     proxy.outage(0.1)
     begun = time.monotonic()
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert kept_log(place) == said(30)
 
 
@@ -211,7 +211,7 @@ def test_row_5_too_busy(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> No
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=429, retry_after=2, times=6))
     proxy.outage(0)  # so that all of them ask again
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert kept_log(place) == said(30)
     busy = proxy.struck("status")
@@ -230,7 +230,7 @@ def test_row_6_an_outage_of_ten_seconds_is_waited_for(
     process = place.start(*steps(place, 60))
     wait_for(process, "train │ step 2")
     proxy.outage(10)  # and the stage ends during it
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert kept_log(place) == said(60)
     assert one_pod(kubectl)
@@ -246,7 +246,7 @@ def test_row_6_answers_of_503(place: Place, kubectl: Kubectl, proxy: FaultProxy)
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=503))
     proxy.outage(0)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, err
     assert "re-attach" in err
     proxy.clear()
@@ -258,15 +258,15 @@ def test_row_6_an_outage_that_is_too_long_and_then_again(
 ) -> None:
     process = place.start(*steps(place, 150), "--api-timeout", "3")
     wait_for(process, "train │ step 2")
-    proxy.outage(12)
+    proxy.outage(25)
     begun = time.monotonic()
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, err
-    assert time.monotonic() - begun < 12
+    assert time.monotonic() - begun < 25
     assert "does not answer" in err
     assert "run the same command again to re-attach" in err
 
-    time.sleep(max(begun + 12.5 - time.monotonic(), 0))
+    time.sleep(max(begun + 25.5 - time.monotonic(), 0))
     again_ends_well(place, kubectl, 150)
 
 
@@ -341,7 +341,7 @@ def test_row_8_a_token_that_has_expired_and_is_renewed(
     proxy.add(Rule("status", status=401, path="*/pods", on="watch", times=1))
     proxy.add(Rule("status", status=401, path="*/jobs", on="watch", times=1))
     proxy.outage(0)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert len(proxy.struck("status")) == 3
     assert kept_log(place) == said(30)
@@ -352,7 +352,7 @@ def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: F
     wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=401))
     proxy.outage(0)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, err
     assert "no longer accepts the credentials" in err
     assert "log in again" in err

@@ -7,6 +7,7 @@ import textwrap
 from tests.cluster.kubectl import Kubectl
 from tests.support import (
     LONG,
+    PATIENCE,
     QUICK,
     Object,
     Place,
@@ -82,7 +83,7 @@ def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "-k", str(folder), *NEVER_FETCH)
     place.wait_for(process, "train │ on")
     kubectl("delete", "job", "a-train", "--wait=false")
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 8
     assert "deleted" in err
     assert kubectl.wait_until(lambda: not kubectl.items("jobs"))  # and none was made in its place
@@ -104,7 +105,7 @@ def test_row_38_a_job_that_is_deleted_and_made_anew_by_somebody_else(place: Plac
             "spec": {"template": template, "backoffLimit": 0},
         }
     )
-    process.communicate(timeout=200)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 8  # another uid is another Job
 
 
@@ -112,7 +113,7 @@ def test_row_39_jobs_go_once_their_results_are_home(place: Place, kubectl: Kubec
     kubectl.needs(23, "a time to live of finished Jobs")
     place.run("run-all", "--run", "a", "--ttl", "3", *QUICK)
     assert (place.folder / "runs/a/eval_results.json").exists()
-    assert kubectl.wait_until(lambda: not kubectl.items("jobs"), seconds=60)
+    assert kubectl.wait_until(lambda: not kubectl.items("jobs"))
 
 
 def test_row_39_a_server_that_removes_nothing_is_told(place: Place, kubectl: Kubectl) -> None:
@@ -153,7 +154,7 @@ def test_row_54_sigterm_saves_and_the_next_pod_goes_on(place: Place, kubectl: Ku
     place.wait_for(process, "train │ epoch 2/")
     pod = kubectl.pods_alive("a-train")[0]
     kubectl("delete", "pod", pod, "--grace-period=5", "--wait=false")
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "stopped by SIGTERM after epoch" in err  # PID 1 has passed it on
     assert "resuming from epoch" in err

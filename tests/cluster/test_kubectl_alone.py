@@ -8,13 +8,13 @@ import yaml
 from launcher.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.nodes import NODES
-from tests.support import QUICK, REPOSITORY, Place
+from tests.support import PATIENCE, QUICK, REPOSITORY, Place
 
 
 def test_kubectl_alone_runs_the_stages_in_order(place: Place, kubectl: Kubectl) -> None:
     rendered = place.run("render", "--run", "alone", *QUICK).out
     kubectl.apply_text(rendered)
-    assert kubectl.wait_until(lambda: kubectl.complete("alone-infer"), seconds=100)
+    assert kubectl.wait_until(lambda: kubectl.complete("alone-infer"), seconds=PATIENCE)
     ends = [
         kubectl.get("job", f"alone-{stage}")["status"]["completionTime"]
         for stage in ("train", "eval", "infer")
@@ -29,7 +29,7 @@ def test_kubectl_alone_ends_when_a_stage_fails(place: Place, kubectl: Kubectl) -
         "render", "--run", "alone", "--set", "data.name=mnist", "--set", "data.mirror=http://127.0.0.1:9/"
     ).out
     kubectl.apply_text(rendered)
-    assert kubectl.wait_until(lambda: kubectl.failed("alone-eval"), seconds=100)
+    assert kubectl.wait_until(lambda: kubectl.failed("alone-eval"), seconds=PATIENCE)
     assert not kubectl.complete("alone-infer")
 
 

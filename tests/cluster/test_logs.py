@@ -6,7 +6,7 @@ import signal
 import time
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import QUICK, Object, Place, changed, pod_spec, programs, write_manifests
+from tests.support import PATIENCE, QUICK, Object, Place, changed, pod_spec, programs, write_manifests
 
 
 def _lost_while_the_launcher_sleeps(place: Place, kubectl: Kubectl, *arguments: str) -> tuple[int, str]:
@@ -14,10 +14,10 @@ def _lost_while_the_launcher_sleeps(place: Place, kubectl: Kubectl, *arguments: 
     process = place.start("run", "train", "--run", "a", *arguments)
     assert kubectl.wait_until(lambda: kubectl.exists("job", "a-train"))
     process.send_signal(signal.SIGSTOP)
-    assert kubectl.wait_until(lambda: kubectl.complete("a-train"), seconds=60)
+    assert kubectl.wait_until(lambda: kubectl.complete("a-train"))
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     process.send_signal(signal.SIGCONT)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err
 
 
@@ -97,7 +97,7 @@ def test_row_45_a_log_that_is_asked_for_too_early(place: Place, kubectl: Kubectl
     assert kubectl.wait_until(lambda: bool(kubectl.items("pods")))
     time.sleep(2)
     early = place.run("logs", "a", "train", expect=None)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "Traceback" not in early.err
     log = next((place.folder / "runs/a/logs").glob("train-*.log"))

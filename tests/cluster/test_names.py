@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import QUICK, Object, Place, changed, programs
+from tests.support import PATIENCE, QUICK, Object, Place, changed, programs
 
 FINALIZER = "example.org/hold"
 
@@ -42,7 +42,7 @@ def test_row_13_a_name_that_is_still_being_deleted(place: Place, kubectl: Kubect
     time.sleep(4)
     assert process.poll() is None
     kubectl("patch", "job", "a-train", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import LONG, Place
+from tests.support import LONG, PATIENCE, Place
 
 #: A node counts as lost after 40 s to a minute without a word of its kubelet.
 pytestmark = pytest.mark.timeout(400)
@@ -56,7 +56,7 @@ def test_row_35_a_node_that_does_not_answer_is_waited_for(place: Place, worker: 
     worker.docker("pause")
     place.wait_for(process, "its node does not answer")
     worker.docker("unpause")
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     history = (place.folder / "runs/a/history.jsonl").read_text().splitlines()
     assert len(history) == 30
@@ -69,7 +69,7 @@ def test_row_35_a_pod_that_is_gone_with_its_node(place: Place, kubectl: Kubectl,
     place.wait_for(process, "its node does not answer")
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     worker.docker("unpause")
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "resuming from epoch" in err
 
@@ -78,6 +78,6 @@ def test_row_36_a_node_that_is_started_anew(place: Place, worker: Worker) -> Non
     process = place.start("run", "train", "--run", "a", *LONGER)
     place.wait_for(process, "train │ epoch 2/")
     worker.docker("restart", "-t", "1")
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "resuming from epoch" in err

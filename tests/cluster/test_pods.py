@@ -6,7 +6,7 @@ import signal
 import time
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import QUICK, Place, programs
+from tests.support import PATIENCE, QUICK, Place, programs
 
 NEVER_FETCH = ("--run", "a", "--no-fetch")
 
@@ -27,7 +27,7 @@ def test_an_interrupted_put_leaves_nothing(place: Place, kubectl: Kubectl) -> No
     assert kubectl.wait_until(lambda: bool(kubectl.running_volume_pods()))
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=200)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
 
     (big / "file").write_bytes(b"small")

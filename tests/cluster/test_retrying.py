@@ -8,14 +8,14 @@ import json
 import pytest
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import LONG, Object, Place, pod_spec, write_manifests
+from tests.support import LONG, PATIENCE, Object, Place, pod_spec, write_manifests
 
 
 def test_row_32_an_evicted_pod_is_replaced_and_resumes(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run-all", "--run", "a", "-o", "json", *LONG)
     place.wait_for(process, "train │ epoch 2/")
     kubectl.evict(kubectl.pods_alive("a-train")[0])
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "resuming from epoch" in err
     report = json.loads(out)
@@ -31,11 +31,11 @@ def test_row_32_the_budget_of_disruptions_is_spent(place: Place, kubectl: Kubect
     process = place.start("run-all", "--run", "a", "--set", "train.disruption_limit=0", *LONG)
     place.wait_for(process, "train │ epoch 1/")
     kubectl.evict(kubectl.pods_alive("a-train")[0])
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 8, err
     assert "DisruptionLimitExceeded" in err
     assert "goes on from the last checkpoint" in err
-    assert kubectl.wait_until(lambda: not kubectl.pods_alive(), seconds=60)
+    assert kubectl.wait_until(lambda: not kubectl.pods_alive())
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_row_33_a_pod_that_is_deleted_and_does_not_go(
     process = place.start("run", "train", "--run", "a", "-k", str(folder), *LONG)
     place.wait_for(process, "train │ epoch 2/")
     kubectl("delete", "pod", kubectl.pods_alive("a-")[0], "--grace-period=25", "--wait=false")
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed
     if kubectl.minor < 29:  # later ones wait until the first Pod has ended
@@ -79,7 +79,7 @@ def test_row_34_two_pods_of_one_stage(place: Place, kubectl: Kubectl, undisturbe
     first = kubectl.get("pod", kubectl.pods_alive("a-")[0])
     spec = copy.deepcopy(kubectl.get("job", "a-train")["spec"]["template"]["spec"])
     kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "second"}, "spec": spec})
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert (place.folder / "runs/a/model.pt").read_bytes() == undisturbed
     log = (place.folder / "runs/a/logs" / f"train-{first['metadata']['name']}.log").read_text()

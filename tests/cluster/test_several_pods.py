@@ -7,7 +7,7 @@ import pytest
 from launcher.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.nodes import NODES, SeveralPods, stage
-from tests.support import Object, Place, changed, pod_spec
+from tests.support import PATIENCE, Object, Place, changed, pod_spec
 
 _BY_NAME = """
 import socket
@@ -52,7 +52,7 @@ def test_row_33_one_of_them_is_deleted(place: Place, kubectl: Kubectl) -> None:
     process = place.start("run", "train", "--run", "a", "-k", str(folder), "--no-fetch", *NODES)
     place.wait_for(process, "train.2 │ index 2 met")
     kubectl("delete", "pod", kubectl.pods_alive("a-train-1-")[0], "--wait=false")
-    _, err = process.communicate(timeout=110)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "index 1 of this stage is lost" in err
 
@@ -101,10 +101,10 @@ except OSError as error:
     kubectl.apply(
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "labels": labels}, "spec": probe}
     )
-    assert kubectl.wait_until(lambda: kubectl.get("pod", "probe")["status"]["phase"] == "Succeeded", 60)
+    assert kubectl.wait_until(lambda: kubectl.get("pod", "probe")["status"]["phase"] == "Succeeded")
     said = kubectl("logs", "probe")
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     if "it answers" in said:
         kubectl.lacks("a network plugin that enforces NetworkPolicies")
     assert "nobody answers" in said

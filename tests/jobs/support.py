@@ -24,6 +24,7 @@ from jobs.contract.loading import load_config
 from jobs.contract.record import Record, read_record
 from jobs.contract.volume import RunFolder
 from jobs.fence import Fence
+from tests.support import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = {"train": "train", "test": "t10k"}
@@ -160,7 +161,7 @@ def clean_environment() -> dict[str, str]:
 def finish(process: subprocess.Popen[bytes]) -> Ended:
     """Wait for the end; a process that does not come to it is a failure of the test."""
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         raise

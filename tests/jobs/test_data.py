@@ -26,6 +26,7 @@ from jobs.data import load
 from jobs.errors import BadInput, Failed, Terminated
 from jobs.idx import read_images, read_labels
 from tests.jobs.support import REPOSITORY, bars, idx_bytes, write_data
+from tests.support import PATIENCE
 
 # torchvision does not close the answer of a server that says 404.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -304,7 +305,7 @@ def test_a_second_process_waits_and_takes_what_the_first_one_got(tmp_path: Path,
         while not _is_waiting_for(lock.name):
             time.sleep(0.01)
         write_data(volume / "data" / "mnist")
-    second.join(timeout=60)
+    second.join(timeout=PATIENCE)
 
     assert found == [80]
     assert mirror.asked == []

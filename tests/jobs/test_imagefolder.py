@@ -487,15 +487,9 @@ def test_photographs_without_labels_are_classified(place: Place, clothes: Path) 
 
 @pytest.mark.parametrize("strategy", ["hogwild", "ddp"])
 def test_two_processes_train_on_clothes(place: Place, strategy: str) -> None:
-    ended = place.do(
-        "train",
-        "--set",
-        f"train.strategy={strategy}",
-        "--set",
-        "model.name=resnet18",
-        "--set",
-        "data.size=34",
-    )
+    light = ("model.name=mobilenet_v3_small", "data.size=34", "train.epochs=1")
+    settings = (f"train.strategy={strategy}", *light)
+    ended = place.do("train", *(part for setting in settings for part in ("--set", setting)))
 
     assert ended.code == 0, ended
     assert f"{strategy} with 2 processes" in ended.out

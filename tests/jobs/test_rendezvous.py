@@ -24,6 +24,7 @@ from jobs.fence import ClosedFence, Fence
 from jobs.meeting import Meeting
 from jobs.rendezvous import rendezvous
 from tests.jobs.support import REPOSITORY, clean_environment
+from tests.support import PATIENCE
 
 HERE = {"JOBRELAY_ADDRESS": "127.0.0.1"}
 
@@ -250,7 +251,7 @@ def test_a_process_that_hangs_after_a_loss_is_ended(run: RunFolder, killed: int)
         assert process.stdout
         assert process.stdout.readline() == b"met\n"
     os.kill(processes[killed].pid, signal.SIGKILL)
-    _, err = processes[1 - killed].communicate(timeout=20)
+    _, err = processes[1 - killed].communicate(timeout=PATIENCE)
     assert processes[1 - killed].returncode == 76
     assert f"index {killed} of this stage is lost".encode() in err
     processes[killed].communicate()

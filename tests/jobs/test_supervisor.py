@@ -15,7 +15,7 @@ import pytest
 from jobs.contract.record import Record, parse_closing, read_record
 from jobs.contract.volume import RunFolder
 from tests.jobs.support import REPOSITORY, Ended, finish, is_running, read_until
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 #: Supervises a stage of a few lines, in place of the one that would import torch.
 PROGRAM = """
@@ -210,7 +210,7 @@ def test_the_stage_goes_on_when_nobody_reads_its_output(supervised: Supervised) 
     read_until(process, b"ready")
     assert process.stdout is not None
     process.stdout.close()
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     assert process.stderr is not None
     process.stderr.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tests.jobs.support import clean_environment, every_process, read_until, small_volume
-from tests.support import QUICK, REPOSITORY, Place
+from tests.support import PATIENCE, QUICK, REPOSITORY, Place
 
 LONGER = ("--set", "model.name=perceptron", "--set", "train.epochs=12")
 
@@ -91,8 +91,8 @@ def test_row_34_a_program_that_was_started_twice_has_one_result(place: Place, tm
     seen = read_until(second, b"resuming from epoch ")
     for pid in every_process(first):
         os.kill(pid, signal.SIGCONT)
-    first_out, _ = first.communicate(timeout=60)
-    second_out, _ = second.communicate(timeout=60)
+    first_out, _ = first.communicate(timeout=PATIENCE)
+    second_out, _ = second.communicate(timeout=PATIENCE)
 
     assert (first.returncode, second.returncode) == (75, 0), first_out + seen + second_out
     assert b"another process of this stage has taken over (later, since " in first_out

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.reliability import launchers
 from launcher.executors.local.runner import JobRunner
-from tests.support import QUICK, Place, programs
+from tests.support import PATIENCE, QUICK, Place, programs
 from tests.unit import objects as o
 
 
@@ -114,7 +114,7 @@ def test_row_49_a_reader_that_leaves_early(place: Place) -> None:
     process.stdout.close()  # as `| head -1` does
     with process.stderr:
         assert process.stderr.read() == ""
-    assert process.wait(timeout=30) == 7
+    assert process.wait(timeout=PATIENCE) == 7
 
 
 def test_row_49_progress_that_nobody_reads(place: Place) -> None:
@@ -125,7 +125,7 @@ def test_row_49_progress_that_nobody_reads(place: Place) -> None:
     assert process.stdout
     report = json.loads(process.stdout.read())
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert [stage["verdict"]["outcome"] for stage in report["stages"]] == ["succeeded"] * 3
 
 
@@ -135,7 +135,7 @@ def test_row_47_a_second_ctrl_c_quits_at_once(place: Place) -> None:
     place.wait_for(process, "train │ on")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in err
     place.run("cancel", "a", expect=None)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tests.nodes import NODES, SeveralPods, stage
-from tests.support import Place
+from tests.support import PATIENCE, Place
 
 
 class TestSeveralPodsLocal(SeveralPods):
@@ -37,7 +37,7 @@ def test_row_36_all_of_them_are_lost_with_their_runner(place: Place, tmp_path: P
         int(line.split()[0]) for line in listed.splitlines() if "local.runner" in line and job in line
     ]
     os.kill(runner, signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, out + err
     for index in range(3):

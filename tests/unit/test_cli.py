@@ -20,7 +20,7 @@ import yaml
 from launcher import cli
 from launcher.errors import Exit
 from launcher.executors.cluster.parallel import in_parallel
-from tests.support import BASE, REPOSITORY
+from tests.support import BASE, PATIENCE, REPOSITORY
 from tests.unit.apiserver import kubeconfig
 
 
@@ -298,7 +298,7 @@ def test_a_reader_that_closes_stdout_is_no_traceback(tmp_path: Path) -> None:
     assert process.stderr
     err = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(timeout=30), err) == (Exit.INCOMPLETE, "")
+    assert (process.wait(timeout=PATIENCE), err) == (Exit.INCOMPLETE, "")
 
 
 def test_row_47_ctrl_c_does_not_wait_for_a_server_that_is_silent(tmp_path: Path) -> None:
