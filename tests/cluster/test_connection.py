@@ -6,7 +6,6 @@ launcher itself has read.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import Any
 
@@ -61,15 +60,6 @@ def ends_well(place: Place, kubectl: Kubectl, count: int = 30) -> Result:
     return result
 
 
-def wait_for(process: subprocess.Popen[str], words: str) -> None:
-    """Until the launcher has printed them."""
-    assert process.stderr
-    for line in process.stderr:
-        if words in line:
-            return
-    raise AssertionError(f"it never said {words!r}")
-
-
 def gaps(proxy: FaultProxy, fault: str) -> list[float]:
     """Seconds from each strike to the next request for the same."""
     found = []
@@ -105,8 +95,8 @@ def test_row_1_a_log_and_a_watch_that_are_half_open(
 
 
 def test_row_1_everything_is_half_open_for_good(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place, 400), "--api-timeout", "5")
-    wait_for(process, "train │ step 2")
+    process = place.start(*steps(place, 400), "--api-timeout", "10")
+    place.wait_for(process, "train │ step 2")
     begun = time.monotonic()
     proxy.freeze()
     _, err = process.communicate(timeout=PATIENCE)
@@ -195,7 +185,7 @@ def test_row_4_the_event_that_ends_the_job_is_lost(
     place: Place, kubectl: Kubectl, proxy: FaultProxy, path: str
 ) -> None:
     process = place.start(*steps(place))
-    wait_for(process, "train │ step 2")
+    place.wait_for(process, "train │ step 2")
     # from now on each watch loses the first event that it is told; nothing follows that of the end
     proxy.add(Rule("garble", on="watch", how="halve", path=path, times=2))
     proxy.outage(0.1)
@@ -208,7 +198,7 @@ def test_row_4_the_event_that_ends_the_job_is_lost(
 
 def test_row_5_too_busy(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
     process = place.start(*steps(place))
-    wait_for(process, "train │ step 2")
+    place.wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=429, retry_after=2, times=6))
     proxy.outage(0)  # so that all of them ask again
     _, err = process.communicate(timeout=PATIENCE)
@@ -228,7 +218,7 @@ def test_row_6_an_outage_of_ten_seconds_is_waited_for(
     place: Place, kubectl: Kubectl, proxy: FaultProxy
 ) -> None:
     process = place.start(*steps(place, 60))
-    wait_for(process, "train │ step 2")
+    place.wait_for(process, "train │ step 2")
     proxy.outage(10)  # and the stage ends during it
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
@@ -242,22 +232,22 @@ def test_row_6_an_outage_while_the_job_is_created(place: Place, kubectl: Kubectl
 
 
 def test_row_6_answers_of_503(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place, 100), "--api-timeout", "4")
-    wait_for(process, "train │ step 2")
+    process = place.start(*steps(place, 200), "--api-timeout", "10")
+    place.wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=503))
     proxy.outage(0)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 100)
+    again_ends_well(place, kubectl, 200)
 
 
 def test_row_6_an_outage_that_is_too_long_and_then_again(
     place: Place, kubectl: Kubectl, proxy: FaultProxy
 ) -> None:
-    process = place.start(*steps(place, 150), "--api-timeout", "3")
-    wait_for(process, "train │ step 2")
+    process = place.start(*steps(place, 350), "--api-timeout", "10")
+    place.wait_for(process, "train │ step 2")
     proxy.outage(25)
     begun = time.monotonic()
     _, err = process.communicate(timeout=PATIENCE)
@@ -267,7 +257,7 @@ def test_row_6_an_outage_that_is_too_long_and_then_again(
     assert "run the same command again to re-attach" in err
 
     time.sleep(max(begun + 25.5 - time.monotonic(), 0))
-    again_ends_well(place, kubectl, 150)
+    again_ends_well(place, kubectl, 350)
 
 
 def again_ends_well(place: Place, kubectl: Kubectl, count: int) -> None:
@@ -335,7 +325,7 @@ def test_row_8_a_token_that_has_expired_and_is_renewed(
     place: Place, kubectl: Kubectl, proxy: FaultProxy
 ) -> None:
     process = place.start(*steps(place))
-    wait_for(process, "train │ step 2")
+    place.wait_for(process, "train │ step 2")
     # each asks again with what the kubeconfig says by then
     proxy.add(Rule("status", status=401, path="*/log", times=1))
     proxy.add(Rule("status", status=401, path="*/pods", on="watch", times=1))
@@ -349,7 +339,7 @@ def test_row_8_a_token_that_has_expired_and_is_renewed(
 
 def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
     process = place.start(*steps(place, 100))
-    wait_for(process, "train │ step 2")
+    place.wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=401))
     proxy.outage(0)
     _, err = process.communicate(timeout=PATIENCE)
@@ -358,7 +348,7 @@ def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: F
     assert "log in again" in err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 100)
+    again_ends_well(place, kubectl, 200)
 
 
 def test_row_8_a_token_that_was_never_good(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
