@@ -36,7 +36,8 @@ def test_row_27_only_complete_or_failed_ends_a_job(place: Place, kubectl: Kubect
 
     def own_deadline(stage: str, job: Object) -> None:
         set_command(job, ["python", "-c", textwrap.dedent(program)])
-        job["spec"].update(activeDeadlineSeconds=4, backoffLimit=0)
+        # not before it heeds SIGTERM, which ends no first process of a container that has no handler for it
+        job["spec"].update(activeDeadlineSeconds=20, backoffLimit=0)
 
     folder = write_manifests(place.folder / "m", own_deadline)
     result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, expect=4)
