@@ -348,7 +348,7 @@ def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: F
     assert "log in again" in err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 200)
+    again_ends_well(place, kubectl, 100)
 
 
 def test_row_8_a_token_that_was_never_good(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
