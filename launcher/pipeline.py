@@ -306,9 +306,9 @@ def _watcher(
     console: Console, stage: Stage, submission: Submission, collector: LogCollector, early: EarlyStart
 ) -> Callable[[JobView, Verdict | Waiting], None]:
     def on_change(view: JobView, judged: Verdict | Waiting) -> None:
+        early.notice(view, judged)  # before its log is read, which may say at once that it is near its end
         if not submission.finished:  # the log of one that had ended before comes from the volume
             collector.notice(view)
-        early.notice(view, judged)
         if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
             console.running()
         else:

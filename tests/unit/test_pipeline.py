@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from launcher import pipeline
 from launcher.console import Console
+from launcher.early import EarlyStart
 from launcher.errors import ApiLost, Exit
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.verdicts import JobView
@@ -156,3 +158,16 @@ def test_row_26_a_stage_that_was_started_early_and_has_failed_is_not_run_again(t
     assert [(stage.stage, stage.how) for stage in report.stages] == [("train", "created"), ("eval", "early")]
     assert report.exit_code == Exit.INCOMPLETE
     assert executor.submitted == 1
+
+
+@pytest.mark.timeout(60)  # else it hangs
+def test_a_pod_is_known_before_its_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notice = EarlyStart.notice
+
+    def late(*arguments: Any) -> None:
+        time.sleep(0.3)
+        notice(*arguments)
+
+    monkeypatch.setattr(EarlyStart, "notice", late)
+    report = run(Early(), tmp_path, "train", "eval")
+    assert [stage.how for stage in report.stages] == ["created", "early"]
