@@ -1,4 +1,4 @@
-"""From one YAML file and `--set key=value` to a RunConfig, or to an error with a line for every bad key."""
+"""From one YAML file and `--set key=value` to a RunConfig, or to an error with a line for each bad key."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pydantic import ValidationError as PydanticError
 from jobs.contract.config import RunConfig
 from jobs.contract.yamlio import YamlError, load_scalar, read_documents
 
+#: Problems that are told one by one: more than these in one file, and it is another file that is meant.
+_TOLD = 20
+
 
 class ConfigError(ValueError):
     """The configuration cannot be used. `problems` has one line a key."""
@@ -25,7 +28,7 @@ class ConfigError(ValueError):
 def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
 
-    Raises ConfigError with a line for every key that is unknown, mistyped or out of range.
+    Raises ConfigError with a line for each key that is unknown, mistyped or out of range, up to 20.
     """
     return resolve(read_tree(path) if path else {}, overrides)
 
@@ -57,7 +60,12 @@ def validate(tree: Mapping[Any, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except PydanticError as error:
-        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from error
+        problems = error.errors()
+        told = [_explain(dict(problem)) for problem in problems[:_TOLD]]
+        more = len(problems) - len(told)
+        raise ConfigError(
+            [*told, *([f"and {more:,} more keys that cannot be used"] if more else [])]
+        ) from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

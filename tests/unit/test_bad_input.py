@@ -131,5 +131,5 @@ def test_row_58_bombs_take_no_time_and_no_memory(tmp_path: Path, name: str, text
     begun = time.process_time()
     code, _ = rendered("-k", str(folder))
     assert code == (0 if name == "config.yaml" and not text.strip("-\n") else 2)  # empty: all defaults
-    assert time.process_time() - begun < 10  # 1 s and less on a machine that is not busy; a bomb: minutes
+    assert time.process_time() - begun < 3  # 1 s and less on a machine that is not busy
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 200 * 1024  # KiB

@@ -16,6 +16,14 @@ from jobs.contract.loading import ConfigError, load_config, validate
 BASE = Path(__file__).parents[2] / "k8s" / "base" / "config.yaml"
 
 
+def test_of_very_many_bad_keys_the_first_are_told_and_the_others_counted() -> None:
+    with pytest.raises(ConfigError) as refused:
+        validate({f"key{number}": 1 for number in range(1500)})
+    *told, more = refused.value.problems
+    assert [problem.split(":")[0] for problem in told] == [f"key{number}" for number in range(20)]
+    assert more == "and 1,480 more keys that cannot be used"
+
+
 def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
     written = yaml.safe_load(BASE.read_text())
 
