@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BASE = REPOSITORY / "k8s" / "base"
 
 #: Seconds for what must come to its end, however busy the machine; only what hangs takes longer.
-PATIENCE = 300
+PATIENCE = 200
 
 Object = dict[str, Any]
 #: Little CPU is asked for, so that a test waits for no room that another's ending Pods still hold.
@@ -151,7 +151,7 @@ def set_command(job: Object, command: Sequence[str]) -> None:
 
 
 @contextmanager
-def eventually(seconds: float = 60) -> Iterator[Callable[[Callable[[], bool]], None]]:
+def eventually(seconds: float = 30) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """`until(condition)`: wait for what the launcher has only asked for."""
 
     def until(condition: Callable[[], bool]) -> None:
@@ -169,7 +169,7 @@ def serving(command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Ite
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 30
         while not is_up():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"{command[0]} does not come up"

@@ -126,7 +126,7 @@ class Kubectl:
         return self("get", "secret", "somebody-token", "-o", "go-template={{.data.token|base64decode}}")
 
     @staticmethod
-    def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
         """Whether `condition` came true in time."""
         deadline = time.monotonic() + seconds
         while not condition():

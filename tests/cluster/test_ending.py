@@ -87,7 +87,7 @@ def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 8
     assert "deleted" in err
-    assert kubectl.wait_until(lambda: not kubectl.items("jobs"))  # and none was made in its place
+    assert kubectl.wait_until(lambda: not kubectl.items("jobs"), seconds=60)  # and none was made in its place
 
 
 def test_row_38_a_job_that_is_deleted_and_made_anew_by_somebody_else(place: Place, kubectl: Kubectl) -> None:
@@ -114,7 +114,7 @@ def test_row_39_jobs_go_once_their_results_are_home(place: Place, kubectl: Kubec
     kubectl.needs(23, "a time to live of finished Jobs")
     place.run("run-all", "--run", "a", "--ttl", "3", *QUICK)
     assert (place.folder / "runs/a/eval_results.json").exists()
-    assert kubectl.wait_until(lambda: not kubectl.items("jobs"))
+    assert kubectl.wait_until(lambda: not kubectl.items("jobs"), seconds=60)
 
 
 def test_row_39_a_server_that_removes_nothing_is_told(place: Place, kubectl: Kubectl) -> None:

@@ -14,7 +14,7 @@ def _lost_while_the_launcher_sleeps(place: Place, kubectl: Kubectl, *arguments: 
     process = place.start("run", "train", "--run", "a", *arguments)
     assert kubectl.wait_until(lambda: kubectl.exists("job", "a-train"))
     process.send_signal(signal.SIGSTOP)
-    assert kubectl.wait_until(lambda: kubectl.complete("a-train"))
+    assert kubectl.wait_until(lambda: kubectl.complete("a-train"), seconds=60)
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=PATIENCE)

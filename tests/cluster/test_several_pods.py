@@ -101,7 +101,7 @@ except OSError as error:
     kubectl.apply(
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "labels": labels}, "spec": probe}
     )
-    assert kubectl.wait_until(lambda: kubectl.get("pod", "probe")["status"]["phase"] == "Succeeded")
+    assert kubectl.wait_until(lambda: kubectl.get("pod", "probe")["status"]["phase"] == "Succeeded", 60)
     said = kubectl("logs", "probe")
     process.terminate()
     process.communicate(timeout=PATIENCE)

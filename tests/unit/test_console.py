@@ -63,7 +63,7 @@ def test_a_hostile_line_takes_no_time(unit: str) -> None:
     begun = time.process_time()
     printable(unit * (256 * 1024 // len(unit)))
     printable(unit + "0" * 256 * 1024)
-    assert time.process_time() - begun < 5  # what reads it again and again: minutes
+    assert time.process_time() - begun < 1
 
 
 @given(st.binary(), st.lists(st.integers(0, 200)))

@@ -211,7 +211,7 @@ def test_a_client_that_goes_is_noticed(proxied: Callable[..., FaultProxy]) -> No
     proxy = proxied()
     with Client(proxy) as client:
         client.open(LOG).read1(100)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while proxy.requests[0].ended is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -391,7 +391,7 @@ def test_an_outage(proxied: Callable[..., FaultProxy]) -> None:
             assert get(proxy, "/x")
             break
         except ConnectionRefusedError:
-            assert time.monotonic() - begun < 30
+            assert time.monotonic() - begun < 5
             time.sleep(0.01)
     assert time.monotonic() - begun >= 0.3
 
