@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jobs.assignment import Assignment, Outcome
@@ -35,7 +37,8 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
     told: dict[str, Any]
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # one that has waited is obeyed here
-        with stop.deferred():  # an import that is interrupted leaves half a module, and a strange error
+        # An import that is interrupted leaves half a module, and a strange error.
+        with stop.deferred(), _nothing_collected():
             stage = _stage(assignment)
         stop.obey()
         passed("imported")
@@ -81,6 +84,21 @@ def _stage(assignment: Assignment) -> Callable[[Assignment, StopRequest], Outcom
     if assignment.config.model.is_torchvisions:  # a second or more, which else comes after the gate
         importlib.import_module("jobs.vision").models()
     return function
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Make objects that stay, as imports do, without the garbage collector.
+
+    It would look through all that PyTorch's modules hold, over and over, and find nothing to free; nor
+    does it ever look there again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _known(error: Exception, assignment: Assignment) -> StageError | None:

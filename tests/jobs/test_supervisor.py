@@ -119,6 +119,14 @@ def test_the_record_tells_how_it_ended_and_the_termination_message_says_it_in_sh
     assert closing.log == record.log
 
 
+def test_nobody_looks_for_garbage_among_modules(supervised: Supervised) -> None:
+    imports = "import gc; child._stage = lambda assignment: (print('imports:', gc.isenabled()), stage)[1]"
+
+    supervised.do("print('works:', gc.isenabled(), gc.get_freeze_count() > 1_000)", before=imports)
+
+    assert supervised.log == b"imports: False\nworks: True True\n"
+
+
 def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
     process = supervised.start("print('ready'); time.sleep(60)")
     read_until(process, b"ready")
