@@ -45,14 +45,22 @@ def run(training: Training) -> Outcome:
 
 
 class Ledger:
-    """What all processes of a team see: which step is next, who stops, and each one's sums."""
+    """What all of a team see: the next step, how many an epoch had, who stops, and everybody's sums."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
         self.next_step = _fork.Value("q", 0)
         self.stopping = _fork.Event()
-        self.everybody = _fork.Barrier(size)
         self.sums = in_shared_memory(torch.zeros(size, 2, dtype=torch.float64))
+        self.done = _fork.Value("q", 0)
+        self.have_worked = _fork.Barrier(size, action=self._end_epoch)
+        self.may_go_on = _fork.Barrier(size)
+
+    def _end_epoch(self) -> None:
+        """What whoever comes last to a meeting does before anybody leaves it.
+
+        Not later: one that is slow to leave would hear of the epoch that the others have begun.
+        """
+        self.done.value, self.next_step.value = self.next_step.value, 0
 
 
 class Hogwild:
@@ -85,13 +93,11 @@ class Hogwild:
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         self._ledger.sums[self._rank] = sums
-        self._ledger.everybody.wait()
-        return self._ledger.next_step.value, self._ledger.sums.sum(0)
+        self._ledger.have_worked.wait()
+        return self._ledger.done.value, self._ledger.sums.sum(0)
 
     def go_on(self) -> None:
-        if self.leads:
-            self._ledger.next_step.value = 0
-        self._ledger.everybody.wait()
+        self._ledger.may_go_on.wait()
 
 
 def share(learner: Learner) -> None:

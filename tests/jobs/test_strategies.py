@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -165,6 +167,39 @@ def test_hogwild_stops_all_when_one_is_asked_to() -> None:
     assert list(first.steps(0, 10, asked)) == []
     assert list(steps) == []
     assert first.meet(torch.zeros(2))[0] == 1
+
+
+def test_hogwild_hears_what_was_done_however_late_it_leaves_the_meeting() -> None:
+    ledger = Ledger(2)
+    slow = copy.copy(ledger)
+    slow.have_worked = _SlowToLeave(ledger)  # type: ignore[assignment]
+    leader, other = Hogwild(0, ledger), Hogwild(1, slow)
+    assert len(list(leader.steps(0, 10, StopRequest()))) == 10
+
+    def lead() -> int:
+        done, _ = leader.meet(torch.zeros(2))
+        leader.go_on()
+        return done
+
+    with ThreadPoolExecutor() as pool:
+        of_the_leader = pool.submit(lead)
+        done, _ = other.meet(torch.zeros(2))
+        other.go_on()
+
+        assert (of_the_leader.result(), done) == (10, 10)
+    assert next(leader.steps(0, 10, StopRequest())) == 0
+
+
+class _SlowToLeave:
+    """A barrier that lets a process go when the leader waits for it at the next one."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def wait(self) -> None:
+        self._ledger.have_worked.wait()
+        while self._ledger.may_go_on.n_waiting == 0:
+            time.sleep(0.01)
 
 
 def test_shared_memory_is_seen_by_a_forked_process() -> None:
