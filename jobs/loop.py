@@ -33,7 +33,8 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
             plan = learner.plan(epoch)
             learner.begin_epoch()
             if team.leads:
-                learner.sums += torch.tensor([before.loss, before.correct]).to(learner.sums)
+                known = torch.tensor([before.loss, before.correct], dtype=torch.float64)
+                learner.sums += known.to(learner.sums)
             passed("first_batch")
             for step in team.steps(progress.position.step, learner.steps, stop):
                 places, weight = team.part(learner.places(step))

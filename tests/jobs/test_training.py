@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,28 @@ def test_row_54_a_request_to_stop_is_obeyed_at_the_next_step(place: Place) -> No
         train(place.assignment("train"), stop)
 
     assert train(place.assignment("train"), StopRequest()).metrics["epochs"] == 2
+
+
+def test_row_54_an_epoch_that_was_interrupted_has_the_loss_of_an_undisturbed_one(place: Place) -> None:
+    alone = Place(place.root, run="alone", settings=(*place.settings, "train.batch_size=10"))
+    stopped = Place(place.root, run="stopped", settings=alone.settings)
+    train(alone.assignment("train"), StopRequest())
+
+    with pytest.raises(StageError, match="stopped by SIGTERM after epoch 0, step 17 of the next"):
+        train(stopped.assignment("train"), _StopsAfter(17))
+    train(stopped.assignment("train"), StopRequest())
+
+    assert stopped.losses() == alone.losses()  # of 30 steps, to the last bit
+
+
+class _StopsAfter(StopRequest):
+    """Is asked before each step, and stops the training after so many of them."""
+
+    requested = property(lambda self: next(self._answers), lambda self, value: None)  # type: ignore[assignment]
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._answers = chain(repeat(False, steps), repeat(True))
 
 
 def test_training_that_diverges_says_what_to_change(place: Place) -> None:
