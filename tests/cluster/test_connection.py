@@ -232,7 +232,7 @@ def test_row_6_an_outage_while_the_job_is_created(place: Place, kubectl: Kubectl
 
 
 def test_row_6_answers_of_503(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place, 200), "--api-timeout", "10")
+    process = place.start(*steps(place, 300), "--api-timeout", "10")
     place.wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=503))
     proxy.outage(0)
@@ -240,13 +240,13 @@ def test_row_6_answers_of_503(place: Place, kubectl: Kubectl, proxy: FaultProxy)
     assert process.returncode == 5, err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 200)
+    again_ends_well(place, kubectl, 300)
 
 
 def test_row_6_an_outage_that_is_too_long_and_then_again(
     place: Place, kubectl: Kubectl, proxy: FaultProxy
 ) -> None:
-    process = place.start(*steps(place, 350), "--api-timeout", "10")
+    process = place.start(*steps(place, 500), "--api-timeout", "10")
     place.wait_for(process, "train │ step 2")
     proxy.outage(25)
     begun = time.monotonic()
@@ -257,15 +257,14 @@ def test_row_6_an_outage_that_is_too_long_and_then_again(
     assert "run the same command again to re-attach" in err
 
     time.sleep(max(begun + 25.5 - time.monotonic(), 0))
-    again_ends_well(place, kubectl, 350)
+    again_ends_well(place, kubectl, 500)
 
 
 def again_ends_well(place: Place, kubectl: Kubectl, count: int) -> None:
     again = place.run(*steps(place, count))
-    assert "re-attached to Job a-train" in again.err or "train" in again.out
+    assert "re-attached to Job a-train" in again.err, again.err
     assert one_pod(kubectl)
-    if "re-attached" in again.err:
-        assert kept_log(place) == said(count)
+    assert kept_log(place) == said(count)
 
 
 # --- 7: the reply to a create is lost ---
@@ -338,7 +337,7 @@ def test_row_8_a_token_that_has_expired_and_is_renewed(
 
 
 def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:
-    process = place.start(*steps(place, 100))
+    process = place.start(*steps(place, 200))
     place.wait_for(process, "train │ step 2")
     proxy.add(Rule("status", status=401))
     proxy.outage(0)
@@ -348,7 +347,7 @@ def test_row_8_a_token_that_has_expired(place: Place, kubectl: Kubectl, proxy: F
     assert "log in again" in err
     assert "re-attach" in err
     proxy.clear()
-    again_ends_well(place, kubectl, 100)
+    again_ends_well(place, kubectl, 200)
 
 
 def test_row_8_a_token_that_was_never_good(place: Place, kubectl: Kubectl, proxy: FaultProxy) -> None:

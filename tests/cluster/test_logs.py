@@ -50,7 +50,7 @@ def loud(assignment, stop):
     print("now it is quiet", flush=True)
     time.sleep(25)  # the kubelet looks every 10 s whether a log is too large
     print("and again", flush=True)
-    time.sleep(6)
+    time.sleep(15)  # the next launcher comes while it still runs
     return train(assignment, stop)
 
 jobs.train.train = loud
