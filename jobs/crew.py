@@ -7,7 +7,8 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar, cast
@@ -35,15 +36,30 @@ def run(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
     processes: list[BaseProcess] = []
     with stop.passed_on_to(processes):
         try:
-            for rank in range(size):
-                members.append(_Member(rank, size, work, processes))
-                processes.append(members[-1].process)
+            with _held_back(signal.SIGTERM):
+                for rank in range(size):
+                    members.append(_Member(rank, size, work, processes))
+                    processes.append(members[-1].process)
             _wait_for(members)
         finally:
             for process in processes:
                 process.kill()
                 process.join()
     return members[0].result()
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """A signal waits for the end of this block, here and in processes that are forked in it.
+
+    Then all are there to be told of it. And Python forgets a signal that comes to a process just forked,
+    before its interpreter runs.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Member(Generic[_T]):
@@ -93,6 +109,7 @@ def _do(
 ) -> None:
     die_with_parent()
     others.clear()  # a signal is passed on by the parent alone
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         result = work(rank)
         sender.send((True, result, moments()))

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 
 from jobs import crew
+from jobs.errors import Terminated
 from jobs.precision import fastest
 from jobs.stopping import StopRequest
 from jobs.strategies.hogwild import Hogwild, Ledger
@@ -308,3 +310,29 @@ def test_sums_and_flags_are_everybodys() -> None:
     found = crew.run(3, work, StopRequest())
 
     assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]
+
+
+def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, start = StopRequest(), crew._Member.__init__
+
+    def started(*arguments: Any) -> None:
+        start(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)  # it runs, and nobody but it knows of it
+
+    def work(rank: int) -> None:
+        for _ in range(1000):
+            if stop.requested:
+                raise Terminated("heard")
+            time.sleep(0.02)
+
+    monkeypatch.setattr(crew._Member, "__init__", started)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop.install()
+    try:
+        with pytest.raises(Terminated, match="heard"):
+            crew.run(1, work, stop)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
