@@ -184,7 +184,8 @@ class StageProcess:
     def _pass_on(self) -> None:
         self.told_to_stop = True
         if self._status is None:
-            os.kill(self._pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it is just being collected
+                os.kill(self._pid, signal.SIGTERM)
 
     def _kill_stragglers(self) -> bool:
         try:

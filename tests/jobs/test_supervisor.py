@@ -119,6 +119,24 @@ def test_the_record_tells_how_it_ended_and_the_termination_message_says_it_in_sh
     assert closing.log == record.log
 
 
+def test_row_54_sigterm_while_the_stages_end_is_collected(supervised: Supervised) -> None:
+    wait = """
+from jobs import process
+
+def waitpid(pid, options):
+    ended = original(pid, options)
+    if ended[0]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return ended
+
+original, process.os.waitpid = os.waitpid, waitpid
+"""
+    ended = supervised.do("print('done')", before=wait)
+
+    assert (ended.code, ended.out, ended.err) == (0, "done\n", "")
+    assert supervised.record.status == "succeeded"
+
+
 def test_nobody_looks_for_garbage_among_modules(supervised: Supervised) -> None:
     imports = "import gc; child._stage = lambda assignment: (print('imports:', gc.isenabled()), stage)[1]"
 
