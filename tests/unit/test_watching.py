@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,6 +92,32 @@ def test_what_is_there_and_what_comes(watching: Watching) -> None:
     assert "resourceVersion=9" in server.requests[1].path
     assert "resourceVersion=12" in server.requests[3].path  # goes on where it was
     assert all("labelSelector=x%3Dy" in request.path for request in server.requests)
+
+
+def test_row_3_nobody_sees_half_of_a_new_list() -> None:
+    seen: list[bool] = []
+
+    class Asked(list[Object]):
+        """Somebody else asks after every item, in a thread."""
+
+        def __iter__(self) -> Iterator[Object]:
+            for item in super().__iter__():
+                yield item
+                asking = threading.Thread(target=lambda: seen.append(watch.is_deleted(job())))
+                asking.start()
+                asking.join(0.05)
+
+    items = [job("b", 6, "u2"), job()]
+    lists = iter([items, Asked(items)])
+    answer = {"kind": "JobList", "apiVersion": "batch/v1", "metadata": {"resourceVersion": "9"}}
+    api: Any = SimpleNamespace(get=lambda path, **query: {**answer, "items": next(lists)})
+    watch = Watch(api, JOBS, {}, ChangeCounter())
+
+    watch.refresh()
+    watch.refresh()
+
+    until(lambda: len(seen) == 3 * len(items))
+    assert not any(seen)
 
 
 GONE_EVENT = ("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})

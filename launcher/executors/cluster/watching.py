@@ -137,17 +137,16 @@ class Watch:
         for item in items:  # a list leaves these out of its items
             item.setdefault("kind", answer["kind"].removesuffix("List"))
             item.setdefault("apiVersion", answer["apiVersion"])
-        with self._lock:
+        with self._lock:  # all at once: of half a list, the other half would seem to be deleted
             left = {item["metadata"]["uid"] for item in items}
             for uid, item in self._objects.items():
                 if uid not in left:
                     self._drop(uid, item)
             self._objects, self._of = {}, {}
-        for item in items:
-            self._keep(item)
-        self._version = answer["metadata"]["resourceVersion"]
-        with self._lock:
+            for item in items:
+                self._keep(item)
             self._listed_version = _number(answer)
+        self._version = answer["metadata"]["resourceVersion"]
         self.listed.set()
         self._counter.changed()
 
@@ -179,10 +178,10 @@ class Watch:
             raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
         self._failures = 0
-        if kind in ("ADDED", "MODIFIED"):
-            self._keep(item)
-        elif kind == "DELETED":
-            with self._lock:
+        with self._lock:
+            if kind in ("ADDED", "MODIFIED"):
+                self._keep(item)
+            elif kind == "DELETED":
                 self._forget(uid)
                 self._drop(uid, item)
         self._version = version
@@ -197,12 +196,11 @@ class Watch:
         uid = item["metadata"]["uid"]
         if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
             self.finished_at[uid] = time.monotonic()
-        with self._lock:
-            self._forget(uid)  # to the end: the newest change is the last
-            self._objects[uid] = item
-            self._of.setdefault(_whole(item), {})[uid] = item
-            if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
-                self._forget(next(iter(self._objects)))
+        self._forget(uid)  # to the end: the newest change is the last
+        self._objects[uid] = item
+        self._of.setdefault(_whole(item), {})[uid] = item
+        if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
+            self._forget(next(iter(self._objects)))
 
     def _forget(self, uid: str) -> None:
         item = self._objects.pop(uid, None)
