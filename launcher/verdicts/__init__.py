@@ -68,7 +68,7 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
         verdict = final_before_the_job(job, pod)
         if verdict:
             return verdict
-    return budget_spent(view, patience) or what_it_waits_for(job, pods, view.events, patience)
+    return budget_spent(view, patience) or what_it_waits_for(job, pods, view.lost, view.events, patience)
 
 
 def goes_on_anew(view: JobView, verdict: Verdict, patience: Patience) -> bool:

@@ -19,6 +19,8 @@ class Patience:
 
     disruptions: int = 10
     no_pod: float = 30
+    #: for the Pod after one that is gone: its controller waits twice as long each time, six minutes at most
+    next_pod: float = 600
     queue: float = 3600
     schedule: float = 300
     start: float = 600

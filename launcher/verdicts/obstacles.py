@@ -31,7 +31,11 @@ _PHASES: Final = ("scheduling", "starting", "running")
 
 
 def what_it_waits_for(
-    job: Object, pods: Sequence[Object], events: Sequence[Object], patience: Patience
+    job: Object,
+    pods: Sequence[Object],
+    lost: Sequence[Object],
+    events: Sequence[Object],
+    patience: Patience,
 ) -> Waiting:
     alive = [pod for pod in pods if pod_phase(pod) in ("Pending", "Running", "Unknown")]
     if (queue := _queue(job, alive[-1] if alive else None)) is not None:
@@ -40,7 +44,7 @@ def what_it_waits_for(
     if not alive:
         if pods:
             return Waiting("finishing")  # its controller has not counted the ended Pod yet
-        return _no_pod(job, events, patience)
+        return _no_pod(job, lost, events, patience)
     if pods_of(job) > 1:
         return _together(job, pods, alive, events, patience)
     return _one(job, alive[-1], events, patience)
@@ -67,8 +71,9 @@ def _together(
         for wait in [_one(job, pod, events, patience)]
     ]
     # where there was one before, it only waits for its next attempt
-    if len({index_of(pod) for pod in pods}) < pods_of(job) and _refused(job, events):
-        waits.append(_no_pod(job, events, patience))
+    refused = latest_event(events, "FailedCreate", name_of(job))
+    if refused and len({index_of(pod) for pod in pods}) < pods_of(job):
+        waits.append(_refused(job, refused, patience))
     behind = min(waits, key=lambda wait: (_PHASES.index(wait.phase), not wait.detail))
     return replace(behind, deadlines=tuple(limit for wait in waits for limit in wait.deadlines))
 
@@ -91,23 +96,28 @@ def _queue(job: Object, pod: Object | None) -> str | None:
     return None
 
 
-def _no_pod(job: Object, events: Sequence[Object], patience: Patience) -> Waiting:
-    if refused := _refused(job, events):
-        message = refused.get("message", "")
-        # a quota may be freed by others; every other refusal stays one
-        quota = "exceeded quota" in message
-        seconds = patience.start if quota else patience.no_pod
-        verdict = not_started(job, None, "FailedCreate", message)
-        return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
+def _no_pod(job: Object, lost: Sequence[Object], events: Sequence[Object], patience: Patience) -> Waiting:
+    latest = latest_event(events, ("FailedCreate", "SuccessfulCreate"), name_of(job))
+    if latest and latest["reason"] == "FailedCreate":
+        return _refused(job, latest, patience)
+    if lost or latest:
+        verdict = not_started(job, None, "NoPod", "no Pod was created in place of the one that is gone")
+        limit = Deadline("next-pod", patience.next_pod, verdict)
+        return Waiting("starting", "its Pod is gone, and the next one not made yet", None, (limit,))
     verdict = not_started(
         job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
     )
     return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
 
 
-def _refused(job: Object, events: Sequence[Object]) -> Object | None:
-    """The event that says why a Pod of the Job was not created."""
-    return latest_event(events, "FailedCreate", name_of(job))
+def _refused(job: Object, event: Object, patience: Patience) -> Waiting:
+    """A Pod of the Job was not created, and that event says why."""
+    message = event.get("message", "")
+    # a quota may be freed by others; every other refusal stays one
+    quota = "exceeded quota" in message
+    seconds = patience.start if quota else patience.no_pod
+    verdict = not_started(job, None, "FailedCreate", message)
+    return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
 
 
 def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:

@@ -394,6 +394,15 @@ LATE = [
     no_pod("16-service-account", _ACCOUNT, PATIENCE.no_pod),
     no_pod("17-quota", _QUOTA, PATIENCE.start),
     Late("15-no-event-at-all", view(TRAIN), "starting", PATIENCE.no_pod, "NoPod", "Job controller up?"),
+    Late("32-the-next-pod-takes-its-time", JobView(TRAIN, [], [], [o.pod(TRAIN)]), "starting",
+         PATIENCE.next_pod, "NoPod", "in place of the one that is gone"),
+    Late("32-re-attached-between-two-pods", view(TRAIN, events=[
+             o.event(TRAIN, "FailedCreate", _QUOTA), o.event(TRAIN, "SuccessfulCreate", "Created pod: a")]),
+         "starting", PATIENCE.next_pod, "NoPod", "in place of the one that is gone"),
+    Late("32-the-next-pod-is-refused", JobView(TRAIN, [], [
+             o.event(TRAIN, "SuccessfulCreate", "Created pod: a"), o.event(TRAIN, "FailedCreate", _ACCOUNT)],
+             [o.pod(TRAIN)]),
+         "starting", PATIENCE.no_pod, "FailedCreate", _ACCOUNT),
     Late("18-suspended-1.20", view(o.job(suspend=True)), "queued", PATIENCE.queue, "Suspended", "a queue"),
     Late("18-suspended-1.36", view(o.job("train", _SUSPENDED, suspend=True)), "queued", PATIENCE.queue,
          "Suspended", "has not let the Job in", "kubectl describe job"),
