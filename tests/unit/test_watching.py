@@ -14,7 +14,7 @@ import pytest
 
 from launcher.errors import ApiLost, BadInput
 from launcher.executors.base import ChangeCounter, Submission
-from launcher.executors.cluster.api import Api
+from launcher.executors.cluster.api import Api, ApiError
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
@@ -224,6 +224,75 @@ def test_row_32_pods_that_are_gone_are_kept_as_they_were(
     updates._pods._take(json.dumps({"type": "DELETED", "object": last}).encode())
     view = updates.view(Submission(job(), "created"))
     assert (view.pods, view.lost) == ([], [last])
+
+
+class _Quiet:
+    """An API that has only what it is told to list. since: what its patience was asked with."""
+
+    def __init__(self, *lists: list[Object], version: int = 9) -> None:
+        self.lists = list(lists)
+        self.version = version
+        self.since: list[float] = []
+
+    def get(self, path: str, **query: str) -> Object:
+        metadata = {"resourceVersion": str(self.version)}
+        return {"kind": "JobList", "apiVersion": "batch/v1", "metadata": metadata, "items": self.lists.pop(0)}
+
+    def was_good(self) -> None: ...
+
+    def check_patience(self, error: Exception, since: float) -> None:
+        self.since.append(since)
+        raise ApiLost("enough")
+
+
+def told(watch: Watch, kind: str, item: Object) -> None:
+    watch._take(json.dumps({"type": kind, "object": item}).encode())
+
+
+def test_row_6_news_are_a_sign_of_life_also_when_the_watch_is_cut_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api: Any = _Quiet([])
+    watch = Watch(api, JOBS, {}, ChangeCounter())
+
+    def one_busy_watch() -> None:
+        time.sleep(0.1)
+        told(watch, "ADDED", job())
+        raise ApiError(503, b"", {})
+
+    monkeypatch.setattr(watch, "_read", one_busy_watch)
+    begun = time.monotonic()
+    with pytest.raises(ApiLost):
+        watch._watch()
+
+    assert api.since[0] - begun > 0.1
+
+
+def test_a_list_does_not_undo_what_the_watch_has_told_meanwhile() -> None:
+    api: Any = _Quiet([job(version=5), job("b", 6, "u2")], [job(version=5)], version=9)
+    watch = Watch(api, JOBS, {}, ChangeCounter())
+    watch.refresh()
+    told(watch, "MODIFIED", job(version=10, labels={"new": "yes"}))
+    told(watch, "ADDED", job("c", 11, "u3"))
+    watch.refresh()
+
+    assert names(watch) == ["a-train", "c"]
+    newest = watch.get("u1")
+    assert newest
+    assert newest["metadata"]["labels"] == {"new": "yes"}
+    assert watch.is_deleted(job("b", 6, "u2"))
+
+
+def test_row_32_what_is_deleted_does_not_come_back_by_late_news() -> None:
+    owner = {"ownerReferences": [{"uid": "u1"}]}
+    pod = {**job("pod", 7, "p1", **owner), "kind": "Pod", "apiVersion": "v1"}
+    api: Any = _Quiet([pod], [])
+    watch = Watch(api, JOBS, {}, ChangeCounter())
+    watch.refresh()
+    watch.refresh()
+    told(watch, "MODIFIED", {**pod, "metadata": {**pod["metadata"], "resourceVersion": "8"}})
+
+    assert watch.parts("u1") == ([], [pod])
 
 
 def test_nothing_is_left_running(watching: Watching) -> None:

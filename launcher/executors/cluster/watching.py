@@ -43,6 +43,7 @@ class Watch:
         self._listed_version = 0
         self._version: str | None = None
         self._failures = 0  # in a row, with no event between them
+        self._good = 0.0  # time.monotonic() of the last sign of life
         self._stopped = threading.Event()
         #: set once the objects that were there before are known
         self.listed = threading.Event()
@@ -66,13 +67,16 @@ class Watch:
 
     def of(self, whole: str) -> list[Object]:
         """Those that belong to it: Pods to their Job's uid, Events to the name of what they are about."""
-        with self._lock:
-            return list(self._of.get(whole, {}).values())
+        return self.parts(whole)[0]
 
-    def deleted_of(self, whole: str) -> list[Object]:
-        """What was there once, as it was seen last; in the order in which it went."""
+    def parts(self, whole: str) -> tuple[list[Object], list[Object]]:
+        """Those that belong to it, and those that did once, as they were seen last: nothing is in both.
+
+        Each in the order of its last change.
+        """
         with self._lock:
-            return [item for item in self._deleted.values() if _whole(item) == whole]
+            gone = [item for item in self._deleted.values() if _whole(item) == whole]
+            return list(self._of.get(whole, {}).values()), gone
 
     def is_deleted(self, item: Object) -> bool:
         """Whether an object that was there is gone, even if it never showed up here."""
@@ -96,15 +100,15 @@ class Watch:
             self._counter.failed(JobRelayError(f"the watch on {self._path} broke: {error!r}"))
 
     def _watch(self) -> None:
-        good = time.monotonic()
+        self._good = time.monotonic()
         while not self._stopped.is_set():
             try:
                 if self._version is None:
                     self._list()
                 opened = time.monotonic()
                 self._read()
-                good = time.monotonic()
-                if good - opened > 1:
+                self._good = time.monotonic()
+                if self._good - opened > 1:
                     self._failures = 0
                 else:  # something on the way ends watches at once: no reason to run in circles
                     self._failures += 1
@@ -120,7 +124,7 @@ class Watch:
                     raise self._api.not_accepted_any_more() from error
                 if error.status in (403, 404):
                     raise BadInput(f"cannot watch {self._path}: {error.message}") from error
-                self._api.check_patience(error, good)
+                self._api.check_patience(error, self._good)
                 self._failures += 1
                 self._stopped.wait(error.retry_after or _backoff(self._failures))
             except STREAM_ENDED as error:
@@ -139,11 +143,14 @@ class Watch:
             item.setdefault("apiVersion", answer["apiVersion"])
         with self._lock:  # all at once: of half a list, the other half would seem to be deleted
             left = {item["metadata"]["uid"] for item in items}
-            for uid, item in self._objects.items():
-                if uid not in left:
-                    self._drop(uid, item)
-            self._objects, self._of = {}, {}
-            for item in items:
+            others = [item for uid, item in self._objects.items() if uid not in left]
+            # the watch may have told more than the list knows, which was on its way meanwhile
+            newer = [item for item in others if _number(item) > _number(answer)]
+            for item in others:
+                self._forget(item["metadata"]["uid"])
+                if item not in newer:
+                    self._drop(item["metadata"]["uid"], item)
+            for item in (*items, *newer):
                 self._keep(item)
             self._listed_version = _number(answer)
         self._version = answer["metadata"]["resourceVersion"]
@@ -177,6 +184,7 @@ class Watch:
             # an event is lost, and the next one's version would be behind it: begin anew with a list
             raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
+        self._good = time.monotonic()
         self._failures = 0
         with self._lock:
             if kind in ("ADDED", "MODIFIED"):
@@ -194,6 +202,8 @@ class Watch:
 
     def _keep(self, item: Object) -> None:
         uid = item["metadata"]["uid"]
+        if uid in self._deleted or _number(item) < _number(self._objects.get(uid, item)):
+            return  # old news: lists and the watch overtake each other
         if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
             self.finished_at[uid] = time.monotonic()
         self._forget(uid)  # to the end: the newest change is the last
@@ -228,10 +238,10 @@ class RunUpdates(ChangeCounter):
         if submission.how == "adopted":  # its Pods were there before these watches
             self._pods.listed.wait(READ)
         job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
-        pods = self._pods.of(uid)
+        pods, lost = self._pods.parts(uid)
         names = dict.fromkeys((submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)))
         events = [event for name in names for event in self._events.of(name)]
-        return JobView(job, pods, events, self._pods.deleted_of(uid))
+        return JobView(job, pods, events, lost)
 
     def refresh(self) -> None:
         for watch in (self._jobs, self._pods, self._events):
