@@ -2,6 +2,7 @@
 
 JobRelayError
 ├── BadInput             2  configuration, manifest, argument, context or permission
+├── ApiError             2  the API server answers, and refuses (executors.cluster.api)
 ├── ApiLost              5  the API server does not answer; the Job may still run
 ├── Conflict             6  there is something of that name with other content
 ├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was

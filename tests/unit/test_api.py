@@ -21,6 +21,7 @@ from launcher import cli
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 from launcher.executors.cluster import api as module
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection, path_of
+from launcher.executors.cluster.executor import ClusterExecutor
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
 Connect = Callable[..., tuple[Api, Server]]
@@ -513,3 +514,27 @@ def test_list_against_a_server(
     assert said in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_what_the_api_server_refuses_is_an_error_that_people_can_read() -> None:
+    error = ApiError(403, b'{"reason": "Forbidden", "message": "jobs.batch is forbidden"}', {})
+    assert isinstance(error, JobRelayError)
+    assert (error.exit_code, error.what) == (Exit.BAD_INPUT, "403 Forbidden: jobs.batch is forbidden")
+
+
+def test_row_17_creates_that_meet_in_the_counter_of_a_quota_are_made_again(connect: Connect) -> None:
+    message = 'Operation cannot be fulfilled on resourcequotas "q": the object has been modified'
+    conflict = {"kind": "Status", "reason": "Conflict", "message": message, "code": 409,
+                "details": {"name": "q", "kind": "resourcequotas"}}  # fmt: skip
+    api, server = connect(Answer(409, json.dumps(conflict).encode()), ok({"made": True}))
+    assert api.create("/api/v1/namespaces/a/pods", {}) == {"made": True}
+    assert len(server.requests) == 2
+
+
+def test_row_48_jobs_that_another_launcher_has_let_expire(connect: Connect) -> None:
+    jobs = {"kind": "JobList", "items": [{"metadata": {"name": "a-train", "creationTimestamp": ""}}]}
+    api, server = connect(ok(jobs), refusal(404, "NotFound", 'jobs.batch "a-train" not found'))
+    executor = ClusterExecutor.__new__(ClusterExecutor)
+    executor.api, executor.namespace, executor._minor = api, "a", 36
+    assert executor.expire("a", 0)
+    assert len(server.requests) == 2

@@ -31,7 +31,7 @@ from websocket import (
     WebSocketTimeoutException,
 )
 
-from launcher.errors import ApiLost, BadInput, JobRelayError
+from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -54,8 +54,10 @@ IN_CLUSTER: Final = "in-cluster"
 STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
 
 
-class ApiError(Exception):
+class ApiError(JobRelayError):
     """The server answered, and the answer is no."""
+
+    exit_code = Exit.BAD_INPUT
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         try:
@@ -70,7 +72,7 @@ class ApiError(Exception):
         self.message = str(answer.get("message") or body[:500].decode("utf-8", "replace"))
         self.details: Object = details if isinstance(details, dict) else {}
         self.retry_after = _seconds(headers.get("Retry-After"))
-        super().__init__(f"{self.status} {self.reason}: {self.message}")
+        super().__init__(f"{self.status} {self.reason}: {self.message}", "python launcher doctor")
 
 
 def _seconds(text: str | None) -> float | None:
@@ -430,7 +432,9 @@ def _load(context: str | None) -> tuple[Any, str, str | None]:
 
 def _worth_another_try(error: BaseException) -> bool:
     if isinstance(error, ApiError):
-        return error.status == 429 or error.status >= 500
+        # several creates at once meet in the counter of a quota; nothing was made then
+        quota = error.status == 409 and error.details.get("kind") == "resourcequotas"
+        return quota or error.status == 429 or error.status >= 500
     if isinstance(error, urllib3.exceptions.SSLError) or isinstance(_root(error), ssl.SSLError):
         return False  # a wrong certificate stays wrong
     return isinstance(error, STREAM_ENDED)

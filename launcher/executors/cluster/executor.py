@@ -131,7 +131,6 @@ class ClusterExecutor:
             self.api.delete(path_of(job), uid=live["metadata"]["uid"])
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
-        path = path_of(submission.job | {"apiVersion": "batch/v1", "kind": "Job"})
         patch = {
             "metadata": {"annotations": {manifests.ANNOTATION_VERDICT: verdict.to_annotation()}},
             # in the past for every Job that has begun: its controller fails it and ends its Pods
@@ -145,13 +144,9 @@ class ClusterExecutor:
         ):
             return
         if not live.get("status", {}).get("startTime"):
-            self.api.delete(path, uid=live["metadata"]["uid"])  # its controller has never looked at it
+            self._delete(live)  # its controller has never looked at it
             return
-        try:
-            self.api.patch(path, patch)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        self._patch_if_there(live, patch)
 
     def read_log(self, pod: Object, container: str, sink: Sink) -> None:
         try:
@@ -188,7 +183,7 @@ class ClusterExecutor:
     def expire(self, run: str, seconds: int) -> bool:
         patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
         for job in self._jobs(f"{LABEL_RUN}={run}"):
-            self.api.patch(path_of(job), patch)
+            self._patch_if_there(job, patch)
         return self._minor >= _TTL_SINCE
 
     def delete(self, run: str) -> list[str]:
@@ -235,6 +230,13 @@ class ClusterExecutor:
             if error.status == 404:
                 return None
             raise
+
+    def _patch_if_there(self, item: Object, patch: Object) -> None:
+        try:
+            self.api.patch(path_of(item), patch)
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def _jobs(self, selector: str) -> list[Object]:
         return self._list("batch/v1", "jobs", selector)
