@@ -303,6 +303,17 @@ def test_row_40_what_a_stream_that_ended_well_has_lacked_is_read(lacking: int) -
     assert api.follows == [True, False, False][: 3 if lacking > 1000 else 2]
 
 
+def test_row_36_a_container_that_its_node_has_forgotten_has_no_log() -> None:
+    refused = ApiError(400, b'{"message": "container train in pod a is terminated"}', {})
+    api = FakeApi(Kubelet([(0, b"never to be had\n")]), [(0, None, refused)] * 5)
+    gone = {"status": {"containerStatuses": [{"name": "train", "state": {"terminated": {}}}]}}
+    api.get = lambda path: gone  # type: ignore[method-assign]
+
+    with pytest.raises(ApiError, match="is terminated"):
+        read(api)
+    assert len(api.follows) == 2
+
+
 def tail(api: FakeApi, lines: int | None, follow: bool = False) -> bytes:
     chunks: list[bytes] = []
     logs.tail_log(api, "/pod", "train", lines, follow, chunks.append)  # type: ignore[arg-type]

@@ -158,10 +158,11 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
     if tail is not None:
         _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
     refused = _Refused(api, pod_path)
+    ended_without_a_log = 0
     while True:
         try:
             for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
-                refused.times = 0
+                refused.times = ended_without_a_log = 0
                 if new := assembler.take(chunk):
                     sink(new)
             # a stream that ended in good order may still lack what was written at the very end,
@@ -170,6 +171,11 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
                 break
             time.sleep(0.2)
         except (ApiError, *STREAM_ENDED) as error:
+            if isinstance(error, ApiError) and error.status == 400 and _has_ended(api, pod_path, container):
+                # twice: it may have ended just now. What a node has forgotten has no log any more.
+                ended_without_a_log += 1
+                if ended_without_a_log > 1:
+                    raise
             refused.wait(error, may_be_starting=True)
     _read_end(api, pod_path, container, assembler, sink)
     if new := assembler.end():
