@@ -10,7 +10,7 @@ from jobs.contract.outlook import seconds_left
 from launcher.errors import JobRelayError
 from launcher.executors.base import Executor, Submission
 from launcher.manifests import can_wait
-from launcher.verdicts import JobView, Verdict, Waiting, last_pod
+from launcher.verdicts import JobView, Verdict, Waiting, last_pod, pod_phase
 
 Object = dict[str, Any]
 When = Literal["auto", "on", "off"]
@@ -36,6 +36,7 @@ class EarlyStart:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None
+        self._has_room = False  # the stage before, which was begun anew: the next one was taken back for it
         #: the Job, if it is there by this; it may have ended when its turn comes
         self.submission: Submission | None = None
 
@@ -55,11 +56,14 @@ class EarlyStart:
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
         """What is known of the stage before. One that begins anew has the room to itself."""
         self._pod = last_pod(view.pods)
-        if (
-            self.submission
-            and isinstance(judged, Waiting)
-            and judged.phase in ("scheduling", "starting", "queued")
-        ):
+        if not isinstance(judged, Waiting) or judged.phase not in ("scheduling", "starting", "queued"):
+            return
+        if self._timer:  # by the words of a Pod that is no more
+            self._timer.cancel()
+        # after a Pod that was lost, whoever has started the next stage: a launcher that is gone, perhaps
+        again = bool(view.lost) or any(pod_phase(pod) == "Failed" for pod in view.pods)
+        if self.submission or (again and not self._has_room):
+            self._has_room = True
             self.withdraw()
 
     def stop(self) -> None:

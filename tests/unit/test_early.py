@@ -149,6 +149,37 @@ def test_a_stage_that_begins_anew_has_the_room_to_itself() -> None:
     assert executor.asked[1:] == ["withdraw mnist-a-eval"]
 
 
+@pytest.mark.parametrize("gone", [[], [o.failed(o.job(), o.terminated(137))]], ids=["lost", "failed"])
+def test_a_launcher_that_was_not_there_makes_room_too(gone: list[Object]) -> None:
+    executor = Executor()
+    waits = o.pod(o.job(), "Pending", suffix="2", created="2026-11-22T00:00:00Z")
+    view = JobView(o.job(), [*gone, waits], [], [] if gone else [o.pod(o.job())])
+    early_start = start(executor)
+    for _ in range(2):
+        early_start.notice(view, judge(view))
+    assert executor.asked == ["withdraw mnist-a-eval"]
+
+
+def test_the_first_pod_of_a_stage_takes_nothing_back() -> None:
+    executor = Executor()
+    view = JobView(o.job(), [o.pod(o.job(), "Pending")])
+    start(executor).notice(view, judge(view))
+    assert executor.asked == []
+
+
+def test_the_words_of_a_pod_that_is_no_more_start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "_SECONDS", 0.55)  # the line says 0.7 s
+    executor = Executor()
+    early_start = start(executor)
+    with early_start:
+        early_start.notice(RUNNING, judge(RUNNING))
+        early_start.listener()(NEAR_THE_END)
+        lost = JobView(o.job(), [o.pod(o.job(), "Pending")], [], [o.pod(o.job())])
+        early_start.notice(lost, judge(lost))
+        time.sleep(0.4)
+    assert executor.asked == ["withdraw mnist-a-eval"]
+
+
 def test_a_stage_that_has_just_ended_has_not_begun_anew() -> None:
     executor = Executor()
     hear(early_start := start(executor), NEAR_THE_END)
@@ -309,3 +340,4 @@ def _pod(node: str, cpu: str, memory: str, limit: str = "") -> Object:
 def test_room_is_what_nobody_has_asked_for_where_the_volume_is(api: Any, yes: bool) -> None:
     beside = {"metadata": {"namespace": "a"}, "spec": {"nodeName": "n0"}}
     assert room.is_free_beside(api, EVAL, beside, "jobrelay") == yes
+    assert not room.is_free_beside(api, EVAL, beside | {"spec": {}}, "jobrelay")  # it has no node yet

@@ -44,9 +44,9 @@ def is_free_beside(api: Api, job: Object, pod: Object, claim: str) -> bool:
     With several nodes and a volume that only one may mount, the scheduler might choose another, where
     it could not start before its time. With a quota, the Pod at work may need what is left of it.
     """
-    namespace, node = pod["metadata"]["namespace"], pod["spec"]["nodeName"]
-    nodes = schedulable_nodes(api)
-    if not fits(asked_by(job), free_room(api, nodes, node).get(node, {})):
+    namespace, node = pod["metadata"]["namespace"], pod["spec"].get("nodeName")
+    nodes = schedulable_nodes(api) if node else []
+    if not node or not fits(asked_by(job), free_room(api, nodes, node).get(node, {})):
         return False
     if len(nodes) > 1:
         modes = api.get(f"{collection('v1', 'persistentvolumeclaims', namespace)}/{claim}")["spec"][
