@@ -238,8 +238,14 @@ def _run_in_order(
             continue
         report.stages.append(_report(done, this, verdict, view, collector, seen))
         console.say(stage_line(report.stages[-1]))
-        if done == stage:
+        if done != stage:
+            continue
+        if not (verdict.exit_code == Exit.SUCCEEDED and waiting):
             return
+        # it was given up, and succeeded before it could be stopped
+        stage = waiting.pop(0)
+        on_step("submit", stage)
+        submission = executor.submit(plan.jobs[stage])
 
 
 def _heard_too(

@@ -16,7 +16,7 @@ from launcher.console import Console
 from launcher.early import EarlyStart
 from launcher.errors import ApiLost, Exit
 from launcher.executors.base import ChangeCounter, Submission
-from launcher.verdicts import JobView
+from launcher.verdicts import JobView, Patience
 from tests.unit import objects as o
 
 Object = dict[str, Any]
@@ -124,6 +124,40 @@ def test_a_job_that_is_deleted_after_its_end_has_ended_all_the_same(tmp_path: Pa
     complete = JobView(COMPLETE, [o.pending(COMPLETE, o.waiting("ContainerCreating"))])
     report = run(Executor(Updates(complete, JobView(None, [SUCCEEDED]))), tmp_path, "train")
     assert report.verdict.exit_code == Exit.SUCCEEDED
+
+
+class GivenUpTooLate(Executor):
+    """Its train has lost one Pod too many, and is complete before it can be stopped; so is its eval."""
+
+    def __init__(self) -> None:
+        super().__init__(Updates())
+        self.updates.view = self._view  # type: ignore[method-assign]
+        self.given_up = False
+
+    def _view(self, submission: Submission) -> JobView:
+        if submission.name.endswith("eval"):
+            complete = o.job("eval", o.condition("Complete"))
+            done = o.pod(complete, "Succeeded", containerStatuses=[o.terminated(0, name="eval")])
+            return JobView(complete, [done])
+        if self.given_up:
+            return JobView(COMPLETE, [SUCCEEDED])
+        evicted = o.condition("DisruptionTarget", reason="EvictionByEvictionAPI")
+        return JobView(o.job(), [o.pod(o.job(), conditions=[evicted], containerStatuses=[o.running()])])
+
+    def stop(self, submission: Submission, verdict: Any) -> None:
+        self.given_up = True
+
+    def withdraw(self, job: Object) -> None: ...
+
+
+def test_row_32_a_stage_that_succeeds_although_it_was_given_up_is_followed_by_the_next(
+    tmp_path: Path,
+) -> None:
+    patience = Patience(disruptions=0)
+    options = pipeline.Options(stages=("train", "eval"), fetch=False, folder=tmp_path, patience=patience)
+    plan = o.plan()
+    report = pipeline.run_stages(GivenUpTooLate(), plan, options, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
+    assert [stage.stage for stage in report.stages] == ["train", "eval"]
 
 
 class Early(Executor):
