@@ -32,12 +32,16 @@ class Trials:
         """Of one trial. Raises BadInput for a setting that cannot be."""
         return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
 
+    def at_home(self, trial: Trial, run: str) -> Row | None:
+        """The row of one that has succeeded and whose results are here."""
+        row = row_of(self._home_of(run), run, trial)
+        return row if row.status == "succeeded" else None
+
     def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
         """To its end. One whose results are here already is only read. Raises as pipeline.run_stages."""
-        folder = self.folder / "runs" / run
-        done = row_of(folder, run, trial)
-        if done.status == "succeeded":
+        if done := self.at_home(trial, run):
             return done
+        folder = self._home_of(run)
         config = self.config(trial)
         needs = config.on_the_volume(STAGES)
         options = replace(self.options, run=run, stages=STAGES, folder=folder, needs=needs)
@@ -45,6 +49,9 @@ class Trials:
         plan = pipeline.plan_run(executor, self.target.manifests, config, options)
         report = pipeline.run_stages(executor, plan, options, log.console_of(run))
         return row_of(folder, run, trial, _cause(report))
+
+    def _home_of(self, run: str) -> Path:
+        return self.folder / "runs" / run
 
 
 def _cause(report: RunReport) -> str:

@@ -64,7 +64,9 @@ def carry_out(
     for trial in sweep.trials:
         how.config(trial)
     _begin(sweep, how.folder)
-    rows: dict[str, Row] = {}
+    # from the start: the table of a sweep that goes on must not have fewer rows than it had
+    found = (how.at_home(trial, run) for trial, run in sweep.named())
+    rows = {row.run: row for row in found if row}
 
     def in_order() -> list[Row]:
         return [rows[run] for _, run in sweep.named() if run in rows]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from launcher.console import Console
 from launcher.errors import ApiLost, BadInput, JobRelayError
+from launcher.pipeline import Options
+from launcher.sweep import whole
 from launcher.sweep.design import (
     MAX_TRIALS,
     Axis,
@@ -28,6 +30,10 @@ from launcher.sweep.log import SweepLog
 from launcher.sweep.observations import observations, points
 from launcher.sweep.running import Condition, run_trials
 from launcher.sweep.table import Row, to_csv
+from launcher.sweep.trial import Trials
+from launcher.sweep.whole import Sweep
+from launcher.target import Target
+from tests import pages
 
 EPOCHS, RATES = parse_axis("train.epochs=1,3"), parse_axis("train.learning_rate=0.001,0.01")
 
@@ -150,6 +156,28 @@ def test_what_concerns_all_ends_the_sweep(tmp_path: Path) -> None:
     with pytest.raises(ApiLost):
         carry_out(tmp_path, runs)
     assert runs.begun == ["s-0", "s-1"]
+
+
+def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep("s", tuple(with_seeds(all_combinations([EPOCHS]), 0, 1)), {})
+    (_, first), (_, second) = sweep.named()
+
+    class Lost(Trials):
+        def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
+            if run == first:
+                return row(trial, None, run=run)
+            raise ApiLost("no answer")
+
+    monkeypatch.setitem(pages.METRICS["train"], "images_per_second", 3000.0)
+    pages.write_run(tmp_path / "runs" / second)
+    how = Lost(Target(), None, (), Options(), tmp_path)
+    with pytest.raises(ApiLost):
+        whole.carry_out(sweep, how, Console(quiet=True), at_once=1, stop_when=None)
+
+    _, *lines = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert [line.split(",")[::3][:2] for line in lines] == [[first, "failed"], [second, "succeeded"]]
 
 
 @pytest.mark.parametrize(
