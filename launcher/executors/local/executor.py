@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from jobs.contract import archive
 from jobs.contract.check import Check, check_run
+from jobs.contract.files import write_atomically
 from jobs.contract.record import list_runs
 from jobs.contract.volume import RunFolder, below, inside, leave_out
 from launcher.errors import BadInput, EvidenceIncomplete
@@ -50,6 +53,9 @@ Object = dict[str, Any]
 
 _OTHER_FOLDER = "choose another folder with --volume"
 
+#: Seconds before another runner is started where the one before could not be followed.
+_RESTART_SECONDS: Final = 1.0
+
 
 class LocalExecutor:
     """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
@@ -81,7 +87,8 @@ class LocalExecutor:
     def configure(self, config_map: Object) -> None:
         folder = layout.config_folder(self.root, config_map["metadata"]["name"])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(config_map["data"][CONFIG_FILE])
+        # whole at every moment: a Job that is adopted may just read it
+        write_atomically(folder / CONFIG_FILE, config_map["data"][CONFIG_FILE])
 
     def name_pods(self, service: Object) -> None:
         """Nothing: on one machine they find each other by the volume."""
@@ -115,13 +122,19 @@ class LocalExecutor:
             if _create(folder, job):
                 start_runner(folder)
                 return Submission(_read_state(folder)["job"], how)
-            live = _read_state(folder)["job"]
+            if _is_torn(folder):
+                layout.remove(folder)
+                continue
+            try:
+                live = _read_state(folder)["job"]
+            except FileNotFoundError:
+                continue  # removed meanwhile
             if adopt(job, live):
                 if not finished_condition(live):
                     start_runner(folder)  # ends at once where one is at work
                 return Submission(live, "adopted")
             how = "replaced"
-            shutil.rmtree(folder)
+            layout.remove(folder)
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         folder = layout.job_folder(self.root, submission.name)
@@ -154,7 +167,7 @@ class LocalExecutor:
 
     def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
         states = []
-        for path in (self.root / layout.JOBS).glob(f"*/{layout.STATE}"):
+        for path in (self.root / layout.JOBS).glob(f"[!.]*/{layout.STATE}"):
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                 states.append(_read_state(path.parent))
         states.sort(key=lambda state: str(state["job"]["metadata"]["creationTimestamp"]))
@@ -192,11 +205,14 @@ class LocalExecutor:
         folder = layout.job_folder(self.root, name)
         if _request(folder, {"verb": "delete"}):
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        layout.remove(folder)
 
 
 class _LocalUpdates(ChangeCounter):
-    """Updates (see executors.base) from the runners' sockets: one connection a Job."""
+    """Updates (see executors.base) from the runners' sockets: one connection a Job.
+
+    A Job is known by its UID: one that was made anew under the same name is another.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__()
@@ -205,22 +221,26 @@ class _LocalUpdates(ChangeCounter):
         self._followed: set[str] = set()
 
     def view(self, submission: Submission) -> JobView:
-        if submission.name not in self._followed:
-            self._followed.add(submission.name)
-            self._states[submission.name] = _read_state(layout.job_folder(self._root, submission.name))
-            threading.Thread(target=self._follow, args=(submission.name,), daemon=True).start()
-        state = self._states[submission.name]
+        uid = submission.job["metadata"]["uid"]
+        if uid not in self._followed:
+            self._followed.add(uid)
+            folder = layout.job_folder(self._root, submission.name)
+            self._states[uid] = _if_of(uid, _read_state(folder))
+            threading.Thread(target=self._follow, args=(folder, uid), daemon=True).start()
+        state = self._states[uid]
         return JobView(state["job"], state["pods"]) if state else JobView(None)
 
-    def _follow(self, name: str) -> None:
+    def _follow(self, folder: Path, uid: str) -> None:
         try:
-            for state in _messages(layout.job_folder(self._root, name)):
+            for state in _messages(folder):
                 if "log" in state:
                     continue
-                self._states[name] = state
+                self._states[uid] = _if_of(uid, state)
                 self.changed()
+                if self._states[uid] is None:
+                    return  # the Job that was followed is gone
         except FileNotFoundError:
-            self._states[name] = None
+            self._states[uid] = None
             self.changed()
         except Exception as error:
             self.failed(error)
@@ -277,13 +297,32 @@ def _create(folder: Path, job: Object) -> bool:
     metadata = {**job["metadata"], "uid": layout.uid(), "creationTimestamp": layout.now()}
     state = {"job": {**job, "metadata": metadata, "status": {}}, "pods": []}
     incoming = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    (incoming / layout.STATE).write_text(json.dumps(state))
     try:
-        incoming.rename(folder)  # refused where a folder that is not empty has the name
-    except OSError:
-        shutil.rmtree(incoming)
-        return False
+        (incoming / layout.STATE).write_text(json.dumps(state))
+        return _renamed(incoming, folder)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)  # there no more if it has its name
+
+
+def _renamed(incoming: Path, folder: Path) -> bool:
+    """Give a folder its name; False where one that is not empty has it."""
+    try:
+        incoming.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
     return True
+
+
+def _is_torn(folder: Path) -> bool:
+    """Whether there is a Job's folder without its state: somebody was killed while removing it."""
+    return folder.is_dir() and not (folder / layout.STATE).exists()
+
+
+def _if_of(uid: str, state: Object) -> Object | None:
+    """`state`, if it is of the Job with that UID, and not of a later one of its name."""
+    return state if state["job"]["metadata"]["uid"] == uid else None
 
 
 def _read_state(folder: Path) -> Object:
@@ -297,15 +336,20 @@ def _messages(folder: Path) -> Iterator[Object]:
     Ends with the final state. A runner that was killed is started anew. Raises FileNotFoundError
     when the Job is deleted.
     """
+    in_vain = False
     while True:
         with contextlib.suppress(OSError), _connect(folder) as connection, connection.makefile("rb") as lines:
+            in_vain = False
             for line in lines:
                 yield json.loads(line)
         state = _read_state(folder)
         if finished_condition(state["job"]):
             yield state
             return
+        if in_vain:  # it ends before it listens, or another is about to end
+            time.sleep(_RESTART_SECONDS)
         start_runner(folder)
+        in_vain = True  # until it is followed
 
 
 def _connect(folder: Path) -> socket.socket:

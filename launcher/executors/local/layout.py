@@ -12,10 +12,12 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +53,14 @@ def job_folder(root: Path, name: str) -> Path:
 
 def config_folder(root: Path, name: str) -> Path:
     return root / JOBS / CONFIG / name
+
+
+def remove(folder: Path) -> None:
+    """Remove a Job's folder, at once for all who look for it: whoever is killed here leaves no half of it."""
+    hidden = folder.with_name(f".old-{uid()}")
+    with suppress(FileNotFoundError):  # it is gone already
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def log_name(pod: Object, container: str) -> str:

@@ -11,13 +11,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from jobs.contract.volume import ENV_TERMINATION
 from launcher.executors.local import layout
 from launcher.executors.local.state import JobState
 
 Object = dict[str, Any]
+
+#: Seconds in which what a container has printed before its end is read.
+_STRAGGLER_SECONDS: Final = 5.0
+_LEFT_ALONE: Final = b"a process that outlived the container still holds its output; left alone\n"
 
 
 class PodRunner:
@@ -71,12 +75,17 @@ class PodRunner:
             self._pod["status"][group].append(status)
             status.update(pid=child.pid, state={"running": {"startedAt": started}})
         assert child.stdout
-        pump = threading.Thread(target=self._pump, args=(child.stdout.fileno(), log_path), daemon=True)
+        left_alone = threading.Event()
+        pump = threading.Thread(target=self._pump, args=(child.stdout, log_path, left_alone), daemon=True)
         pump.start()
         late = self._wait(child, deadline)
         kill(child.pid, signal.SIGKILL)  # whatever it left behind
-        pump.join()
-        child.stdout.close()
+        pump.join(_STRAGGLER_SECONDS)
+        if pump.is_alive():
+            # it left the process group and holds the pipe open: not ours to find
+            left_alone.set()
+            with log_path.open("ab", buffering=0) as log:
+                _keep(log, _LEFT_ALONE)
         code = child.returncode if child.returncode >= 0 else 128 - child.returncode
         code = code or (143 if late else 0)
         message = layout.read_text(message_file) or (
@@ -120,11 +129,13 @@ class PodRunner:
                 state.changed.wait(None if until is None else max(until - now, 0))
         return late
 
-    def _pump(self, source: int, log_path: Path) -> None:
-        with log_path.open("ab", buffering=0) as log:
-            while chunk := os.read(source, 65536):
-                log.write(chunk)
-                self._state.has_printed(self._pod)
+    def _pump(self, source: IO[bytes], log_path: Path, left_alone: threading.Event) -> None:
+        """Read all that is printed, also what is not kept: who prints must not wait for room in the pipe."""
+        with source, log_path.open("ab", buffering=0) as log:
+            while chunk := os.read(source.fileno(), 65536):
+                if not left_alone.is_set():
+                    _keep(log, chunk)
+                    self._state.has_printed(self._pod)
 
 
 def terminated(started: str, code: int, reason: str, message: str = "") -> Object:
@@ -144,6 +155,14 @@ def _scratch(pod: Object) -> Iterator[Path]:
     """The Pod's emptyDir volumes and termination messages."""
     with tempfile.TemporaryDirectory(prefix=f"{pod['metadata']['name']}-") as name:
         yield Path(name)
+
+
+def _keep(log: IO[bytes], content: bytes) -> None:
+    """Write all of it, as far as there is room; a gap is found by the count that the stage itself has."""
+    left = memoryview(content)
+    with contextlib.suppress(OSError):
+        while left:
+            left = left[log.write(left) :]
 
 
 def _last_lines(path: Path) -> str:

@@ -11,10 +11,10 @@ them as lost.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -167,17 +167,25 @@ def main(argv: list[str]) -> int:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         path.chmod(0o600)
+        own = path.stat().st_ino
         listener.listen(16)
         threading.Thread(target=runner.state.serve, args=(listener,), daemon=True).start()
         os.close(int(argv[1]))
         try:
             runner.run()
         finally:
-            path.unlink(missing_ok=True)
+            _unlink(path, own)
             if runner.state.deleted:
-                shutil.rmtree(folder, ignore_errors=True)
+                layout.remove(folder)
             runner.state.close()
     return 0
+
+
+def _unlink(path: Path, own: int) -> None:
+    """Remove the socket, unless the runner of a later Job of this name has bound its own there."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ino == own:
+            path.unlink()
 
 
 if __name__ == "__main__":
