@@ -40,6 +40,11 @@ def run(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
                 for rank in range(size):
                     members.append(_Member(rank, size, work, processes))
                     processes.append(members[-1].process)
+            # It is held back in this thread alone. Where there are others, one of them takes it, and the
+            # handler has told only those that were there.
+            if stop.requested:
+                for process in processes:
+                    process.terminate()
             _wait_for(members)
         finally:
             for process in processes:

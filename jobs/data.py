@@ -144,13 +144,16 @@ def _places(folder: Path, config: DataConfig, name: str) -> Iterator[Path]:
 
 def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
     """What a person put there is neither overwritten nor mixed with a download."""
+    # Before the files: another Pod's download, which comes as a whole, may come between the two looks.
+    if not folder.exists() or not any(folder.iterdir()):
+        return
     names = [
         f"{prefix}-{kind}"
         for prefix in _PREFIX.values()
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
     missing = [name for name in names if _find(folder, config, name) is None]
-    if missing and folder.exists() and any(folder.iterdir()):
+    if missing:
         raise BadInput(
             f"{folder} is there but lacks {', '.join(missing)}; add what is missing (plain or .gz), "
             f"or remove the folder so that the data set is downloaded"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from jobs.contract import exit_codes
+from jobs.contract.volume import PASSING_ERRORS
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -75,9 +76,20 @@ class Terminated(StageError):
     exit_code = exit_codes.TERMINATED
 
 
+def passing_trouble(error: BaseException | None, path: Path | str) -> Failed | None:
+    """What to say if a network's volume did not answer when `path` was used; None for any other error."""
+    if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+        return Failed(
+            f"cannot use {error.filename or path}: {error.strerror}; this may pass, start the stage again"
+        )
+    return None
+
+
 def from_os_error(error: OSError, folder: Path) -> StageError | None:
     """What an OSError below `folder` (the volume) means to the user; None if it means nothing special."""
     where = error.filename or folder
+    if passing := passing_trouble(error, where):
+        return passing
     if error.errno in _FULL:
         return Failed(
             f"cannot write {where}: {error.strerror}; what was written before is untouched, "

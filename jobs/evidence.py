@@ -12,8 +12,8 @@ from torch import nn
 from jobs.assignment import Assignment
 from jobs.checkpoint import differences, foreign
 from jobs.contract.loading import ConfigError, load_config
-from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
-from jobs.errors import BadEvidence
+from jobs.contract.record import FileProof, Record, RecordError, read_record, verified
+from jobs.errors import BadEvidence, passing_trouble
 from jobs.models import ModelSpec, build
 from jobs.weights import Foreign, NotWhole, load_verified
 
@@ -31,7 +31,7 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     """The model of this run.
 
     Raises BadEvidence if it is not there or not the one that train recorded, BadInput if it is that
-    one and another program has written it.
+    one and another program has written it, Failed or OSError if the volume does not answer.
     """
     folder = assignment.folder
     record = _train_record(assignment)
@@ -39,7 +39,7 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         _proof(record, folder.model, assignment),
         _proof(record, folder.model_config, assignment),
     )
-    if not matches(folder.model_config, description):
+    if not verified(folder.model_config, description):
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
         spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
@@ -68,7 +68,8 @@ def _train_record(assignment: Assignment) -> Record:
     try:
         record = read_record(path)
     except RecordError as error:
-        raise BadEvidence(f"{error}. {_again(assignment)}") from error
+        trouble = passing_trouble(error.__cause__, path)
+        raise trouble or BadEvidence(f"{error}. {_again(assignment)}") from error
     if record is None:
         raise BadEvidence(
             f"{path} is not there; stage train of this run should have made it. {_again(assignment)}"

@@ -114,7 +114,10 @@ class Fence:
     def is_lost(self) -> bool:
         """Whether another process has taken over."""
         # A run that was deleted as a whole is another matter, and what fails then tells of it.
-        return not self.folder.is_dir() and self.run.path.is_dir()
+        try:
+            return not self.folder.is_dir() and self.run.path.is_dir()
+        except OSError:  # a network's volume cannot tell now; and every write is guarded by its rename
+            return False
 
     def _give_up(self, cause: OSError | None = None) -> NoReturn:
         raise Superseded(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jobs.cgroup import memory_bytes
-from jobs.errors import BadInput
+from jobs.errors import BadInput, passing_trouble
 
 _UINT8: Final = 8
 #: What is unpacked is in memory, and a damaged header may promise terabytes.
@@ -28,12 +28,12 @@ _SHARE_OF_MEMORY: Final = 0.25
 
 
 def read_images(path: Path) -> Tensor:
-    """uint8 (N, 1, H, W). Raises BadInput, naming the file."""
+    """uint8 (N, 1, H, W). Raises BadInput or Failed, naming the file."""
     return _read(path, dimensions=3).unsqueeze(1)
 
 
 def read_labels(path: Path) -> Tensor:
-    """int64 (N,). Raises BadInput, naming the file."""
+    """int64 (N,). Raises BadInput or Failed, naming the file."""
     return _read(path, dimensions=1).long()
 
 
@@ -61,7 +61,9 @@ def _read(path: Path, dimensions: int) -> Tensor:
                 return whole[file.tell() :].view(*sizes)
             values = bytearray(file.read(count + 1))
     except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise BadInput(f"{path} cannot be read, it may be damaged or cut off: {error}") from error
+        raise passing_trouble(error, path) or BadInput(
+            f"{path} cannot be read, it may be damaged or cut off: {error}"
+        ) from error
     if len(values) != count:
         found = f"only {len(values)}" if len(values) < count else "more"
         raise BadInput(f"{path} is damaged: its header promises {count} bytes, {found} are there")

@@ -34,7 +34,7 @@ from jobs.contract.config import digest
 from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof, Sha256, matches
 from jobs.decoding import FILE_BYTES, Unreadable, Unusable, is_safe, read_image, threads
-from jobs.errors import BadInput, Failed
+from jobs.errors import BadInput, Failed, passing_trouble
 from jobs.imagefiles import shown
 from jobs.locks import one_at_a_time
 
@@ -141,7 +141,9 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
         try:
             proof = FileProof.of(folder / name)
         except OSError as error:
-            raise BadInput(f"{folder / name} cannot be read: {error.strerror}") from error
+            raise passing_trouble(error, folder / name) or BadInput(
+                f"{folder / name} cannot be read: {error.strerror}"
+            ) from error
         return _Hashed(
             bytes=proof.bytes, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, sha256=proof.sha256
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from jobs.contract.config import ModelConfig
 from jobs.contract.record import FileProof
-from jobs.errors import BadInput
+from jobs.errors import BadInput, passing_trouble
 from jobs.weights import Foreign, NotWhole, load_verified
 
 #: Of ImageNet's pixels, with which torchvision's weights were trained: torchvision.transforms' documentation.
@@ -31,7 +31,8 @@ _MOST_NAMED: Final = 5
 def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dict[Path, FileProof]]:
     """The state_dict of `model.weights`, and the proof of its file; both empty if none is set.
 
-    Raises BadInput if it is not there, not the one of `model.weights_sha256`, or no file of weights.
+    Raises BadInput if it is not there, not the one of `model.weights_sha256`, or no file of weights;
+    Failed if the volume does not answer.
     """
     if config.weights is None:
         return {}, {}
@@ -50,7 +51,7 @@ def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dic
             )
         return load_verified(path, proof), {path: proof}
     except OSError as error:
-        raise BadInput(
+        raise passing_trouble(error, path) or BadInput(
             f"{path} cannot be read: {error.strerror}; to bring it there: python launcher put DIR "
             f"{config.weights.split('/')[1]}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -37,7 +38,9 @@ class StopRequest:
         self.requested = True
         for process in self._others:
             process.terminate()
-        if not self._deferred:
+        # A second one must not interrupt what the first one's Terminated has to end. That it is not raised
+        # twice at all would be too much: a library may have swallowed it.
+        if not self._deferred and not isinstance(sys.exception(), Terminated):
             self.obey()
 
     def obey(self) -> None:

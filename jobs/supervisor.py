@@ -24,8 +24,8 @@ from jobs.contract.record import (
     FileProof,
     Record,
     RecordError,
-    differing,
     read_record,
+    verified,
 )
 from jobs.contract.volume import RunFolder
 from jobs.early import process_at_the_gate
@@ -125,10 +125,11 @@ class _Supervisor:
             return None
 
     def _is_done(self, record: Record) -> bool:
-        """Whether this very work is done and all of it still there."""
+        """Whether this very work is done and all of it still there. Raises OSError if it cannot tell now."""
         if record.status != "succeeded" or record.config_hash != self.assignment.config_hash:
             return False
-        changed = differing(self.assignment.folder.path, {**record.inputs, **record.outputs})
+        folder, proofs = self.assignment.folder.path, {**record.inputs, **record.outputs}
+        changed = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
         if changed:
             self.last_words.say(f"done before, but {', '.join(changed)} changed since; doing it again")
         return not changed

@@ -22,6 +22,7 @@ from typing import Any, Final
 import torch
 
 from jobs.contract.record import FileProof
+from jobs.errors import StageError
 
 #: Of the part that is not tensors: names, and a few figures an epoch. After 1000 epochs ours have some
 #: 70 KB of 17,000 operations, each of which takes a microsecond and may make an object.
@@ -66,6 +67,8 @@ def load_verified(path: Path, proof: FileProof) -> dict[str, Any]:
     _inspect(content)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except StageError:  # SIGTERM, which may come anywhere, is no fault of the file's
+        raise
     except Exception as error:  # whatever a file of somebody else's may provoke
         raise Foreign(f"it cannot be loaded: {one_line(error)}") from error
     if not isinstance(state, dict):
@@ -85,7 +88,7 @@ def _inspect(content: bytes) -> None:
             if program.file_size > _PICKLE_BYTES:
                 raise Foreign(f"its pickle has {program.file_size:,} bytes")
             _inspect_pickle(archive.read(program))
-    except Foreign:
+    except (Foreign, StageError):
         raise
     except Exception as error:  # zipfile and pickletools raise much that they do not promise
         raise Foreign(f"it is not built as PyTorch builds files: {one_line(error)}") from error

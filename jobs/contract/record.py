@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.volume import TERMINATION_MESSAGE_BYTES, RunFolder
+from jobs.contract.volume import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES, RunFolder
 
 
 class RecordError(ValueError):
@@ -137,12 +137,24 @@ def differing(folder: Path, proofs: dict[str, FileProof]) -> list[str]:
 
 
 def matches(path: Path, proof: FileProof) -> bool:
-    """Whether the file is there and has the size and hash of its proof."""
+    """Whether the file is there, can be read, and has the size and hash of its proof."""
+    try:
+        return verified(path, proof)
+    except OSError:
+        return False
+
+
+def verified(path: Path, proof: FileProof) -> bool:
+    """As `matches`, but raises OSError where a network's volume cannot tell now."""
     try:
         if path.stat().st_size != proof.bytes:
             return False
         return FileProof.of(path).sha256 == proof.sha256
-    except (OSError, ValueError):  # the latter for a name with a NUL, which is nobody's file
+    except OSError as error:
+        if error.errno in PASSING_ERRORS:
+            raise
+        return False
+    except ValueError:  # for a name with a NUL, which is nobody's file
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ ENV_AFTER: Final = "JOBRELAY_AFTER"
 ENV_INDEX: Final = "JOB_COMPLETION_INDEX"
 ENV_ADDRESS: Final = "JOBRELAY_ADDRESS"
 ENV_LEADER: Final = "JOBRELAY_LEADER"
+
+#: What a network's file system says while its server does not answer: later the same call may succeed.
+PASSING_ERRORS: Final = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN})
 
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from jobs import compute, crew
 from jobs.assignment import Outcome
 from jobs.checkpoint import Position
-from jobs.errors import PeerLost
+from jobs.errors import PeerLost, Terminated
 from jobs.learner import Learner
 from jobs.meeting import Meeting
 from jobs.models import build
@@ -109,7 +109,11 @@ def _work(training: Training, place: _Place, here: int) -> Outcome:
         dist.init_process_group(backend, store=place.store(), rank=rank, world_size=place.size)
         learner = training.learner(device)
         progress = _begin(training, learner)
-        outcome = training.finish(learner, progress, Ddp(learner, place.memory))
+        try:
+            outcome = training.finish(learner, progress, Ddp(learner, place.memory))
+        except Terminated:
+            dist.barrier()  # the leader still saves, and a Pod that goes now counts as lost
+            raise
         dist.barrier()  # nobody goes while another still needs it
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import gzip
@@ -143,6 +144,18 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, start: bytes, body: bytes
     for read in (read_images, read_labels):
         with contextlib.suppress(BadInput):
             assert read(path).numel() == len(body) - 4 * start[3]
+
+
+def test_a_volume_that_does_not_answer_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", silent)
+
+    with pytest.raises(Failed, match=r"cannot use .*labels: Input/output error; this may pass"):
+        read_labels(tmp_path / "labels")
 
 
 # --- download ---
@@ -309,6 +322,21 @@ def test_a_second_process_waits_and_takes_what_the_first_one_got(tmp_path: Path,
 
     assert found == [80]
     assert mirror.asked == []
+
+
+def test_what_another_process_puts_there_between_two_looks_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, exists = tmp_path / "data" / "mnist", Path.exists
+
+    def just_in_time(path: Path) -> bool:
+        if path == folder:
+            write_data(folder)
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", just_in_time)
+
+    assert len(load(MNIST, "test", tmp_path)) == 80
 
 
 def test_where_there_are_no_locks_the_first_to_finish_wins(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -143,6 +144,18 @@ def test_a_run_that_was_deleted_was_not_taken_over(run: RunFolder) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         fence.write(run.model, b"")
     assert raised.value.filename == str(run.model)
+
+
+def test_a_volume_that_does_not_answer_is_not_taken_over(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    fence = Fence.claim(run, "train", "pod-1")
+    monkeypatch.setattr(Path, "is_dir", silent)
+
+    assert not fence.is_lost()
 
 
 def test_a_run_is_sent_home_without_what_is_being_written(run: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from PIL import Image
 from jobs import imagecache
 from jobs.contract.config import RunConfig
 from jobs.contract.loading import validate
+from jobs.contract.record import FileProof
 from jobs.data import load
 from jobs.decoding import Unusable, read_image
 from jobs.errors import BadInput, Failed
@@ -349,6 +351,16 @@ def test_a_damaged_cache_is_made_anew(clothes: Path, harm: Callable[[Path], None
     harm(pixels)
 
     assert torch.equal(_decoded(clothes).images, expected)
+
+
+def test_a_volume_that_does_not_answer_is_tried_again(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(path: Path) -> FileProof:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(FileProof, "of", silent)
+
+    with pytest.raises(Failed, match=r"cannot use .*\.png: Input/output error; this may pass"):
+        _decoded(clothes)
 
 
 def test_another_size_or_other_files_have_a_cache_of_their_own(clothes: Path) -> None:

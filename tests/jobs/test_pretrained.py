@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from torch import nn
 
 from jobs.contract.config import ModelConfig
 from jobs.contract.loading import load_config
-from jobs.errors import BadInput
+from jobs.contract.record import FileProof
+from jobs.errors import BadInput, Failed
 from jobs.learner import Learner
 from jobs.models import ModelSpec, build
 from jobs.pretrained import begin_with, read_weights
@@ -198,3 +200,15 @@ def test_a_frozen_model_learns_in_parts_and_in_shared_memory() -> None:
 
     assert _changed(learner) == {"fc"}
     learner.optimizer.load_state_dict(learner.optimizer.state_dict())  # as from a checkpoint
+
+
+def test_a_volume_that_does_not_answer_is_no_missing_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: Path) -> FileProof:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(FileProof, "of", silent)
+
+    with pytest.raises(Failed, match=r"cannot use .*x.pth: Connection timed out; this may pass"):
+        read_weights(_config(), _volume(file))

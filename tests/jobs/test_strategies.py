@@ -7,17 +7,23 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from jobs import crew
+from jobs.contract.config import RunConfig
 from jobs.errors import Terminated
 from jobs.precision import fastest
 from jobs.stopping import StopRequest
+from jobs.strategies import ddp
 from jobs.strategies.hogwild import Hogwild, Ledger
 from jobs.strategies.memory import Exchange, in_shared_memory
 from tests.jobs.support import Ended, Place, finish, read_until
@@ -312,14 +318,16 @@ def test_sums_and_flags_are_everybodys() -> None:
     assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]
 
 
+@pytest.mark.parametrize("threads", [False, True])
 def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
     stop, start = StopRequest(), crew._Member.__init__
 
     def started(*arguments: Any) -> None:
         start(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)  # it runs, and nobody but it knows of it
+        time.sleep(0.1)  # for another thread to take it
 
     def work(rank: int) -> None:
         for _ in range(1000):
@@ -330,9 +338,38 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
     monkeypatch.setattr(crew._Member, "__init__", started)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop.install()
+    over = threading.Event()
+    if threads:
+        threading.Thread(target=over.wait).start()  # which does not hold SIGTERM back
     try:
         with pytest.raises(Terminated, match="heard"):
             crew.run(1, work, stop)
     finally:
+        over.set()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_row_54_nobody_goes_while_the_leader_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = tmp_path / "saved"
+
+    def stopped(*_: object) -> None:
+        if dist.get_rank() == 0:
+            time.sleep(1)
+            saved.touch()
+        raise Terminated("stopped")
+
+    def work(rank: int) -> None:
+        try:
+            ddp._work(training, place, rank)  # type: ignore[arg-type]
+        finally:
+            assert saved.exists()
+
+    training = SimpleNamespace(config=RunConfig(), learner=lambda _: None, finish=stopped)
+    place = ddp._Place(0, 2, lambda: dist.FileStore(str(tmp_path / "store"), 2), ddp._LOOPBACK)
+    monkeypatch.setattr(ddp, "_begin", lambda *_: None)
+    monkeypatch.setattr(ddp, "Ddp", lambda *_: None)
+    monkeypatch.setattr("jobs.compute.device_of", lambda *_: torch.device("cpu"))
+
+    with pytest.raises(Terminated):
+        crew.run(2, work, StopRequest())

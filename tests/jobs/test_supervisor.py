@@ -164,6 +164,7 @@ def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
             "train: no such thing; do this\n",
         ),
         ("raise OSError(28, 'No space left on device')", 1, "cannot write", "make room on the volume"),
+        ("raise OSError(5, 'Input/output error', '/v/x')", 1, "cannot use /v/x: Input", "this may pass"),
         ("raise PermissionError(13, 'Permission denied', '/v/x')", 78, "cannot write /v/x as uid", "fsGroup"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero", "Traceback"),
         ("os._exit(7)", 7, "exit code 7 without a word", "train: ended with exit code 7"),
@@ -191,6 +192,33 @@ def test_row_26_every_ending_has_its_exit_code_and_its_record(
 
 def test_an_expected_error_has_no_traceback(supervised: Supervised) -> None:
     assert "Traceback" not in supervised.do("raise BadInput('no')").out
+
+
+def test_row_54_sigterm_that_comes_again_interrupts_neither_the_end_nor_is_it_ignored(
+    supervised: Supervised,
+) -> None:
+    late = """
+from jobs.stopping import StopRequest
+
+def ignore(stop):
+    os.kill(os.getpid(), signal.SIGTERM)
+    original(stop)
+
+original, StopRequest.ignore = StopRequest.ignore, ignore
+"""
+    ended = supervised.do(
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            print("swallowed, as some library does")
+        os.kill(os.getpid(), signal.SIGTERM)
+        """,
+        before=late,
+    )
+
+    assert (ended.code, supervised.record.error) == (143, "stopped by SIGTERM")
+    assert "Traceback" not in ended.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -295,6 +323,32 @@ def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
     assert closing is not None
     assert (closing.skipped, closing.metrics) == (True, {"loss": 0.5})
     assert closing.log.sha256 == hashlib.sha256(ended.raw).hexdigest()
+
+
+def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervised: Supervised) -> None:
+    work = """
+        from jobs.contract.record import FileProof
+        file = assignment.folder.path / "file"
+        file.write_text("content")
+        print("at work")
+        return Outcome(outputs={"file": FileProof.of(file)})
+        """
+    silent = """
+import errno
+from jobs.contract.record import FileProof
+
+def of(path):
+    raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+FileProof.of = of
+"""
+    assert supervised.do(work).code == 0
+
+    ended = supervised.do(work, before=silent)
+
+    assert ended.code == 1
+    assert "at work" not in ended.out
+    assert "/file: Stale file handle; this may pass" in ended.out
 
 
 def test_a_damaged_record_is_told_of_and_replaced(supervised: Supervised) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import torch
 from jobs import eval as testing
 from jobs.checkpoint import Position, Sidecar
 from jobs.contract.record import FileProof
-from jobs.errors import BadEvidence, BadInput, Failed
+from jobs.errors import BadEvidence, BadInput, Failed, Terminated
 from jobs.stopping import StopRequest
 from jobs.train import train
 from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
@@ -260,6 +261,53 @@ def test_a_name_that_is_not_known_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(Foreign, match=r"it names (posix|os)\.mkdir"):
         load_verified(path, FileProof.of(path))
+
+
+@pytest.mark.parametrize("where", ["torch.load", "zipfile.ZipFile"])
+def test_row_54_sigterm_while_weights_are_loaded_is_no_fault_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Terminated("stopped by SIGTERM")
+
+    path = tmp_path / "state.pt"
+    path.write_bytes(to_bytes({"a": torch.ones(3)}))
+    monkeypatch.setattr(where, stopped)
+
+    with pytest.raises(Terminated):
+        load_verified(path, FileProof.of(path))
+
+
+def test_a_volume_that_does_not_answer_is_no_other_model(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, description = FileProof.of, trained.folder.model_config
+
+    def silent(path: Path) -> FileProof:
+        if path == description:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return of(path)
+
+    monkeypatch.setattr(FileProof, "of", silent)
+
+    with pytest.raises(OSError, match="Stale file handle"):
+        testing.eval(trained.assignment("eval"), StopRequest())
+
+
+def test_a_volume_that_does_not_answer_is_no_unreadable_record(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assignment, read, record = trained.assignment("eval"), Path.read_bytes, trained.folder.record("train")
+
+    def silent(path: Path) -> bytes:
+        if path == record:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", silent)
+
+    with pytest.raises(Failed, match=r"cannot use .*train.json: Input/output error; this may pass"):
+        testing.eval(assignment, StopRequest())
 
 
 def _checkpoint(run: Path, content: bytes) -> None:

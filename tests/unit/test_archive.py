@@ -358,6 +358,20 @@ def test_exactly_as_many_as_allowed(tmp_path: Path) -> None:
     assert len(archive.unpack(io.BytesIO(data), tmp_path / "new", Limits(files=2))) == 2
 
 
+def test_files_that_are_removed_while_they_come_are_missed(tmp_path: Path) -> None:
+    data = packed({"a": b"x", "b": bytes(50_000)})
+
+    def during() -> Iterator[bytes]:
+        yield data[:30_000]
+        (here,) = tmp_path.glob(".new.*.unpack.partial/a")
+        here.unlink()
+        yield data[30_000:]
+
+    with pytest.raises(ArchiveError, match="1 files were removed meanwhile"):
+        archive.unpack(archive.stream_of(during()), tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bytes_behind_the_end_are_not_read(tmp_path: Path) -> None:
     archive.unpack(io.BytesIO(packed({"a": b"x"}) + packed({"b": b"y"})), tmp_path / "new")
     assert read(tmp_path / "new") == {"a": b"x"}
