@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from jobs.cgroup import memory_bytes
+from jobs.contract.files import cannot_be_listed
 from jobs.decoding import Shape, Unusable, read_image, threads
 from jobs.errors import BadInput
 
@@ -56,7 +57,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def _regular_files(folder: Path) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):  # which does not follow links
+    for here, folders, files in os.walk(folder, onerror=cannot_be_listed):  # follows no links
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(here, name)

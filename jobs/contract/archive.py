@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, cast
 
-from jobs.contract.files import sync_folder
+from jobs.contract.files import cannot_be_listed, sync_folder
 from jobs.contract.record import FileProof
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
@@ -165,7 +165,7 @@ def _remove_abandoned(left: Path) -> None:
 
 
 def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=cannot_be_listed):
         base = Path(here).relative_to(folder).as_posix()
         prefix = "" if base == "." else f"{base}/"
         folders[:] = [f for f in folders if not leave_out(prefix + f) and not f.endswith(".partial")]

@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 
+def cannot_be_listed(error: OSError) -> None:
+    """For os.walk, which else leaves out what it may not look into. Raises `error` unless it is just gone."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def write_atomically(
     path: Path, content: bytes | str | Iterable[bytes], temporary: Path | None = None
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from jobs.contract import archive
 from jobs.contract.archive import PROOFS_NAME, ArchiveError, Limits
+from jobs.imagefiles import list_files
 
 Files = dict[str, bytes]
 
@@ -388,3 +390,21 @@ def test_a_safe_name_stays_below(name: str) -> None:
     assert ".." not in joined.parts
     assert name.isprintable() or not any(ord(c) < 0x20 or c == "\x7f" for c in name)
     name.encode()
+
+
+@pytest.mark.parametrize("list_all", [lambda folder: b"".join(archive.packed(folder)), list_files])
+def test_a_folder_that_may_not_be_looked_into_is_not_left_out(
+    list_all: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "file").touch()
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
+        list_all(tmp_path)
