@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,25 @@ def test_row_46_a_job_that_was_half_removed_is_made_anew(tmp_path: Path) -> None
     assert submission.how == "created"
     assert list((tmp_path / ".jobs").iterdir()) == [folder]
     assert [path.name for path in folder.iterdir()] == [layout.STATE]
+
+
+def test_row_48_two_launchers_that_replace_a_failed_job_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = o.job("train", o.condition("Failed"))
+    write_state(layout.job_folder(tmp_path, failed["metadata"]["name"]), failed)
+    remove, seconds = layout.remove, iter([0.2, 0.5])
+
+    def slowly(folder: Path) -> None:
+        time.sleep(next(seconds))  # both have looked by then; the slower one after the faster one's Job
+        remove(folder)
+
+    monkeypatch.setattr(layout, "remove", slowly)
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: LocalExecutor(tmp_path).submit(o.job()), range(2)))
+
+    assert sorted(submission.how for submission in both) == ["adopted", "replaced"]
+    assert len({submission.job["metadata"]["uid"] for submission in both}) == 1
 
 
 @pytest.mark.parametrize("remove", ["submit", "delete"])

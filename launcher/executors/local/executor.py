@@ -118,23 +118,24 @@ class LocalExecutor:
         name = job["metadata"]["name"]
         folder = layout.job_folder(self.root, name)
         how: Literal["created", "replaced"] = "created"
-        while True:
-            if _create(folder, job):
-                start_runner(folder)
-                return Submission(_read_state(folder)["job"], how)
-            if _is_torn(folder):
+        with layout.one_at_a_time(self.root):  # else the slower one would remove what the faster has made
+            while True:
+                if _create(folder, job):
+                    start_runner(folder)
+                    return Submission(_read_state(folder)["job"], how)
+                if _is_torn(folder):
+                    layout.remove(folder)
+                    continue
+                try:
+                    live = _read_state(folder)["job"]
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                if adopt(job, live):
+                    if not finished_condition(live):
+                        start_runner(folder)  # ends at once where one is at work
+                    return Submission(live, "adopted")
+                how = "replaced"
                 layout.remove(folder)
-                continue
-            try:
-                live = _read_state(folder)["job"]
-            except FileNotFoundError:
-                continue  # removed meanwhile
-            if adopt(job, live):
-                if not finished_condition(live):
-                    start_runner(folder)  # ends at once where one is at work
-                return Submission(live, "adopted")
-            how = "replaced"
-            layout.remove(folder)
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         folder = layout.job_folder(self.root, submission.name)

@@ -8,6 +8,7 @@ ROOT/                       stands for the PersistentVolumeClaim (./jobrelay-dat
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +55,19 @@ def job_folder(root: Path, name: str) -> Path:
 
 def config_folder(root: Path, name: str) -> Path:
     return root / JOBS / CONFIG / name
+
+
+@contextmanager
+def one_at_a_time(root: Path) -> Iterator[None]:
+    """Wait for other launchers that decide about Jobs of this volume."""
+    folder = root / JOBS
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def remove(folder: Path) -> None:
