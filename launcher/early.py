@@ -36,7 +36,7 @@ class EarlyStart:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None
-        self._has_room = False  # the stage before, which was begun anew: the next one was taken back for it
+        self._made_room = False  # the next stage was taken back, for the one before to begin anew
         #: the Job, if it is there by this; it may have ended when its turn comes
         self.submission: Submission | None = None
 
@@ -62,8 +62,8 @@ class EarlyStart:
             self._timer.cancel()
         # after a Pod that was lost, whoever has started the next stage: a launcher that is gone, perhaps
         again = bool(view.lost) or any(pod_phase(pod) == "Failed" for pod in view.pods)
-        if self.submission or (again and not self._has_room):
-            self._has_room = True
+        if self.submission or (again and not self._made_room):
+            self._made_room = True
             self.withdraw()
 
     def stop(self) -> None:

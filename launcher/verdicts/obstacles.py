@@ -103,7 +103,9 @@ def _no_pod(job: Object, lost: Sequence[Object], events: Sequence[Object], patie
     if lost or latest:
         verdict = not_started(job, None, "NoPod", "no Pod was created in place of the one that is gone")
         limit = Deadline("next-pod", patience.next_pod, verdict)
-        return Waiting("starting", "its Pod is gone, and the next one not made yet", None, (limit,))
+        # an event alone may be of a Pod that another watch has not shown yet: nothing to speak of
+        detail = "its Pod is gone, and the next one not made yet" if lost else ""
+        return Waiting("starting", detail, None, (limit,))
     verdict = not_started(
         job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
     )

@@ -706,3 +706,9 @@ def test_every_sparse_status_is_judged_and_only_complete_is_success(
         assert isinstance(judged, Verdict)
     if complete and not failed:
         assert succeeded
+
+
+def test_a_pod_that_is_made_and_not_seen_yet_is_not_said_to_be_gone() -> None:
+    judged = judge(view(TRAIN, events=[o.event(TRAIN, "SuccessfulCreate", "Created pod: a", "Normal")]))
+    assert isinstance(judged, Waiting)
+    assert (judged.phase, judged.detail) == ("starting", "")
