@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from tests.cluster.kubectl import Kubectl
-from tests.support import PATIENCE, QUICK, Object, Place, changed
+from tests.support import LITTLE, PATIENCE, QUICK, Object, Place, changed
 
-NEVER_FETCH = ("--run", "a", "--no-fetch")
+NEVER_FETCH = ("--run", "a", "--no-fetch", *LITTLE)
 
 
 def run_of(place: Place, change: Callable[[Object, Object], None]) -> list[str]:
