@@ -73,11 +73,17 @@ class Selection:
         self.wanted = wanted
         self.repeat = repeat
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        # Each is a test of its own: the same one twice in a row would be set up once only.
+        if self.repeat > 1:
+            metafunc.fixturenames.append("repetition")
+            metafunc.parametrize("repetition", range(1, self.repeat + 1), scope="session")
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         chosen = [item for item in items if rows_of(item.name) & self.wanted]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen * self.repeat
+        items[:] = chosen
 
 
 class Scoreboard:
