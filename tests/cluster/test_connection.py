@@ -373,7 +373,8 @@ def test_row_40_the_log_is_cut_as_the_stage_ends(
     assert proxy.struck(fault)
 
 
-#: 100,000 lines over twelve seconds.
+#: 100,000 lines over twelve seconds. Then it is silent: what a busy containerd has not read yet of a
+#: container that ends, it may never read (its issue 7289), and what is cut here is the way to the launcher.
 NUMBERED = """
 import sys, time
 begun = time.monotonic()
@@ -382,6 +383,7 @@ for i in range(100000):
     if i % 500 == 499:
         sys.stdout.flush()
         time.sleep(max(begun + i * 12 / 100000 - time.monotonic(), 0))
+time.sleep(3)
 """
 
 
@@ -391,7 +393,7 @@ def test_row_41_a_log_that_is_cut_twenty_times_is_byte_identical(
 ) -> None:
     folder = programs(place.folder / "m", train=NUMBERED)
     # some cuts come within what was read before, some behind it
-    proxy.add(Rule(fault, on="log", after=(0, 2_000_000), times=30, seed=41))
+    proxy.add(Rule(fault, on="log", after=(0, 1_500_000), times=30, seed=41))
     place.run("run", "train", "-k", str(folder), *ALONE, "-q")
     expected = b"".join(b"line %06d\n" % i for i in range(100_000))
     assert kept_log(place) == expected
