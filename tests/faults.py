@@ -74,7 +74,7 @@ class Selection:
         self.repeat = repeat
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        # Each is a test of its own: the same one twice in a row would be set up once only.
+        # Every repetition is a test of its own: pytest sets up the same one twice in a row only once.
         if self.repeat > 1:
             metafunc.fixturenames.append("repetition")
             metafunc.parametrize("repetition", range(1, self.repeat + 1), scope="session")
