@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from launcher.hints import Hint
+
 
 class Exit(IntEnum):
     """What the launcher's exit code means."""
@@ -35,7 +37,7 @@ class JobRelayError(Exception):
 
     exit_code = Exit.FAILED
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: Hint = "") -> None:
         super().__init__(what)
         self.what = what
         self.hint = hint
@@ -60,7 +62,7 @@ class EvidenceIncomplete(JobRelayError):
 class StageEnded(JobRelayError):
     """A stage ended without success."""
 
-    def __init__(self, exit_code: Exit, what: str, hint: str = "") -> None:
+    def __init__(self, exit_code: Exit, what: str, hint: Hint = "") -> None:
         super().__init__(what, hint)
         self.exit_code = exit_code
 
