@@ -1,0 +1,155 @@
+"""Reading a file that somebody else may have put there: on the volume, or copied from it.
+
+Whoever writes to the volume chooses what lies under a name: a device that never ends, a FIFO that
+blocks, a link that leads elsewhere, a file of any size. Every such file is read through this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import IO, Final
+
+#: Records, histories and other JSON that a stage writes: the largest seen have a few MB.
+RECORD_BYTES: Final = 16 * 1024 * 1024
+
+_BLOCK: Final = 1024 * 1024
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: O_PATH, where there is one: a folder may be passed through that may not be listed.
+_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_KINDS: Final = {
+    stat.S_IFDIR: "is a directory", stat.S_IFIFO: "is a FIFO", stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device", stat.S_IFLNK: "is a symbolic link",
+}  # fmt: skip
+
+
+class UnsafeFile(OSError):
+    """The file is not one to read: not a regular file, behind a link, outside its folder, or too large.
+
+    `strerror` says which ("is a FIFO"), `filename` which file. A file that is not there, or that may
+    not be read, is an ordinary OSError.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
+
+
+class TooLarge(UnsafeFile):
+    """The file holds more than `limit` bytes."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(path, f"is larger than {limit:,} bytes")
+
+
+def open_regular(path: Path, *, root: Path | None = None) -> IO[bytes]:
+    """Open a regular file for reading, without following a link and without blocking.
+
+    root: `path` must lie below it, and nothing between the two may be a link; how `root` itself is
+    reached is the caller's own matter. None: only the last name of `path` must not be a link.
+    Raises UnsafeFile, OSError, and ValueError for a name with a NUL.
+    """
+    descriptor = _open(path) if root is None else _open_below(root, path)
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        if kind != stat.S_IFREG:
+            raise UnsafeFile(path, _KINDS.get(kind, "is not a regular file"))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: Path, limit: int, *, root: Path | None = None) -> bytes:
+    """All of a regular file of at most `limit` bytes; opened as `open_regular` does.
+
+    What was read counts, not the size that the file system reports. Raises TooLarge and as `open_regular`.
+    """
+    with open_regular(path, root=root) as file:
+        return read_at_most(file, path, limit)
+
+
+def read_text(path: Path, limit: int, *, root: Path | None = None, errors: str = "strict") -> str:
+    """As `read_bytes`, decoded as UTF-8. Raises UnicodeDecodeError, too."""
+    return read_bytes(path, limit, root=root).decode("utf-8", errors)
+
+
+def read_named(path: Path, limit: int) -> bytes:
+    """All of a file that the user has named, or that Kubernetes has mounted: links and pipes are theirs.
+
+    A ConfigMap's files are links, and a shell's `<(…)` is a pipe. Raises TooLarge, OSError.
+    """
+    with path.open("rb") as file:
+        return read_at_most(file, path, limit)
+
+
+def read_at_most(file: IO[bytes], path: Path, limit: int) -> bytes:
+    """What is left of an open file, if that is at most `limit` bytes. Raises TooLarge, OSError.
+
+    path: for the message alone.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise TooLarge(path, limit)
+    content = file.read(size + 1)  # one call for a file that does not grow
+    if len(content) <= size:
+        return content
+    blocks = [content]
+    read = len(content)
+    while read <= limit and (block := file.read(min(_BLOCK, limit + 1 - read))):
+        blocks.append(block)
+        read += len(block)
+    if read > limit:
+        raise TooLarge(path, limit)
+    return b"".join(blocks)
+
+
+def _open(path: Path, folder: int | None = None) -> int:
+    """A descriptor of `path`, of which only the last name is used where `folder` is open."""
+    try:
+        return os.open(path if folder is None else path.name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # the latter on some BSDs
+            raise UnsafeFile(path, _KINDS[stat.S_IFLNK]) from error
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
+            raise UnsafeFile(path, _KINDS[stat.S_IFSOCK]) from error
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _open_below(root: Path, path: Path) -> int:
+    """Go down from `root`, folder by folder, and stay there whatever is renamed meanwhile."""
+    try:
+        parts = path.relative_to(root).parts
+    except ValueError as error:
+        raise UnsafeFile(path, f"is not below {root}") from error
+    if not parts:
+        raise UnsafeFile(path, _KINDS[stat.S_IFDIR])
+    if ".." in parts:
+        raise UnsafeFile(path, f"is not below {root}")
+    here = os.open(root, _FOLDER)
+    try:
+        for number, part in enumerate(parts[:-1]):
+            try:
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as error:
+                passed = root.joinpath(*parts[: number + 1])
+                if error.errno == errno.ELOOP or _is_link(part, here):
+                    raise UnsafeFile(path, f"is behind {passed}, which is a symbolic link") from error
+                raise type(error)(error.errno, error.strerror, str(path)) from error
+            os.close(here)
+            here = inner
+        return _open(path, here)
+    finally:
+        os.close(here)
+
+
+def _is_link(name: str, folder: int) -> bool:
+    """Linux reports a link in place of a folder as ENOTDIR."""
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
