@@ -23,6 +23,7 @@ from launcher.manifests.labels import (
     claim_name,
     containers,
     main_container,
+    runs_jobs,
 )
 from launcher.manifests.nodes import INDEXED_SINCE, pods_of
 from launcher.manifests.reading import BASE, Manifests, check_image, load
@@ -73,6 +74,7 @@ __all__ = [
     "pods_of",
     "reader_pod",
     "render",
+    "runs_jobs",
     "set_resources",
     "shared_in",
     "started_early",

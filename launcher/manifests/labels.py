@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -70,11 +71,24 @@ def run_labels(run: str) -> dict[str, str]:
     return {LABEL_NAME: "jobrelay", LABEL_PART_OF: "jobrelay", LABEL_MANAGED_BY: "jobrelay", LABEL_RUN: run}
 
 
-def main_container(job: Object) -> Object:
-    """The stage's own container: the one named like it, else the first."""
-    stage = job["metadata"]["labels"].get(LABEL_COMPONENT)
-    containers: list[Object] = job["spec"]["template"]["spec"]["containers"]
+def main_container(item: Object) -> Object:
+    """The stage's own container, of a Job or a Pod: the one named like the stage, else the first of its spec.
+
+    What the kubelet reports of it is found by its name: statuses are sorted by name, not as in the spec.
+    """
+    stage = item["metadata"].get("labels", {}).get(LABEL_COMPONENT)
+    containers: list[Object] = item["spec"].get("template", item)["spec"]["containers"]
     return next((c for c in containers if c["name"] == stage), containers[0])
+
+
+def runs_jobs(container: Object) -> bool:
+    """Whether its command is JobRelay's own program (`python -m jobs …`).
+
+    Only that has the exit codes of jobs.contract.exit_codes: of any other program, 75 means what its
+    author meant.
+    """
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    return ("-m", "jobs") in itertools.pairwise(words)
 
 
 def containers(pod: Object) -> Iterator[Object]:

@@ -31,6 +31,7 @@ from launcher.manifests.labels import (
     containers,
     main_container,
     run_labels,
+    runs_jobs,
 )
 from launcher.manifests.reading import BASE, Manifests, check_image, documents
 
@@ -125,16 +126,17 @@ def for_server(job: Object, minor: int) -> Object:
     """
     job = copy.deepcopy(job)
     if minor >= 26:
-        nodes.count_causes_alone(job)
-        stage = {"containerName": main_container(job)["name"], "operator": "In"}
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
-        job["spec"]["podFailurePolicy"] = {
-            "rules": [
+        rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
+        if runs_jobs(main_container(job)):  # the exit codes of another program are its own
+            nodes.count_causes_alone(job)
+            stage = {"containerName": main_container(job)["name"], "operator": "In"}
+            rules = [
                 {"action": "FailJob", "onExitCodes": {**stage, "values": sorted(exit_codes.FINAL)}},
                 {"action": "Ignore", "onExitCodes": {**stage, "values": sorted(exit_codes.FOLLOWING)}},
-                {"action": "Ignore", "onPodConditions": disrupted},
+                *rules,
             ]
-        }
+        job["spec"]["podFailurePolicy"] = {"rules": rules}
     if minor >= 29:
         job["spec"]["podReplacementPolicy"] = "Failed"  # never two writers at once
     return job

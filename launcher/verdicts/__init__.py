@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from launcher.errors import Exit
 from launcher.verdicts.disruptions import LIMIT, budget_spent, lost_pods
-from launcher.verdicts.endings import final_before_the_job, why_failed
+from launcher.verdicts.endings import final_before_the_job, why_failed, with_last_line
 from launcher.verdicts.kinds import Deadline, JobView, Patience, Verdict, Waiting
 from launcher.verdicts.obstacles import what_it_waits_for
 from launcher.verdicts.readers import (
@@ -42,6 +42,7 @@ __all__ = [
     "lost_pods",
     "pod_condition",
     "pod_phase",
+    "with_last_line",
 ]
 
 

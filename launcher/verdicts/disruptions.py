@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobs.contract import exit_codes
-from jobs.contract.record import parse_closing
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_DISRUPTIONS
 from launcher.verdicts.kinds import JobView, Patience, Verdict
@@ -45,11 +44,11 @@ def disruption(pod: Object) -> tuple[str, str] | None:
     if target and target["status"] == "True" and pod_phase(pod) != "Succeeded":
         return target.get("reason", "DisruptionTarget"), target.get("message", "")
     if pod_phase(pod) == "Failed":
-        _, ended = failed_container(pod)
-        if ended.get("reason") in _FORGOTTEN:
-            return ended["reason"], ended.get("message") or "its node does not know how it ended"
-        if ended.get("exitCode") == exit_codes.SUPERSEDED:
-            said = parse_closing(ended.get("message"))
+        end = failed_container(pod)
+        if (reason := end.state.get("reason")) in _FORGOTTEN:
+            return reason, end.message or "its node does not know how it ended"
+        if end.contract_code == exit_codes.SUPERSEDED:
+            said = end.closing
             return "Superseded", (said and said.error) or "another process of this stage has taken over"
     if _deleted_at_work(pod):
         return "Deleted", "the Pod was deleted while it ran"

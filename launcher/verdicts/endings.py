@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jobs.contract import exit_codes
-from jobs.contract.record import parse_closing
 from launcher.errors import Exit
-from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN, pods_of
+from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN, main_container, pods_of
 from launcher.verdicts.disruptions import RESUME, disruption
 from launcher.verdicts.kinds import Verdict
 from launcher.verdicts.readers import (
+    End,
     created,
     ended,
     failed_container,
@@ -22,6 +23,7 @@ from launcher.verdicts.readers import (
     pod_phase,
     stage_of,
 )
+from launcher.verdicts.words import exit_text, last_words, was_killed
 from launcher.wording import mebibytes
 
 Object = dict[str, Any]
@@ -49,7 +51,7 @@ def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], cond
 
 def _cause(failed: Sequence[Object]) -> Object:
     """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
-    leading = [pod for pod in failed if failed_container(pod)[1].get("exitCode") not in exit_codes.FOLLOWING]
+    leading = [pod for pod in failed if failed_container(pod).contract_code not in exit_codes.FOLLOWING]
     last = max(leading or failed, key=ended)
     # an API server's clock says when it was created, its node's when it has ended: it may seem to be later
     return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
@@ -61,44 +63,62 @@ def _failed_pod(job: Object, pod: Object) -> Verdict:
     name = name_of(pod)
     if status.get("reason") == "DeadlineExceeded":
         return out_of_time(job, name, status.get("message", ""))
-    which, ended = failed_container(pod)
-    code = ended.get("exitCode")
+    end = failed_container(pod)
+    code, said = end.code, end.closing
     if lost := disruption(pod):
         return Verdict(Exit.DISRUPTED, "disrupted", *lost, name, code, hint=RESUME)
     if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
-        return not_started(job, name, ended["reason"], ended["message"])
-    said = parse_closing(ended.get("message"))
-    text = said.error or "" if said else ""
-    if ended.get("reason") == "OOMKilled" or (said and said.oom_kills):
+        return not_started(job, name, end.state["reason"], end.message)
+    reason = end.state.get("reason") or "Error"
+    if reason == "OOMKilled" or (said and said.oom_kills):
         # the second: only processes of the stage were killed, and the one that speaks for it lives on
-        limit = memory_limit(pod)
-        peak = f", peak {mebibytes(said.cost.peak_memory_bytes)}" if said else ""
+        return _out_of_memory(job, pod, end)
+    if reason in ("StartError", "ContainerCannotRun"):
         return Verdict(
-            Exit.FAILED, "failed", "OOMKilled", f"out of memory (limit {limit}{peak})", name, code,
-            hint=f"--set {stage_of(job)}.memory=… with more than {limit}, or fewer workers",
-        )  # fmt: skip
-    if ended.get("reason") in ("StartError", "ContainerCannotRun"):
-        return Verdict(
-            Exit.COULD_NOT_START, "could not start", ended["reason"], ended.get("message", ""), name, code,
+            Exit.COULD_NOT_START, "could not start", reason, end.message, name, code,
             hint="the command is not in the image: compare the Job's command with what the image holds",
         )  # fmt: skip
     known = {
         exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
         exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
+        exit_codes.NOT_BEGUN: (Exit.FAILED, "the stage before it has failed, and it has not begun"),
         exit_codes.PEER_LOST: (Exit.FAILED, "another Pod of this stage was lost"),
     }
-    verdict, default = known.get(code or 0, (Exit.FAILED, f"{which} ended with exit code {code}"))
-    if code == 137 and not text:
-        default += " (SIGKILL: out of memory, or somebody else's kill)"
-    return Verdict(
-        verdict,
-        "failed",
-        ended.get("reason") or "Error",
-        text.strip() or default,
-        name,
-        code,
-        hint=_logs(job),
-    )
+    words = (said.error or "").strip() if said else last_words(end.message)
+    if end.contract_code in known:
+        exit_code, default = known[end.contract_code]
+        return Verdict(exit_code, "failed", reason, words or default, name, code, hint=_logs(job))
+    text = exit_text(code)
+    if said and text in words:
+        text = words
+    elif words and (said or not was_killed(code)):
+        text += f": {words}"
+    text = _of(end, job) + text
+    return Verdict(Exit.FAILED, "failed", reason, text, name, code, hint=_logs(job))
+
+
+def with_last_line(verdict: Verdict, log: str) -> Verdict:
+    """The verdict with what the end of the log says, where the Pod's own status says no more than a code."""
+    bare = exit_text(verdict.container_exit)
+    if verdict.outcome != "failed" or was_killed(verdict.container_exit) or verdict.message != bare:
+        return verdict
+    words = last_words(log)
+    return replace(verdict, message=f"{bare}: {words}") if words else verdict
+
+
+def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
+    limit = memory_limit(pod, end.container)
+    peak = f", peak {mebibytes(end.closing.cost.peak_memory_bytes)}" if end.closing else ""
+    hint = f"--set {stage_of(job)}.memory=… with more than {limit}, or fewer workers"
+    if other := _of(end, job):
+        hint = f"give container {end.container} more memory in the manifest"
+    text = f"{other}out of memory (limit {limit}{peak})"
+    return Verdict(Exit.FAILED, "failed", "OOMKilled", text, name_of(pod), end.code, hint=hint)
+
+
+def _of(end: End, job: Object) -> str:
+    """Whose end it is, if it is not that of the stage's own container."""
+    return "" if end.container == main_container(job)["name"] else f"container {end.container}: "
 
 
 def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
@@ -106,7 +126,7 @@ def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
     if pod_phase(pod) != "Failed":
         return None
     verdict = _failed_pod(job, pod)
-    final_code = verdict.container_exit in exit_codes.FINAL
+    final_code = failed_container(pod).contract_code in exit_codes.FINAL
     # a node that has refused the Pod may take the next one; a command that is not there stays away
     final_start = verdict.exit_code == Exit.COULD_NOT_START and verdict.container_exit is not None
     if final_code or final_start or verdict.exit_code == Exit.OUT_OF_TIME:

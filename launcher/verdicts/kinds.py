@@ -53,6 +53,12 @@ class Verdict:
     container_exit: int | None = None
     hint: str = ""
 
+    @property
+    def cause(self) -> str:
+        """Reason and message in one. `Error` is no reason: it only says that the exit code is not 0."""
+        reason = "" if self.reason == "Error" and self.message else self.reason
+        return ": ".join(filter(None, (reason, self.message)))
+
     def to_annotation(self) -> str:
         """JSON that `from_annotation` reads: a Job that was given up keeps why."""
         return json.dumps(asdict(self))

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jobs.contract.record import Closing, parse_closing
-from launcher.manifests import ANNOTATION_EARLY, ANNOTATION_INDEX, LABEL_COMPONENT
+from launcher.manifests import (
+    ANNOTATION_EARLY,
+    ANNOTATION_INDEX,
+    LABEL_COMPONENT,
+    containers,
+    main_container,
+    runs_jobs,
+)
 
 Object = dict[str, Any]
 
@@ -25,21 +33,57 @@ def pod_phase(pod: Object) -> str:
     return str(pod.get("status", {}).get("phase", "Pending"))
 
 
+@dataclass(frozen=True)
+class End:
+    """How a container of a Pod ended.
+
+    state: its terminated state. contract: whether JobRelay's own program ran in it, or one that has left
+    its closing message: only then its exit code is one of jobs.contract.exit_codes.
+    """
+
+    container: str
+    state: Object
+    contract: bool
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None where no container has run."""
+        return self.state.get("exitCode")
+
+    @property
+    def contract_code(self) -> int | None:
+        """The exit code, if it is one of jobs.contract.exit_codes."""
+        return self.code if self.contract else None
+
+    @property
+    def message(self) -> str:
+        return self.state.get("message") or ""
+
+    @property
+    def closing(self) -> Closing | None:
+        """What the stage has said last."""
+        return parse_closing(self.message) if self.contract else None
+
+
 def container_state(pod: Object, name: str | None = None) -> Object:
     """The state of a Pod's container ({"running": …}, {"terminated": …}, …); {} if it has none yet.
 
     name: None for the stage's own container.
     """
-    wanted = name or stage_of(pod)
-    statuses = pod.get("status", {}).get("containerStatuses") or ()
-    found = next((s for s in statuses if s["name"] == wanted), statuses[0] if statuses else {})
-    state: Object = found.get("state") or {}
+    wanted = name or main_container(pod)["name"]
+    state: Object = next((s.get("state") or {} for s in _statuses(pod) if s["name"] == wanted), {})
     return state
+
+
+def stage_end(pod: Object) -> End:
+    """How the stage's own container ended, as far as it has."""
+    name = main_container(pod)["name"]
+    return _end(pod, name, container_state(pod, name).get("terminated") or {})
 
 
 def closing(pod: Object) -> Closing | None:
     """What the stage said last, from its Pod's termination message."""
-    return parse_closing((container_state(pod).get("terminated") or {}).get("message"))
+    return stage_end(pod).closing
 
 
 def index_of(pod: Object) -> int | None:
@@ -66,21 +110,40 @@ def created(pod: Object) -> str:
 
 def ended(pod: Object) -> str:
     """When a Pod ended, as far as that is known, to be compared with others."""
-    _, state = failed_container(pod)
+    state = failed_container(pod).state
     conditions = pod.get("status", {}).get("conditions") or ()
     changed = max((c.get("lastTransitionTime") or "" for c in conditions), default="")
     return state.get("finishedAt") or changed or created(pod)
 
 
-def failed_container(pod: Object) -> tuple[str, Object]:
-    """The container that failed the Pod, and its terminated state."""
+def failed_container(pod: Object) -> End:
+    """How the container that failed the Pod ended.
+
+    It is the stage's own, or an initContainer without which that could not start, or else the one that
+    ended first: the others are ended with it.
+    """
     status = pod.get("status", {})
-    for group in ("initContainerStatuses", "containerStatuses"):
-        for container in status.get(group) or ():
-            ended = (container.get("state") or {}).get("terminated")
-            if ended and ended.get("exitCode"):
-                return container["name"], ended
-    return stage_of(pod), {"reason": status.get("reason", "Error"), "message": status.get("message", "")}
+    failed = {s["name"]: s["state"]["terminated"] for s in _statuses(pod) if _has_failed(s)}
+    beside = sidecars(pod)
+    init = [s["name"] for s in status.get("initContainerStatuses") or () if s["name"] not in beside]
+    first = sorted(failed, key=lambda name: failed[name].get("finishedAt") or "")
+    for name in (main_container(pod)["name"], *init, *first):
+        if name in failed:
+            return _end(pod, name, failed[name])
+    nothing = {"reason": status.get("reason", "Error"), "message": status.get("message", "")}
+    return End(main_container(pod)["name"], nothing, contract=False)
+
+
+def _has_failed(status: Object) -> bool:
+    return bool(((status.get("state") or {}).get("terminated") or {}).get("exitCode"))
+
+
+def _end(pod: Object, name: str, state: Object) -> End:
+    spec: Object = next((c for c in containers(pod["spec"]) if c["name"] == name), {})
+    said = parse_closing(state.get("message"))
+    # one that calls it from a script of its own: its last words say so
+    wrapped = said is not None and (said.stage, said.exit_code) == (stage_of(pod), state.get("exitCode"))
+    return End(name, state, contract=runs_jobs(spec) or wrapped)
 
 
 def waiting_containers(pod: Object) -> Iterator[tuple[str, Object]]:
@@ -145,12 +208,10 @@ def claim_trouble(pod: Object, events: Sequence[Object]) -> str:
     return ""
 
 
-def memory_limit(pod: Object) -> str:
-    """The memory limit of the stage's container, as the manifest writes it."""
-    for container in pod["spec"]["containers"]:
-        if container["name"] == stage_of(pod):
-            return str(container.get("resources", {}).get("limits", {}).get("memory", "of the node"))
-    return "of the node"
+def memory_limit(pod: Object, container: str) -> str:
+    """The memory limit of a Pod's container, as the manifest writes it."""
+    spec: Object = next((c for c in containers(pod["spec"]) if c["name"] == container), {})
+    return str(spec.get("resources", {}).get("limits", {}).get("memory", "of the node"))
 
 
 def own_deadline(job: Object) -> int | None:

@@ -111,12 +111,12 @@ _DOCKER = (
 
 ENDED = [
     one("26-exit-42", BACKOFF, o.terminated(42),
-        Exit.FAILED, "failed", "Error", "train ended with exit code 42", "launcher logs mnist-a train"),
+        Exit.FAILED, "failed", "Error", "exit code 42", "launcher logs mnist-a train"),
     one("26-says-why-itself", BACKOFF,
         o.terminated(1, message=o.closing(code=1, error="loss is NaN at step 7")),
         Exit.FAILED, "failed", "Error", "loss is NaN at step 7"),
     one("26-says-nothing-of-ours", BACKOFF, o.terminated(1, message="Traceback (most recent …"),
-        Exit.FAILED, "failed", "Error", "train ended with exit code 1"),
+        Exit.FAILED, "failed", "Error", "exit code 1: Traceback (most recent …"),
     one("26-refuses-its-configuration", POLICY,
         o.terminated(78, message=o.closing(code=78, error="data.mirror: no answer")),
         Exit.BAD_INPUT, "failed", "Error", "data.mirror: no answer"),
@@ -195,7 +195,7 @@ ENDED = [
           view(job := o.job("eval", BACKOFF),
                o.pod(job, "Failed", initContainerStatuses=[o.terminated(1, name="gate")],
                      containerStatuses=[o.waiting("PodInitializing", name="eval")])),
-          Exit.FAILED, "failed", "Error", "gate ended with exit code 1", pod="mnist-a-eval-x7k2p"),
+          Exit.FAILED, "failed", "Error", "container gate: exit code 1", pod="mnist-a-eval-x7k2p"),
     *DISRUPTED,
 ]  # fmt: skip
 
@@ -214,7 +214,7 @@ def test_a_job_that_has_not_succeeded(case: Ended) -> None:
 def test_the_plainest_failure_is_told_plainly() -> None:
     job = o.job("train", BACKOFF)
     verdict = ended(view(job, o.failed(job, o.terminated(42))))
-    assert (verdict.message, verdict.container_exit) == ("train ended with exit code 42", 42)
+    assert (verdict.message, verdict.container_exit) == ("exit code 42", 42)
 
 
 def test_a_refusal_of_one_node_is_not_the_end() -> None:
@@ -268,7 +268,7 @@ def test_the_newest_failed_pod_tells_why() -> None:
         job, "Failed", "newer", "2026-11-21T15:00:00Z",
         containerStatuses=[o.terminated(1, message=o.closing(code=1, error="disk full"))],
     )  # fmt: skip
-    assert ended(view(job, new, old)).message == "disk full"
+    assert ended(view(job, new, old)).message == "exit code 1: disk full"
     assert last_pod([new, old]) is new
     assert last_pod([]) is None
 

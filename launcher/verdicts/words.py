@@ -1,0 +1,46 @@
+"""What a program has said last, in one line: why it ended as it did."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Final
+
+#: Of a line that is told; the log has all of it.
+MOST: Final = 300
+
+_TRACEBACK: Final = "Traceback (most recent call last):"
+#: ValueError: …, torch.OutOfMemoryError: …: how Python's last line of a traceback looks.
+_RAISED: Final = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit|StopIteration)\b(?::.*)?")
+
+
+def last_words(text: str) -> str:
+    """The line of a termination message, or of the end of a log, that says most of why it ended.
+
+    Of a Python program that is the exception, also where something is printed after it.
+    """
+    lines = [line.strip("\r") for line in text.splitlines() if line.strip()]
+    traceback = max((index for index, line in enumerate(lines) if line == _TRACEBACK), default=None)
+    if traceback is not None:
+        raised = next((line for line in lines[traceback + 1 :] if not line[0].isspace()), "")
+    else:  # the tail that is kept may begin within the traceback
+        raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
+    return _cut((raised or (lines[-1] if lines else "")).strip())
+
+
+def exit_text(code: int | None) -> str:
+    """exit code 1; exit code 139 (SIGSEGV)"""
+    if code == 128 + signal.SIGKILL:
+        return "exit code 137 (SIGKILL: out of memory, or somebody else's kill)"
+    if was_killed(code):
+        return f"exit code {code} ({signal.Signals((code or 0) - 128).name})"
+    return f"exit code {code}"
+
+
+def was_killed(code: int | None) -> bool:
+    """Whether a signal has ended it: then what it printed last is not the cause."""
+    return code is not None and code - 128 in signal.valid_signals()
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MOST else f"{line[: MOST - 1]}…"
