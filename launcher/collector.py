@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jobs.contract.config import Stage
 from jobs.contract.record import LogProof
@@ -17,6 +18,8 @@ from launcher.timeline import now
 from launcher.verdicts import JobView, closing, container_state, index_of
 
 Object = dict[str, Any]
+
+_TAIL_BYTES: Final = 4096
 
 
 class LogCopy:
@@ -39,6 +42,15 @@ class LogCopy:
         self.bytes += len(chunk)
         self._hasher.update(chunk)
         self._last = chunk[-1:]
+
+    def tail(self) -> str:
+        """The last 4 KiB of what was kept."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
+                return file.read(_TAIL_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     @property
     def ends_within_a_line(self) -> bool:

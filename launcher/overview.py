@@ -8,12 +8,12 @@ from typing import Any
 
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import Closing
-from launcher.errors import BadInput
+from launcher.errors import BadInput, Exit
 from launcher.executors.base import Executor
 from launcher.manifests import LABEL_COMPONENT, LABEL_RUN, waits_for
 from launcher.timeline import Timeline, timeline
-from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
-from launcher.wording import accuracy, mebibytes
+from launcher.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
+from launcher.wording import accuracy, in_one_line, mebibytes
 
 Object = dict[str, Any]
 
@@ -114,7 +114,7 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
         run=labels[LABEL_RUN],
         stage=labels[LABEL_COMPONENT],
         state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
-        reason=judged.reason if isinstance(judged, Verdict) else judged.detail,
+        reason=_reason(judged),
         created=_short(job["metadata"]["creationTimestamp"]),
         seconds=said.cost.wall_seconds if said else None,
         result=accuracy(said) if ended else "",
@@ -122,6 +122,12 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
         pod=pod["metadata"]["name"] if pod else "",
         timeline=timeline(JobView(job, pods), pod, {}),
     )
+
+
+def _reason(judged: Verdict | Waiting) -> str:
+    if isinstance(judged, Waiting):
+        return judged.detail
+    return judged.reason if judged.exit_code == Exit.SUCCEEDED else in_one_line(judged.cause)
 
 
 def _from_record(run: str, stage: Stage, record: Object) -> StageState:

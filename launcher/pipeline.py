@@ -16,6 +16,7 @@ from typing import Any
 from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import Closing, LogProof, matches
 from launcher import artifacts
+from launcher.attempts import AttemptReporter
 from launcher.autosize import autosized
 from launcher.collector import LogCollector
 from launcher.console import Console
@@ -38,7 +39,9 @@ from launcher.verdicts import (
     Patience,
     Verdict,
     Waiting,
+    attempts_allowed,
     closing,
+    failed_attempts,
     finished_condition,
     goes_on_anew,
     index_of,
@@ -46,8 +49,9 @@ from launcher.verdicts import (
     last_pod,
     lost_pods,
     pod_phase,
+    with_last_line,
 )
-from launcher.wording import accuracy, duration, memory
+from launcher.wording import accuracy, duration, in_one_line, memory
 
 Object = dict[str, Any]
 
@@ -74,6 +78,8 @@ class StageReport:
     resources: Object = field(default_factory=dict)  # what its container asked for
     #: what the other Pods of a stage of several say they have printed; None: one that has not said
     peer_logs: tuple[LogProof | None, ...] = ()
+    attempt: int = 1  # the one that has decided, of so many that there may be
+    attempts: int = 1
 
 
 @dataclass
@@ -207,7 +213,8 @@ def _run_in_order(
         )  # fmt: skip
         _announce(console, stage, submission)
         with early:
-            on_change = _watcher(console, stage, submission, collector, early)
+            reporter = AttemptReporter(console.say, stage, patience)
+            on_change = _watcher(console, stage, submission, collector, early, reporter)
             verdict, view = follow(updates, submission, patience, on_change)
         seen = now()
         on_step("verdict", stage)
@@ -233,7 +240,7 @@ def _run_in_order(
         collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
         on_step("log", done)
         if goes_on_anew(view, verdict, patience):
-            console.say(f"  {stage}: {verdict.reason}: {verdict.message}; it goes on in a new Job")
+            console.say(f"  {stage}: {in_one_line(verdict.cause)}; a new Job resumes it")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
         report.stages.append(_report(done, this, verdict, view, collector, seen))
@@ -309,12 +316,18 @@ def _announce(console: Console, stage: Stage, submission: Submission) -> None:
 
 
 def _watcher(
-    console: Console, stage: Stage, submission: Submission, collector: LogCollector, early: EarlyStart
+    console: Console,
+    stage: Stage,
+    submission: Submission,
+    collector: LogCollector,
+    early: EarlyStart,
+    reporter: AttemptReporter,
 ) -> Callable[[JobView, Verdict | Waiting], None]:
     def on_change(view: JobView, judged: Verdict | Waiting) -> None:
         early.notice(view, judged)  # before its log is read, which may say at once that it is near its end
         if not submission.finished:  # the log of one that had ended before comes from the volume
             collector.notice(view)
+            reporter.notice(view, judged)
         if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
             console.running()
         else:
@@ -342,11 +355,14 @@ def _report(
     limit = str(resources.get("limits", {}).get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
     copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
+    verdict = with_last_line(verdict, copy.tail() if copy else "")
+    failures = len(failed_attempts(view))
     here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
     when = timeline(view, pod, here)
     return StageReport(
-        stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, when, resources, peer_logs
-    )
+        stage, verdict, how, said, seconds, limit, complete, len(view.pods), ran, when, resources, peer_logs,
+        max(failures + succeeded, 1), attempts_allowed(view.job or submission.job),
+    )  # fmt: skip
 
 
 def _peers(job: Object, view: JobView) -> list[Object | None]:
@@ -416,8 +432,10 @@ def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: Ba
 def stage_line(report: StageReport) -> str:
     """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2Gi"""
     verdict = report.verdict
+    attempt = f"attempt {report.attempt} of {report.attempts}" if report.attempt > 1 else ""
     if verdict.exit_code != Exit.SUCCEEDED:
-        return f"✗ {report.stage}  {verdict.outcome}: {verdict.reason}"
+        how = ", ".join(filter(None, (verdict.outcome, attempt)))
+        return f"✗ {report.stage}  {how}: {in_one_line(verdict.cause)}"
     parts = [f"✓ {report.stage}"]
     if report.seconds is not None:
         parts.append(duration(report.seconds))
@@ -426,4 +444,6 @@ def stage_line(report: StageReport) -> str:
         parts.append(f"peak {memory(report.closing, report.memory_limit)}")
     if report.how == "complete" or (report.closing and report.closing.skipped):
         parts.append("(complete already)")
+    elif attempt:
+        parts.append(f"({attempt})")
     return "  ".join(part for part in parts if part)

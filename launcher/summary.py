@@ -49,9 +49,7 @@ def failure(report: RunReport) -> StageEnded:
     stage = report.stages[-1]
     verdict = stage.verdict
     pod = f", Pod {verdict.pod}" if verdict.pod else ""
-    what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.reason}"
-    if verdict.message:
-        what += f": {verdict.message}"
+    what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.cause}"
     log = _log_file(report, stage)
     if log:
         what += f"\n  its last lines are above; the whole log: {log}"

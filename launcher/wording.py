@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from jobs.contract.record import Cost
+
+_LINE: Final = 200
 
 
 class Said(Protocol):
@@ -15,6 +17,12 @@ class Said(Protocol):
     def metrics(self) -> Mapping[str, float]: ...
     @property
     def cost(self) -> Cost: ...
+
+
+def in_one_line(text: str) -> str:
+    """Its first line, cut where it is very long."""
+    line = next(iter(text.splitlines()), "")
+    return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
 
 def duration(seconds: float) -> str:

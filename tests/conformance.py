@@ -19,7 +19,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support import QUICK, REPOSITORY, Object, Place, eventually, programs, set_command, write_manifests
+from tests.support import (
+    QUICK,
+    REPOSITORY,
+    Object,
+    Place,
+    eventually,
+    pod_spec,
+    programs,
+    set_command,
+    write_manifests,
+)
 
 HOSTILE_LOG = (
     b"\xe2\x96 torn \x88\r over\rwritten\n\x00\x1b[2J\n\n\n" + b"x" * 9000 + b"\nno newline at the end"
@@ -142,15 +152,54 @@ class Conformance:
         assert log.read_text().startswith("begun\n")
 
     def test_row_26_a_refused_configuration_is_not_tried_again(self, place: Place) -> None:
-        def refuse(stage: str, job: dict[str, object]) -> None:
-            set_command(job, ["python", "-c", "print('no good'); raise SystemExit(78)"])
+        def refuse(stage: str, job: Object) -> None:
+            pod_spec(job)["containers"][0]["args"] = [stage, "--set", "train.epochs=none"]
 
         folder = write_manifests(place.folder / "m", refuse)
         result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", "-o", "json", expect=2)
 
         # a server older than 1.26 cannot be told beforehand, and may have begun a second one
         assert result.json()["stages"][0]["pods"] <= 2
-        assert "no good" in result.err
+        assert "configuration error: train.epochs" in result.err
+
+    def test_row_26_an_exit_code_of_a_users_own_program_is_no_code_of_ours(self, place: Place) -> None:
+        """75 is ours for "another process has taken over", and such a Pod does not count."""
+
+        def program(stage: str, job: Object) -> None:
+            set_command(job, ["python", "-c", "print('try later'); raise SystemExit(75)"])
+            job["spec"]["backoffLimit"] = 1
+
+        folder = write_manifests(place.folder / "m", program)
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", "-o", "json", expect=1)
+        (stage,) = result.json()["stages"]
+        assert (stage["pods"], stage["verdict"]["container_exit"]) == (2, 75)
+        lines = result.err.splitlines()
+        assert "  train: attempt 1 of 2 failed: exit code 75: try later; attempt 2 of 2 follows" in lines
+        assert "✗ train  failed, attempt 2 of 2: exit code 75: try later" in lines
+
+    def test_row_26_the_stages_line_names_the_cause(self, place: Place) -> None:
+        folder = programs(
+            place.folder / "m", train="print('ValueError: bad batch\\nbye'); raise SystemExit(1)"
+        )
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch", expect=1)
+        assert "✗ train  failed: exit code 1: ValueError: bad batch" in result.err.splitlines()
+        assert "exit code 1: ValueError: bad batch" in place.run("status", "a").out
+
+    def test_row_50_the_stages_container_may_be_called_anything(self, place: Place) -> None:
+        """And another one stands before it where the kubelet sorts them by name."""
+
+        def two(stage: str, job: Object) -> None:
+            set_command(job, ["python", "-c", f"print('{stage} itself')"])
+            job["spec"]["backoffLimit"] = 0
+            (own,) = pod_spec(job)["containers"]
+            other = {**own, "name": "a-helper", "command": ["python", "-c", "print('only a helper')"]}
+            own["name"] = "main"
+            pod_spec(job)["containers"].append(other)
+
+        folder = write_manifests(place.folder / "m", two)
+        result = place.run("run-all", "--run", "a", "-k", str(folder), "--no-fetch")
+        assert "train │ train itself" in result.err
+        assert "only a helper" not in result.err
 
     def test_a_retry_that_succeeds(self, place: Place) -> None:
         program = """

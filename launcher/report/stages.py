@@ -64,7 +64,7 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
         stage=stage,
         outcome=f"{ended.outcome} (before)" if told and told.how == "complete" else ended.outcome,
         tone=tone,
-        reason=ended.reason,
+        reason="" if ended.reason == "Error" and ended.message else ended.reason,
         message=ended.message,
         hint=ended.hint,
         pod=ended.pod or (record.pod if record else ""),

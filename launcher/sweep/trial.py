@@ -61,4 +61,4 @@ def _cause(report: RunReport) -> str:
     stage, verdict = report.stages[-1].stage, report.verdict
     if verdict.exit_code == Exit.SUCCEEDED:
         return ""
-    return ": ".join(filter(None, (f"{stage} {verdict.outcome}", verdict.reason, verdict.message)))
+    return ": ".join(filter(None, (f"{stage} {verdict.outcome}", verdict.cause)))

@@ -8,6 +8,7 @@ is returned as a Deadline, and whoever follows the Job holds the watch. The Job'
 from __future__ import annotations
 
 from launcher.errors import Exit
+from launcher.verdicts.attempts import attempts_allowed, failed_attempts, losses
 from launcher.verdicts.disruptions import LIMIT, budget_spent, lost_pods
 from launcher.verdicts.endings import final_before_the_job, why_failed, with_last_line
 from launcher.verdicts.kinds import Deadline, JobView, Patience, Verdict, Waiting
@@ -31,14 +32,17 @@ __all__ = [
     "Patience",
     "Verdict",
     "Waiting",
+    "attempts_allowed",
     "closing",
     "container_state",
+    "failed_attempts",
     "finished_condition",
     "goes_on_anew",
     "index_of",
     "judge",
     "last_pod",
     "latest_event",
+    "losses",
     "lost_pods",
     "pod_condition",
     "pod_phase",

@@ -46,7 +46,7 @@ def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], cond
         return out_of_time(job, name_of(failed[-1]) if failed else None, message)
     if not failed:
         return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
-    return _failed_pod(job, _cause(failed) if together else failed[-1])
+    return why_a_pod_failed(job, _cause(failed) if together else failed[-1])
 
 
 def _cause(failed: Sequence[Object]) -> Object:
@@ -57,7 +57,7 @@ def _cause(failed: Sequence[Object]) -> Object:
     return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
 
 
-def _failed_pod(job: Object, pod: Object) -> Verdict:
+def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
     """Why a Pod with phase Failed failed."""
     status = pod["status"]
     name = name_of(pod)
@@ -125,7 +125,7 @@ def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
     """A failed Pod after which another attempt cannot end better, though the Job would try."""
     if pod_phase(pod) != "Failed":
         return None
-    verdict = _failed_pod(job, pod)
+    verdict = why_a_pod_failed(job, pod)
     final_code = failed_container(pod).contract_code in exit_codes.FINAL
     # a node that has refused the Pod may take the next one; a command that is not there stays away
     final_start = verdict.exit_code == Exit.COULD_NOT_START and verdict.container_exit is not None

@@ -24,7 +24,8 @@ def test_a_run_that_failed_leaves_its_page_too(place: Place, options: list[str])
     result = place.run("run-all", "--run", "a", "-q", "-k", str(manifests), *options, expect=1)
     assert "report" not in result.err
     page = (place.folder / "runs/a/report.html").read_text()
-    assert "eval failed: Error" in page
+    assert "eval failed</h2>" in page
+    assert "exit code 1: the last line" in page
     assert "the last line" in page
     assert "infer" not in page.partition("<main")[2]
 
@@ -44,5 +45,6 @@ def test_without_what_the_launcher_knew_the_jobs_are_asked(place: Place) -> None
     (place.folder / "runs/a/train.json").write_text("{}")
     assert place.run("report", "a").out == "runs/a/report.html\n"
     page = (place.folder / "runs/a/report.html").read_text()
-    assert "eval failed: Error" in page
+    assert "eval failed</h2>" in page
+    assert "exit code 1: the last line" in page
     assert "train.json is not a readable record" in page

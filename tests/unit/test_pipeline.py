@@ -205,3 +205,83 @@ def test_a_pod_is_known_before_its_log_is_read(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(EarlyStart, "notice", late)
     report = run(Early(), tmp_path, "train", "eval")
     assert [stage.how for stage in report.stages] == ["created", "early"]
+
+
+# --- attempts ------------------------------------------------------------------------------------
+
+
+class Retried(Executor):
+    """Its train runs a program of the user's own, and fails as often as there are `ends`."""
+
+    def __init__(self, *pods: Object, last: JobView) -> None:
+        super().__init__(Updates())
+        self.views = [JobView(o.job(), pods[: count + 1]) for count in range(len(pods))] + [last]
+        self.updates.view = self._view  # type: ignore[method-assign]
+        self.updates.wait = self._wait  # type: ignore[method-assign]
+
+    def _view(self, submission: Submission) -> JobView:
+        return self.views[0]
+
+    def _wait(self, seen: int, seconds: float | None) -> None:
+        if len(self.views) > 1:
+            self.views.pop(0)
+
+    def withdraw(self, job: Object) -> None: ...
+
+
+def told(executor: Any, folder: Path) -> tuple[pipeline.RunReport, list[str]]:
+    stderr = io.StringIO()
+    options = pipeline.Options(stages=("train",), fetch=False, folder=folder)
+    report = pipeline.run_stages(executor, o.plan(), options, Console(stderr=stderr))
+    return report, [line for line in stderr.getvalue().splitlines() if "│" not in line]
+
+
+def failure(suffix: str, hour: int, message: str = "") -> Object:
+    return o.pod(
+        o.job(),
+        "Failed",
+        suffix,
+        f"2026-11-21T{hour}:00:00Z",
+        containerStatuses=[o.terminated(1, message=message)],
+    )
+
+
+def test_row_26_every_attempt_that_fails_is_reported_with_its_cause(tmp_path: Path) -> None:
+    failed = o.job("train", o.condition("Failed", "True", "BackoffLimitExceeded", "the limit"))
+    pods = [failure(suffix, 15 + hour, "NameError: nmae\n") for hour, suffix in enumerate("abc")]
+    report, lines = told(Retried(*pods, last=JobView(failed, pods)), tmp_path)
+    assert report.exit_code == Exit.FAILED
+    assert lines[1:] == [
+        "  train: attempt 1 of 3 failed: exit code 1: NameError: nmae; attempt 2 of 3 follows",
+        "  train: attempt 2 of 3 failed: exit code 1: NameError: nmae; attempt 3 of 3 follows",
+        "✗ train  failed, attempt 3 of 3: exit code 1: NameError: nmae",
+    ]
+
+
+def test_row_26_a_stage_that_succeeds_in_the_end_says_in_which_attempt(tmp_path: Path) -> None:
+    pods = [failure("a", 15, "busy"), {**SUCCEEDED, "metadata": {**SUCCEEDED["metadata"], "name": "b"}}]
+    report, lines = told(Retried(pods[0], last=JobView(COMPLETE, pods)), tmp_path)
+    assert report.verdict.exit_code == Exit.SUCCEEDED
+    assert lines[1] == "  train: attempt 1 of 3 failed: exit code 1: busy; attempt 2 of 3 follows"
+    assert lines[-1].startswith("✓ train")
+    assert lines[-1].endswith("(attempt 2 of 3)")
+
+
+def test_row_32_a_pod_that_is_lost_is_reported_and_is_no_attempt(tmp_path: Path) -> None:
+    lost = o.pod(o.job(), "Failed", "a", reason="Evicted", message="The node was low on resource: memory.")
+    report, lines = told(Retried(lost, last=JobView(COMPLETE, [lost, SUCCEEDED])), tmp_path)
+    assert report.verdict.exit_code == Exit.SUCCEEDED
+    assert lines[1] == (
+        "  train: Pod mnist-a-train-a was lost: Evicted: The node was low on resource: memory.; "
+        "the Job starts another, which resumes from the last checkpoint (1 of 10 that may be lost)"
+    )
+    assert "attempt" not in lines[-1]
+
+
+def test_row_26_the_end_of_the_log_says_why_where_the_pod_does_not(tmp_path: Path) -> None:
+    failed = o.job(
+        "train", o.condition("Failed", "True", "BackoffLimitExceeded", "the limit"), backoffLimit=0
+    )
+    report, lines = told(Retried(last=JobView(failed, [failure("a", 15)])), tmp_path)
+    assert lines[-1] == "✗ train  failed: exit code 1: all that it has printed"
+    assert report.verdict.reason == "Error"  # the API's own word stays, for programs
