@@ -24,6 +24,7 @@ from launcher.early import EarlyStart, When
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
+from launcher.hints import Command
 from launcher.manifests import (
     Manifests,
     Plan,
@@ -389,10 +390,11 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
     except JobRelayError as error:
         if report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
-        elif isinstance(error, EvidenceIncomplete):
-            report.incomplete = error
-        else:
-            raise
+        else:  # whatever hinders it: the stages have ended well, and only the evidence is missing here
+            report.incomplete = EvidenceIncomplete(
+                f"all stages succeeded, and their results could not be fetched: {error.what}",
+                Command("fetch", report.run),
+            )
         return
     console.say(f"results and logs are in {report.folder}/")
     if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
@@ -416,7 +418,12 @@ def _expire(executor: Executor, report: RunReport, options: Options, console: Co
     """Only now, with all evidence at home, may the Jobs go by themselves."""
     if options.ttl_seconds is None or not report.fetched or report.exit_code != Exit.SUCCEEDED:
         return
-    if not executor.expire(report.run, options.ttl_seconds):
+    try:
+        removed = executor.expire(report.run, options.ttl_seconds)
+    except JobRelayError as error:  # all is here and proven: only what should go stays
+        console.say(f"  the Jobs got no time to live: {error.what}")
+        return
+    if not removed:
         console.say(f"  nothing here removes Jobs by itself: python launcher delete {report.run}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from tests.cluster.kubectl import Kubectl
+from tests.faultproxy import FaultProxy, Rule
 from tests.support import (
     LONG,
     PATIENCE,
@@ -159,3 +160,16 @@ def test_row_54_sigterm_saves_and_the_next_pod_goes_on(place: Place, kubectl: Ku
     assert process.returncode == 0, err
     assert "stopped by SIGTERM after epoch" in err  # PID 1 has passed it on
     assert "resuming from epoch" in err
+
+
+def test_row_37_results_that_cannot_be_fetched_leave_table_and_json(
+    place: Place, kubectl: Kubectl, proxy: FaultProxy
+) -> None:
+    proxy.add(Rule("status", status=403, method="POST", path="*/pods"))
+    result = place.run("run-all", "--run", "a", *QUICK, "-o", "json", expect=7)
+    assert [stage["verdict"]["exit_code"] for stage in result.json()["stages"]] == [0, 0, 0]
+    assert "their results could not be fetched" in result.json()["incomplete"]
+    assert "✓ infer" in result.err
+    assert "fetch a" in result.err
+    proxy.clear()
+    assert "files" in place.run("fetch", "a").out

@@ -14,8 +14,9 @@ import pytest
 from launcher import pipeline
 from launcher.console import Console
 from launcher.early import EarlyStart
-from launcher.errors import ApiLost, Exit
+from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
+from launcher.hints import Command
 from launcher.verdicts import JobView, Patience
 from tests.unit import objects as o
 
@@ -205,6 +206,38 @@ def test_a_pod_is_known_before_its_log_is_read(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(EarlyStart, "notice", late)
     report = run(Early(), tmp_path, "train", "eval")
     assert [stage.how for stage in report.stages] == ["created", "early"]
+
+
+# --- the results --------------------------------------------------------------------------------
+
+
+class WithoutVolume(Executor):
+    """Its train succeeds, and its volume cannot be reached."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Updates(JobView(COMPLETE, [SUCCEEDED])))
+        self.error = error
+
+    def volume(self) -> Any:
+        raise self.error
+
+    def expire(self, run: str, seconds: int) -> bool:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [JobRelayError("the Pod could not be created"), BadInput("no right to exec"), ApiLost("nobody answers")],
+    ids=lambda error: type(error).__name__,
+)
+def test_row_37_results_that_cannot_be_fetched_are_missing_evidence(tmp_path: Path, error: Exception) -> None:
+    options = pipeline.Options(stages=("train",), folder=tmp_path)
+    report = pipeline.run_stages(WithoutVolume(error), o.plan(), options, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
+    assert report.exit_code == Exit.INCOMPLETE
+    assert [stage.verdict.exit_code for stage in report.stages] == [Exit.SUCCEEDED]
+    assert report.incomplete
+    assert report.incomplete.what == f"all stages succeeded, and their results could not be fetched: {error}"
+    assert report.incomplete.hint == Command("fetch", report.run)
 
 
 # --- attempts ------------------------------------------------------------------------------------

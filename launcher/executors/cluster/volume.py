@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 from jobs.contract import archive
 from jobs.contract.check import Check
-from launcher.errors import EvidenceIncomplete, JobRelayError
+from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.watching import Watch
 from launcher.executors.following import follow
+from launcher.hints import Command
 from launcher.manifests import reader_pod
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
 
@@ -42,9 +43,9 @@ class VolumePod:
             try:
                 created = self._create(pods, pod)
             except ApiError as error:
-                raise JobRelayError(
-                    f"the Pod that reads the volume could not be created: {error.message}",
-                    "python launcher doctor",
+                raise BadInput(
+                    f"the API server refuses the Pod that reads the volume: {error.message}",
+                    Command("doctor"),
                 ) from error
             self._wait_until_running(pods, created)
         except BaseException:
