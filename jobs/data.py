@@ -168,6 +168,6 @@ def _ways_out(config: DataConfig) -> str:
     return (
         "three ways out:\n"
         "  --set data.name=fashion-mnist-mini            the images in the box\n"
-        f"  python launcher put DIR {config.name:<22}the four IDX files in DIR onto the volume\n"
+        f"  put a folder as data/{config.name:<25}the four IDX files of your own\n"
         "  a network, or --set data.mirror=URL           a copy that can be reached"
     )

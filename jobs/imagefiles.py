@@ -44,10 +44,7 @@ def list_files(folder: Path) -> list[str]:
     Raises BadInput if there is no folder, or none or too many in it.
     """
     if not folder.is_dir():
-        raise BadInput(
-            f"{folder} is not there; to copy the images in DIR onto the volume: "
-            f"python launcher put DIR {folder.name}"
-        )
+        raise BadInput(f"{folder} is not there; put the folder of images on the volume as data/{folder.name}")
     names = sorted(islice(_regular_files(folder), MOST_FILES + 1))
     if not names:
         raise BadInput(f"{folder} holds no files")

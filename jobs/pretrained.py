@@ -52,8 +52,8 @@ def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dic
         return load_verified(path, proof), {path: proof}
     except OSError as error:
         raise passing_trouble(error, path) or BadInput(
-            f"{path} cannot be read: {error.strerror}; to bring it there: python launcher put DIR "
-            f"{config.weights.split('/')[1]}"
+            f"{path} cannot be read: {error.strerror}; put the folder that has it on the volume as "
+            f"data/{config.weights.split('/')[1]}"
         ) from error
     except (Foreign, NotWhole) as error:
         raise BadInput(

@@ -13,7 +13,8 @@ if not __package__:
 from launcher.cli import main
 
 if __name__ == "__main__":
-    code = main()
+    arguments = sys.argv[1:]
+    code = main(arguments, program=sys.orig_argv[: len(sys.orig_argv) - len(arguments)])
     if code in (130, 143):  # whoever interrupts does not wait for calls that nobody answers
         sys.stderr.flush()
         os._exit(code)

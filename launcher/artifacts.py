@@ -13,6 +13,7 @@ from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import Executor
+from launcher.hints import Command
 
 Object = dict[str, Any]
 
@@ -43,7 +44,7 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
             proofs = archive.merge(stream, folder, _LIMITS)
         except archive.ArchiveError as error:
             raise EvidenceIncomplete(
-                f"run {run} did not come whole: {error}", f"python launcher fetch {run}"
+                f"run {run} did not come whole: {error}", Command("fetch", run)
             ) from error
         except OSError as error:
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
@@ -108,16 +109,14 @@ def require(executor: Executor, paths: Sequence[str]) -> None:
     with executor.volume() as volume:
         for path in paths:
             if not volume.exists(path):
-                raise BadInput(
-                    f"{path} is not on the volume", f"python launcher put DIR {path.split('/')[1]}"
-                )
+                raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
 
 
 def check(executor: Executor, run: str) -> list[Check]:
     """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
     with executor.volume() as volume:
         if not volume.exists(f"runs/{run}"):
-            raise BadInput(f"run {run} has left nothing on the volume", "python launcher list --recorded")
+            raise BadInput(f"run {run} has left nothing on the volume", Command("list", "--recorded"))
         return volume.check(run)
 
 

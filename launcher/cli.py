@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
+from launcher.hints import Command
 from launcher.images.cli import images
 from launcher.options import config_options, output_option, run_options, target_options
+from launcher.typed import Group
 
 if TYPE_CHECKING:
     from jobs.contract.config import Stage
@@ -25,16 +28,21 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _STAGES = click.Choice(["train", "eval", "infer"])
+#: How anybody can start this launcher, wherever they are.
+_ANYWHERE = (sys.executable, str(Path(__file__).resolve().parent))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit code (see launcher.errors)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
+    """Run a command line; returns the exit code (see launcher.errors).
+
+    program: the words before `argv`, with which hints start the launcher again.
+    """
+    arguments = list(argv)
     verbose = bool({"-v", "--verbose"} & set(arguments))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        code = cli.main(arguments, prog_name="python launcher", standalone_mode=False)
+        code = cli.main(arguments, prog_name=shlex.join(program), standalone_mode=False, obj=tuple(program))
         sys.stdout.flush()
         return int(code or 0)
     except click.ClickException as error:
@@ -69,7 +77,7 @@ def _on_sigterm(number: int, frame: object) -> None:
     raise Terminated
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option("0.1.0", prog_name="jobrelay")
 def cli() -> None:
     """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume."""
@@ -283,7 +291,7 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
                 volume.remove(f"runs/{run}")
                 deleted.append(f"runs/{run} on the volume")
     if not deleted:
-        raise BadInput(f"nothing is known of run {run} on {executor.place()}", "python launcher list")
+        raise BadInput(f"nothing is known of run {run} on {executor.place()}", Command("list"))
     click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
     return Exit.SUCCEEDED
 
@@ -295,8 +303,10 @@ def doctor(target: Target, console: Console, output: str) -> int:
     """Check what a run needs, and say what to do where it is not so."""
     findings = target.executor().examine(target.manifests)
     marks = {"ok": "✓", "warn": "!", "fail": "✗"}
-    rows = [(marks[f.state], f.check, f.found, f.todo) for f in findings]
-    _print(output, ("", "check", "found", "what to do"), rows, [asdict(f) for f in findings])
+    todos = [console.complete(f.todo) for f in findings]
+    rows = [(marks[f.state], f.check, f.found, todo) for f, todo in zip(findings, todos, strict=True)]
+    tree = [{**asdict(f), "todo": todo} for f, todo in zip(findings, todos, strict=True)]
+    _print(output, ("", "check", "found", "what to do"), rows, tree)
     return Exit.BAD_INPUT if any(f.state == "fail" for f in findings) else Exit.SUCCEEDED
 
 
@@ -321,7 +331,6 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         cancel_on_interrupt=asked["cancel_on_interrupt"],
         early=asked["early"],
         ttl_seconds=asked["ttl"],
-        again=_command_line(),
         needs=config.on_the_volume(stages),
     )
     if asked["dry_run"]:
@@ -355,18 +364,6 @@ def _import_for_the_end() -> None:
     from launcher.report.ending import prepare
 
     prepare()
-
-
-def _command_line() -> list[str]:
-    """The words of this command line, less what says which run."""
-    words = iter(sys.argv[1:])
-    kept = []
-    for word in words:
-        if word == "--run":
-            next(words, None)
-        elif word != "--new" and not word.startswith("--run="):
-            kept.append(word)
-    return kept
 
 
 def _run_id(name: str, what: str = "run id") -> str:

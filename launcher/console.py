@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from launcher.errors import JobRelayError
+from launcher.hints import Hint
 
 #: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
 #: A string ends at the next ESC or BEL, so that no line, however made, is searched over and over.
@@ -22,9 +23,18 @@ _ESCAPES = re.compile(
 class Console:
     """quiet: only errors and results. verbose: also what is waited for, and tracebacks."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, stderr: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        stderr: TextIO | None = None,
+        complete: Callable[[Hint], str] = str,
+    ) -> None:
         self.quiet = quiet
         self.verbose = verbose
+        #: a hint as the user can paste it
+        self.complete = complete
         self._stderr = stderr or sys.stderr
         self._terminal = self._stderr.isatty()
         self._lock = threading.Lock()
@@ -72,7 +82,7 @@ class Console:
         self._stop_spinner()
         self._line(f"error: {error.what}", always=True)
         if error.hint:
-            self._line(f"  try: {error.hint}", always=True)
+            self._line(f"  try: {self.complete(error.hint)}", always=True)
 
     def _line(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:

@@ -46,10 +46,14 @@ def target_options(command: Command) -> Command:
         from launcher import manifests
         from launcher.console import Console
         from launcher.target import Target
+        from launcher.typed import completed
 
+        context = click.get_current_context()
         where = {key: others.pop(key) for key in _WHERE}
         target = Target(kustomization=kustomization or manifests.BASE, **where)
-        return command(target=target, console=Console(quiet=quiet, verbose=verbose), **others)
+        complete = functools.partial(completed, context)
+        console = Console(quiet=quiet, verbose=verbose, complete=complete)
+        return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from jobs.contract.record import Closing
 from launcher.executors.base import Executor
+from launcher.hints import Hint, of_run
 from launcher.manifests import LABEL_COMPONENT, main_container
 from launcher.pipeline import RunReport, StageReport
 from launcher.sizing import Size, suggest
@@ -16,8 +18,8 @@ from launcher.verdicts import JobView, Verdict, closing, judge, last_pod
 Object = dict[str, Any]
 
 
-def outcome(report: RunReport) -> Object:
-    """Of a run that this launcher has followed."""
+def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
+    """Of a run that this launcher has followed. complete: hints as the user can paste them."""
     return {
         "run": report.run,
         "place": report.place,
@@ -31,7 +33,7 @@ def outcome(report: RunReport) -> Object:
                 "seconds": stage.seconds,
                 "pods": stage.pods,
                 "log_complete": stage.log_complete,
-                "verdict": asdict(stage.verdict),
+                "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
                 "timeline": stage.timeline,
                 **_said(stage.closing),
                 "resources": stage.resources,
@@ -62,7 +64,7 @@ def _of_job(job: Object, pods: Any) -> Object:
     said = closing(pod) if pod else None
     resources = main_container(job).get("resources", {})
     if isinstance(judged, Verdict):
-        verdict = asdict(judged)
+        verdict = _verdict(judged, str)  # who asks now has not typed what started the run
         size = suggest(resources, said, judged.reason == "OOMKilled")
     else:
         verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
@@ -77,6 +79,10 @@ def _of_job(job: Object, pods: Any) -> Object:
         "resources": resources,
         "suggestion": asdict(size),
     }
+
+
+def _verdict(verdict: Verdict, complete: Callable[[Hint], str]) -> Object:
+    return {**asdict(verdict), "hint": complete(verdict.hint)}
 
 
 def _said(said: Closing | None) -> Object:

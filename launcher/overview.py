@@ -10,6 +10,7 @@ from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import Closing
 from launcher.errors import BadInput, Exit
 from launcher.executors.base import Executor
+from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, LABEL_RUN, waits_for
 from launcher.timeline import Timeline, timeline
 from launcher.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
@@ -76,7 +77,7 @@ def status(executor: Executor, run: str | None) -> list[StageState]:
     if not states:
         states = {state.stage: state for state in recorded_stages(executor, run)}
     if not states:
-        raise BadInput(f"nothing is known of run {run} on {executor.place()}", "python launcher list")
+        raise BadInput(f"nothing is known of run {run} on {executor.place()}", Command("list"))
     return [states[stage] for stage in STAGES if stage in states]
 
 
@@ -84,7 +85,7 @@ def newest_run(executor: Executor) -> str:
     """The run whose Job was created last. Raises BadInput if there is none."""
     jobs = executor.jobs()
     if not jobs:
-        raise BadInput(f"there is no run on {executor.place()}", "python launcher run-all, or name a run")
+        raise BadInput(f"there is no run on {executor.place()}", Command("run-all"))
     return str(jobs[-1][0]["metadata"]["labels"][LABEL_RUN])
 
 

@@ -5,7 +5,6 @@ Knows executors by their interface only, and nothing of Kubernetes or of process
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from launcher.early import EarlyStart, When
 from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
-from launcher.hints import Command
+from launcher.hints import Command, Hint, SameAgain, of_run
 from launcher.manifests import (
     Manifests,
     Plan,
@@ -114,7 +113,7 @@ class RunReport:
 class Interrupted(JobRelayError):
     """Ctrl-C or SIGTERM: the launcher goes, the Jobs stay."""
 
-    def __init__(self, what: str, hint: str, exit_code: Exit) -> None:
+    def __init__(self, what: str, hint: Hint, exit_code: Exit) -> None:
         super().__init__(what, hint)
         self.exit_code = exit_code
 
@@ -135,7 +134,6 @@ class Options:
     cancel_on_interrupt: bool = False
     early: When = "auto"  # whether a stage is started before its turn, to import
     ttl_seconds: int | None = None  # of the Jobs, once all that they leave is home
-    again: Sequence[str] = ()  # the command line that re-attaches, without --run
     needs: Sequence[str] = ()  # data/NAME, or files in one, that must be on the volume
 
 
@@ -188,6 +186,9 @@ def run_stages(
         _expire(executor, report, options, console)
     except (KeyboardInterrupt, Terminated) as interrupt:
         raise _interrupted(executor, plan, options, interrupt) from None
+    except JobRelayError as error:
+        error.hint = of_run(error.hint, plan.run)
+        raise
     return report
 
 
@@ -410,7 +411,7 @@ def _check_logs(report: RunReport) -> None:
     if not gaps or report.incomplete or report.verdict.exit_code != Exit.SUCCEEDED:
         return
     names = ", ".join(s.stage for s in gaps)
-    hint = "the volume has no copy of it" if report.fetched else f"python launcher fetch {report.run}"
+    hint = "the volume has no copy of it" if report.fetched else Command("fetch", report.run)
     report.incomplete = EvidenceIncomplete(f"the log of {names} is not all that the stage has printed", hint)
 
 
@@ -424,16 +425,19 @@ def _expire(executor: Executor, report: RunReport, options: Options, console: Co
         console.say(f"  the Jobs got no time to live: {error.what}")
         return
     if not removed:
-        console.say(f"  nothing here removes Jobs by itself: python launcher delete {report.run}")
+        away = console.complete(Command("delete", report.run))
+        console.say(f"  nothing here removes Jobs by itself; to do it: {away}")
 
 
 def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: BaseException) -> Interrupted:
     code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
-    again = shlex.join(["python", "launcher", *options.again, "--run", plan.run])
+    again = SameAgain(run=plan.run)
     if options.cancel_on_interrupt:
         names = executor.cancel(plan.run)
         return Interrupted(f"interrupted; cancelled: {', '.join(names) or 'nothing'}", again, code)
-    return Interrupted(f"detached; the Jobs of run {plan.run} go on", f"{again}    (re-attaches)", code)
+    return Interrupted(
+        f"detached; the Jobs of run {plan.run} go on, and the same command re-attaches to them", again, code
+    )
 
 
 def stage_line(report: StageReport) -> str:

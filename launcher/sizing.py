@@ -48,10 +48,15 @@ def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: b
     """
     limit = _quantity(resources, "limits", "memory")
     if out_of_memory:
-        return Size(memory=_bytes(limit * _AFTER_OUT_OF_MEMORY)) if limit else Size()
+        return Size(memory=doubled(str(resources["limits"]["memory"]))) if limit else Size()
     if said is None or said.skipped or said.exit_code:
         return Size()
     return Size(cpu=_cpu(said.cost), memory=_memory(said.cost, limit))
+
+
+def doubled(limit: str) -> str:
+    """What to ask for after a stage was out of memory: 2Gi → 4Gi. Raises ValueError."""
+    return _bytes(parse_quantity(limit) * _AFTER_OUT_OF_MEMORY)
 
 
 def cpu_used(cost: Cost) -> float:

@@ -10,6 +10,7 @@ from jobs.contract.config import STAGES, Stage
 from launcher import artifacts, overview
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor, last_lines
+from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, main_container
 from launcher.verdicts import index_of
 
@@ -45,7 +46,7 @@ def print_logs(
     if left := [stage for stage in gone if stage not in here]:
         printed |= _from_volume(executor, run, left, tail, out)
     if not printed:
-        raise BadInput(f"run {run} has no log on {executor.place()}", "python launcher status " + run)
+        raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
 
 
 def _from_pods(

@@ -9,6 +9,7 @@ from pathlib import Path
 from jobs.contract.config import Stage
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import Exit, StageEnded
+from launcher.hints import SameAgain, of_run
 from launcher.outcome import outcome, suggestion
 from launcher.pipeline import RunReport, StageReport
 from launcher.sizing import requests_against_use
@@ -23,7 +24,7 @@ LAST_LINES = 50
 def print_report(report: RunReport, *, output: str, console: Console) -> None:
     """Print it; a verdict that is no success is told on stderr, with what to do next."""
     if output == "json":
-        print_json(outcome(report))
+        print_json(outcome(report, console.complete))
     else:
         print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
         if sized := [row for stage in report.stages if (row := _size_row(stage))]:
@@ -50,10 +51,16 @@ def failure(report: RunReport) -> StageEnded:
     verdict = stage.verdict
     pod = f", Pod {verdict.pod}" if verdict.pod else ""
     what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.cause}"
+    if isinstance(verdict.hint, SameAgain):
+        what += (
+            "\n  train resumes from its last checkpoint"
+            if stage.stage == "train"
+            else f"\n  the stages before {stage.stage} are complete and are not run again"
+        )
     log = _log_file(report, stage)
     if log:
         what += f"\n  its last lines are above; the whole log: {log}"
-    return StageEnded(verdict.exit_code, what, verdict.hint)
+    return StageEnded(verdict.exit_code, what, of_run(verdict.hint, report.run))
 
 
 def _last_lines(path: Path) -> list[str]:

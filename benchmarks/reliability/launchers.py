@@ -105,7 +105,7 @@ def dying(*arguments, **more):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 setattr(Executor, name, dying)
-sys.exit(cli.main())
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 

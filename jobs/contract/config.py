@@ -71,8 +71,8 @@ class DataConfig(_Section):
         if self.name == "imagefolder":
             if self.folder is None:
                 raise ValueError(
-                    "imagefolder needs its folder: python launcher put DIR NAME, and "
-                    "--set data.folder=data/NAME"
+                    "imagefolder needs its folder: put a folder on the volume as data/NAME, and set "
+                    "data.folder=data/NAME"
                 )
             return self
         for key in ("folder", "size", "skip_limit"):

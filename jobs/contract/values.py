@@ -35,10 +35,7 @@ _FOLDER: Final = r"data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 def folder_of_data(value: str) -> str:
     """`data/NAME`. Raises ValueError, as the next two do: pydantic makes a line of it."""
     if not re.fullmatch(_FOLDER, value):
-        raise ValueError(
-            "data/NAME for a folder of images that `python launcher put DIR NAME` has brought there, "
-            f"not {value[:80]!r}"
-        )
+        raise ValueError(f"data/NAME, for a folder that was put on the volume, not {value[:80]!r}")
     return value
 
 
@@ -57,7 +54,6 @@ def data_file(value: str) -> str:
     plain = value.isprintable() and len(value) <= 300 and not {"", ".", ".."} & set(parts)
     if not plain or not re.fullmatch(_FOLDER, f"{value[:5]}{folder}"):
         raise ValueError(
-            "data/NAME/FILE for a file in a folder that `python launcher put DIR NAME` has brought there, "
-            f"not {value[:80]!r}"
+            f"data/NAME/FILE, for a file in a folder that was put on the volume, not {value[:80]!r}"
         )
     return value

@@ -12,9 +12,11 @@ from typing import Any, Literal, Protocol
 
 from jobs.contract.check import Check
 from launcher.errors import Conflict
+from launcher.hints import Command, Hint
 from launcher.manifests import (
     ANNOTATION_EARLY,
     ANNOTATION_HASH,
+    ANNOTATION_WORK,
     LABEL_COMPONENT,
     LABEL_RUN,
     Manifests,
@@ -51,7 +53,7 @@ class Finding:
     check: str
     state: Literal["ok", "warn", "fail"]
     found: str
-    todo: str = ""
+    todo: Hint = ""
 
 
 class Updates(Protocol):
@@ -226,19 +228,28 @@ def adopt(wanted: Object, live: Object) -> bool:
         and live["metadata"].get("labels", {}).get(LABEL_RUN) == run
     ):
         return False
-    if annotations.get(ANNOTATION_HASH) == wanted["metadata"]["annotations"][ANNOTATION_HASH]:
+    asked = wanted["metadata"]["annotations"]
+    if annotations.get(ANNOTATION_HASH) == asked[ANNOTATION_HASH]:
         return True
+    if (
+        condition
+        and condition["type"] == "Complete"
+        and annotations.get(ANNOTATION_WORK) == asked[ANNOTATION_WORK]
+    ):
+        return True  # it has done this work; how much it might use for it matters no more
     if ANNOTATION_HASH not in annotations:
         raise Conflict(
             f"Job {name} is there and was not made by this launcher",
             "choose another --run",
         )
     differences = "".join(f"\n    {key}" for key in differing_keys(wanted, live))
-    state = "has finished" if condition else "is still at work"
+    state = "has finished" if condition else "is still running"
+    stops = "" if condition else f" (it stops {stage})"
     raise Conflict(
-        f"Job {name} is there with other content, and {state}:{differences}",
-        "choose another --run; or, to go on with this one from what is on the volume: "
-        f"python launcher delete {run}" + ("" if condition else f" (it stops {stage})"),
+        f"Job {name} is there with other content, and {state}:{differences}\n"
+        f"  choose another --run; or delete the Jobs of this one{stops} and run the same command again: "
+        "it resumes from what is on the volume",
+        Command("delete", run),
     )
 
 

@@ -9,6 +9,7 @@ import click
 
 from launcher.errors import BadInput, Exit
 from launcher.options import output_option, target_options
+from launcher.typed import Group
 
 if TYPE_CHECKING:
     from launcher.console import Console
@@ -20,7 +21,7 @@ _ENGINE = click.option(
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only errors and results.")
 
 
-@click.group()
+@click.group(cls=Group)
 def images() -> None:
     """Build, load, push, measure and compare the images that stages run in."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from launcher.errors import BadInput, JobRelayError
+from launcher.hints import Command
 from launcher.manifests import check_image
 
 #: In the order in which they are looked for.
@@ -193,7 +194,7 @@ def engine_with(image: str, wanted: str | None = None) -> Engine:
     names = ", ".join(engine.name for engine in asked) or wanted
     raise BadInput(
         f"image {full_name(image)} is not here ({names} was asked)",
-        "python launcher images build, or `python launcher images list`",
+        Command("images", "list"),
     )
 
 

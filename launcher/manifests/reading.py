@@ -233,7 +233,7 @@ def _check_job(job: Object, folder: Path) -> None:
     if spec.get("ttlSecondsAfterFinished") is not None:
         raise BadInput(
             f"{where}: ttlSecondsAfterFinished would remove it before its log and results are collected",
-            "take it out; `python launcher delete RUN` removes a run's Jobs",
+            "take it out; the command delete removes the Jobs of a run",
         )
     if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
         raise BadInput(

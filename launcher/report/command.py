@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from launcher import artifacts, overview
 from launcher.console import Console
 from launcher.errors import BadInput, JobRelayError
 from launcher.executors.base import Executor
+from launcher.hints import Command, Hint
 from launcher.outcome import Object, outcome, outcome_of_jobs
 from launcher.pipeline import RunReport
 from launcher.report import run as of_run
@@ -51,10 +53,10 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
     return _write(folder, file, told)
 
 
-def write_ended(report: RunReport) -> Path:
+def write_ended(report: RunReport, complete: Callable[[Hint], str]) -> Path:
     """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
     report.folder.mkdir(parents=True, exist_ok=True)
-    _keep(report.folder / of_run.OUTCOME, outcome(report))
+    _keep(report.folder / of_run.OUTCOME, outcome(report, complete))
     return _write(report.folder, None)
 
 
@@ -94,7 +96,7 @@ def _folder(name: str) -> Path | None:
     if "/" in name:
         folder = Path(name)
         if not _is_run(folder) and not (folder / of_sweep.TABLE).exists():
-            raise BadInput(f"{name} is no folder of a run or a sweep", "name it: python launcher report RUN")
+            raise BadInput(f"{name} is not the folder of a run or a sweep", "give its name, or its folder")
         return folder
     try:
         check_name(name, "run or sweep")
@@ -103,7 +105,7 @@ def _folder(name: str) -> Path | None:
     run, sweep = Path("runs") / name, Path("sweeps") / name
     is_sweep = (sweep / of_sweep.TABLE).exists()
     if is_sweep and _is_run(run):
-        raise BadInput(f"{name} is a run and a sweep", f"python launcher report {run}/, or {sweep}/")
+        raise BadInput(f"{name} is a run ({run}/) and a sweep ({sweep}/)", Command("report", f"{run}/"))
     return sweep if is_sweep else run if _is_run(run) else None
 
 

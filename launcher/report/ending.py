@@ -29,7 +29,7 @@ def keep_report(report: RunReport, console: Console) -> None:
     def write() -> Path:
         from launcher.report.command import write_ended
 
-        return write_ended(report)
+        return write_ended(report, console.complete)
 
     _tell(write, console)
 

@@ -11,6 +11,7 @@ from jobs.contract.config import RunConfig
 from jobs.contract.volume import check_name
 from launcher.console import Console, print_table
 from launcher.errors import BadInput, Exit, Terminated
+from launcher.hints import SameAgain
 from launcher.pipeline import Interrupted, Options
 from launcher.report.ending import keep_sweep_report
 from launcher.sweep.design import (
@@ -56,8 +57,9 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     except (KeyboardInterrupt, Terminated) as interrupt:
         code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
         raise Interrupted(
-            f"detached; the Jobs of the trials of sweep {sweep.name} that have begun go on",
-            "the same command again goes on with it",
+            f"detached; the Jobs of the trials of sweep {sweep.name} that have begun go on, "
+            "and the same command re-attaches to them",
+            SameAgain(),
             code,
         ) from None
     if asked["output"] == "csv":

@@ -8,6 +8,7 @@ is returned as a Deadline, and whoever follows the Job holds the watch. The Job'
 from __future__ import annotations
 
 from launcher.errors import Exit
+from launcher.hints import SameAgain
 from launcher.verdicts.attempts import attempts_allowed, failed_attempts, losses
 from launcher.verdicts.disruptions import LIMIT, budget_spent, lost_pods
 from launcher.verdicts.endings import final_before_the_job, why_failed, with_last_line
@@ -56,7 +57,7 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
     if job is None:
         return Verdict(
             Exit.DISRUPTED, "disrupted", "Deleted", "the Job was deleted while it was followed",
-            hint="run the same command again to start the stage anew",
+            hint=SameAgain(),
         )  # fmt: skip
     patience = patience or Patience()
     pods = sorted(view.pods, key=created)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from jobs.contract import exit_codes
 from launcher.errors import Exit
+from launcher.hints import SameAgain
 from launcher.manifests import ANNOTATION_DISRUPTIONS
 from launcher.verdicts.kinds import JobView, Patience, Verdict
 from launcher.verdicts.readers import (
@@ -25,7 +26,8 @@ from launcher.verdicts.readers import (
 
 Object = dict[str, Any]
 
-RESUME: Final = "run the same command again: it goes on from the last checkpoint"
+#: It resumes from the last checkpoint.
+RESUME: Final = SameAgain()
 
 #: The reason of a verdict: more Pods were lost than may be.
 LIMIT: Final = "DisruptionLimitExceeded"

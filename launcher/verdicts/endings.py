@@ -9,7 +9,9 @@ from typing import Any
 
 from jobs.contract import exit_codes
 from launcher.errors import Exit
+from launcher.hints import Command, Hint, SameAgain
 from launcher.manifests import ANNOTATION_VERDICT, LABEL_RUN, main_container, pods_of
+from launcher.sizing import doubled
 from launcher.verdicts.disruptions import RESUME, disruption
 from launcher.verdicts.kinds import Verdict
 from launcher.verdicts.readers import (
@@ -109,7 +111,7 @@ def with_last_line(verdict: Verdict, log: str) -> Verdict:
 def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
     limit = memory_limit(pod, end.container)
     peak = f", peak {mebibytes(end.closing.cost.peak_memory_bytes)}" if end.closing else ""
-    hint = f"--set {stage_of(job)}.memory=… with more than {limit}, or fewer workers"
+    hint = _more_memory(stage_of(job), limit)
     if other := _of(end, job):
         hint = f"give container {end.container} more memory in the manifest"
     text = f"{other}out of memory (limit {limit}{peak})"
@@ -140,12 +142,21 @@ def out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
     limit = own_deadline(job)
     return Verdict(
         Exit.OUT_OF_TIME, "out of time", "DeadlineExceeded", message or f"it ran longer than {limit} s", pod,
-        hint=f"--set {stage}.timeout_seconds=… with more than {limit}; train resumes",
+        hint=SameAgain("--set", f"{stage}.timeout_seconds={limit * 2}") if limit else RESUME,
     )  # fmt: skip
 
 
-def _logs(job: Object) -> str:
-    return f"python launcher logs {job['metadata'].get('labels', {}).get(LABEL_RUN, '')} {stage_of(job)}"
+def _more_memory(stage: str, limit: str) -> Hint:
+    """With the run and its checkpoints: what a stage may use is no part of what it computes."""
+    try:
+        return SameAgain("--set", f"{stage}.memory={doubled(limit)}")
+    except ValueError:  # it had no limit: the node was out of memory
+        return f"more memory ({stage}.memory), or fewer workers"
+
+
+def _logs(job: Object) -> Hint:
+    run = job["metadata"].get("labels", {}).get(LABEL_RUN)
+    return Command("logs", run, stage_of(job)) if run else ""
 
 
 def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.contract.config import Placement
 from launcher.errors import Exit
+from launcher.hints import Hint, as_json, from_json
 
 Object = dict[str, Any]
 
@@ -51,7 +52,7 @@ class Verdict:
     message: str  # the API's own text
     pod: str | None = None
     container_exit: int | None = None
-    hint: str = ""
+    hint: Hint = ""
 
     @property
     def cause(self) -> str:
@@ -61,14 +62,15 @@ class Verdict:
 
     def to_annotation(self) -> str:
         """JSON that `from_annotation` reads: a Job that was given up keeps why."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "hint": as_json(self.hint)})
 
     @classmethod
     def from_annotation(cls, text: str) -> Verdict | None:
         try:
             tree = json.loads(text)
-            return cls(**{**tree, "exit_code": Exit(tree["exit_code"])})
-        except (ValueError, TypeError, KeyError):
+            hint = from_json(tree.get("hint", ""))
+            return cls(**{**tree, "exit_code": Exit(tree["exit_code"]), "hint": hint})
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 

@@ -271,7 +271,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(
         load(mirror.config, "train", volume)
 
     assert told in str(raised.value)
-    for way_out in ("--set data.name=fashion-mnist-mini", "python launcher put DIR mnist", "data.mirror"):
+    for way_out in ("--set data.name=fashion-mnist-mini", "put a folder as data/mnist", "data.mirror"):
         assert way_out in str(raised.value)
     assert _left(volume) == [".mnist.lock"]
 
@@ -280,7 +280,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
     closed = RunConfig(data=DataConfig(name="mnist", mirror="http://127.0.0.1:1"))
 
     with pytest.raises(
-        BadInput, match=r"(?s)Connection refused.*three ways out:.*in the box.*put DIR mnist.*data.mirror"
+        BadInput, match=r"(?s)Connection refused.*three ways out:.*in the box.*data/mnist.*data.mirror"
     ):
         load(closed, "train", tmp_path)
 

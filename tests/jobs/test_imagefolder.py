@@ -166,7 +166,7 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_empty_or_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"is not there; .*python launcher put DIR clothes"):
+    with pytest.raises(BadInput, match=r"is not there; put .* on the volume as data/clothes"):
         _load(tmp_path / "data" / "clothes")
     (tmp_path / "data" / "clothes" / "dress").mkdir(parents=True)
     with pytest.raises(BadInput, match="holds no files"):

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.reliability import launchers
 from launcher.executors.local.runner import JobRunner
-from tests.support import PATIENCE, QUICK, Place, programs
+from tests.support import LONG, PATIENCE, QUICK, Place, Result, programs
 from tests.unit import objects as o
 
 
@@ -139,3 +139,30 @@ def test_row_47_a_second_ctrl_c_quits_at_once(place: Place) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     place.run("cancel", "a", expect=None)
+
+
+def test_row_29_the_hint_after_a_deadline_resumes_the_same_run_from_its_checkpoint(place: Place) -> None:
+    """Pasted as it is printed, however often: the limit is doubled until the run succeeds."""
+    shorter = ("--set", "train.epochs=8")
+    result = place.run(
+        "run-all", "--run", "a", *LONG, *shorter, "--set", "train.timeout_seconds=4", expect=None
+    )
+    pasted = 0
+    resumed = ""
+    while result.code == 4 and pasted < 8:
+        saved = sorted((place.folder.parent / "volume/runs/a/checkpoints").glob("*.pt"))
+        hint = result.err.rpartition("try: ")[2].strip()
+        done = subprocess.run(
+            hint, shell=True, cwd=place.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        pasted += 1
+        if saved:
+            assert "resuming from epoch" in result.err, result.err
+            resumed = result.err
+    assert (result.code, bool(resumed)) == (0, True), result.err
+    assert place.run("list", "-o", "name").out == "a\n"
+
+    # what a stage may use is no part of its result: those that are complete stay so
+    again = place.run("run-all", "--run", "a", *LONG, *shorter, "--set", "train.memory=3Gi", "-o", "json")
+    assert [stage["how"] for stage in again.json()["stages"]] == ["complete"] * 3

@@ -22,6 +22,7 @@ from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 from launcher.executors.cluster import api as module
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection, path_of
 from launcher.executors.cluster.executor import ClusterExecutor
+from launcher.hints import SameAgain
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
 Connect = Callable[..., tuple[Api, Server]]
@@ -159,7 +160,8 @@ def test_row_6_an_api_that_stays_down_is_lost(connect: Connect, monkeypatch: pyt
     with pytest.raises(ApiLost, match="etcd is not there") as error:
         api.get("/x")
     assert f"{server.url} (context test)" in error.value.what
-    assert "run the same command again" in error.value.hint
+    assert "run the same command again" in error.value.what
+    assert error.value.hint == SameAgain()
     assert error.value.exit_code == Exit.API_LOST
 
 
@@ -211,7 +213,8 @@ def test_row_8_credentials_that_are_refused(connect: Connect) -> None:
     api.get("/x")
     with pytest.raises(ApiLost, match="no longer accepts the credentials") as error:
         api.get("/x")
-    assert "run the same command again" in error.value.hint
+    assert "run the same command again" in error.value.what
+    assert error.value.hint == SameAgain()
 
 
 # --- what is sent --------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class CommandLine:
     err: str = ""
 
     def run(self, *arguments: str) -> int:
-        code = cli.main(arguments)
+        code = cli.main(arguments, program=("python", "launcher"))
         self.out, self.err = self.capture.readouterr()
         return code
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from launcher.console import Console, print_json, print_table, printable
 from launcher.errors import BadInput
+from launcher.hints import Command
 
 HARMLESS = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
@@ -99,7 +100,7 @@ def test_quiet_is_quiet_but_for_errors() -> None:
     console.waiting("train", "scheduling: no room")
     console.log_of("train")(b"line\n")
     assert stderr.getvalue() == ""
-    console.error(BadInput("no\x1b[31m such run", "python launcher list"))
+    console.error(BadInput("no\x1b[31m such run", Command("list")))
     assert stderr.getvalue() == "error: no such run\n  try: python launcher list\n"
 
 

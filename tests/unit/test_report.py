@@ -497,9 +497,9 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
     [
         (["nobody"], Exit.INCOMPLETE, "runs/nobody"),
         (["Not a name"], Exit.BAD_INPUT, "must be lower-case"),
-        (["no/where"], Exit.BAD_INPUT, "no/where is no folder of a run or a sweep"),
-        (["both"], Exit.BAD_INPUT, "both is a run and a sweep"),
-        (["both/../runs/both", "-o", "no/such/folder.html"], Exit.BAD_INPUT, "no folder"),
+        (["no/where"], Exit.BAD_INPUT, "no/where is not the folder of a run or a sweep"),
+        (["both"], Exit.BAD_INPUT, "both is a run (runs/both/) and a sweep (sweeps/both/)"),
+        (["both/../runs/both", "-o", "no/such/folder.html"], Exit.BAD_INPUT, "is not the folder of"),
         (["runs/both", "-o", "no/such/folder.html"], Exit.BAD_INPUT, "no/such/folder.html cannot be written"),
         ([], Exit.BAD_INPUT, "there is no run"),
     ],

@@ -288,7 +288,7 @@ def test_row_17_one_that_is_not_created() -> None:
 )
 def test_a_volume_of_one_node_is_explained(text: str) -> None:
     waiting = waits(running(0), unscheduled(1, text), running(2))
-    hints = [limit.verdict.hint for limit in waiting.deadlines]
+    hints = [str(limit.verdict.hint) for limit in waiting.deadlines]
     assert any("ReadWriteMany" in hint for hint in hints)
 
 
@@ -297,7 +297,7 @@ def test_a_volume_that_is_attached_elsewhere_is_explained() -> None:
     stuck = pod(1, "Pending", conditions=[o.SCHEDULED], containerStatuses=[o.waiting("ContainerCreating")])
     waiting = waits(running(0), stuck, running(2), events=(o.event(stuck, "FailedAttachVolume", text),))
     assert waiting.detail == f"index 1: FailedAttachVolume: {text}"
-    assert any("ReadWriteMany" in limit.verdict.hint for limit in waiting.deadlines)
+    assert any("ReadWriteMany" in str(limit.verdict.hint) for limit in waiting.deadlines)
 
 
 # --- logs ----------------------------------------------------------------------------------------

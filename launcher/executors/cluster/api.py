@@ -32,6 +32,7 @@ from websocket import (
 )
 
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
+from launcher.hints import Command, SameAgain
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class ApiError(JobRelayError):
         self.message = str(answer.get("message") or body[:500].decode("utf-8", "replace"))
         self.details: Object = details if isinstance(details, dict) else {}
         self.retry_after = _seconds(headers.get("Retry-After"))
-        super().__init__(f"{self.status} {self.reason}: {self.message}", "python launcher doctor")
+        super().__init__(f"{self.status} {self.reason}: {self.message}", Command("doctor"))
 
 
 def _seconds(text: str | None) -> float | None:
@@ -156,7 +157,7 @@ class Api:
         except ApiError as error:
             what = f"exec in {name}: {error}"
             if error.status == 403:
-                raise BadInput(what, "python launcher doctor shows which right is missing") from error
+                raise BadInput(what, Command("doctor")) from error
             raise ApiLost(what) from error
         return Execution(socket, stdin)
 
@@ -185,15 +186,17 @@ class Api:
 
     def _lost(self, error: Exception) -> ApiLost:
         return ApiLost(
-            f"the API server {self.server} (context {self.context}) does not answer: {_root(error)}",
-            "the Jobs, if any, go on; run the same command again to re-attach",
+            f"the API server {self.server} (context {self.context}) does not answer: {_root(error)}. "
+            "The Jobs, if any, go on; run the same command again to re-attach",
+            SameAgain(),
         )
 
     def not_accepted_any_more(self) -> ApiLost:
         """What a 401 is, once there was a good answer."""
         return ApiLost(
-            f"the API server {self.server} no longer accepts the credentials of {self.context}",
-            "log in again; the Jobs go on: run the same command again to re-attach",
+            f"the API server {self.server} no longer accepts the credentials of {self.context}. "
+            "The Jobs go on; log in again, then run the same command again to re-attach",
+            SameAgain(),
         )
 
     def _retrying(self, call: Callable[[], T]) -> T:
@@ -338,7 +341,7 @@ class Execution:
                     self._status = json.loads(data)
         except (WebSocketException, OSError) as error:
             raise ApiLost(
-                f"the connection to the volume was cut: {error}", "run the same command again"
+                f"the connection to the volume was cut: {error}; run the same command again", SameAgain()
             ) from error
         finally:
             self._socket.close(timeout=1)
@@ -356,7 +359,9 @@ class Execution:
         for _ in self.stdout():
             pass
         if self._status is None:
-            raise ApiLost("the connection to the volume ended without a status", "run the same command again")
+            raise ApiLost(
+                "the connection to the volume ended without a status; run the same command again", SameAgain()
+            )
         if self._status.get("status") == "Success":
             return 0
         causes = (self._status.get("details") or {}).get("causes") or ()

@@ -25,6 +25,7 @@ from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
 from launcher.executors.cluster.volume import VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
+from launcher.hints import Command
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
 from launcher.verdicts import Verdict, finished_condition
 
@@ -206,7 +207,7 @@ class ClusterExecutor:
                 ) from error
             if error.status == 403 and not self._is_absent(item):
                 return  # shared objects that others made for us are as good as our own
-            raise BadInput(f"{title} is refused: {error.message}", "python launcher doctor") from error
+            raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
 
     def _create_namespace(self, item: Object) -> None:
         try:
@@ -287,7 +288,8 @@ class ClusterExecutor:
 def _refused(item: Object, error: ApiError) -> JobRelayError:
     title = f"{item['kind']} {item['metadata']['name']}"
     return BadInput(
-        f"the API server refuses {title}: {error.message}", "python launcher render shows what was sent"
+        f"the API server refuses {title}: {error.message}",
+        Command("render", "--run", item["metadata"]["labels"][LABEL_RUN]),
     )
 
 

@@ -88,7 +88,7 @@ class VolumePod:
         code = execution.finish()
         if code:
             said = execution.stderr.decode("utf-8", "replace").strip() or f"exit code {code}"
-            raise EvidenceIncomplete(f"{what}: {said}", "python launcher list")
+            raise EvidenceIncomplete(f"{what}: {said}", Command("list"))
 
     def _create(self, pods: str, pod: Object) -> Object:
         try:

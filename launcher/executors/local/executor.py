@@ -37,6 +37,7 @@ from launcher.executors.base import (
 )
 from launcher.executors.local import layout
 from launcher.executors.local.health import examine_machine, has_memory_for
+from launcher.hints import Command
 from launcher.manifests import (
     ANNOTATION_VERDICT,
     CONFIG_FILE,
@@ -259,9 +260,7 @@ class _LocalVolume:
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
         path = inside(self._root, folder)
         if not path.is_dir():
-            raise EvidenceIncomplete(
-                f"{folder} is not on the volume {self._root}", "python launcher list --local"
-            )
+            raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", Command("list"))
         return archive.packed(path, leave_out(everything))
 
     def receive(self, source: Path, folder: str) -> None:
