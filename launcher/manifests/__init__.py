@@ -1,6 +1,6 @@
 """Kubernetes manifests: read them, check them, render them for one run. Dicts in, dicts out."""
 
-from launcher.manifests.comparing import differing_keys
+from launcher.manifests.comparing import differing_keys, differing_paths
 from launcher.manifests.early import can_wait, started_early, waits_for
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
@@ -67,6 +67,7 @@ __all__ = [
     "claim_name",
     "containers",
     "differing_keys",
+    "differing_paths",
     "for_server",
     "load",
     "main_container",

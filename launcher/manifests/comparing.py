@@ -32,15 +32,28 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
     return keys
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": [1]}} → {"a.b[0]": 1}; a list of named things is keyed by their names."""
-    if isinstance(tree, dict):
+def differing_paths(wanted: Any, live: Any) -> list[str]:
+    """Where two trees are not the same: spec.egress[0]: {} there, nothing wanted."""
+    there, want = _flat(live, "spec", empty=True), _flat(wanted, "spec", empty=True)
+    return [
+        f"{path}: {there.get(path, 'nothing')} there, {want.get(path, 'nothing')} wanted"
+        for path in sorted(there.keys() | want.keys())
+        if there.get(path) != want.get(path)
+    ]
+
+
+def _flat(tree: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
+    """{"a": {"b": [1]}} → {"a.b[0]": 1}; a list of named things is keyed by their names.
+
+    empty: what holds nothing is a leaf, and not left out.
+    """
+    if isinstance(tree, dict) and (tree or not empty):
         pairs = [(f"{prefix}.{key}" if prefix else key, value) for key, value in tree.items()]
-    elif isinstance(tree, list):
+    elif isinstance(tree, list) and (tree or not empty):
         pairs = []
         for index, value in enumerate(tree):
             key = value.get("name", index) if isinstance(value, dict) else index
             pairs.append((f"{prefix}[{key}]", value))
     else:
         return {prefix: tree}
-    return {path: leaf for name, value in pairs for path, leaf in _flat(value, name).items()}
+    return {path: leaf for name, value in pairs for path, leaf in _flat(value, name, empty=empty).items()}

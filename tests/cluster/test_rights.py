@@ -56,6 +56,18 @@ def test_row_59_everything_works_with_exactly_the_role(place: Place, somebody: P
     assert found["rights"] == "ok"
 
 
+def test_row_59_a_deny_policy_that_was_opened_ends_the_run_before_a_job_is_made(
+    place: Place, kubectl: Kubectl, somebody: Path
+) -> None:
+    place.run("run-all", "--run", "a", *QUICK, "--no-fetch")
+    opened = json.dumps({"spec": {"egress": [{}]}})
+    kubectl("patch", "networkpolicy", "jobrelay-deny", "--type=merge", "-p", opened)
+    result = place.run("run-all", "--run", "b", *QUICK, "--no-fetch", expect=6)
+    assert "NetworkPolicy jobrelay-deny in the cluster is not what the manifest says" in result.err
+    assert "spec.egress[0]: {} there, nothing wanted" in result.err
+    assert not kubectl("get", "jobs", "-l", "jobrelay.dev/run=b", "-o", "name")
+
+
 def test_row_9_every_right_that_is_missing_is_named(
     place: Place, kubectl: Kubectl, somebody: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from launcher.executors.base import (
     adopt,
     waits_early,
 )
-from launcher.executors.cluster import logs, preflight, room
+from launcher.executors.cluster import logs, policies, preflight, room
 from launcher.executors.cluster.api import GIVE_UP, Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
@@ -196,8 +196,9 @@ class ClusterExecutor:
     # --- one call to the API each ---
 
     def _apply(self, item: Object) -> None:
+        live: Object | None = None
         try:
-            self.api.apply(path_of(item), item)
+            live = self.api.apply(path_of(item), item)
         except ApiError as error:
             title = f"{item['kind']} {item['metadata']['name']}"
             if error.status == 409:
@@ -205,9 +206,11 @@ class ClusterExecutor:
                     f"{title} is managed by somebody else: {error.message}",
                     "give up the field there, or take it out of the manifest here; nothing is forced",
                 ) from error
-            if error.status == 403 and not self._is_absent(item):
-                return  # shared objects that others made for us are as good as our own
-            raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
+            if error.status != 403 or self._is_absent(item):
+                raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
+            # shared objects that others made for us are as good as our own
+        if item["kind"] == policies.KIND and (live := live or self._if_visible(item)):
+            policies.check_policy(item, live)
 
     def _create_namespace(self, item: Object) -> None:
         try:
@@ -222,6 +225,14 @@ class ClusterExecutor:
         except ApiError as error:
             if error.status == 403:
                 return False  # it may not be looked at; that it is missing would show soon enough
+            raise
+
+    def _if_visible(self, item: Object) -> Object | None:
+        try:
+            return self._get(item)
+        except ApiError as error:
+            if error.status == 403:
+                return None
             raise
 
     def _get(self, item: Object) -> Object | None:
