@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract import archive
-from jobs.contract.check import Check
+from jobs.contract.check import PARTS, Check
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
@@ -117,7 +117,10 @@ def check(executor: Executor, run: str) -> list[Check]:
     with executor.volume() as volume:
         if not volume.exists(f"runs/{run}"):
             raise BadInput(f"run {run} has left nothing on the volume", Command("list", "--recorded"))
-        return volume.check(run)
+        checks = volume.check(run)
+    answered = {check.what for check in checks}
+    unanswered = [Check(what=part, good=False, found="no answer") for part in PARTS if part not in answered]
+    return [*checks, *unanswered]
 
 
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:

@@ -13,6 +13,9 @@ from jobs.contract.volume import RunFolder
 
 _MOST_NAMED = 3
 
+#: What a run is checked for, each by its name.
+PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
+
 
 class Check(BaseModel):
     """One thing that must be there. content: of a file that people want to see, what is in it."""

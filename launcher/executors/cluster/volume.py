@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from jobs.contract import archive
 from jobs.contract.check import Check
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import ChangeCounter, Submission
+from launcher.executors.cluster import answers
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.watching import Watch
 from launcher.executors.following import follow
@@ -57,9 +57,7 @@ class VolumePod:
         self._remove()
 
     def runs(self) -> list[Object]:
-        output = b"".join((execution := self._execute(["list"])).stdout())
-        self._expect_success(execution, "the volume cannot be listed")
-        return [json.loads(line) for line in output.splitlines()]
+        return answers.runs_in(self._answer(["list"], "the volume cannot be listed"))
 
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
         execution = self._execute(["send", folder, *(["--all"] if everything else [])])
@@ -68,18 +66,29 @@ class VolumePod:
 
     def receive(self, source: Path, folder: str) -> None:
         execution = self._execute(["receive", folder], archive.packed(source))
-        self._expect_success(execution, f"{source} could not be put on the volume")
+        what = f"{source} could not be put on the volume"
+        self._expect_success(execution, what)
+        if not self.exists(folder):
+            raise EvidenceIncomplete(f"{what}: {folder} is not there", Command("doctor"))
 
     def exists(self, path: str) -> bool:
-        return self._execute(["exists", path]).finish() == 0
+        execution = self._execute(["exists", path])
+        code = execution.finish()
+        if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
+            raise self._failed(execution, code, f"{path} on the volume cannot be looked for")
+        return code == 0
 
     def check(self, run: str) -> list[Check]:
-        output = b"".join((execution := self._execute(["check", run])).stdout())
-        self._expect_success(execution, f"run {run} cannot be looked at")
-        return [Check.model_validate_json(line) for line in output.splitlines()]
+        return answers.checks_in(self._answer(["check", run], f"run {run} cannot be looked at"))
 
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")
+
+    def _answer(self, arguments: list[str], what: str) -> bytes:
+        execution = self._execute(arguments)
+        answer = answers.bounded(execution.stdout(), f"`{' '.join(arguments)}`")
+        self._expect_success(execution, what)
+        return answer
 
     def _execute(self, arguments: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
         return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
@@ -87,8 +96,11 @@ class VolumePod:
     def _expect_success(self, execution: Execution, what: str) -> None:
         code = execution.finish()
         if code:
-            said = execution.stderr.decode("utf-8", "replace").strip() or f"exit code {code}"
-            raise EvidenceIncomplete(f"{what}: {said}", Command("list"))
+            raise self._failed(execution, code, what)
+
+    def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
+        said = answers.words(execution.stderr) or f"exit code {code}"
+        return EvidenceIncomplete(f"{what}: {said}", Command("list", "--recorded"))
 
     def _create(self, pods: str, pod: Object) -> Object:
         try:
