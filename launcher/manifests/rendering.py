@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -184,15 +185,23 @@ def to_yaml(objects: Sequence[Object]) -> str:
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
 
 
+#: Text that some reader of YAML takes for a number, a time, a boolean or nothing, by the rules of YAML 1.1,
+#: of 1.2 or of Go's libraries. PyYAML itself quotes by some rules of 1.1 alone.
+_NO_TEXT: Final = re.compile(
+    r"[-+]?[0-9.][0-9a-fox_.,:+\-tz \t]*|[-+]?\.(?:inf|nan)|y|yes|n|no|on|off|true|false|null|~|=|<<|",
+    re.IGNORECASE,
+)
+
+
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as a block, and no aliases."""
+    """Text of several lines as a block, no aliases, and nothing plain that could be read as another type."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "|" if "\n" in text else None
+    style = "|" if "\n" in text else "'" if _NO_TEXT.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
