@@ -39,7 +39,7 @@ from jobs.imagefiles import shown
 from jobs.locks import one_at_a_time
 
 #: To be raised when the same files become other pixels.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 #: A file that has changed so short a time before it was hashed may have changed again within one tick of the
 #: file system's clock.
 _TICK_NS: Final = 2_000_000_000
