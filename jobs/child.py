@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jobs.assignment import Assignment, Outcome
+from jobs.contract.redaction import redacted
 from jobs.errors import StageError, from_os_error
 from jobs.moments import moments, passed
 from jobs.orphans import die_with_parent
@@ -59,8 +60,8 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
         stop.ignore()
         known = _known(error, assignment)
         if known is None:
-            traceback.print_exc()
-            told, code = {"error": "".join(traceback.format_exception_only(error)).strip()}, 1
+            sys.stderr.write(redacted(traceback.format_exc()))
+            told, code = {"error": redacted("".join(traceback.format_exception_only(error)).strip())}, 1
         else:
             print(f"{assignment.stage}: {known}", file=sys.stderr)
             told, code = {"error": str(known)}, known.exit_code

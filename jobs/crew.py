@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar, cast
 
+from jobs.contract.redaction import redacted
 from jobs.errors import Failed, PeerLost, StageError, Terminated
 from jobs.moments import also_passed, moments
 from jobs.orphans import die_with_parent
@@ -122,7 +124,7 @@ def _do(
         sender.send((False, error, moments()))
         os._exit(error.exit_code)
     except BaseException:
-        traceback.print_exc()
+        sys.stderr.write(redacted(traceback.format_exc()))
         os._exit(1)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from jobs.contract.redaction import redacted
 from jobs.errors import BadInput, from_os_error
 from jobs.locks import one_at_a_time
 
@@ -39,7 +40,10 @@ def download(
         if is_there():
             return
         temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}-{os.getpid()}.partial")
-        print(f"downloading {folder.name} from {mirror or 'its own site'} to {folder}", flush=True)
+        print(
+            f"downloading {folder.name} from {redacted(mirror) if mirror else 'its own site'} to {folder}",
+            flush=True,
+        )
         try:
             _fetch(torchvision_name, temporary, mirror)
             _put_in_place(temporary, folder, is_there)

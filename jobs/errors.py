@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from jobs.contract import exit_codes
+from jobs.contract.redaction import redacted
 from jobs.contract.volume import PASSING_ERRORS
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,6 +33,9 @@ class StageError(Exception):
     """Base of all errors that a stage expects; see the tree in the module's docstring."""
 
     exit_code: ClassVar[int] = exit_codes.FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))  # it may quote a URL with a password
 
 
 class BadInput(StageError):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from jobs import child
 from jobs.assignment import Assignment
 from jobs.contract import exit_codes
+from jobs.contract.redaction import redacted
 from jobs.tee import Tee
 
 #: How long processes that the stage left behind may still print before they are killed.
@@ -67,7 +68,7 @@ class StageProcess:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 code = child.run(assignment, go_end, output_end, report_end)
             except BaseException:
-                traceback.print_exc()
+                sys.stderr.write(redacted(traceback.format_exc()))
             finally:
                 os._exit(code)  # nothing of the parent's is to be flushed or cleaned up twice
         os.close(go_end)

@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.contract.redaction import redacted
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
 from launcher.hints import Command
 from launcher.images.cli import images
@@ -37,8 +37,17 @@ def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
 
     program: the words before `argv`, with which hints start the launcher again.
     """
+    from launcher.console import libraries_heard
+
     arguments = list(argv)
-    verbose = bool({"-v", "--verbose"} & set(arguments))
+    quiet, verbose = bool({"-q", "--quiet"} & set(arguments)), bool({"-v", "--verbose"} & set(arguments))
+    with libraries_heard(quiet=quiet, verbose=verbose):
+        return _main(arguments, program, verbose)
+
+
+def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
+    from launcher.console import Console, show_traceback
+
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _on_sigterm)
     try:
@@ -46,13 +55,12 @@ def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except click.ClickException as error:
+        error.message = redacted(error.message)  # type: ignore[misc]  # shown below, and nowhere else
         error.show()
         return Exit.BAD_INPUT
     except JobRelayError as error:
-        from launcher.console import Console
-
         if verbose:
-            traceback.print_exc()
+            show_traceback(error)
         Console().error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -64,10 +72,8 @@ def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE
     except Exception as error:  # a fault of this program, or of the machine; never a traceback unasked
-        from launcher.console import Console
-
         if verbose:
-            traceback.print_exc()
+            show_traceback(error)
         what = f"{type(error).__name__}: {error}"
         Console().error(JobRelayError(what, "the same with -v shows where; the Jobs, if any, go on"))
         return Exit.FAILED

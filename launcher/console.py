@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
+from jobs.contract.redaction import redacted, redacted_tree
 from launcher.errors import JobRelayError
 from launcher.hints import Hint
 
@@ -56,7 +59,7 @@ class Console:
             return
         self._shown_wait = text
         if self._terminal:
-            self._spin(f"{stage}: {printable(text)}")
+            self._spin(f"{stage}: {printable(redacted(text))}")
         elif self.verbose or ":" in text:  # a reason, not just a phase
             self._line(f"  {stage}: {text}")
 
@@ -78,6 +81,10 @@ class Console:
 
         return show
 
+    def warn(self, text: str) -> None:
+        """A line that is shown, quiet or not."""
+        self._line(text, always=True)
+
     def error(self, error: JobRelayError) -> None:
         self._stop_spinner()
         self._line(f"error: {error.what}", always=True)
@@ -87,7 +94,7 @@ class Console:
     def _line(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:
             return
-        self._write("\n".join(printable(line) for line in text.split("\n")))
+        self._write("\n".join(printable(line) for line in redacted(text).split("\n")))
 
     def _write(self, shown: str) -> None:
         self._stop_spinner()
@@ -112,6 +119,48 @@ class Console:
                 self._spinner = None
 
 
+def show_traceback(error: BaseException) -> None:
+    """The traceback of `error` on stderr, without credentials."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(error))))
+
+
+@contextlib.contextmanager
+def libraries_heard(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """What loggers, warnings and threads that break write to stderr passes through the redaction.
+
+    Our own warnings are shown unless quiet, those of libraries if verbose, errors always.
+    """
+    handler = _Shown(quiet, verbose)
+    hook = threading.excepthook
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_broke
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._quiet = quiet
+        self._verbose = verbose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_ours = record.name.partition(".")[0] == "launcher" and not self._quiet
+        if record.levelno >= logging.ERROR or is_ours or self._verbose:
+            Console().warn(f"{record.levelname.lower()}: {self.format(record)}")
+
+
+def _thread_broke(broken: threading.ExceptHookArgs) -> None:
+    if broken.exc_value is not None and not isinstance(broken.exc_value, SystemExit):
+        show_traceback(broken.exc_value)
+
+
 def printable(text: str) -> str:
     """`text` without anything that a terminal would act upon; after a carriage return, the last part."""
     return _ESCAPES.sub("", text.rstrip("\r").rpartition("\r")[2])
@@ -128,7 +177,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(redacted(cell))) for cell in row))
     # into a file or a pipe: as wide as it needs to be
     console = RichConsole() if sys.stdout.isatty() else RichConsole(width=200, no_color=True)
     console.print(table)
@@ -136,4 +185,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_json(tree: Any) -> None:
     """A JSON document on stdout."""
-    sys.stdout.write(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(redacted_tree(tree), indent=2, ensure_ascii=False) + "\n")

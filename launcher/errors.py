@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from jobs.contract.redaction import redacted
 from launcher.hints import Hint
 
 
@@ -33,13 +34,16 @@ class Exit(IntEnum):
 
 
 class JobRelayError(Exception):
-    """`what` happened to which object, and what to do next (`hint`, a command if there is one)."""
+    """`what` happened to which object, and what to do next (`hint`, a command if there is one).
+
+    `what` may quote any other error, so credentials are taken out of it.
+    """
 
     exit_code = Exit.FAILED
 
     def __init__(self, what: str, hint: Hint = "") -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = redacted(what)
+        super().__init__(self.what)
         self.hint = hint
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from jobs.contract.redaction import redacted
 from launcher.report.phases import PHASES
 from launcher.wording import duration, mebibytes
 
@@ -42,6 +43,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_credentials,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -55,6 +57,11 @@ def _environment() -> Environment:
     }
     environment.filters |= {"duration": duration, "size": _size}
     return environment
+
+
+def _without_credentials(value: Any) -> Any:
+    """What a template shows; our own style and script are of a type of their own."""
+    return redacted(value) if type(value) is str else value
 
 
 def _hash(text: str) -> str:
