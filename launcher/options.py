@@ -32,8 +32,9 @@ def target_options(command: Command) -> Command:
         ),
         click.option("--image", help="Image of the stages, in place of the manifests'."),
         click.option(
-            "--api-timeout", type=_SECONDS, default=300, show_default=True,
-            help="Seconds without an answer of the API server, until it counts as lost (exit 5).",
+            "--api-timeout", type=_SECONDS,
+            help="Seconds without an answer of the API server, until it counts as lost (exit 5)."
+            "  [default: 300; 5 for the first answer]",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
         click.option(

@@ -25,7 +25,7 @@ class Target:
     namespace: str | None = None
     kustomization: Path = manifests.BASE
     image: str | None = None
-    api_timeout: float = 300
+    api_timeout: float | None = None
 
     @cached_property
     def manifests(self) -> Manifests:

@@ -9,6 +9,7 @@ from typing import Final
 
 from jobs.contract.config import STAGES
 from jobs.contract.files import write_atomically, write_json
+from jobs.contract.redaction import redacted_tree
 from jobs.contract.volume import check_name
 from launcher import artifacts, overview
 from launcher.console import Console
@@ -88,7 +89,7 @@ def _keep(path: Path, told: Object) -> None:
         kept = None
     earlier = STAGES[: STAGES.index(told["stages"][0]["stage"])]
     before = [each.model_dump(mode="json") for each in kept.stages if each.stage in earlier] if kept else []
-    write_json(path, {**told, "stages": before + told["stages"]})
+    write_json(path, redacted_tree({**told, "stages": before + told["stages"]}))
 
 
 def _folder(name: str) -> Path | None:
@@ -116,7 +117,7 @@ def _is_run(folder: Path) -> bool:
 
 def _asked(target: Target, console: Console, run: str) -> RunOutcome | None:
     """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
-    patient = replace(target, api_timeout=min(target.api_timeout, _ASK_SECONDS))
+    patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
     try:
         return _told(patient.executor(), run)
     except JobRelayError as error:

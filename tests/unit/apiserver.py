@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ class Request:
     path: str
     headers: dict[str, str]
     body: Any
+    #: as they came: a name may be there more than once
+    pairs: Sequence[tuple[str, str]] = ()
 
 
 @dataclass
@@ -60,7 +63,8 @@ def refusal(status: int, reason: str, message: str, **headers: str) -> Answer:
 
 
 @contextmanager
-def serving(*answers: Answer) -> Iterator[Server]:
+def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server on 127.0.0.1. tls: as https:// with that."""
     server = Server(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,7 +73,8 @@ def serving(*answers: Answer) -> Iterator[Server]:
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            found = server.next(Request(self.command, self.path, dict(self.headers.items()), body))
+            pairs = list(self.headers.items())
+            found = server.next(Request(self.command, self.path, dict(pairs), body, pairs))
             self.send_response(found.status)
             for name, value in found.headers:
                 self.send_header(name, value)
@@ -91,9 +96,14 @@ def serving(*answers: Answer) -> Iterator[Server]:
             pass  # a client that has closed is what many tests want
 
     with Quiet(("127.0.0.1", 0), Handler) as listener:
+        if tls:
+            # the handshake in the connection's own thread: a client that breaks it off hinders nobody
+            listener.socket = tls.wrap_socket(
+                listener.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        server.url = f"http://127.0.0.1:{listener.server_address[1]}"
+        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.server_address[1]}"
         yield server
         listener.shutdown()
         thread.join()

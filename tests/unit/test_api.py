@@ -42,7 +42,7 @@ class Naps:
 def no_cluster_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the kubeconfig is looked for; and no other way to a cluster."""
     path = tmp_path / "kubeconfig"
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(path))
     for name in ("KUBERNETES_SERVICE_HOST", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -430,7 +430,7 @@ KUBECONFIGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-current": (lambda path: kubeconfig(path, "http://x", **{"current-context": ""}), "no cluster"),
     "unknown-current": (lambda path: kubeconfig(path, "http://x", **{"current-context": "y"}), "no cluster"),
     "no-contexts": (lambda path: kubeconfig(path, "http://x", contexts=[]), "no cluster"),
-    "no-such-cluster": (lambda path: kubeconfig(path, "http://x", clusters=[]), "object with name c"),
+    "no-such-cluster": (lambda path: kubeconfig(path, "http://x", clusters=[]), "'c' is not in the"),
     "no-scheme": (lambda path: kubeconfig(path, "10.0.0.1:6443"), "no server with http(s)://"),
     "no-server": (lambda path: kubeconfig(path, "http://x", clusters=[{"name": "c", "cluster": {}}]),
                   "server"),

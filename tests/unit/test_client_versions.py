@@ -1,4 +1,4 @@
-"""The Kubernetes client changes between versions, in what we do not use; what we use is tested with two."""
+"""The libraries for HTTP and WebSocket change between versions; what we use of them is tested with two."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import pytest
 
 from tests.support import REPOSITORY
 
-#: Beside the pinned one, with which everything else is tested: the one before, of another generator.
-OTHER = "kubernetes==36.0.3"
-CONTRACT = ("test_api.py", "test_watching.py")
+#: Beside the pinned ones, with which all else is tested: the oldest that requirements/launcher.txt takes.
+OTHER = {"urllib3": "2.2.0", "websocket-client": "1.8.0"}
+CONTRACT = ("test_api.py", "test_credentials.py", "test_proxies.py", "test_tls.py", "test_watching.py")
 
 
 @pytest.fixture(scope="session")
 def other_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the other version, and what only it needs."""
+    """A folder with the other versions."""
     folder = tmp_path_factory.mktemp("client")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "-q"]
-    wanted = ["--target", str(folder), OTHER]
+    pins = [f"{name}=={version}" for name, version in OTHER.items()]
+    wanted = ["--target", str(folder), *pins]
     done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"needs {OTHER} from a package index, not here")
+        pytest.skip(f"needs {pins} from a package index, not here")
     return folder
 
 
 @pytest.mark.timeout(300)
-def test_row_10_the_contract_holds_with_another_version_of_the_client(other_client: Path) -> None:
+def test_row_10_the_contract_holds_with_other_versions_of_the_libraries(other_client: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(other_client)}
-    program = "import kubernetes; print(kubernetes.__version__)"
-    version = subprocess.run(
+    program = "import urllib3, websocket; print(urllib3.__version__, websocket.__version__)"
+    versions = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
-    assert f"kubernetes=={version.stdout.strip()}" == OTHER
+    assert versions.stdout.split() == list(OTHER.values())
 
     tests = [str(REPOSITORY / "tests" / "unit" / name) for name in CONTRACT]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
@@ -45,6 +46,6 @@ def test_row_10_the_contract_holds_with_another_version_of_the_client(other_clie
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_row_10_the_client_is_pinned() -> None:
+def test_row_10_the_libraries_are_pinned() -> None:
     pins = (REPOSITORY / "constraints.txt").read_text().splitlines()
-    assert [pin for pin in pins if pin.startswith("kubernetes==")]
+    assert {pin.partition("==")[0] for pin in pins} >= set(OTHER)

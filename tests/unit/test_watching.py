@@ -47,7 +47,7 @@ def events(*lines: tuple[str, Object] | bytes, cut: bool = False) -> Answer:
 def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
     """A watch on Jobs that has begun, and the server that it watches."""
     path = tmp_path / "kubeconfig"
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.setattr("launcher.executors.cluster.watching._backoff", lambda failures: 0.01)
     monkeypatch.setattr("launcher.executors.cluster.api._pause", lambda state: 0.01)
     open_now: list[Any] = []
@@ -213,7 +213,7 @@ def test_row_32_pods_that_are_gone_are_kept_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "kubeconfig"
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(path))
     with serving(SILENT) as server:
         kubeconfig(path, server.url)
         updates = RunUpdates(Api(None), "a", "run", "claim")

@@ -1,4 +1,4 @@
-"""The cluster side: the only import of the Kubernetes client is in `api`."""
+"""The cluster side: the API as plain dicts is `api`, how it is reached `connection`."""
 
 from launcher.executors.cluster.executor import ClusterExecutor
 

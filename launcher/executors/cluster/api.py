@@ -1,8 +1,7 @@
-"""The Kubernetes API as plain dicts: the only import of the Kubernetes client.
+"""The Kubernetes API as plain dicts, with patience for a server that is away for a while.
 
-The client library brings what is hard to write well: kubeconfig with all its ways to log in, TLS,
-proxies, the WebSocket of exec. Its models and its watch are left alone: real servers send objects
-that its models reject, and its watch reads on for ever on a connection that has died.
+How it is reached, and as whom, is in `connection`; there is no model of its objects, since real servers
+send what models reject.
 """
 
 from __future__ import annotations
@@ -19,38 +18,34 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
-from kubernetes import client, config
-from kubernetes.config import ConfigException
-from kubernetes.stream import ws_client
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
-from websocket import (
-    ABNF,
-    WebSocket,
-    WebSocketBadStatusException,
-    WebSocketException,
-    WebSocketTimeoutException,
-)
+from websocket import WebSocketBadStatusException, WebSocketException
 
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
+from launcher.executors.cluster.connection import Connection
+from launcher.executors.cluster.execution import Execution
+from launcher.executors.cluster.kubeconfig import IN_CLUSTER
 from launcher.hints import Command, SameAgain
 
 Object = dict[str, Any]
 T = TypeVar("T")
 
-#: Seconds: to connect; and between two reads, so that the next try begins within 30.
-CONNECT: Final = 5.0
+#: Seconds between two reads, so that the next try begins within 30.
 READ: Final = 29.0
 #: Seconds without one good call after which the API is given up (rows 1 and 6 of docs/faults.md).
 GIVE_UP: Final = 300.0
-#: The same, for the very first call: nothing runs yet, and the address may simply be wrong.
+#: The same for the very first call, unless somebody has asked for another time: nothing runs yet, and the
+#: address may simply be wrong.
 FIRST_GIVE_UP: Final = 5.0
 
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 FIELD_MANAGER: Final = "jobrelay"
 
-#: What the context is called inside a Pod.
-IN_CLUSTER: Final = "in-cluster"
+
+class NoLogin(OSError):
+    """In the middle of a run, there are no credentials to be had for a request."""
+
 
 STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
 
@@ -83,12 +78,16 @@ def _seconds(text: str | None) -> float | None:
 class Api:
     """One context of a kubeconfig. Thread-safe.
 
-    give_up: seconds without one good call after which it raises ApiLost.
+    give_up: seconds without one good call after which it raises ApiLost. None: GIVE_UP, but FIRST_GIVE_UP
+    for the first call.
     """
 
-    def __init__(self, context: str | None, give_up: float = GIVE_UP) -> None:
-        self._configuration, self.context, self.context_namespace = _load(context)
-        self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
+    def __init__(self, context: str | None, give_up: float | None = None) -> None:
+        self._first_give_up = give_up
+        give_up = GIVE_UP if give_up is None else give_up
+        self._connection = Connection(context)
+        self.context = self._connection.access.context
+        self.context_namespace = self._connection.access.namespace
         self._give_up = give_up
         #: seconds of silence after which a connection counts as dead
         self._read = min(READ, max(give_up, 1.0))
@@ -97,7 +96,7 @@ class Api:
 
     @property
     def server(self) -> str:
-        return str(self._configuration.host)
+        return self._connection.server
 
     def get(self, path: str, **query: str) -> Object:
         return self._retrying(lambda: self._json("GET", path, query))
@@ -148,12 +147,9 @@ class Api:
         """Run a command in a running container. path: the Pod's."""
         query = [("command", part) for part in command]
         query += [("stdin", str(stdin is not None).lower()), ("stdout", "true"), ("stderr", "true")]
-        url = f"{self.server}{path}/exec?{urlencode(query)}".replace("http", "ws", 1)
-        headers = {key.lower(): value for key, value in self._headers().items()}
-        headers["sec-websocket-protocol"] = ws_client.V4_CHANNEL_PROTOCOL
         name = path.rsplit("/", 1)[-1]
         try:
-            socket = self._retrying(lambda: self._websocket(url, headers))
+            socket = self._retrying(lambda: self._exec_socket(f"{path}/exec?{urlencode(query)}"))
         except ApiError as error:
             what = f"exec in {name}: {error}"
             if error.status == 403:
@@ -161,11 +157,14 @@ class Api:
             raise ApiLost(what) from error
         return Execution(socket, stdin)
 
-    def _websocket(self, url: str, headers: Mapping[str, str]) -> Any:
-        """Raises ApiError, OSError."""
+    def _exec_socket(self, path: str, again: bool = True) -> Any:
+        """Raises ApiError, BadInput, STREAM_ENDED. again: once more after a 401, logged in anew."""
+        used = self._connection
         try:
-            return ws_client.create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
+            return self._sent(lambda connection: connection.exec_socket(path, READ / 2))
         except WebSocketBadStatusException as error:
+            if error.status_code == 401 and again and self._last_good and self._log_in_again(used):
+                return self._exec_socket(path, again=False)
             raise ApiError(error.status_code, error.resp_body or b"", error.resp_headers or {}) from error
         except WebSocketException as error:
             raise ConnectionError(str(error)) from error
@@ -185,11 +184,33 @@ class Api:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> ApiLost:
+        root = _root(error)
+        if isinstance(root, NoLogin):
+            what = f"the API server {self.server} cannot be asked any more: {root}"
+        else:
+            what = f"the API server {self._who} does not answer: {root}"
         return ApiLost(
-            f"the API server {self.server} (context {self.context}) does not answer: {_root(error)}. "
-            "The Jobs, if any, go on; run the same command again to re-attach",
-            SameAgain(),
+            f"{what}. The Jobs, if any, go on; run the same command again to re-attach", SameAgain()
         )
+
+    def _no_tls(self, error: ssl.SSLError) -> BadInput:
+        """What a failed handshake is, before there was any good answer."""
+        cluster = self._connection.access.cluster
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return BadInput(
+                f"the certificate of the API server {self._who} is not trusted: {error.verify_message}",
+                f"compare certificate-authority and server of {cluster.what} in {cluster.file}",
+            )
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        return BadInput(
+            f"no TLS with the API server {self._who}: {reason}",
+            f"compare {cluster.what} and {self._connection.access.user.what} in {cluster.file}",
+        )
+
+    @property
+    def _who(self) -> str:
+        proxy = self._connection.proxy
+        return f"{self.server} (context {self.context}{f', by the proxy {proxy}' if proxy else ''})"
 
     def not_accepted_any_more(self) -> ApiLost:
         """What a 401 is, once there was a good answer."""
@@ -201,7 +222,8 @@ class Api:
 
     def _retrying(self, call: Callable[[], T]) -> T:
         """`call`, again with jitter while the API is down, busy or out of order."""
-        patience = self._give_up if self._last_good else min(FIRST_GIVE_UP, self._give_up)
+        first = FIRST_GIVE_UP if self._first_give_up is None else self._first_give_up
+        patience = self._give_up if self._last_good else first
         retrying = Retrying(
             retry=retry_if_exception(_worth_another_try),
             stop=stop_after_delay(patience),
@@ -211,6 +233,8 @@ class Api:
         try:
             result = retrying(call)
         except STREAM_ENDED as error:
+            if not self._last_good and (refusal := _tls_refusal(error)):
+                raise self._no_tls(refusal) from error
             raise self._lost(error) from error
         except ApiError as error:
             if error.status >= 500 or error.status == 429:
@@ -259,123 +283,37 @@ class Api:
         body: Object | None,
         kind: str | None,
     ) -> Any:
-        def send() -> Any:
-            headers = self._headers()
-            if body is not None:
-                headers["Content-Type"] = kind or "application/json"
-            return self._pool.request(
-                method,
-                f"{self.server}{path}" + (f"?{urlencode(query)}" if query else ""),
-                body=json.dumps(body) if body is not None else None,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT, read=self._read),
-                retries=False,
-                preload_content=False,
-            )
+        text = json.dumps(body) if body is not None else None
+        full = path + (f"?{urlencode(query)}" if query else "")
 
-        response = send()
-        if response.status == 401 and self._last_good and self._log_in_again():
+        def send(connection: Connection) -> Any:
+            return connection.request(method, full, text, kind or "application/json", self._read)
+
+        used = self._connection
+        response = self._sent(send)
+        if response.status == 401 and self._last_good and self._log_in_again(used):
             response.close()
-            response = send()
+            response = self._sent(send)
         return response
 
-    def _log_in_again(self) -> bool:
-        """Read the kubeconfig anew: somebody may have logged in, or a token been renewed (row 8)."""
+    def _sent(self, send: Callable[[Connection], T]) -> T:
+        """`send`; a login that fails in the middle of a run is waited for, as a server that is away."""
+        try:
+            return send(self._connection)
+        except BadInput as error:
+            if not self._last_good:
+                raise
+            raise NoLogin(error.what) from error
+
+    def _log_in_again(self, used: Connection) -> bool:
+        """Read the kubeconfig again: somebody may have logged in, or a token been renewed (row 8)."""
         with self._lock:
-            try:
-                self._configuration, _, _ = _load(None if self.context == IN_CLUSTER else self.context)
-            except BadInput:
-                return False  # the 401 says more
-            self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
+            if self._connection is used:  # else another thread has done so meanwhile
+                try:
+                    self._connection = Connection(None if self.context == IN_CLUSTER else self.context)
+                except BadInput:
+                    return False  # the 401 says more
         return True
-
-    def _headers(self) -> dict[str, str]:
-        # asked anew for every call: an exec plugin's token expires, and the client renews it here
-        headers = {"Accept": "application/json", "User-Agent": "jobrelay"}
-        names = ("BearerToken", "authorization")  # of the client from 36 on, and before
-        tokens = (self._configuration.get_api_key_with_prefix(name) for name in names)
-        if token := next(filter(None, tokens), None):
-            headers["Authorization"] = token
-        elif self._configuration.username:
-            headers["Authorization"] = self._configuration.get_basic_auth_token() or ""
-        return headers
-
-
-class _ImpatientSocket(WebSocket):
-    """A WebSocket that waits so long for a byte and no longer, from the connection on."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.settimeout(READ / 2)
-
-
-# create_websocket has no option for it
-ws_client.WebSocket = _ImpatientSocket  # type: ignore[attr-defined]
-
-
-class Execution:
-    """A command that runs in a container: its stdout as chunks, then its exit code."""
-
-    def __init__(self, socket: Any, stdin: Iterator[bytes] | None) -> None:
-        self._socket = socket
-        self._status: Object | None = None
-        self.stderr = b""
-        if stdin is not None:
-            threading.Thread(target=self._feed, args=(stdin,), daemon=True).start()
-
-    def stdout(self) -> Iterator[bytes]:
-        """Chunks of stdout as they come, until the command has ended. Raises ApiLost."""
-        try:
-            while self._status is None:
-                opcode, frame = self._receive()
-                if opcode == ABNF.OPCODE_CLOSE:
-                    break
-                if opcode not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or not frame.data:
-                    continue
-                channel, data = frame.data[0], bytes(frame.data[1:])
-                if channel == ws_client.STDOUT_CHANNEL and data:
-                    yield data
-                elif channel == ws_client.STDERR_CHANNEL:
-                    self.stderr = (self.stderr + data)[-65536:]
-                elif channel == ws_client.ERROR_CHANNEL:
-                    self._status = json.loads(data)
-        except (WebSocketException, OSError) as error:
-            raise ApiLost(
-                f"the connection to the volume was cut: {error}; run the same command again", SameAgain()
-            ) from error
-        finally:
-            self._socket.close(timeout=1)
-
-    def _receive(self) -> tuple[int, Any]:
-        """The next frame. A command may be silent for long, but whatever is there answers a ping."""
-        try:
-            return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
-        except WebSocketTimeoutException:
-            self._socket.ping()
-            return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
-
-    def finish(self) -> int:
-        """The command's exit code, after all of stdout was read."""
-        for _ in self.stdout():
-            pass
-        if self._status is None:
-            raise ApiLost(
-                "the connection to the volume ended without a status; run the same command again", SameAgain()
-            )
-        if self._status.get("status") == "Success":
-            return 0
-        causes = (self._status.get("details") or {}).get("causes") or ()
-        for cause in causes:
-            if cause.get("reason") == "ExitCode":
-                return int(cause["message"])
-        raise JobRelayError(f"the command could not be run beside the volume: {self._status.get('message')}")
-
-    def _feed(self, stdin: Iterator[bytes]) -> None:
-        try:
-            for chunk in stdin:
-                self._socket.send_binary(bytes([ws_client.STDIN_CHANNEL]) + chunk)
-        except (WebSocketException, OSError):
-            self._socket.abort()  # so that the reader of stdout does not wait for the rest, and tells why
 
 
 def path_of(item: Object) -> str:
@@ -404,45 +342,20 @@ def collection(version: str, resource: str, namespace: str | None) -> str:
     return f"{root}{inside}/{resource}"
 
 
-def _load(context: str | None) -> tuple[Any, str, str | None]:
-    """Configuration, name and namespace of a context. Raises BadInput."""
-    ways = "start one (make kind-up), name one with --context, or run without a cluster: --local"
-    configuration = client.Configuration()
-    try:
-        contexts, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-    except ConfigException as error:
-        if context is None:
-            with contextlib.suppress(ConfigException):
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                return configuration, IN_CLUSTER, None
-        raise BadInput(f"no cluster: {error}", ways) from error
-    except Exception as error:  # the loader lets YAML's and the file system's own errors through
-        raise BadInput(f"the kubeconfig cannot be read: {error}", ways) from error
-    names = [entry["name"] for entry in contexts]
-    if context is not None and context not in names:
-        raise BadInput(f"no context {context!r} in the kubeconfig", f"it has: {', '.join(names) or 'none'}")
-    if context is None and not current:
-        raise BadInput("no cluster: the kubeconfig has no current context", ways)
-    chosen = next(entry for entry in contexts if entry["name"] == context) if context else current
-    try:
-        config.load_kube_config(context=chosen["name"], client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise BadInput(f"context {chosen['name']} cannot be used: {error}", ways) from error
-    if not str(configuration.host).startswith(("http://", "https://")):
-        raise BadInput(
-            f"context {chosen['name']} cannot be used: its cluster has no server with http(s)://", ways
-        )
-    return configuration, chosen["name"], (chosen.get("context") or {}).get("namespace")
-
-
 def _worth_another_try(error: BaseException) -> bool:
     if isinstance(error, ApiError):
         # several creates at once meet in the counter of a quota; nothing was made then
         quota = error.status == 409 and error.details.get("kind") == "resourcequotas"
         return quota or error.status == 429 or error.status >= 500
-    if isinstance(error, urllib3.exceptions.SSLError) or isinstance(_root(error), ssl.SSLError):
-        return False  # a wrong certificate stays wrong
-    return isinstance(error, STREAM_ENDED)
+    return isinstance(error, STREAM_ENDED) and not _tls_refusal(error)
+
+
+def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
+    """A handshake that fails again however often it is tried: a wrong certificate stays wrong."""
+    root = _root(error)
+    if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return root
+    return None
 
 
 def _pause(state: RetryCallState) -> float:
@@ -453,5 +366,7 @@ def _pause(state: RetryCallState) -> float:
 
 
 def _root(error: BaseException) -> BaseException:
-    reason = getattr(error, "reason", None)
-    return _root(reason) if isinstance(reason, BaseException) else error
+    """What it is about: urllib3 wraps errors, each kind in a way of its own."""
+    inner = [getattr(error, "reason", None), getattr(error, "original_error", None), *error.args[:2]]
+    found = next((each for each in inner if isinstance(each, BaseException)), None)
+    return _root(found) if found else error

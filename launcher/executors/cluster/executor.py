@@ -20,7 +20,7 @@ from launcher.executors.base import (
     waits_early,
 )
 from launcher.executors.cluster import logs, policies, preflight, room
-from launcher.executors.cluster.api import GIVE_UP, Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
 from launcher.executors.cluster.volume import VolumePod
@@ -41,7 +41,7 @@ class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
     def __init__(
-        self, context: str | None, namespace: str, claim: str, image: str, api_timeout: float = GIVE_UP
+        self, context: str | None, namespace: str, claim: str, image: str, api_timeout: float | None = None
     ) -> None:
         self.api = Api(context, api_timeout)
         self.namespace = namespace

@@ -12,7 +12,8 @@ from jobs.contract.check import Check
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster import answers
-from launcher.executors.cluster.api import Api, ApiError, Execution, collection
+from launcher.executors.cluster.api import Api, ApiError, collection
+from launcher.executors.cluster.execution import Execution
 from launcher.executors.cluster.watching import Watch
 from launcher.executors.following import follow
 from launcher.hints import Command
