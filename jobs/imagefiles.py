@@ -20,6 +20,7 @@ from torch import Tensor
 
 from jobs.cgroup import memory_bytes
 from jobs.contract.files import cannot_be_listed
+from jobs.contract.layout import shown as shown
 from jobs.decoding import Shape, Unusable, read_image, threads
 from jobs.errors import BadInput
 
@@ -97,8 +98,3 @@ def _try(folder: Path, name: str, shape: Shape) -> Tensor | str:
         return read_image(folder, name, shape)
     except Unusable as error:
         return str(error)
-
-
-def shown(name: str) -> str:
-    """A name on one line of a log, whatever it holds."""
-    return name if name.isprintable() else ascii(name)

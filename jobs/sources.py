@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jobs import compute, imagefiles
 from jobs.assignment import Assignment
+from jobs.contract.layout import nfc
 from jobs.contract.record import FileProof
 from jobs.contract.volume import data_folder
 from jobs.data import describe, load
@@ -83,16 +84,17 @@ def _files(assignment: Assignment, shape: Shape) -> Asked:
     found = imagefiles.read_files(folder, order, _wanted(assignment) or len(names), shape)
     ordered = sorted(range(len(found.names)), key=found.names.__getitem__)
     taken = tuple(found.names[index] for index in ordered)
+    shown = tuple(nfc(name) for name in taken)
     return Asked(
         images=found.images[torch.tensor(ordered)],
-        titles=taken,
-        keys=tuple({"image": name} for name in taken),
+        titles=shown,
+        keys=tuple({"image": name} for name in shown),
         labels=None,
         source=source,
         source_images=len(names),
         files={folder / name: FileProof.of(folder / name) for name in taken},
         skipped={imagefiles.shown(name): reason for name, reason in sorted(found.skipped.items())},
-        names=taken,
+        names=shown,
     )
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 from jobs.contract.record import FileProof
 
 SplitName = Literal["train", "test"]
-#: What an image is there for. Those of `val` judge a training as it goes; most data sets have none.
-Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ def chosen(images: Images, which: Tensor) -> Images:
 class Split:
     """Images uint8 (N, C, H, W) and their labels int64 (N,), each a place in class_names.
 
-    names: of the files that the images were read from, if each had one of its own. files: what was read,
-    as it was; empty for what ships with this package. skipped: files of the whole set that cannot be used,
-    and why. validation: what a training on these images may be judged by as it goes.
+    names: of the files that the images were read from, as they are shown, if each had one of its own.
+    files: what was read, as it was; empty for what ships with this package. skipped: files of the whole set
+    that cannot be used, and why. validation: what a training on these images may be judged by as it goes.
     """
 
     images: Images

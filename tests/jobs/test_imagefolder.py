@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image
 
 from jobs import imagecache
 from jobs.contract.config import RunConfig
+from jobs.contract.layout import part_of
 from jobs.contract.loading import validate
 from jobs.contract.record import FileProof
 from jobs.data import load
@@ -30,7 +32,6 @@ from jobs.decoding import Unusable, read_image
 from jobs.errors import BadInput, Failed
 from jobs.imagecache import decoded
 from jobs.imagefiles import list_files, read_files
-from jobs.imagefolder import lay_out, part_of
 from jobs.pictures import picture_name
 from jobs.split import Rows, Split
 from jobs.stopping import StopRequest
@@ -112,40 +113,48 @@ def test_eight_of_ten_are_learnt_from_and_another_seed_divides_anew() -> None:
     assert sum(part_of(name, 0) != part_of(name, 1) for name in names) > 2000
 
 
-@pytest.mark.parametrize(
-    ("folders", "parts"),
-    [
-        (("train", "val", "test"), {"train": "train", "val": "val", "test": "test"}),
-        (("train", "validation", "test"), {"train": "train", "validation": "val", "test": "test"}),
-        (("train", "test"), {"train": "train", "test": "test"}),
-        (("train", "valid"), {"train": "train", "valid": "test"}),  # else nothing would be tested
-    ],
-)
-def test_a_folder_may_be_divided_already(folders: tuple[str, ...], parts: dict[str, str]) -> None:
-    names = [f"{folder}/{kind}/deep/{n}.png" for folder in folders for kind in ("a", "b") for n in range(3)]
+def test_a_folder_that_is_divided_under_other_names_is_learnt_by_its_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, files in {"Training": 4, "Testing": 2}.items():
+        for kind in ("glioma", "healthy"):
+            for number in range(files):
+                _picture(tmp_path / "data/clothes" / part / kind / f"{number}.png")
 
-    layout = lay_out(Path("x"), [*names, "train/loose.png", "read.me"], seed=0)
+    data = _load(tmp_path / "data/clothes")
 
-    assert layout.class_names == ("a", "b")
-    assert {name.split("/")[0]: place.part for name, place in layout.places.items()} == parts
-    assert layout.skipped == dict.fromkeys(("train/loose.png", "read.me"), "it is in no class's folder")
+    assert data.class_names == ("glioma", "healthy")
+    assert len(data) == 8
+    out = capsys.readouterr().out
+    assert "2 classes: glioma 6, healthy 6\n" in out
+    assert "divided by its folders: Testing/ (test), Training/ (train)\n" in out
+    assert "warning" not in out
 
 
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        (["a.png", "b.png"], "has no folders of classes"),
-        (["dress/1.png", "dress/2.png"], "has only one class, dress"),
-        (["train/a/1.png", "train/b/1.png"], "has only one class, train"),
-        (
-            ["train/a/1.png", "test/a/1.png", "extra/a/1.png"],
-            "divided into test/, train/, and has extra/ beside",
-        ),
-    ],
-)
-def test_what_is_no_data_set_is_refused_before_anything_is_read(names: list[str], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
-        lay_out(Path("x"), names, seed=0)
+def test_two_classes_that_may_be_parts_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("train", "bus"):  # a vehicle each, or the images of a part that nobody has sorted
+        for number in range(20):
+            _picture(tmp_path / "data/clothes" / kind / f"{number}.png")
+
+    assert _load(tmp_path / "data/clothes").class_names == ("bus", "train")
+    assert "warning: the only two classes are bus/, train/: if they are parts" in capsys.readouterr().out
+
+
+def test_a_name_in_two_spellings_of_unicode_is_one_class(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Röcke") for form in ("NFC", "NFD"))
+    for folder in (composed, decomposed, "dress"):
+        for number in range(40):
+            _picture(tmp_path / "data/clothes" / folder / f"é{number}.png", colour=(len(folder), number, 0))
+
+    data = _load(tmp_path / "data/clothes")
+    assert data.class_names == (composed, "dress")
+    assert data.validation
+    test = load(_config(), "test", tmp_path)
+    assert len(data) + len(data.validation) + len(test) == 120
+    assert all(unicodedata.is_normalized("NFC", name) for name in data.names or ())
+    assert all(path.is_file() for path in data.files)
 
 
 def test_a_class_of_one_image_is_refused(clothes: Path) -> None:
