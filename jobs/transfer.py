@@ -2,10 +2,11 @@
 
     list                    one JSON line a run: its name, its records
     send FOLDER [--all]     a folder below the volume as an archive on stdout
-    receive FOLDER          an archive on stdin becomes that folder, whole or not at all
+    receive FOLDER [--replace]  an archive on stdin becomes that folder, whole or not at all
     remove FOLDER           a folder and all below it
     exists PATH             exit 0 if that folder, or file in one, is there, 1 if not
     check RUN               one JSON line for everything that a complete run has
+    data                    one JSON line a data set: its name, size and what is in it
 
 Folders are relative to the volume's root and lie below `runs/` or `data/`.
 """
@@ -14,15 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.contract import archive, exit_codes
+from jobs.contract import archive, exit_codes, folders
 from jobs.contract.check import check_run
+from jobs.contract.datasets import exists, list_data_sets
 from jobs.contract.record import list_runs
-from jobs.contract.volume import RunFolder, below, check_name, inside, leave_out
+from jobs.contract.volume import RunFolder, check_name, inside, leave_out
 
 
 def main(argv: Sequence[str], root: Path) -> int:
@@ -30,9 +31,11 @@ def main(argv: Sequence[str], root: Path) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs volume")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list")
+    verbs.add_parser("data")
     for verb in ("send", "receive", "remove", "exists"):
         verbs.add_parser(verb).add_argument("folder")
     verbs.add_parser("check").add_argument("run")
+    verbs.choices["receive"].add_argument("--replace", action="store_true", help="what is there already")
     verbs.choices["send"].add_argument("--all", action="store_true", help="checkpoints too")
     arguments = parser.parse_args(argv)
     try:
@@ -40,17 +43,21 @@ def main(argv: Sequence[str], root: Path) -> int:
             for run in list_runs(root):
                 print(json.dumps(run))
             return exit_codes.SUCCEEDED
+        if arguments.verb == "data":
+            for data_set in list_data_sets(root):
+                print(data_set.model_dump_json())
+            return exit_codes.SUCCEEDED
         if arguments.verb == "check":
             for check in check_run(RunFolder(root, check_name(arguments.run, "run id"))):
                 print(check.model_dump_json())
             return exit_codes.SUCCEEDED
         if arguments.verb == "exists":
-            return exit_codes.SUCCEEDED if below(root, arguments.folder).exists() else exit_codes.FAILED
+            return exit_codes.SUCCEEDED if exists(root, arguments.folder) else exit_codes.FAILED
         folder = inside(root, arguments.folder)
         if arguments.verb == "receive":
-            archive.unpack(sys.stdin.buffer, folder)
+            archive.unpack(sys.stdin.buffer, folder, replace=arguments.replace)
         elif arguments.verb == "remove":
-            shutil.rmtree(folder)
+            folders.remove(folder)
         else:
             send(folder, everything=arguments.all)
     except (OSError, ValueError) as error:

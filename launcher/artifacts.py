@@ -11,7 +11,7 @@ from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
-from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
+from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor
 from launcher.hints import Command
 
@@ -78,28 +78,6 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
                 f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)
             ]
     return found
-
-
-def put(executor: Executor, shared: Sequence[Object], source: Path, name: str) -> None:
-    """Copy a local folder to `data/NAME` on the volume, whole or not at all. Raises BadInput.
-
-    shared: what must be there for the volume to be, as before a run.
-    """
-    if not source.is_dir():
-        raise BadInput(f"{source} is no folder", "name the folder whose files are the data set")
-    if not any(path.is_file() for path in source.rglob("*")):
-        raise BadInput(f"{source} holds no files")
-    folder = f"data/{name}"
-    executor.share(shared)
-    with executor.volume() as volume:
-        if volume.exists(folder):
-            raise BadInput(f"{folder} is on the volume already", "choose another name")
-        try:
-            volume.receive(source, folder)
-        except FileExistsError as error:
-            raise BadInput(f"{folder} is on the volume already", "choose another name") from error
-        except (archive.ArchiveError, OSError) as error:
-            raise JobRelayError(f"{source} could not be put on the volume: {error}") from error
 
 
 def require(executor: Executor, paths: Sequence[str]) -> None:

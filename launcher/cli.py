@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.contract.redaction import redacted
+from launcher.datacli import data, put
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
 from launcher.hints import Command
 from launcher.images.cli import images
@@ -90,6 +91,8 @@ def cli() -> None:
 
 
 cli.add_command(images)
+cli.add_command(put)
+cli.add_command(data)
 
 
 @cli.command("run-all")
@@ -252,21 +255,6 @@ def verify(target: Target, console: Console, run: str | None, output: str) -> in
         for content in filter(None, (check.content for check in checks)):
             print_json({key: value for key, value in content.items() if not isinstance(value, list)})
     return Exit.SUCCEEDED if all(check.good for check in checks) else Exit.INCOMPLETE
-
-
-@cli.command()
-@click.argument("folder", type=_PATH)
-@click.argument("name")
-@target_options
-def put(target: Target, console: Console, folder: Path, name: str) -> int:
-    """Copy a local FOLDER onto the volume as data/NAME, whole or not at all."""
-    from launcher import artifacts, manifests
-
-    _run_id(name, "data set name")
-    shared = manifests.shared_in(target.manifests, target.namespace)
-    artifacts.put(target.executor(), shared, folder, name)
-    click.echo(f"data/{name}")
-    return Exit.SUCCEEDED
 
 
 @cli.command()

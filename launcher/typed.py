@@ -86,10 +86,10 @@ def _again(context: click.Context, hint: SameAgain) -> list[str] | None:
     if "--run" in replaced:
         replaced.add("--new")
     kept = [option for option in options if not replaced & set(option.opts)]
-    set_anew = {value.partition("=")[0] for name, value in extra if name == "--set"}
+    set_anew = {value.partition("=")[0] for name, value in extra if name == "--set" and value}
     words = _written(context, kept, without={f"{key}=" for key in set_anew})
     for name, value in extra:
-        words += [name, value]
+        words += [name] if value is None else [name, value]
     path = context.command_path.removeprefix(context.find_root().command_path).split()
     arguments = _arguments(context)
     if any(argument.startswith("-") for argument in arguments):
@@ -97,9 +97,10 @@ def _again(context: click.Context, hint: SameAgain) -> list[str] | None:
     return [*path, *arguments, *words]
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
-    """["--set", "a=1", "--run", "b"] → [("--set", "a=1"), ("--run", "b")]"""
-    return list(zip(words[::2], words[1::2], strict=True))
+def _pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """["--set", "a=1", "--replace"] → [("--set", "a=1"), ("--replace", None)]"""
+    values = [None if word.startswith("--") else word for word in [*words[1:], "--"]]
+    return [(name, value) for name, value in zip(words, values, strict=False) if name.startswith("--")]
 
 
 def _options(command: click.Command) -> list[click.Option]:

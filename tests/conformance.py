@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.support import (
+    PATIENCE,
     QUICK,
     REPOSITORY,
     Object,
@@ -403,7 +405,51 @@ class Conformance:
 
         again = place.run("put", str(tmp_path / "set"), "mine", expect=2)
         assert "already" in again.err
-        assert "no folder" in place.run("put", str(tmp_path / "none"), "other", expect=2).err
+        assert "is not a directory" in place.run("put", str(tmp_path / "none"), "other", expect=2).err
+
+        (tmp_path / "set/inner/file").rename(tmp_path / "set/other")
+        place.run("put", str(tmp_path / "set"), "mine", "--replace")
+        (listed,) = place.run("data", "list", "-o", "json").json()
+        assert (listed["name"], listed["files"], listed["bytes"]) == ("mine", 1, 8)
+        assert place.run("data", "remove", "mine").out == "data/mine removed\n"
+        assert place.run("data", "list", "-o", "name").out == ""
+        assert "data/mine is not on the volume" in place.run("data", "remove", "mine", expect=2).err
+
+    def test_names_that_cannot_be_put_are_all_named_before_anything_is_copied(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        (tmp_path / "set").mkdir()
+        for name in (b"fine", b"Icon\r", b"a\\b", b"L\xe4tin"):
+            (tmp_path / "set" / os.fsdecode(name)).write_bytes(b"x")
+
+        refused = place.run("put", str(tmp_path / "set"), "mine", expect=2)
+        assert "3 names in" in refused.err
+        for why in ("has a control character", "has a backslash", "has bytes that are not UTF-8"):
+            assert why in refused.err
+        assert (
+            "copied 1 file, 1 byte" in place.run("put", str(tmp_path / "set"), "mine", "--skip-odd-names").err
+        )
+
+    def test_data_that_a_run_reads_is_neither_replaced_nor_removed(
+        self, place: Place, tmp_path: Path
+    ) -> None:
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set/file").write_bytes(b"x")
+        place.run("put", str(tmp_path / "set"), "mine")
+        manifests = programs(place.folder / "m", train="import time; time.sleep(600)")
+        run = place.start(
+            "run", "train", "--run", "a", "-k", str(manifests), "--no-fetch",
+            "--set", "data.name=imagefolder", "--set", "data.folder=data/mine",
+        )  # fmt: skip
+        try:
+            with eventually(PATIENCE) as until:
+                until(lambda: "running" in place.run("status", "a", expect=None).out)
+            for command in (("put", str(tmp_path / "set"), "mine", "--replace"), ("data", "remove", "mine")):
+                assert "run a is at work and reads it" in place.run(*command, expect=6).err
+        finally:
+            place.run("cancel", "a", expect=None)
+            run.communicate(timeout=PATIENCE)
+        place.run("data", "remove", "mine")
 
     def test_images_that_were_put_are_classified(self, place: Place, tmp_path: Path) -> None:
         asked = ("--set", "infer.source=data/photos", "--set", "infer.samples=all", *QUICK)

@@ -6,8 +6,6 @@ it: a stream that was cut, or changed on the way, is noticed and leaves nothing 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -16,15 +14,16 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, cast
 
+from jobs.contract import folders
 from jobs.contract.files import cannot_be_listed, sync_folder
 from jobs.contract.record import FileProof
+from jobs.contract.safe_read import open_regular
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
@@ -36,7 +35,14 @@ _HEADERS: Final = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
-_SUFFIX: Final = ".unpack.partial"
+_ODD: Final = {
+    r"[\ud800-\udfff]": "bytes that are not UTF-8",
+    r"[\x00-\x1f\x7f]": "a control character",
+    r"\\": "a backslash",
+}
+#: What file systems take.
+_NAME_CHARACTERS: Final = 1024
+_PART_BYTES: Final = 255
 
 
 class ArchiveError(ValueError):
@@ -55,13 +61,21 @@ def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda
     """Write the regular files below `folder` to `out`; returns how many.
 
     Names are relative to `folder`. Links and devices are left out, and so is whatever `leave_out`
-    says (it is asked with the relative name, of folders too) and what is still being written
+    says (it is asked with the relative name, of folders too) and what a stage is still writing
     (`.NAME.partial`). Raises OSError.
+    """
+    return pack_files({name: folder / name for name in _regular_files(folder, leave_out)}, out)
+
+
+def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
+    """Write files to `out`, under the names that they are given; returns how many. Raises OSError.
+
+    A file that is cut, or no longer a regular file, when its turn comes is an error.
     """
     proofs: dict[str, dict[str, Any]] = {}
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(_regular_files(folder, leave_out)):
-            with (folder / name).open("rb") as file:
+        for name, path in sorted(files.items()):
+            with open_regular(path) as file:
                 member = tarfile.TarInfo(name)
                 member.size = os.fstat(file.fileno()).st_size
                 member.mtime = int(os.fstat(file.fileno()).st_mtime)
@@ -77,13 +91,22 @@ def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda
 
 def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
     """What `pack` writes, as chunks. Raises OSError."""
+    return _streamed(lambda out: pack(folder, out, leave_out))
+
+
+def packed_files(files: Mapping[str, Path]) -> Iterator[bytes]:
+    """What `pack_files` writes, as chunks. Raises OSError."""
+    return _streamed(lambda out: pack_files(files, out))
+
+
+def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
     read_end, write_end = os.pipe()
     failure: list[BaseException] = []
 
     def fill() -> None:
         with os.fdopen(write_end, "wb") as writer:
             try:
-                pack(folder, writer, leave_out)
+                write(writer)
             except BrokenPipeError:
                 pass  # nobody reads on
             except BaseException as error:
@@ -99,18 +122,24 @@ def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) 
         raise failure[0]
 
 
-def unpack(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[str, FileProof]:
+def unpack(
+    stream: IO[bytes], folder: Path, limits: Limits = Limits(), *, replace: bool = False
+) -> dict[str, FileProof]:
     """Read what `pack` wrote into the new folder `folder`; returns the proof of every file.
 
-    `folder` appears only when all of it has come and every proof holds. Raises ArchiveError,
-    FileExistsError if the folder is already there, OSError.
+    `folder` appears, or is replaced, only when all of it has come and every proof holds. Raises
+    ArchiveError, FileExistsError if the folder is already there and not to be replaced, OSError.
     """
-    if folder.exists():
+    folders.restore(folder)
+    if folder.exists() and not replace:
         raise FileExistsError(f"{folder} is already there")
-    with _temporary_beside(folder) as incoming:
+    with folders.temporary_beside(folder) as incoming:
         proofs = _extract(stream, incoming, limits)
         incoming.chmod(0o755)  # a temporary folder is private; other runs' users read data too
-        incoming.rename(folder)
+        if replace:
+            folders.replace(incoming, folder)
+        else:
+            incoming.rename(folder)
     sync_folder(folder.parent)
     return proofs
 
@@ -120,7 +149,7 @@ def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[st
 
     Nothing is touched unless all of the stream has come and every proof holds.
     """
-    with _temporary_beside(folder) as incoming:
+    with folders.temporary_beside(folder) as incoming:
         proofs = _extract(stream, incoming, limits)
         for name in proofs:
             target = folder / name
@@ -129,51 +158,21 @@ def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[st
     return proofs
 
 
-@contextlib.contextmanager
-def _temporary_beside(folder: Path) -> Iterator[Path]:
-    """A new folder for what is to become `folder`; gone at the end, unless it was renamed.
-
-    It is locked while it is used: of one that is not, whoever made it was killed, and the next
-    one to come removes it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*{_SUFFIX}"):
-        _remove_abandoned(left)
-    incoming = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_SUFFIX, dir=folder.parent))
-    lock = os.open(incoming, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield incoming
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
-        os.close(lock)
-
-
-def _remove_abandoned(left: Path) -> None:
-    try:
-        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return  # a file, or gone already
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return  # in use
-    else:
-        shutil.rmtree(left, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
 def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:
-    for here, folders, files in os.walk(folder, onerror=cannot_be_listed):
+    for here, inner, files in os.walk(folder, onerror=cannot_be_listed):
         base = Path(here).relative_to(folder).as_posix()
         prefix = "" if base == "." else f"{base}/"
-        folders[:] = [f for f in folders if not leave_out(prefix + f) and not f.endswith(".partial")]
+        inner[:] = [f for f in inner if not leave_out(prefix + f) and not _is_unfinished(f)]
         for file in files:
-            if leave_out(prefix + file) or file.endswith(".partial"):
+            if leave_out(prefix + file) or _is_unfinished(file):
                 continue
             if stat.S_ISREG(os.lstat(Path(here) / file).st_mode):
                 yield prefix + file
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether a stage names so what is not finished yet: `.NAME.partial`. `NAME.partial` is a person's."""
+    return name.startswith(".") and name.endswith(".partial")
 
 
 class _Member(tarfile.TarInfo):
@@ -237,12 +236,24 @@ def _write(content: IO[bytes], target: Path) -> FileProof:
 
 def safe_name(name: str) -> PurePosixPath:
     """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
+    if why := why_odd(name):
+        raise ArchiveError(f"{name!r} is not a name that may be written: {why}")
+    return PurePosixPath(name)
+
+
+def why_odd(name: str) -> str | None:
+    """Why no file of an archive may have this name, relative to its folder; None if it may."""
     path = PurePosixPath(name)
-    odd = re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", name)  # the last: it was not UTF-8
-    long = len(name) > 1024 or any(len(part.encode("utf-8", "replace")) > 255 for part in path.parts)
-    if odd or long or path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ArchiveError(f"{name!r} is not a name that may be written")
-    return path
+    for characters, what in _ODD.items():
+        if re.search(characters, name):
+            return f"its name has {what}"
+    if len(name) > _NAME_CHARACTERS or any(len(part.encode()) > _PART_BYTES for part in path.parts):
+        return (
+            f"its name is longer than {_NAME_CHARACTERS} characters, or a part of it than {_PART_BYTES} bytes"
+        )
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return "its name leads out of the folder"
+    return None
 
 
 class _Hashing:

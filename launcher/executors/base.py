@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from jobs.contract.check import Check
+from jobs.contract.datasets import DataSet
 from launcher.errors import Conflict
 from launcher.hints import Command, Hint
 from launcher.manifests import (
@@ -165,8 +166,15 @@ class Volume(Protocol):
         """`runs/RUN` as an archive (jobs.contract.archive)."""
         ...
 
-    def receive(self, source: Path, folder: str) -> None:
-        """The files of a local folder become `data/NAME`, all of them or none."""
+    def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
+        """Local files become `data/NAME`, by the names that they are given, all of them or none.
+
+        replace: in place of what is there, in one step. Raises OSError for a local file that cannot be read.
+        """
+        ...
+
+    def data_sets(self) -> list[DataSet]:
+        """What is below `data/`."""
         ...
 
     def exists(self, path: str) -> bool:

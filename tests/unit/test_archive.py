@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.contract import archive
+from jobs.contract import archive, folders
 from jobs.contract.archive import PROOFS_NAME, ArchiveError, Limits
 from jobs.imagefiles import list_files
 
@@ -29,7 +29,9 @@ Files = dict[str, bytes]
 _part = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\"), min_size=1, max_size=12
 )
-_name = _part.filter(lambda name: name not in (".", "..") and not name.endswith(".partial"))
+_name = _part.filter(
+    lambda name: name not in (".", "..") and not (name.startswith(".") and name.endswith(".partial"))
+)
 _path = st.lists(_name, min_size=1, max_size=3).map("/".join)
 _content = st.binary(max_size=2000) | st.just(b"") | st.integers(0, 3).map(lambda n: b"\0" * 512 * n)
 
@@ -133,14 +135,84 @@ def test_a_folder_is_readable_for_others(tmp_path: Path) -> None:
 
 
 def test_only_finished_regular_files_are_packed(tmp_path: Path) -> None:
-    source = write(tmp_path / "source", {"a": b"x", ".b.1.partial": b"half", "checkpoints/1": b"big"})
+    files = {"a": b"x", "mine.partial": b"whole", ".b.1.partial": b"half", "checkpoints/1": b"big"}
+    source = write(tmp_path / "source", files)
     write(source, {".c.partial/inner": b"half"})
     (source / "link").symlink_to("/etc/passwd")
     (source / "linked-folder").symlink_to("/etc")
     os.mkfifo(source / "fifo")
     stream = archive.packed(source, lambda name: name == "checkpoints")
     archive.unpack(archive.stream_of(stream), tmp_path / "new")
-    assert read(tmp_path / "new") == {"a": b"x"}
+    assert read(tmp_path / "new") == {"a": b"x", "mine.partial": b"whole"}
+
+
+def test_files_are_packed_under_the_names_that_they_are_given(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"a": b"x", "b": b"y"})
+    (source / "link").symlink_to("a")
+    stream = archive.packed_files({"c/d": source / "a", ".e.partial": source / "b"})
+    archive.unpack(archive.stream_of(stream), tmp_path / "new")
+    assert read(tmp_path / "new") == {"c/d": b"x", ".e.partial": b"y"}
+    with pytest.raises(OSError, match="symbolic link"):
+        list(archive.packed_files({"c": source / "link"}))
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def renaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the file system lets one folder take another's place."""
+    if request.param == "two renames":
+        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("renaming")
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    write(tmp_path / "new", {"old": b"1", "both": b"1"})
+    archive.unpack(io.BytesIO(packed({"both": b"2"})), tmp_path / "new", replace=True)
+    assert read(tmp_path) == {"new/both": b"2"}
+    archive.unpack(io.BytesIO(packed({"a": b"x"})), tmp_path / "other", replace=True)
+    assert sorted(read(tmp_path)) == ["new/both", "other/a"]
+
+
+@pytest.mark.usefixtures("renaming")
+def test_a_stream_that_was_cut_replaces_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "new", {"mine": b"x"})
+    with pytest.raises(ArchiveError):
+        archive.unpack(io.BytesIO(DATA[: END // 2]), tmp_path / "new", replace=True)
+    assert read(tmp_path) == {"new/mine": b"x"}
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_one_that_is_killed_between_the_renames_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    old, incoming = write(tmp_path / "new", {"a": b"old"}), write(tmp_path / "incoming", {"a": b"new"})
+    steps = iter(range(3))
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if next(steps, 3) >= step:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folders.replace(incoming, old)
+    folders.restore(old)
+    assert read(old) == {"a": b"new" if step == 2 else b"old"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_is_removed_and_its_name_is_free(tmp_path: Path) -> None:
+    write(tmp_path / "new", {"a/b": b"x"})
+    (tmp_path / "link").symlink_to("new")
+    with pytest.raises(OSError, match="symbolic link"):
+        folders.remove(tmp_path / "link")
+    folders.remove(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    with pytest.raises(FileNotFoundError):
+        folders.remove(tmp_path / "new")
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -106,8 +106,10 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "sweep-long-name": (["sweep", "--name", "a" * 34, "--grid", "train.epochs=1,2"], "33 characters"),
     "sweep-run": (["sweep", "--run", "a", "--grid", "train.epochs=1,2"], "a run of its own"),
     "sweep-stop": (["sweep", "--stop-when", "soon", "--grid", "train.epochs=1,2"], "--stop-when soon"),
-    "put-no-folder": (["put", "nowhere", "a", "--local"], "nowhere is no folder"),
+    "put-no-folder": (["put", "nowhere", "a", "--local"], "nowhere is not a directory"),
     "put-no-files": (["put", ".", "a", "--local"], "holds no files"),
+    "data-remove-name": (["data", "remove", "../x", "--local"], "data set name '../x'"),
+    "data-remove-of-nothing": (["data", "remove", "a", "--local"], "data/a is not on the volume"),
     "status-of-nothing": (["status", "--local"], "there is no run on this machine"),
     "status-of-no-run": (["status", "a", "--local"], "nothing is known of run a"),
     "logs-of-nothing": (["logs", "--local"], "there is no run on this machine"),
@@ -188,12 +190,14 @@ def test_version_and_help(line: CommandLine) -> None:
         "logs",
         "fetch",
         "put",
+        "data list",
+        "data remove",
         "cancel",
         "delete",
         "doctor",
     ):
-        assert f"\n  {command} " in line.out
-        assert line.run(command, "--help") == 0
+        assert f"\n  {command.split()[0]} " in line.out
+        assert line.run(*command.split(), "--help") == 0
         assert "--local" in line.out
         line.run("-h")
 

@@ -69,6 +69,31 @@ def test_receive_makes_a_data_set(volume: Volume, tmp_path: Path) -> None:
     assert (volume.root / "data/mine/x").read_bytes() == b"1"
     assert volume.run("receive", "data/mine", stdin=data) == 1
     assert "already there" in volume.err
+    (tmp_path / "set/x").write_bytes(b"2")
+    data = b"".join(archive.packed(tmp_path / "set"))
+    assert volume.run("receive", "data/mine", "--replace", stdin=data) == 0
+    assert (volume.root / "data/mine/x").read_bytes() == b"2"
+
+
+def test_data_lists_every_data_set(volume: Volume) -> None:
+    for name in (
+        *(f"clothes/{kind}/{number}.png" for kind in ("dress", "shirt") for number in range(3)),
+        "clothes/.cache/0123.pixels", "mnist/train-images-idx3-ubyte", "mnist/t10k-labels.idx1-ubyte.gz",
+        "photos/a.jpg", "weights/resnet.pth", ".mnist.lock/x",
+    ):  # fmt: skip
+        path = volume.root / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"xy")
+    (volume.root / "data/link").symlink_to("clothes")
+
+    assert volume.run("data") == 0
+    found = [json.loads(line) for line in volume.out.splitlines()]
+    assert [tuple(each.values()) for each in found] == [
+        ("clothes", 6, 12, "images in 2 classes", 2),
+        ("mnist", 2, 4, "IDX, 2 files", 0),
+        ("photos", 1, 2, "images without classes", 0),
+        ("weights", 1, 2, "files", 0),
+    ]
 
 
 def test_receive_of_a_cut_stream_leaves_nothing(volume: Volume) -> None:
@@ -150,6 +175,7 @@ def test_a_link_is_not_followed_out_of_the_volume(volume: Volume) -> None:
     (volume.root / "data/link").symlink_to(volume.root.parent)
     assert volume.run("remove", "data/link") == 1
     assert (volume.root.parent / "secret").exists()
+    assert (volume.root / "data/link").is_symlink()
 
 
 @pytest.mark.parametrize("arguments", [[], ["format"], ["send"], ["send", "runs/a", "--most"]], ids=" ".join)

@@ -164,7 +164,7 @@ def test_what_cannot_be_looked_for_is_not_taken_for_absent(code: int, stderr: by
 def test_row_51_data_that_is_not_there_after_all_was_not_put(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(EvidenceIncomplete, match="could not be put on the volume: data/x is not there"):
-        pod(there=1).receive(tmp_path, "data/x")
+        pod(there=1).receive({"file": tmp_path / "file"}, "data/x")
 
 
 def test_many_words_of_a_command_are_cut() -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from jobs.contract.check import Check
 from jobs.contract.config import STAGES
+from jobs.contract.datasets import DataSet
 from jobs.contract.record import Record
 from launcher.errors import EvidenceIncomplete
 
@@ -43,6 +44,11 @@ def checks_in(answer: bytes) -> list[Check]:
     if not checks:
         raise _unusable("the check of a run", "nothing")
     return checks
+
+
+def data_sets_in(answer: bytes) -> list[DataSet]:
+    """The data sets of `volume data`. Raises EvidenceIncomplete."""
+    return [_read(line, DataSet.model_validate_json, "the data sets") for line in answer.splitlines()]
 
 
 def words(stderr: bytes) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from jobs.contract import archive
 from jobs.contract.check import Check
-from launcher.errors import BadInput, EvidenceIncomplete
+from jobs.contract.datasets import DataSet
+from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster import answers
 from launcher.executors.cluster.api import Api, ApiError, collection
@@ -65,12 +66,23 @@ class VolumePod:
         yield from execution.stdout()
         self._expect_success(execution, f"{folder} cannot be fetched from the volume")
 
-    def receive(self, source: Path, folder: str) -> None:
-        execution = self._execute(["receive", folder], archive.packed(source))
-        what = f"{source} could not be put on the volume"
-        self._expect_success(execution, what)
+    def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
+        sent = _Sent(archive.packed_files(files))
+        execution = self._execute(["receive", folder, *(["--replace"] if replace else [])], sent.chunks())
+        what = f"{folder} could not be put on the volume"
+        try:
+            code = execution.finish()
+        except JobRelayError:
+            if sent.failure:  # the stream was cut here, for this reason
+                raise sent.failure from None
+            raise
+        if code:
+            raise JobRelayError(f"{what}: {answers.words(execution.stderr) or f'exit code {code}'}")
         if not self.exists(folder):
             raise EvidenceIncomplete(f"{what}: {folder} is not there", Command("doctor"))
+
+    def data_sets(self) -> list[DataSet]:
+        return answers.data_sets_in(self._answer(["data"], "the data sets on the volume cannot be listed"))
 
     def exists(self, path: str) -> bool:
         execution = self._execute(["exists", path])
@@ -134,6 +146,21 @@ class VolumePod:
 
     def _remove(self) -> None:
         self._api.delete(self._path, grace_seconds=0)
+
+
+class _Sent:
+    """Chunks that are sent from another thread, and why they ended before their time."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: OSError | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 class _Running(Exception):

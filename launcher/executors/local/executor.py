@@ -13,16 +13,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from jobs.contract import archive
+from jobs.contract import archive, folders
 from jobs.contract.check import Check, check_run
+from jobs.contract.datasets import DataSet, exists, list_data_sets
 from jobs.contract.files import write_atomically
 from jobs.contract.record import list_runs
-from jobs.contract.volume import RunFolder, below, inside, leave_out
+from jobs.contract.volume import RunFolder, inside, leave_out
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import (
     ChangeCounter,
@@ -263,18 +264,21 @@ class _LocalVolume:
             raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", Command("list"))
         return archive.packed(path, leave_out(everything))
 
-    def receive(self, source: Path, folder: str) -> None:
-        stream = archive.stream_of(archive.packed(source))
-        archive.unpack(stream, inside(self._root, folder))
+    def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
+        stream = archive.stream_of(archive.packed_files(files))
+        archive.unpack(stream, inside(self._root, folder), replace=replace)
+
+    def data_sets(self) -> list[DataSet]:
+        return list_data_sets(self._root)
 
     def exists(self, path: str) -> bool:
-        return below(self._root, path).exists()
+        return exists(self._root, path)
 
     def check(self, run: str) -> list[Check]:
         return check_run(RunFolder(self._root, run))
 
     def remove(self, folder: str) -> None:
-        shutil.rmtree(inside(self._root, folder))
+        folders.remove(inside(self._root, folder))
 
 
 def start_runner(folder: Path) -> None:
