@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 from jobs import blobs, imagefolder
 from jobs.contract.config import DataConfig, RunConfig
+from jobs.contract.layout import shown
 from jobs.contract.record import FileProof
 from jobs.contract.volume import data_folder
 from jobs.download import download
@@ -26,6 +27,8 @@ from jobs.split import Split, SplitName
 _ASSETS: Final = Path(__file__).parent / "assets"
 _PREFIX: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
 _CLASSES: Final = 10
+#: Names of files that a message lists.
+_MOST_SHOWN: Final = 10
 _DIGITS: Final = tuple("0123456789")
 _CLOTHES: Final = (
     "T-shirt/top",
@@ -43,9 +46,9 @@ _CLOTHES: Final = (
 
 @dataclass(frozen=True)
 class Variation:
-    """In what ways an image may be varied and be of the same class."""
+    """In what ways an image may be varied and be of the same class, as far as that is known."""
 
-    mirrored: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2
+    mirrored: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2, and of other folders nobody knows
     reach: int  # by how many pixels it may be moved; 0: it does not help
 
 
@@ -53,7 +56,7 @@ VARIATIONS: Final = {
     "fashion-mnist-mini": Variation(mirrored=True, reach=0),
     "fashion-mnist": Variation(mirrored=True, reach=0),
     "mnist": Variation(mirrored=False, reach=1),
-    "imagefolder": Variation(mirrored=True, reach=0),
+    "imagefolder": Variation(mirrored=False, reach=0),
     "blobs": Variation(mirrored=False, reach=0),
 }
 
@@ -137,9 +140,12 @@ def _find(folder: Path, config: DataConfig, name: str) -> Path | None:
 
 
 def _places(folder: Path, config: DataConfig, name: str) -> Iterator[Path]:
+    dotted = name.replace("-idx", ".idx")  # as many unpackers write it
     for place in (folder, folder / _IDX_SETS[config.name].torchvision_name / "raw"):
-        yield place / name
-        yield place / f"{name}.gz"
+        for spelled in (name, dotted, dotted.replace("-ubyte", ".ubyte")):
+            yield place / spelled
+            yield place / f"{spelled}.gz"
+            yield place / spelled / spelled  # unpacked into a folder of its own name
 
 
 def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
@@ -154,9 +160,10 @@ def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
     ]
     missing = [name for name in names if _find(folder, config, name) is None]
     if missing:
+        there = sorted(shown(path.name) for path in folder.iterdir())[:_MOST_SHOWN]
         raise BadInput(
-            f"{folder} is there but lacks {', '.join(missing)}; add what is missing (plain or .gz), "
-            f"or remove the folder so that the data set is downloaded"
+            f"{folder} is there but lacks {', '.join(missing)} (it holds {', '.join(there)}); add "
+            "what is missing, plain or .gz, or remove the folder so that the data set is downloaded"
         )
 
 

@@ -63,12 +63,40 @@ def test_files_on_the_volume_are_taken_as_they_lie(tmp_path: Path, below: str, p
     ]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "{0}-{1}.{2}-{3}",
+        "{0}-{1}.{2}.{3}",
+        "{0}-{1}-{2}-{3}/{0}-{1}-{2}-{3}",
+        "{0}-{1}.{2}-{3}/{0}-{1}.{2}-{3}",
+    ],
+)
+def test_names_as_unpackers_write_them_are_found(tmp_path: Path, spelled: str, packed: bool) -> None:
+    folder = tmp_path / "data" / "mnist"
+    write_data(folder, packed=packed)
+    expected = load(MNIST, "train", tmp_path)
+    for path in list(folder.iterdir()):
+        name = spelled.format(*path.name.removesuffix(".gz").split("-"))
+        path = path.rename(path.with_suffix(".moved"))
+        target = folder / (name.split("/")[0] if packed else name)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target.with_name(f"{target.name}.gz") if packed else target)
+
+    found = load(MNIST, "train", tmp_path)
+
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.labels, expected.labels)
+    assert all(path.is_file() for path in found.files)
+
+
 def test_half_a_data_set_is_neither_used_nor_overwritten(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "mnist"
     write_data(folder)
     (folder / "t10k-labels-idx1-ubyte").unlink()
 
-    with pytest.raises(BadInput, match=r"mnist is there but lacks t10k-labels-idx1-ubyte"):
+    with pytest.raises(BadInput, match=r"mnist is there but lacks t10k-labels-idx1-ubyte \(it holds t10k-im"):
         load(MNIST, "train", tmp_path)
 
 
