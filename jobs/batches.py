@@ -51,7 +51,8 @@ def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> E
     order = torch.randperm(samples, generator=generator).to(device)
     allowed = VARIATIONS[config.data.name]
     mirrored, offsets = None, None
-    if config.train.augment and allowed.mirrored:
+    flip = allowed.mirrored if config.train.horizontal_flip == "auto" else config.train.horizontal_flip
+    if config.train.augment and flip:
         mirrored = (torch.rand(samples, generator=generator) < 0.5).to(device)
     if config.train.augment and allowed.reach:
         reach = allowed.reach

@@ -142,6 +142,10 @@ class TrainConfig(Placement):
     augment: bool = Field(
         default=True, description="vary the images in ways that leave their class: mirrored, moved"
     )
+    horizontal_flip: Literal["auto", True, False] = Field(
+        default="auto",
+        description="mirror images left to right; auto: where the data set is known to allow it",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where a short measurement finds it faster"
     )
@@ -152,7 +156,9 @@ class TrainConfig(Placement):
     nodes: int = Field(default=1, ge=1, le=256, description="Pods that train together, by ddp")
 
     @model_validator(mode="after")
-    def _fits_the_strategy(self) -> Self:
+    def _keys_fit_each_other(self) -> Self:
+        if self.horizontal_flip is True and not self.augment:
+            raise ValueError("horizontal_flip is true, and augment is false, so that no image is varied")
         if self.strategy == "single" and self.processes not in ("auto", 1):
             raise ValueError(f"strategy single is one process, not {self.processes}: take hogwild or ddp")
         if self.strategy != "ddp" and self.nodes > 1:
@@ -229,6 +235,8 @@ class RunConfig(_Section):
             raise ValueError(
                 f"model {self.model.name} takes images, and data blobs has none: --set model.name=perceptron"
             )
+        if self.data.name == "blobs" and self.train.horizontal_flip is True:
+            raise ValueError("train.horizontal_flip is for images, and data blobs has none")
         if self.data.name == "blobs" and self.infer.folder:
             raise ValueError(
                 f"infer.source {self.infer.source} is a folder of images, and a model of points takes none: "

@@ -10,6 +10,7 @@ import torch
 
 from jobs.batches import moved, plan
 from jobs.checkpoint import Position, load_newest, save
+from jobs.contract.loading import ConfigError
 from jobs.errors import BadInput, StageError
 from jobs.stopping import StopRequest
 from jobs.train import train
@@ -134,6 +135,35 @@ def test_images_are_varied_in_ways_that_leave_their_class(place: Place) -> None:
     assert clothes.mirrored is not None
     assert 400 < int(clothes.mirrored.sum()) < 600
     assert (clothes.moved, neither.moved, neither.mirrored) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mirrored"),
+    [
+        (("data.name=imagefolder", "data.folder=data/digits"), False),  # nobody knows what is in it
+        (("data.name=imagefolder", "data.folder=data/clothes", "train.horizontal_flip=true"), True),
+        (("data.name=fashion-mnist", "train.horizontal_flip=false"), False),
+        (("data.name=mnist", "train.horizontal_flip=true"), True),
+    ],
+)
+def test_images_are_mirrored_where_the_user_or_the_data_set_says_so(
+    place: Place, settings: tuple[str, ...], mirrored: bool
+) -> None:
+    epoch = plan(place.assignment("train", "model.name=cnn", *settings).config, 0, 1000, torch.device("cpu"))
+
+    assert (epoch.mirrored is not None) is mirrored
+
+
+def test_mirroring_without_varying_or_without_images_is_refused(place: Place) -> None:
+    for settings, reason in (
+        (("train.augment=false",), "horizontal_flip is true, and augment is false"),
+        (
+            ("data.name=blobs", "model.name=perceptron"),
+            "horizontal_flip is for images, and data blobs has none",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            place.assignment("train", "train.horizontal_flip=true", *settings)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

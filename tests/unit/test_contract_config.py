@@ -50,6 +50,7 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
         ("data.mirror=ftp://x", "data.mirror: has not the right form"),
         ("eval.export=onnx", "eval.export: input should be 'none' or 'torch' (got 'onnx')"),
         ("data.name=blobs", "model cnn takes images, and data blobs has none: --set model.name=perceptron"),
+        ("train.horizontal_flip=perhaps", "train.horizontal_flip: input should be 'auto', True or False"),
         ("infer.source=photos", "infer.source: test, or data/NAME, for a folder"),
         ("infer.source=data/../../etc", "infer.source: test, or data/NAME"),
         ("train.autosize=perhaps", "train.autosize: input should be a valid boolean"),
