@@ -9,7 +9,7 @@ another key. A file is hashed again when its size or one of its times has change
 of its last change (ctime) is the kernel's, no program can set it.
 
 KEY.json is written last: pixels without it were never finished. They are mapped, so that the kernel holds
-as much of them as it has room for, once for all processes.
+as much of them as it has room for, once for all processes. jobs.cachebound says how many KEYs are kept.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from jobs import cachebound
 from jobs.contract.config import digest
 from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof, Sha256, matches
@@ -96,7 +97,13 @@ def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
         hashes = {name: known.sha256 for name, known in hashed.items()}
         key = digest({"format": _FORMAT, "size": size, "files": hashes})[:32]
         pixels, path = cache / f"{key}.pixels", cache / f"{key}.json"
-        index = _read(path, pixels, hashed, size) or _decode(folder, hashed, size, pixels, path)
+        index = _read(path, pixels, hashed, size)
+        if index is None:
+            if alone:
+                cachebound.make_room(cache, key, len(hashed) * size * size * 3)
+            index = _decode(folder, hashed, size, pixels, path)
+        if alone:
+            cachebound.hold(cache, key)
     if not index.names:
         first = "; ".join(f"{shown(n)}: {why}" for n, why in list((skipped | index.skipped).items())[:3])
         raise BadInput(f"{folder}: none of {len(names):,} files is an image that can be used ({first})")

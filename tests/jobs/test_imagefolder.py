@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs import imagecache
+from jobs import cachebound, imagecache
 from jobs.contract.config import RunConfig
 from jobs.contract.layout import part_of
 from jobs.contract.loading import validate
@@ -313,7 +314,7 @@ def test_files_are_decoded_once(clothes: Path, capsys: pytest.CaptureFixture[str
     assert torch.equal(again.images, first.images)
     assert again.images.is_contiguous(memory_format=torch.channels_last)  # as the convolutions take it
     assert (again.names, again.proofs, again.skipped) == (first.names, first.proofs, first.skipped)
-    assert _caches(clothes) == ["", ".json", ".json", ".pixels"]
+    assert _caches(clothes) == ["", ".json", ".json", ".lock", ".pixels"]
     assert list_files(clothes) == list(first.names)  # the cache is none of the images
 
 
@@ -378,6 +379,92 @@ def test_another_size_or_other_files_have_a_cache_of_their_own(clothes: Path) ->
     _picture(clothes / "dress" / "new.png")
     assert len(_decoded(clothes).names) == 121
     assert _caches(clothes).count(".pixels") == 3
+
+
+def _elsewhere(clothes: Path, size: int) -> subprocess.Popen[str]:
+    """Another process that decodes, says so, and ends with its stdin."""
+    program = f"""
+import sys
+from pathlib import Path
+from jobs.imagecache import decoded
+from jobs.imagefiles import list_files
+folder = Path({str(clothes)!r})
+found = decoded(folder, list_files(folder), {size})
+print("mapped", flush=True)
+sys.stdin.read()
+print(int(found.images.sum()), flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+        text=True,
+    )
+    assert process.stdout
+    assert any(line == "mapped\n" for line in process.stdout)
+    return process
+
+
+def _before(clothes: Path, size: int) -> None:
+    """Decode as a process that has ended: its locks are gone with it."""
+    _decoded(clothes, size)
+    while cachebound._held:
+        os.close(cachebound._held.popitem()[1])
+
+
+def test_the_cache_keeps_what_was_used_last_and_what_is_in_use(
+    clothes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used = _elsewhere(clothes, 16)
+    for size in (17, 18, 19):
+        _before(clothes, size)
+    sizes = {_side(path): path for path in (clothes / ".cache").glob("*.pixels")}
+    assert sorted(sizes) == [16, 17, 18, 19]
+    for age, size in ((400, 16), (100, 17), (300, 18), (200, 19)):  # seconds since each was used
+        path = sizes[size].with_suffix(".json")
+        os.utime(path, times=(path.stat().st_mtime - age,) * 2)
+    (clothes / ".cache" / "orphan.pixels").write_bytes(b"half")  # of one that was killed while it removed
+
+    _decoded(clothes, size=20)
+
+    left = sorted(_side(path) for path in (clothes / ".cache").glob("*.pixels"))
+    assert left == [16, 17, 19, 20]  # 16 is the oldest, and in use
+    assert "removed 2 entries of the image cache" in capsys.readouterr().out
+    out, _ = used.communicate()
+    assert int(out) == int(_decoded(clothes, size=16).images.sum())
+
+
+def _side(pixels: Path) -> int:
+    return round((pixels.stat().st_size / 120 / 3) ** 0.5)
+
+
+def test_where_the_volume_is_full_other_entries_make_room(
+    clothes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _before(clothes, 16)
+    _before(clothes, 17)
+    free = {2: 0, 1: 0, 0: 10**9}  # bytes, by the number of entries
+    monkeypatch.setattr(
+        cachebound.shutil,
+        "disk_usage",
+        lambda cache: SimpleNamespace(free=free[len([*cache.glob("*.pixels")])]),
+    )
+
+    _decoded(clothes, size=18)
+
+    assert [_side(path) for path in (clothes / ".cache").glob("*.pixels")] == [18]
+
+
+def test_where_there_are_no_locks_nothing_is_removed(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    for size in range(16, 24):
+        _decoded(clothes, size)
+
+    assert _caches(clothes).count(".pixels") == 8
 
 
 def test_remains_of_a_killed_process_are_cleared(clothes: Path) -> None:
