@@ -1,21 +1,79 @@
-"""`python launcher …` and `python -m launcher …`."""
+"""`python launcher ...` and `python -m launcher ...`.
+
+This file alone is read by whatever `python` is: it is written so that a Python too old for the rest, or
+without the libraries, can read it and say so, or hand over to the one in .venv beside the checkout.
+"""
 
 import os
 import sys
 
-if not __package__:
-    # `python launcher` runs a folder: sys.path[0] is the folder itself, where our modules would
-    # shadow libraries and the package `launcher` could not be found. Its parent is what is meant.
-    from pathlib import Path
+_OLDEST = (3, 11)
+_FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+_CHECKOUT = os.path.dirname(_FOLDER)  # noqa: PTH120
+_VENV = os.path.join(_CHECKOUT, ".venv")  # noqa: PTH118
+#: Without these nothing works; without the others (requirements/launcher.txt) a part of it does not.
+_NEEDED = ("click", "pydantic", "yaml", "rich")
+_WANTED = ("jinja2", "matplotlib", "tenacity", "urllib3", "websocket")
 
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from launcher.cli import main
+def _complaint():
+    # type: () -> str
+    """What this Python lacks, as words for an error; empty if it lacks nothing."""
+    if sys.version_info < _OLDEST:
+        return "is Python " + ".".join(map(str, sys.version_info[:3])) + ", and JobRelay needs 3.11 or newer"
+    missing = _missing(_NEEDED)
+    return "lacks " + ", ".join(missing) if missing else ""
+
+
+def _missing(names):
+    # type: (tuple[str, ...]) -> list[str]
+    import importlib.util
+
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def _hand_over():
+    # type: () -> None
+    """Go on with the Python in .venv, if there is one and it is not this one."""
+    python = os.path.join(_VENV, "bin", "python")  # noqa: PTH118
+    if os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(_VENV):  # noqa: PTH110
+        script = _FOLDER if __package__ else sys.argv[0]
+        try:
+            os.execv(python, [python, script] + sys.argv[1:])  # noqa: S606, RUF005
+        except OSError as error:
+            sys.stderr.write("error: " + python + ": " + str(error) + "\n")
+
+
+def _start():
+    # type: () -> int
+    if not __package__:
+        # `python launcher` runs a folder: sys.path[0] is the folder itself, where our modules would
+        # shadow libraries and the package `launcher` could not be found. Its parent is what is meant.
+        sys.path[0] = _CHECKOUT
+    complaint = _complaint()
+    if complaint or _missing(_WANTED):
+        _hand_over()
+    if complaint:
+        hint = "make -C '" + _CHECKOUT + "' install, then the same command again"
+        if sys.version_info < _OLDEST:
+            hint = (
+                "make -C '"
+                + _CHECKOUT
+                + "' install PYTHON=python3.12 (or newer), then the same command again"
+            )
+        sys.stderr.write("error: " + sys.executable + " " + complaint + "\n  try: " + hint + "\n")
+        return 2
+    from launcher.cli import main
+    from launcher.terminal import print_in_any_encoding
+
+    print_in_any_encoding()
+    arguments = sys.argv[1:]
+    return main(arguments, program=sys.orig_argv[: len(sys.orig_argv) - len(arguments)])
+
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    code = main(arguments, program=sys.orig_argv[: len(sys.orig_argv) - len(arguments)])
-    if code in (130, 143):  # whoever interrupts does not wait for calls that nobody answers
+    code = _start()
+    if code in (130, 143):  # a user who interrupts does not wait for calls that nobody answers
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,24 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
     size = sum(proof.bytes for proof in proofs.values())
     logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
     return Fetched(folder, len(proofs), size, logs, tuple(problems(folder, everything)))
+
+
+def require_place(folder: Path) -> None:
+    """Raise BadInput if results and logs could not be kept in `folder`, which need not be there yet."""
+    whole = folder.absolute()
+    nearest = next((path for path in (whole, *whole.parents) if os.access(path, os.F_OK)), Path("/"))
+    for known in (nearest, whole / "logs"):
+        if not os.access(known, os.F_OK):
+            continue
+        if not known.is_dir():
+            why = f"{known} is not a directory"
+        elif not os.access(known, os.W_OK | os.X_OK):
+            why = f"{known} cannot be written"
+        else:
+            continue
+        raise BadInput(
+            f"results and logs cannot be kept in {folder}: {why}", "change to a folder where you may write"
+        )
 
 
 def proven_log(folder: Path, stage: Stage) -> Path | None:

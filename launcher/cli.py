@@ -200,9 +200,11 @@ def logs(
 ) -> int:
     """Print what stages have printed. [default: all stages of the newest run]"""
     from launcher import stagelogs
+    from launcher.terminal import log_output
 
     run = _run_id(run) if run else None
-    stagelogs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=sys.stdout.buffer)
+    with log_output() as out:
+        stagelogs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=out)
     return Exit.SUCCEEDED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
+import shutil
 import sys
 import threading
 import traceback
@@ -15,12 +15,10 @@ from typing import Any, TextIO
 from jobs.contract.redaction import redacted, redacted_tree
 from launcher.errors import JobRelayError
 from launcher.hints import Hint
+from launcher.terminal import escaped_json, printable
 
-#: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
-#: A string ends at the next ESC or BEL, so that no line, however made, is searched over and over.
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
+#: Columns that a value needs beside its name; with fewer it goes below it.
+_BESIDE = 14
 
 
 class Console:
@@ -108,7 +106,9 @@ class Console:
 
         with self._lock:
             if self._spinner is None:
-                self._spinner = RichConsole(file=self._stderr).status(escape(text))
+                console = RichConsole(file=self._stderr)
+                turning = "dots" if console.encoding.startswith("utf") else "line"
+                self._spinner = console.status(escape(text), spinner=turning)
                 self._spinner.start()
             self._spinner.update(escape(text))
 
@@ -161,13 +161,8 @@ def _thread_broke(broken: threading.ExceptHookArgs) -> None:
         show_traceback(broken.exc_value)
 
 
-def printable(text: str) -> str:
-    """`text` without anything that a terminal would act upon; after a carriage return, the last part."""
-    return _ESCAPES.sub("", text.rstrip("\r").rpartition("\r")[2])
-
-
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout."""
+    """A table on stdout; on a terminal that is too narrow for it, each row as a list of names and values."""
     from rich import box
     from rich.console import Console as RichConsole
     from rich.table import Table
@@ -179,10 +174,50 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(redacted(cell))) for cell in row))
     # into a file or a pipe: as wide as it needs to be
-    console = RichConsole() if sys.stdout.isatty() else RichConsole(width=200, no_color=True)
-    console.print(table)
+    if sys.stdout.isatty():
+        columns_here, lines_here = shutil.get_terminal_size()  # rich takes 80 for a TERM=dumb
+        console = RichConsole(width=columns_here, height=lines_here)
+    else:
+        console = RichConsole(width=200, no_color=True)
+    if sys.stdout.isatty() and console.measure(table, options=_unlimited(console)).maximum > console.width:
+        _print_lists(console, columns, rows)
+    else:
+        console.print(table)
+
+
+def _unlimited(console: Any) -> Any:
+    return console.options.update(width=10_000)
+
+
+def _print_lists(console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    width = max(map(len, columns), default=0) + 2
+    for row in rows:
+        console.print()
+        mark = ""  # of a column without a name, before the next value
+        shown = Table.grid(padding=(0, 2, 0, 0))
+        for column, cell in zip(columns, (printable(redacted(cell)) for cell in row), strict=True):
+            if not column:
+                mark = cell
+                continue
+            text = f"{mark} {cell}" if mark else cell
+            mark = ""
+            if text and console.width - width >= _BESIDE:
+                shown.add_row(Text(column), Text(text))
+            elif text:
+                console.print(Text(column), Padding(Text(text), (0, 0, 0, 2)), sep="\n")
+        if shown.rows:
+            console.print(shown)
+        if mark:
+            console.print(Text(mark))
+    console.print()
 
 
 def print_json(tree: Any) -> None:
     """A JSON document on stdout."""
-    sys.stdout.write(json.dumps(redacted_tree(tree), indent=2, ensure_ascii=False) + "\n")
+    plain = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(redacted_tree(tree), indent=2, ensure_ascii=plain)
+    sys.stdout.write(escaped_json(text) + "\n")

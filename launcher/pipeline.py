@@ -169,6 +169,7 @@ def run_stages(
     """
     report = RunReport(plan.run, executor.place(), options.folder or Path("runs") / plan.run)
     try:
+        artifacts.require_place(report.folder)
         executor.check(plan)
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, options.stages, console)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.contract.config import Stage
-from launcher.console import Console, print_json, print_table, printable
+from launcher.console import Console, print_json, print_table
 from launcher.errors import Exit, StageEnded
 from launcher.hints import SameAgain, of_run
 from launcher.outcome import outcome, suggestion
 from launcher.pipeline import RunReport, StageReport
 from launcher.sizing import requests_against_use
+from launcher.terminal import printable
 from launcher.timeline import Timeline, rows
 from launcher.wording import accuracy, duration, memory
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobs.contract.volume import check_name
 from launcher import manifests
+from launcher.artifacts import require_place
 from launcher.console import Console, print_json, print_table
 from launcher.errors import BadInput, Exit
 from launcher.images.comparing import WORKLOAD, Contender, Rounds, interleaved
@@ -45,6 +46,7 @@ def run_comparison(
     rounds = Rounds(target, target.config(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
     place = target.executor().place()
     weights = [_weigh(contender, engine, console) for contender in contenders]
+    require_place(rounds.folder)
     rounds.folder.mkdir(parents=True, exist_ok=True)
     samples = interleaved(contenders, count, name, rounds.run, console.say)
     compared = [

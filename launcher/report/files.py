@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobs.contract.config import Stage
 from jobs.contract.record import Cost, RecordError
-from launcher.console import printable
+from launcher.terminal import printable
 
 #: eval_results.json of 256 classes has half of it.
 _MOST_BYTES: Final = 4 * 2**20

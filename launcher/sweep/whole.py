@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.files import write_atomically, write_json
+from launcher.artifacts import require_place
 from launcher.console import Console
 from launcher.errors import Conflict
 from launcher.sweep.design import Trial
@@ -105,6 +106,7 @@ def _begin(sweep: Sweep, folder: Path) -> None:
             f"{folder} holds a sweep of another configuration",
             "another --name, or the same --set and --config",
         )
+    require_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, sweep.tree())
 

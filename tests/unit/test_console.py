@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.console import Console, print_json, print_table, printable
+from launcher.console import Console, print_json, print_table
 from launcher.errors import BadInput
 from launcher.hints import Command
+from launcher.terminal import log_output, print_in_any_encoding, printable
 
-HARMLESS = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+HARMLESS = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=BIDIRECTIONAL))
 
 
 class Terminal(io.StringIO):
@@ -166,3 +168,120 @@ def test_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert json.loads(out) == tree
     assert "\x1b" not in out
+
+
+# --- text that turns ---
+
+
+@pytest.mark.parametrize("character", BIDIRECTIONAL, ids=ascii)
+def test_what_turns_the_direction_of_text_is_made_visible(
+    character: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`gpj.exe` behind U+202E reads `exe.jpg`."""
+    number = f"\\u{ord(character):04x}"
+    assert printable(f"a{character}gpj.exe") == f"a{number}gpj.exe"
+    console, stderr = shown()
+    console.error(BadInput(f"no {character}such run"))
+    console.log_of("train")(f"line {character}x\n".encode())
+    print_table(("name",), [(f"a{character}b",)])
+    print_json({"name": f"a{character}b\x9b"})
+    printed = stderr.getvalue() + capsys.readouterr().out
+    assert character not in printed
+    assert printed.count(number) == 4
+    assert "\x9b" not in printed
+
+
+# --- terminals and encodings ---
+
+
+class Narrow(Terminal):
+    encoding = "utf-8"
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Narrow:
+    terminal = Narrow()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    return terminal
+
+
+ROW = (
+    "20261121-214556-mdzf",
+    "succeeded",
+    "out of memory (limit 2Gi, peak 2.0Gi)",
+    "",
+    "2026-11-21 14:22:33",
+)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80])
+def test_a_table_on_a_narrow_terminal_keeps_its_words_whole(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    terminal = on_a_terminal(monkeypatch, columns)
+    print_table(("run", "state", "reason", "peak memory", "created"), [ROW, ROW])
+    lines = terminal.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    words = terminal.getvalue().split()
+    assert words.count("succeeded") == 2
+    assert words.count("memory") == 2  # of the reason; what is empty is left out
+    assert all(any(word in line for line in lines) for word in (*ROW[2].split(), "2026-11-21", "14:22:33"))
+
+
+def test_a_mark_stands_before_the_value_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch, 30)
+    print_table(("", "check", "found"), [("✗", "volume", "x" * 20)])
+    assert "check  ✗ volume" in terminal.getvalue()
+    assert "found  " + "x" * 20 in terminal.getvalue()
+
+
+def test_a_table_that_fits_stays_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch, 80)
+    print_table(("stage", "verdict"), [("train", "succeeded")])
+    assert terminal.getvalue().split("\n")[1].split() == ["stage", "verdict"]
+
+
+def test_a_log_on_a_terminal_is_printable_and_in_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch, 80)
+    with log_output() as out:
+        assert out.write(b"\x1b[2Jone\ntw") == 10
+        out.flush()
+        assert out.write(b"o \xe2\x80\xae") == 5
+    assert terminal.getvalue() == "one\ntwo \\u202e\n"
+
+    pipe = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr("sys.stdout", pipe)
+    with log_output() as out:
+        out.write(b"\x1b[2Jone")
+    assert pipe.buffer.getvalue() == b"\x1b[2Jone"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [
+        ("ascii", b"+ train -> \\xe9 | ... \\xff"),
+        ("latin-1", b"+ train -> \xe9 | ... \\xff"),
+        ("utf-8", "✓ train → é │ … \\xff".encode()),
+    ],
+)
+def test_every_encoding_takes_every_character(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, printed: bytes
+) -> None:
+    """The last is a byte of a file name that is no text."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    print_in_any_encoding()
+    for stream in streams:
+        stream.write("✓ train → é │ … \udcff")
+        stream.flush()
+        assert stream.buffer.getvalue() == printed  # type: ignore[attr-defined]
+
+
+def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    print_json({"a": "é✓"})
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue()) == {"a": "é✓"}  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.executors.base import Submission
-from launcher.executors.local import LocalExecutor, executor, layout
+from launcher.executors.local import LocalExecutor, contact, layout
 from launcher.manifests import CONFIG_FILE
 from tests.unit import objects as o
 
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders whose runners were started; nothing runs."""
     folders: list[Path] = []
-    monkeypatch.setattr(executor, "start_runner", folders.append)
+    monkeypatch.setattr(contact, "start_runner", folders.append)
     return folders
 
 
@@ -53,7 +53,7 @@ def test_row_46_a_job_that_was_half_removed_is_made_anew(tmp_path: Path) -> None
     submission = LocalExecutor(tmp_path).submit(o.job())
     assert submission.how == "created"
     assert list((tmp_path / ".jobs").iterdir()) == [folder]
-    assert [path.name for path in folder.iterdir()] == [layout.STATE]
+    assert {path.name for path in folder.iterdir()} == {layout.STATE, layout.LOCK}
 
 
 def test_row_48_two_launchers_that_replace_a_failed_job_have_one(
@@ -136,6 +136,7 @@ def test_runners_that_cannot_be_followed_are_started_with_pauses(
             write_state(folder, o.job("train", o.condition("Complete")))
 
     monkeypatch.setattr("time.sleep", pause)
-    (state,) = executor._messages(folder)
+    *waiting, state = contact.messages(folder)
+    assert len(waiting) == 2  # each is a look at the state, as at the log
     assert state["job"]["status"]["conditions"]
     assert (len(started), pauses) == (3, [1.0, 1.0])

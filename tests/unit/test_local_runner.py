@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.executors.local import layout, pods
-from launcher.executors.local.pods import PodRunner
+from launcher.executors.local import LocalExecutor, container, layout, liveness
+from launcher.executors.local.container import Container
 from launcher.executors.local.runner import JobRunner, main
 from launcher.executors.local.state import JobState
 from tests.support import PATIENCE, set_command
@@ -29,11 +30,12 @@ print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], s
 def test_a_daemon_that_holds_the_output_does_not_hold_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pods, "_STRAGGLER_SECONDS", 0.5)
+    monkeypatch.setattr(container, "_STRAGGLER_SECONDS", 0.5)
     folder = tmp_path / ".jobs" / "a-train"
     folder.mkdir(parents=True)
     job = o.job("train", backoffLimit=0)
     set_command(job, ["python", "-c", DAEMON])
+    LocalExecutor(tmp_path).configure(o.plan().config_map)
     runner = threading.Thread(target=JobRunner(folder, {"job": job, "pods": []}).run, daemon=True)
     runner.start()
     runner.join(30)
@@ -53,7 +55,9 @@ def test_row_49_a_log_without_room_does_not_hold_the_stage(tmp_path: Path) -> No
     program = "import os; os.write(1, bytes(2**20))"
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert child.stdout
-    PodRunner(state, o.pod(o.job()))._pump(child.stdout, Path("/dev/full"), threading.Event())
+    pod = o.pod(o.job())
+    train = Container(state, pod, "containerStatuses", pod["spec"]["containers"][0], tmp_path, None)
+    train._pump(child.stdout, Path("/dev/full"), threading.Event())
     assert child.wait(timeout=PATIENCE) == 0
 
 
@@ -63,25 +67,26 @@ def test_a_short_write_is_completed() -> None:
             return super().write(content[:3])
 
     log = Short()
-    pods._keep(log, b"0123456789")
+    container._keep(log, b"0123456789")
     assert log.getvalue() == b"0123456789"
 
 
-@pytest.mark.parametrize("bound_anew", [False, True])
-def test_an_ending_runner_removes_its_own_socket_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound_anew: bool
+def test_an_ending_runner_removes_its_socket_and_the_folder_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / layout.STATE).write_text(json.dumps({"job": o.job(), "pods": []}))
-    path = layout.socket_path(tmp_path)
+    seen: list[Path] = []
 
     def run(self: JobRunner) -> None:
-        if bound_anew:
-            path.unlink()
-            path.touch()
+        holder = liveness.holder_of(self.state.folder)
+        assert holder
+        seen.append(Path(holder.socket))
+        assert seen[0].is_socket()
+        assert stat.S_IMODE(seen[0].parent.stat().st_mode) == 0o700
 
     monkeypatch.setattr(JobRunner, "run", run)
     read_end, write_end = os.pipe()
     assert main([str(tmp_path), str(write_end)]) == 0
-    os.close(read_end)
-    assert path.exists() == bound_anew
-    path.unlink(missing_ok=True)
+    with os.fdopen(read_end) as ready:
+        assert ready.read() == "listens"
+    assert not seen[0].parent.exists()

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from jobs.contract import archive, folders
-from jobs.contract.check import Check, check_run
-from jobs.contract.datasets import DataSet, exists, list_data_sets
+from jobs.contract import safe_read
 from jobs.contract.files import write_atomically
-from jobs.contract.record import list_runs
-from jobs.contract.volume import RunFolder, inside, leave_out
-from launcher.errors import BadInput, EvidenceIncomplete
-from launcher.executors.base import (
-    ChangeCounter,
-    Finding,
-    Sink,
-    Submission,
-    Updates,
-    Volume,
-    adopt,
-    last_lines,
-    waits_early,
-)
-from launcher.executors.local import layout
+from launcher.errors import BadInput, JobRelayError
+from launcher.executors.base import Finding, Sink, Submission, Updates, Volume, adopt, last_lines, waits_early
+from launcher.executors.local import contact, ending, jobfolder, layout
+from launcher.executors.local.checking import check_plan
+from launcher.executors.local.configs import contents_of
 from launcher.executors.local.health import examine_machine, has_memory_for
-from launcher.hints import Command
+from launcher.executors.local.jobfolder import on_volume
+from launcher.executors.local.updates import LocalUpdates
+from launcher.executors.local.volume import LocalVolume
 from launcher.manifests import (
     ANNOTATION_VERDICT,
-    CONFIG_FILE,
     LABEL_PLAN,
     LABEL_RUN,
     Manifests,
@@ -49,14 +29,9 @@ from launcher.manifests import (
     started_early,
     without_gate,
 )
-from launcher.verdicts import JobView, Verdict, finished_condition
+from launcher.verdicts import Verdict, finished_condition
 
 Object = dict[str, Any]
-
-_OTHER_FOLDER = "choose another folder with --volume"
-
-#: Seconds before another runner is started where the one before could not be followed.
-_RESTART_SECONDS: Final = 1.0
 
 
 class LocalExecutor:
@@ -70,27 +45,25 @@ class LocalExecutor:
 
     def check(self, plan: Plan) -> None:
         """Raise BadInput for a Job that processes cannot run, and for a folder that is not ours."""
-        with tempfile.TemporaryDirectory() as scratch:
-            for job in plan.jobs.values():
-                spec = job["spec"]["template"]["spec"]
-                for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-                    pod = {"metadata": {"name": "check"}, "spec": spec}
-                    layout.process_of(container, pod, self.root, Path(scratch))
-        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise BadInput(f"{self.root} cannot be written", _OTHER_FOLDER)
+        check_plan(plan, self.root)
+        if why := jobfolder.unwritable(self.root):
+            raise BadInput(f"the volume {self.root} cannot be used: {why}", jobfolder.OTHER_FOLDER)
 
     def share(self, shared: Sequence[Object]) -> None:
-        try:
+        with on_volume(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{self.root} cannot be made: {error.strerror}", _OTHER_FOLDER) from error
+            for item in shared:
+                if item["kind"] == "ConfigMap":
+                    self.configure(item)
 
     def configure(self, config_map: Object) -> None:
-        folder = layout.config_folder(self.root, config_map["metadata"]["name"])
-        folder.mkdir(parents=True, exist_ok=True)
-        # whole at every moment: a Job that is adopted may just read it
-        write_atomically(folder / CONFIG_FILE, config_map["data"][CONFIG_FILE])
+        with on_volume(self.root):
+            folder = layout.config_folder(self.root, config_map["metadata"]["name"])
+            folder.mkdir(parents=True, exist_ok=True)
+            jobfolder.require_own(folder)
+            for name, content in contents_of(config_map).items():
+                # whole at every moment: a Job that is adopted may just read it
+                write_atomically(folder / name, content)
 
     def name_pods(self, service: Object) -> None:
         """Nothing: on one machine they find each other by the volume."""
@@ -100,41 +73,43 @@ class LocalExecutor:
         return str(runs[-1]["metadata"]["labels"][LABEL_RUN]) if runs else None
 
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
-        return contextlib.nullcontext(_LocalUpdates(self.root))
+        return contextlib.nullcontext(LocalUpdates(self.root))
 
     def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
-        if (beside and not has_memory_for(job)) or not _create(folder, started_early(job, before)):
-            return None
-        start_runner(folder)
-        return Submission(_read_state(folder)["job"], "early")
+        with on_volume(self.root):
+            if (beside and not has_memory_for(job)) or not jobfolder.create(
+                folder, started_early(job, before)
+            ):
+                return None
+            return self._started(folder, "early")
 
     def withdraw(self, job: Object) -> None:
-        name = job["metadata"]["name"]
-        with contextlib.suppress(FileNotFoundError):  # it was never there
-            if waits_early(_read_state(layout.job_folder(self.root, name))["job"]):
-                self._delete(name)
+        folder = layout.job_folder(self.root, job["metadata"]["name"])
+        with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it was never there
+            if waits_early(jobfolder.read_state(folder)["job"]):
+                ending.end(folder)
 
     def submit(self, job: Object) -> Submission:
         job = without_gate(job)
-        name = job["metadata"]["name"]
-        folder = layout.job_folder(self.root, name)
+        folder = layout.job_folder(self.root, job["metadata"]["name"])
         how: Literal["created", "replaced"] = "created"
-        with layout.one_at_a_time(self.root):  # else the slower one would remove what the faster has made
+        # one at a time, or the slower one would remove what the faster has made
+        with on_volume(self.root), layout.one_at_a_time(self.root):
             while True:
-                if _create(folder, job):
-                    start_runner(folder)
-                    return Submission(_read_state(folder)["job"], how)
-                if _is_torn(folder):
-                    layout.remove(folder)
-                    continue
+                if jobfolder.create(folder, job):
+                    return self._started(folder, how)
                 try:
-                    live = _read_state(folder)["job"]
+                    jobfolder.require_own(folder)
+                    if jobfolder.is_torn(folder):
+                        layout.remove(folder)
+                        continue
+                    live = jobfolder.read_state(folder)["job"]
                 except FileNotFoundError:
                     continue  # removed meanwhile
                 if adopt(job, live):
                     if not finished_condition(live):
-                        start_runner(folder)  # ends at once where one is at work
+                        contact.ensure_runner(folder)
                     return Submission(live, "adopted")
                 how = "replaced"
                 layout.remove(folder)
@@ -142,13 +117,14 @@ class LocalExecutor:
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         folder = layout.job_folder(self.root, submission.name)
         annotations = {ANNOTATION_VERDICT: verdict.to_annotation()}
-        _request(folder, {"verb": "stop", "annotations": annotations})
+        with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it was deleted meanwhile
+            ending.give_up(folder, annotations)
 
     def read_log(self, pod: Object, container: str, sink: Sink) -> None:
         folder = layout.job_folder(self.root, _job_name(pod))
         path = folder / layout.log_name(pod, container)
-        with path.open("rb") as log:
-            for state in _messages(folder):
+        with safe_read.open_regular(path) as log:
+            for state in contact.messages(folder):
                 while chunk := log.read(65536):
                     sink(chunk)
                 if _has_ended(state, pod, container):
@@ -163,16 +139,22 @@ class LocalExecutor:
         if follow and lines is None:
             self.read_log(pod, container, sink)
             return
-        content = path.read_bytes()
+        with safe_read.open_regular(path) as log:
+            content = log.read()
         sink(last_lines(content, lines))
         if follow:
             self.read_log(pod, container, _skipping(len(content), sink))
 
     def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
         states = []
-        for path in (self.root / layout.JOBS).glob(f"[!.]*/{layout.STATE}"):
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                states.append(_read_state(path.parent))
+        for folder in jobfolder.folders(self.root):
+            try:
+                states.append(jobfolder.read_state(folder))
+            except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile, or no Job
+                continue
+            except (OSError, JobRelayError) as error:  # another user's, or no state of ours
+                if run is not None and folder.name.rpartition("-")[0] == run:
+                    raise jobfolder.unreadable(folder, error) from error
         states.sort(key=lambda state: str(state["job"]["metadata"]["creationTimestamp"]))
         return [
             (state["job"], state["pods"])
@@ -181,201 +163,53 @@ class LocalExecutor:
         ]
 
     def volume(self) -> AbstractContextManager[Volume]:
-        return contextlib.nullcontext(_LocalVolume(self.root))
+        return contextlib.nullcontext(LocalVolume(self.root))
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_machine(self.root, manifests)
 
     def cancel(self, run: str) -> list[str]:
-        names = [job["metadata"]["name"] for job, _ in self.jobs(run) if not finished_condition(job)]
-        for name in names:
-            self._delete(name)
-        return names
+        return self._end(
+            [job["metadata"]["name"] for job, _ in self.jobs(run) if not finished_condition(job)]
+        )
 
     def expire(self, run: str, seconds: int) -> bool:
         return False  # there is no controller here; `delete` removes them
 
     def delete(self, run: str) -> list[str]:
-        names = [job["metadata"]["name"] for job, _ in self.jobs(run)]
-        for name in names:
-            self._delete(name)
+        names = self._end([job["metadata"]["name"] for job, _ in self.jobs(run)])
         configs = sorted((self.root / layout.JOBS / layout.CONFIG).glob(f"{run}-config-*"))
-        for config in configs:
-            shutil.rmtree(config)
+        with on_volume(self.root):
+            for config in configs:
+                shutil.rmtree(config)
         return [f"Job {name}" for name in names] + [f"ConfigMap {config.name}" for config in configs]
 
-    def _delete(self, name: str) -> None:
-        folder = layout.job_folder(self.root, name)
-        if _request(folder, {"verb": "delete"}):
-            return
-        layout.remove(folder)
-
-
-class _LocalUpdates(ChangeCounter):
-    """Updates (see executors.base) from the runners' sockets: one connection a Job.
-
-    A Job is known by its UID: one that was made anew under the same name is another.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__()
-        self._root = root
-        self._states: dict[str, Object | None] = {}
-        self._followed: set[str] = set()
-
-    def view(self, submission: Submission) -> JobView:
-        uid = submission.job["metadata"]["uid"]
-        if uid not in self._followed:
-            self._followed.add(uid)
-            folder = layout.job_folder(self._root, submission.name)
-            self._states[uid] = _if_of(uid, _read_state(folder))
-            threading.Thread(target=self._follow, args=(folder, uid), daemon=True).start()
-        state = self._states[uid]
-        return JobView(state["job"], state["pods"]) if state else JobView(None)
-
-    def _follow(self, folder: Path, uid: str) -> None:
+    def _started(self, folder: Path, how: Literal["created", "early", "replaced"]) -> Submission:
+        """A Job that was just created, with its runner; without one it is not left behind."""
         try:
-            for state in _messages(folder):
-                if "log" in state:
-                    continue
-                self._states[uid] = _if_of(uid, state)
-                self.changed()
-                if self._states[uid] is None:
-                    return  # the Job that was followed is gone
-        except FileNotFoundError:
-            self._states[uid] = None
-            self.changed()
-        except Exception as error:
-            self.failed(error)
+            contact.start_runner(folder)
+        except JobRelayError:
+            layout.remove(folder)
+            raise
+        return Submission(jobfolder.read_state(folder)["job"], how)
 
-
-class _LocalVolume:
-    """The volume is a folder here. See executors.base.Volume."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def runs(self) -> list[Object]:
-        return list_runs(self._root)
-
-    def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
-        path = inside(self._root, folder)
-        if not path.is_dir():
-            raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", Command("list"))
-        return archive.packed(path, leave_out(everything))
-
-    def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
-        stream = archive.stream_of(archive.packed_files(files))
-        archive.unpack(stream, inside(self._root, folder), replace=replace)
-
-    def data_sets(self) -> list[DataSet]:
-        return list_data_sets(self._root)
-
-    def exists(self, path: str) -> bool:
-        return exists(self._root, path)
-
-    def check(self, run: str) -> list[Check]:
-        return check_run(RunFolder(self._root, run))
-
-    def remove(self, folder: str) -> None:
-        folders.remove(inside(self._root, folder))
-
-
-def start_runner(folder: Path) -> None:
-    """Start a Job's runner in a session of its own and wait until it can be followed."""
-    read_end, write_end = os.pipe()
-    arguments = [sys.executable, "-m", "launcher.executors.local.runner", str(folder), str(write_end)]
-    with (folder / "runner.log").open("ab") as log:
-        subprocess.Popen(
-            arguments, cwd=layout.WORKING_FOLDER, pass_fds=[write_end], start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as ready:
-        ready.read()  # the end comes when the runner listens, or has ended
-
-
-def _create(folder: Path, job: Object) -> bool:
-    """Make the Job's folder, whole or not at all; False if there is one of that name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {**job["metadata"], "uid": layout.uid(), "creationTimestamp": layout.now()}
-    state = {"job": {**job, "metadata": metadata, "status": {}}, "pods": []}
-    incoming = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
-        (incoming / layout.STATE).write_text(json.dumps(state))
-        return _renamed(incoming, folder)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)  # there no more if it has its name
-
-
-def _renamed(incoming: Path, folder: Path) -> bool:
-    """Give a folder its name; False where one that is not empty has it."""
-    try:
-        incoming.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            return False
-        raise
-    return True
-
-
-def _is_torn(folder: Path) -> bool:
-    """Whether there is a Job's folder without its state: somebody was killed while removing it."""
-    return folder.is_dir() and not (folder / layout.STATE).exists()
-
-
-def _if_of(uid: str, state: Object) -> Object | None:
-    """`state`, if it is of the Job with that UID, and not of a later one of its name."""
-    return state if state["job"]["metadata"]["uid"] == uid else None
-
-
-def _read_state(folder: Path) -> Object:
-    state: Object = json.loads((folder / layout.STATE).read_text())
-    return state
-
-
-def _messages(folder: Path) -> Iterator[Object]:
-    """The Job's state now and at every change, and {"log": POD} when one has printed.
-
-    Ends with the final state. A runner that was killed is started anew. Raises FileNotFoundError
-    when the Job is deleted.
-    """
-    in_vain = False
-    while True:
-        with contextlib.suppress(OSError), _connect(folder) as connection, connection.makefile("rb") as lines:
-            in_vain = False
-            for line in lines:
-                yield json.loads(line)
-        state = _read_state(folder)
-        if finished_condition(state["job"]):
-            yield state
-            return
-        if in_vain:  # it ends before it listens, or another is about to end
-            time.sleep(_RESTART_SECONDS)
-        start_runner(folder)
-        in_vain = True  # until it is followed
-
-
-def _connect(folder: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(layout.socket_path(folder)))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-def _request(folder: Path, request: Object) -> bool:
-    """Ask a Job's runner for something and wait until it has ended; False if none is at work."""
-    try:
-        with _connect(folder) as connection, connection.makefile("rb") as lines:
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            for _ in lines:
-                pass
-    except OSError:
-        return False
-    return True
+    def _end(self, names: Sequence[str]) -> list[str]:
+        """End Jobs, each of them if that can be; returns their names. Raises JobRelayError."""
+        ended, failures = [], []
+        for name in names:
+            try:
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    on_volume(self.root),
+                ):  # another ended it meanwhile
+                    ending.end(layout.job_folder(self.root, name))
+                ended.append(name)
+            except JobRelayError as error:
+                failures.append(error)
+        if not failures:
+            return ended
+        done = f"\n  Job {', '.join(ended)}: stopped" if ended else ""
+        raise type(failures[0])("\n  ".join(error.what for error in failures) + done, failures[0].hint)
 
 
 def _job_name(pod: Object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.executors.base import Finding
+from launcher.executors.local.jobfolder import OTHER_FOLDER, unwritable
 from launcher.executors.local.layout import WORKING_FOLDER
 from launcher.manifests import Manifests, main_container
 from launcher.quantities import parse_quantity
@@ -84,10 +85,11 @@ def _threads() -> Finding:
 
 
 def _disk(root: Path) -> Finding:
-    nearest = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        return Finding("volume", "fail", f"{root} cannot be written", "choose another folder with --volume")
-    free = shutil.disk_usage(nearest).free
+    if why := unwritable(root):
+        return Finding("volume", "fail", f"{root}: {why}", OTHER_FOLDER)
+    free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
+    if not free:
+        return Finding("volume", "fail", f"{root} is full", f"make room on it, or {OTHER_FOLDER}")
     found = f"{root}: {free / 2**30:.1f} GiB free"
     if free < _DISK_BYTES:
         return Finding("volume", "warn", found, "free some, or choose another folder with --volume")

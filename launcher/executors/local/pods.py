@@ -1,27 +1,25 @@
-"""One Pod as processes: its containers one after the other, their logs, signals, deadlines and ends."""
+"""One Pod as processes: init containers in their order, then all others side by side, sidecars until then."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from jobs.contract.volume import ENV_TERMINATION
-from launcher.executors.local import layout
+from launcher.executors.local.container import Container
 from launcher.executors.local.state import JobState
 
 Object = dict[str, Any]
 
-#: Seconds in which what a container has printed before its end is read.
-_STRAGGLER_SECONDS: Final = 5.0
-_LEFT_ALONE: Final = b"a process that outlived the container still holds its output; left alone\n"
+#: Seconds before a sidecar that has ended is started again, doubled each time. Kubernetes starts with 10.
+_AGAIN_SECONDS: Final = 1.0
+_AGAIN_AT_MOST: Final = 300.0
+#: The reason of a Pod that was ended because its runner was to end: no fault of its own.
+NODE_SHUTDOWN: Final = "Terminated"
 
 
 class PodRunner:
@@ -30,124 +28,118 @@ class PodRunner:
     def __init__(self, state: JobState, pod: Object) -> None:
         self._state = state
         self._pod = pod
-        self._root = state.folder.parent.parent
+        self._is_over = False  # its containers have ended: the sidecars may
 
     def run(self) -> None:
-        """Its containers one after the other; it has succeeded if every one of them has."""
-        spec = self._pod["spec"]
-        seconds = spec.get("activeDeadlineSeconds")
+        """As a kubelet does; it has succeeded if every container but the sidecars has. Raises OSError."""
+        seconds = self._pod["spec"].get("activeDeadlineSeconds")
         deadline = time.monotonic() + seconds if seconds else None
-        containers = [("initContainerStatuses", c) for c in spec.get("initContainers") or ()]
-        containers += [("containerStatuses", c) for c in spec["containers"]]
-        with _scratch(self._pod) as scratch:
-            for group, container in containers:
-                if group == "containerStatuses":
-                    self._pod["status"]["phase"] = "Running"
-                if self._run_container(group, container, scratch, deadline) != 0:
-                    self._enter("Failed")
-                    return
-        self._enter("Succeeded")
+        try:
+            with _scratch(self._pod) as scratch, self._sidecars() as sidecars:
+                good = self._initialise(scratch, deadline, sidecars) and self._work(scratch, deadline)
+        except BaseException:
+            self._enter("Failed")
+            raise
+        self._enter("Succeeded" if good else "Failed")
+
+    def _initialise(self, scratch: Path, deadline: float | None, sidecars: list[threading.Thread]) -> bool:
+        """Init containers one after the other, each once the one before has succeeded; a sidecar stays."""
+        for spec in self._pod["spec"].get("initContainers") or ():
+            if spec.get("restartPolicy") == "Always":
+                container = self._container("initContainerStatuses", spec, scratch, None, sidecar=True)
+                if not self._start_sidecar(container, sidecars):
+                    return False
+            elif self._container("initContainerStatuses", spec, scratch, deadline).run() != 0:
+                return False
+        return True
+
+    def _work(self, scratch: Path, deadline: float | None) -> bool:
+        """All containers side by side, each to its end, as in Kubernetes with restartPolicy Never."""
+        if self._state.ended_early:
+            return False
+        self._enter("Running")
+        specs = self._pod["spec"]["containers"]
+        containers = [self._container("containerStatuses", spec, scratch, deadline) for spec in specs]
+        return all(code == 0 for code in _side_by_side(containers))
+
+    def _container(
+        self, group: str, spec: Object, scratch: Path, deadline: float | None, *, sidecar: bool = False
+    ) -> Container:
+        is_over = (lambda: self._is_over) if sidecar else (lambda: False)
+        return Container(self._state, self._pod, group, spec, scratch, deadline, is_over)
+
+    @contextlib.contextmanager
+    def _sidecars(self) -> Iterator[list[threading.Thread]]:
+        """Those that are started in this block are ended after it."""
+        threads: list[threading.Thread] = []
+        try:
+            yield threads
+        finally:
+            with self._state.changed:
+                self._is_over = True
+                self._state.changed.notify_all()
+            for thread in threads:
+                thread.join()
+
+    def _start_sidecar(self, container: Container, threads: list[threading.Thread]) -> bool:
+        """Start it, to be started again whenever it ends; False if it cannot start."""
+        first = threading.Event()
+        runs = threading.Event()
+
+        def started() -> None:
+            runs.set()
+            first.set()
+
+        def keep_running() -> None:
+            pause = _AGAIN_SECONDS
+            try:
+                while not self._ended():
+                    if container.run(started) == 128 and not runs.is_set():
+                        return
+                    with self._state.changed:
+                        self._state.changed.wait_for(self._ended, pause)
+                    pause = min(pause * 2, _AGAIN_AT_MOST)
+            finally:
+                first.set()
+
+        thread = threading.Thread(target=keep_running)
+        threads.append(thread)
+        thread.start()
+        first.wait()
+        return runs.is_set()
+
+    def _ended(self) -> bool:
+        return self._is_over or self._state.ended_early
 
     def _enter(self, phase: str) -> None:
         with self._state.changing():
-            self._pod["status"]["phase"] = phase
+            status = self._pod["status"]
+            status["phase"] = phase
+            if phase == "Failed" and self._state.shut_down:
+                status.setdefault("reason", NODE_SHUTDOWN)
+                status.setdefault("message", "the process that ran it was ended")
 
-    def _run_container(self, group: str, container: Object, scratch: Path, deadline: float | None) -> int:
-        status: Object = {"name": container["name"], "state": {}}
-        process = layout.process_of(container, self._pod, self._root, scratch)
-        message_file = scratch / f"{container['name']}.message"
-        process.environment[ENV_TERMINATION] = str(message_file)
-        started = layout.now()
-        log_path = self._state.folder / layout.log_name(self._pod, container["name"])
-        log_path.touch()  # there before anybody is told that the container runs
+
+def _side_by_side(containers: Sequence[Container]) -> list[int]:
+    """Run containers to their ends, all at once; returns their exit codes. Raises what one of them raised."""
+    codes = [-1] * len(containers)
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
         try:
-            child = subprocess.Popen(
-                process.arguments, env=process.environment, cwd=process.folder, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            with self._state.changing():
-                self._pod["status"][group].append(status)
-                what = f"{process.arguments[0]}: {error.strerror}"
-                status["state"] = terminated(started, 128, "StartError", what)
-            return 128
-        with self._state.changing():
-            self._pod["status"][group].append(status)
-            status.update(pid=child.pid, state={"running": {"startedAt": started}})
-        assert child.stdout
-        left_alone = threading.Event()
-        pump = threading.Thread(target=self._pump, args=(child.stdout, log_path, left_alone), daemon=True)
-        pump.start()
-        late = self._wait(child, deadline)
-        kill(child.pid, signal.SIGKILL)  # whatever it left behind
-        pump.join(_STRAGGLER_SECONDS)
-        if pump.is_alive():
-            # it left the process group and holds the pipe open: not ours to find
-            left_alone.set()
-            with log_path.open("ab", buffering=0) as log:
-                _keep(log, _LEFT_ALONE)
-        code = child.returncode if child.returncode >= 0 else 128 - child.returncode
-        code = code or (143 if late else 0)
-        message = layout.read_text(message_file) or (
-            _last_lines(log_path)
-            if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
-            else ""
-        )
-        with self._state.changing():
-            if late:
-                self._pod["status"].update(
-                    reason="DeadlineExceeded",
-                    message="Pod was active on the node longer than the specified deadline",
-                )
-            status["state"] = terminated(started, code, "Error" if code else "Completed", message)
-        return code
+            codes[number] = containers[number].run()
+        except BaseException as error:
+            failures.append(error)
 
-    def _wait(self, child: subprocess.Popen[bytes], deadline: float | None) -> bool:
-        """Wait for the child's end; True if its deadline had to end it."""
-        state = self._state
-        grace = self._pod["spec"].get("terminationGracePeriodSeconds", 30)
-
-        def reap() -> None:
-            child.wait()
-            with state.changed:
-                state.changed.notify_all()
-
-        threading.Thread(target=reap, daemon=True).start()
-        late = False
-        kill_at: float | None = None
-        with state.changed:
-            while child.returncode is None:
-                now = time.monotonic()
-                if kill_at is None and (state.ended_early or (deadline is not None and now >= deadline)):
-                    late = not state.ended_early
-                    kill(child.pid, signal.SIGTERM)
-                    kill_at = now + grace
-                elif kill_at is not None and now >= kill_at:
-                    kill(child.pid, signal.SIGKILL)
-                    kill_at = now + grace
-                until = deadline if kill_at is None else kill_at
-                state.changed.wait(None if until is None else max(until - now, 0))
-        return late
-
-    def _pump(self, source: IO[bytes], log_path: Path, left_alone: threading.Event) -> None:
-        """Read all that is printed, also what is not kept: who prints must not wait for room in the pipe."""
-        with source, log_path.open("ab", buffering=0) as log:
-            while chunk := os.read(source.fileno(), 65536):
-                if not left_alone.is_set():
-                    _keep(log, chunk)
-                    self._state.has_printed(self._pod)
-
-
-def terminated(started: str, code: int, reason: str, message: str = "") -> Object:
-    """The state of a container that has ended now."""
-    ended = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": layout.now()}
-    return {"terminated": {**ended, "message": message[-4096:]} if message else ended}
-
-
-def kill(group: int, number: signal.Signals) -> None:
-    """Send a signal to a container's processes, if they are still there."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(1, len(containers))]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return codes
 
 
 @contextlib.contextmanager
@@ -155,17 +147,3 @@ def _scratch(pod: Object) -> Iterator[Path]:
     """The Pod's emptyDir volumes and termination messages."""
     with tempfile.TemporaryDirectory(prefix=f"{pod['metadata']['name']}-") as name:
         yield Path(name)
-
-
-def _keep(log: IO[bytes], content: bytes) -> None:
-    """Write all of it, as far as there is room; a gap is found by the count that the stage itself has."""
-    left = memoryview(content)
-    with contextlib.suppress(OSError):
-        while left:
-            left = left[log.write(left) :]
-
-
-def _last_lines(path: Path) -> str:
-    """As the kubelet's FallbackToLogsOnError: 80 lines or 2048 bytes."""
-    text = path.read_bytes()[-2048:].decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-80:])
