@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +29,19 @@ class Target:
 
     @cached_property
     def manifests(self) -> Manifests:
-        return manifests.load(self.kustomization)
+        loaded = manifests.load(self.kustomization)
+        if loaded.placed or self.local:
+            return loaded
+        return replace(loaded, namespace=self._context_namespace() or loaded.namespace)
+
+    def _context_namespace(self) -> str | None:
+        """Where `kubectl apply` would send what names no namespace."""
+        from launcher.executors.cluster.api import Api
+
+        try:
+            return Api(self.context).context_namespace
+        except BadInput:
+            return None  # `render` needs no cluster
 
     def config(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
         """The configuration of the manifests, or of `file`, with overrides. Raises BadInput."""

@@ -20,7 +20,7 @@ from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeout
 from launcher import cli
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 from launcher.executors.cluster import api as module
-from launcher.executors.cluster.api import Api, ApiError, Execution, collection, path_of
+from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.executor import ClusterExecutor
 from launcher.hints import SameAgain
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
@@ -258,37 +258,6 @@ def test_a_delete_that_is_forbidden_is_told(connect: Connect) -> None:
     api, _ = connect(FORBIDDEN)
     with pytest.raises(ApiError, match="Forbidden"):
         api.delete("/p")
-
-
-@pytest.mark.parametrize(
-    ("item", "path"),
-    [
-        (JOB, "/apis/batch/v1/namespaces/ns/jobs/a-train"),
-        ({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}}, "/api/v1/namespaces/ns"),
-        (
-            {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-             "metadata": {"name": "deny", "namespace": "ns"}},
-            "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/deny",
-        ),
-        (
-            {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-             "metadata": {"name": "i", "namespace": "n"}},
-            "/apis/networking.k8s.io/v1/namespaces/n/ingresses/i",
-        ),
-        (
-            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}},
-            "/apis/scheduling.k8s.io/v1/priorityclasses/p",
-        ),
-        (
-            {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e", "namespace": "n"}},
-            "/api/v1/namespaces/n/endpoints/e",
-        ),
-        ({**JOB, "metadata": {"name": "a?b", "namespace": "ns"}}, "/apis/batch/v1/namespaces/ns/jobs/a%3Fb"),
-    ],
-    ids=["job", "namespace", "networkpolicy", "ingress", "priorityclass", "endpoints", "odd"],
-)  # fmt: skip
-def test_where_an_object_lives(item: dict[str, Any], path: str) -> None:
-    assert path_of(item) == path
 
 
 def test_where_all_of_a_kind_live() -> None:

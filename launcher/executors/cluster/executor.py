@@ -20,9 +20,10 @@ from launcher.executors.base import (
     waits_early,
 )
 from launcher.executors.cluster import logs, policies, preflight, room
-from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
+from launcher.executors.cluster.resources import Resources, collection_of, path_of
 from launcher.executors.cluster.volume import VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.hints import Command
@@ -48,6 +49,7 @@ class ClusterExecutor:
         self._claim = claim
         self._image = image
         self._minor = 0
+        self._resources = Resources(self.api)
 
     def place(self) -> str:
         return f"context {self.api.context}, namespace {self.namespace}"
@@ -59,14 +61,14 @@ class ClusterExecutor:
             return
         rights = (*preflight.RIGHTS, *(preflight.SERVICE_RIGHTS if plan.services else ()))
         preflight.check_rights(self.api, plan.namespace, rights)
-        preflight.check_absent(self.api, plan.shared, plan.namespace)
+        preflight.check_absent(self.api, self._resources, plan.shared, plan.namespace)
 
     def share(self, shared: Sequence[Object]) -> None:
         for item in shared:
             if item["kind"] == "Namespace" and self._is_absent(item):
                 self._create_namespace(item)
         rest = [item for item in shared if item["kind"] != "Namespace"]
-        in_parallel(self._apply, rest)
+        in_parallel(self._apply, [self._resources.placed(item, self.namespace) for item in rest])
 
     def configure(self, config_map: Object) -> None:
         try:
@@ -198,7 +200,7 @@ class ClusterExecutor:
     def _apply(self, item: Object) -> None:
         live: Object | None = None
         try:
-            live = self.api.apply(path_of(item), item)
+            live = self.api.apply(self._resources.path_of(item), item)
         except ApiError as error:
             title = f"{item['kind']} {item['metadata']['name']}"
             if error.status == 409:
@@ -237,7 +239,7 @@ class ClusterExecutor:
 
     def _get(self, item: Object) -> Object | None:
         try:
-            return self.api.get(path_of(item))
+            return self.api.get(self._resources.path_of(item))
         except ApiError as error:
             if error.status == 404:
                 return None
