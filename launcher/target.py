@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ class Target:
     kustomization: Path = manifests.BASE
     image: str | None = None
     api_timeout: float | None = None
+    say: Callable[[str], None] = lambda text: None  # where to report what an executor waits for
 
     @cached_property
     def manifests(self) -> Manifests:
@@ -64,4 +65,5 @@ class Target:
         namespace = self.namespace or self.manifests.namespace
         from launcher.executors.cluster import ClusterExecutor
 
-        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image, self.api_timeout)
+        claim = manifests.claim_name(job)
+        return ClusterExecutor(self.context, namespace, claim, image, self.api_timeout, self.say)

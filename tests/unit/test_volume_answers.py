@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from jobs.contract.volume import RunFolder
 from launcher import artifacts, cli
 from launcher.errors import EvidenceIncomplete, Exit
 from launcher.executors.cluster import answers
-from launcher.executors.cluster.volume import VolumePod
+from launcher.executors.cluster.volume import StartReporter, VolumePod
 from launcher.target import Target
+from launcher.verdicts import Deadline, JobView, Verdict, Waiting
+from tests.support import PATIENCE, eventually
 
 GOOD = [{"what": what, "good": True, "found": "yes"} for what in PARTS]
 
@@ -172,3 +175,29 @@ def test_many_words_of_a_command_are_cut() -> None:
         pod(code=1, stderr=b"x" * 60_000 + b" the end").runs()
     assert len(error.value.what) < 1200
     assert error.value.what.endswith(" the end")
+
+
+# --- while it does not start ---------------------------------------------------------------------
+
+
+def test_row_35_what_the_pod_waits_for_is_reported_once_and_until_when() -> None:
+    said: list[str] = []
+    limit = Deadline("schedule", 300, Verdict(Exit.COULD_NOT_START, "could not start", "Unschedulable", "no"))
+    waiting = Waiting("scheduling", "0/2 nodes are available", "p", (limit,))
+    with StartReporter(said.append, "jobrelay-volume-1") as reporter:
+        reporter.notice(JobView(None), Waiting("starting"))
+        reporter.notice(JobView(None), waiting)
+        reporter.notice(JobView(None), waiting)
+    (line,) = said
+    told = r"  waiting until \d\d:\d\d:\d\d for Pod jobrelay-volume-1, which reads the volume: 0/2 nodes .*"
+    assert re.fullmatch(told, line)
+
+
+def test_row_35_a_pod_that_does_not_start_and_says_nothing_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("launcher.executors.cluster.volume._SILENCE_SECONDS", 0.0)
+    said: list[str] = []
+    with StartReporter(said.append, "p"), eventually(PATIENCE) as until:
+        until(lambda: bool(said))
+    assert said[0].endswith("for Pod p, which reads the volume: it has not started yet")

@@ -24,7 +24,7 @@ from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.parallel import in_parallel
 from launcher.executors.cluster.resources import Resources, collection_of, path_of
-from launcher.executors.cluster.volume import VolumePod
+from launcher.executors.cluster.volume import Say, VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.hints import Command
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
@@ -42,8 +42,16 @@ class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
     def __init__(
-        self, context: str | None, namespace: str, claim: str, image: str, api_timeout: float | None = None
+        self,
+        context: str | None,
+        namespace: str,
+        claim: str,
+        image: str,
+        api_timeout: float | None = None,
+        say: Say = lambda text: None,
     ) -> None:
+        """say: where to report what is waited for when no stage is followed."""
+        self._say = say
         self.api = Api(context, api_timeout)
         self.namespace = namespace
         self._claim = claim
@@ -174,7 +182,7 @@ class ClusterExecutor:
         return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
 
     def volume(self) -> AbstractContextManager[Volume]:
-        return VolumePod(self.api, self.namespace, self._claim, self._image)
+        return VolumePod(self.api, self.namespace, self._claim, self._image, self._say)
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_cluster(self.api, manifests, self.namespace, self._image)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,17 +21,26 @@ from launcher.executors.following import follow
 from launcher.hints import Command
 from launcher.manifests import reader_pod
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
+from launcher.wording import clock
 
 Object = dict[str, Any]
 
+Say = Callable[[str], None]
+
 _PATIENCE: Final = Patience(start=120)
+#: After which it is reported that the Pod is waited for, where nothing says why.
+_SILENCE_SECONDS: Final = 10.0
 _PROGRAM: Final = ["python", "-m", "jobs", "volume"]
 
 
 class VolumePod:
     """A running Pod on the volume. Use as a context manager."""
 
-    def __init__(self, api: Api, namespace: str, claim: str, image: str) -> None:
+    def __init__(
+        self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
+    ) -> None:
+        """say: where to report what keeps it from starting."""
+        self._say = say
         self._api = api
         self._namespace = namespace
         self._claim = claim
@@ -121,14 +132,14 @@ class VolumePod:
 
     def _wait_until_running(self, pods: str, created: Object) -> None:
         updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
-        with updates:
+        name = created["metadata"]["name"]
+        with updates, StartReporter(self._say, name) as reporter:
             try:
-                verdict, _ = follow(updates, updates.submission, _PATIENCE, _until_running)
+                verdict, _ = follow(updates, updates.submission, _PATIENCE, reporter.notice)
             except _Running:
                 return
         raise EvidenceIncomplete(
-            f"Pod {created['metadata']['name']}, which reads the volume, did not start: "
-            f"{verdict.reason}: {verdict.message}",
+            f"Pod {name}, which reads the volume, did not start: {verdict.reason}: {verdict.message}",
             verdict.hint,
         )
 
@@ -140,9 +151,40 @@ class _Running(Exception):
     """The Pod runs: no more to wait for."""
 
 
-def _until_running(view: JobView, judged: Verdict | Waiting) -> None:
-    if isinstance(judged, Waiting) and judged.phase == "running":
-        raise _Running
+class StartReporter:
+    """Reports what the Pod waits for and until when, each cause once; use as a context manager."""
+
+    def __init__(self, say: Say, name: str) -> None:
+        self._say = say
+        self._name = name
+        self._reported: set[str] = set()
+        self._timer = threading.Timer(
+            _SILENCE_SECONDS, self._report, ("it has not started yet", _PATIENCE.start)
+        )
+        self._timer.daemon = True
+
+    def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
+        if not isinstance(judged, Waiting):
+            return
+        if judged.phase == "running":
+            raise _Running
+        if judged.detail:
+            limits = [limit.seconds for limit in judged.deadlines]
+            self._report(judged.detail, min(limits, default=_PATIENCE.start))
+
+    def _report(self, cause: str, seconds: float) -> None:
+        self._timer.cancel()
+        if cause not in self._reported:
+            self._reported.add(cause)
+            until = clock(datetime.now(UTC) + timedelta(seconds=seconds))
+            self._say(f"  waiting until {until} for Pod {self._name}, which reads the volume: {cause}")
+
+    def __enter__(self) -> StartReporter:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
 
 
 class _PodUpdates(ChangeCounter):
