@@ -507,6 +507,18 @@ def test_row_48_jobs_that_another_launcher_has_let_expire(connect: Connect) -> N
     jobs = {"kind": "JobList", "items": [{"metadata": {"name": "a-train", "creationTimestamp": ""}}]}
     api, server = connect(ok(jobs), refusal(404, "NotFound", 'jobs.batch "a-train" not found'))
     executor = ClusterExecutor.__new__(ClusterExecutor)
-    executor.api, executor.namespace, executor._minor = api, "a", 36
+    executor.api, executor.namespace = api, "a"
     assert executor.expire("a", 0)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("kept", "removed"), [({"ttlSecondsAfterFinished": 20}, True), ({}, False)])
+def test_row_39_a_server_that_keeps_a_time_to_live_acts_upon_it(
+    connect: Connect, kept: dict[str, int], removed: bool
+) -> None:
+    """A feature gate decides before 1.21, and not the version: without it the field is dropped."""
+    job = {"metadata": {"name": "a-train", "creationTimestamp": ""}, "spec": kept}
+    api, _ = connect(ok({"kind": "JobList", "items": [job]}), ok(job))
+    executor = ClusterExecutor.__new__(ClusterExecutor)
+    executor.api, executor.namespace = api, "a"
+    assert executor.expire("a", 20) is removed

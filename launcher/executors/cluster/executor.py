@@ -34,8 +34,6 @@ Object = dict[str, Any]
 
 #: Seconds that a deleted object may take to be gone (faults.md, row 13).
 DELETION_SECONDS: Final = 60.0
-#: Older servers take a time to live, and nobody there acts upon it.
-_TTL_SINCE: Final = 21
 
 
 class ClusterExecutor:
@@ -193,9 +191,9 @@ class ClusterExecutor:
 
     def expire(self, run: str, seconds: int) -> bool:
         patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
-        for job in self._jobs(f"{LABEL_RUN}={run}"):
-            self._patch_if_there(job, patch)
-        return self._minor >= _TTL_SINCE
+        answers = [self._patch_if_there(job, patch) for job in self._jobs(f"{LABEL_RUN}={run}")]
+        # a server where nobody acts upon it drops the field: it is a feature gate, off by default before 1.21
+        return all(job is None or job["spec"].get("ttlSecondsAfterFinished") == seconds for job in answers)
 
     def delete(self, run: str) -> list[str]:
         items = self._jobs(f"{LABEL_RUN}={run}")
@@ -253,12 +251,13 @@ class ClusterExecutor:
                 return None
             raise
 
-    def _patch_if_there(self, item: Object, patch: Object) -> None:
+    def _patch_if_there(self, item: Object, patch: Object) -> Object | None:
         try:
-            self.api.patch(path_of(item), patch)
+            return self.api.patch(path_of(item), patch)
         except ApiError as error:
             if error.status != 404:
                 raise
+        return None
 
     def _jobs(self, selector: str) -> list[Object]:
         return self._list("batch/v1", "jobs", selector)
