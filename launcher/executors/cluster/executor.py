@@ -19,11 +19,11 @@ from launcher.executors.base import (
     adopt,
     waits_early,
 )
-from launcher.executors.cluster import logs, policies, preflight, room
+from launcher.executors.cluster import logs, preflight, room
 from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.health import examine_cluster
-from launcher.executors.cluster.parallel import in_parallel
 from launcher.executors.cluster.resources import Resources, collection_of, path_of
+from launcher.executors.cluster.shared import SharedObjects
 from launcher.executors.cluster.volume import Say, VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.hints import Command
@@ -70,11 +70,7 @@ class ClusterExecutor:
         preflight.check_absent(self.api, self._resources, plan.shared, plan.namespace)
 
     def share(self, shared: Sequence[Object]) -> None:
-        for item in shared:
-            if item["kind"] == "Namespace" and self._is_absent(item):
-                self._create_namespace(item)
-        rest = [item for item in shared if item["kind"] != "Namespace"]
-        in_parallel(self._apply, [self._resources.placed(item, self.namespace) for item in rest])
+        SharedObjects(self.api, self._resources, self.namespace).share(shared)
 
     def configure(self, config_map: Object) -> None:
         try:
@@ -203,49 +199,9 @@ class ClusterExecutor:
 
     # --- one call to the API each ---
 
-    def _apply(self, item: Object) -> None:
-        live: Object | None = None
-        try:
-            live = self.api.apply(self._resources.path_of(item), item)
-        except ApiError as error:
-            title = f"{item['kind']} {item['metadata']['name']}"
-            if error.status == 409:
-                raise Conflict(
-                    f"{title} is managed by somebody else: {error.message}",
-                    "give up the field there, or take it out of the manifest here; nothing is forced",
-                ) from error
-            if error.status != 403 or self._is_absent(item):
-                raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
-            # shared objects that others made for us are as good as our own
-        if item["kind"] == policies.KIND and (live := live or self._if_visible(item)):
-            policies.check_policy(item, live)
-
-    def _create_namespace(self, item: Object) -> None:
-        try:
-            self.api.create(collection_of(item), item)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise BadInput(f"namespace {self.namespace} cannot be created: {error.message}") from error
-
-    def _is_absent(self, item: Object) -> bool:
-        try:
-            return self._get(item) is None
-        except ApiError as error:
-            if error.status == 403:
-                return False  # it may not be looked at; that it is missing would show soon enough
-            raise
-
-    def _if_visible(self, item: Object) -> Object | None:
-        try:
-            return self._get(item)
-        except ApiError as error:
-            if error.status == 403:
-                return None
-            raise
-
     def _get(self, item: Object) -> Object | None:
         try:
-            return self.api.get(self._resources.path_of(item))
+            return self.api.get(path_of(item))
         except ApiError as error:
             if error.status == 404:
                 return None

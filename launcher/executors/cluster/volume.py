@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from jobs.contract import archive
 from jobs.contract.check import Check
-from launcher.errors import BadInput, EvidenceIncomplete
+from launcher.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster import answers
 from launcher.executors.cluster.api import Api, ApiError, collection
@@ -21,7 +21,7 @@ from launcher.executors.following import follow
 from launcher.hints import Command
 from launcher.manifests import reader_pod
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
-from launcher.wording import clock
+from launcher.wording import clock, in_one_line
 
 Object = dict[str, Any]
 
@@ -85,7 +85,7 @@ class VolumePod:
 
     def exists(self, path: str) -> bool:
         execution = self._execute(["exists", path])
-        code = execution.finish()
+        code = self._finish(execution)
         if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
             raise self._failed(execution, code, f"{path} on the volume cannot be looked for")
         return code == 0
@@ -106,9 +106,19 @@ class VolumePod:
         return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
 
     def _expect_success(self, execution: Execution, what: str) -> None:
-        code = execution.finish()
+        code = self._finish(execution)
         if code:
             raise self._failed(execution, code, what)
+
+    @staticmethod
+    def _finish(execution: Execution) -> int:
+        """The exit code. Raises ApiLost, EvidenceIncomplete."""
+        try:
+            return execution.finish()
+        except JobRelayError as error:
+            if error.exit_code != Exit.FAILED:
+                raise
+            raise EvidenceIncomplete(error.what, answers.OTHER_IMAGE) from error
 
     def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
         said = answers.words(execution.stderr) or f"exit code {code}"
@@ -158,9 +168,9 @@ class StartReporter:
         self._say = say
         self._name = name
         self._reported: set[str] = set()
-        self._timer = threading.Timer(
-            _SILENCE_SECONDS, self._report, ("it has not started yet", _PATIENCE.start)
-        )
+        self._since: dict[str, datetime] = {}  # as launcher.executors.following counts it
+        until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
+        self._timer = threading.Timer(_SILENCE_SECONDS, self._report, ("it has not started yet", until))
         self._timer.daemon = True
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
@@ -168,16 +178,18 @@ class StartReporter:
             return
         if judged.phase == "running":
             raise _Running
+        now = datetime.now(UTC)
+        self._since = {limit.key: self._since.get(limit.key, now) for limit in judged.deadlines}
+        ends = [self._since[limit.key] + timedelta(seconds=limit.seconds) for limit in judged.deadlines]
         if judged.detail:
-            limits = [limit.seconds for limit in judged.deadlines]
-            self._report(judged.detail, min(limits, default=_PATIENCE.start))
+            self._report(judged.detail, min(ends, default=None))
 
-    def _report(self, cause: str, seconds: float) -> None:
+    def _report(self, cause: str, until: datetime | None = None) -> None:
         self._timer.cancel()
         if cause not in self._reported:
             self._reported.add(cause)
-            until = clock(datetime.now(UTC) + timedelta(seconds=seconds))
-            self._say(f"  waiting until {until} for Pod {self._name}, which reads the volume: {cause}")
+            end = f"until {clock(until)} " if until else ""
+            self._say(f"  waiting {end}for Pod {self._name}, which reads the volume: {in_one_line(cause)}")
 
     def __enter__(self) -> StartReporter:
         self._timer.start()
