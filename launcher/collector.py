@@ -20,6 +20,8 @@ from launcher.verdicts import JobView, closing, container_state, index_of
 Object = dict[str, Any]
 
 _TAIL_BYTES: Final = 4096
+#: Without a byte, after which it is reported that a log is waited for.
+_SILENCE_SECONDS: Final = 10.0
 
 
 class LogCopy:
@@ -95,12 +97,18 @@ class LogCollector:
             thread.start()
             self._threads.append(thread)
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> None:
         """Wait until every log that was begun has been read to its end, or nothing came for `seconds`."""
         since, read = time.monotonic(), -1
+        reported = False
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() - since < seconds:
                 thread.join(min(seconds, 1.0))
+                if thread.is_alive() and not reported and time.monotonic() - since > _SILENCE_SECONDS:
+                    reported = True
+                    say(
+                        f"  {self._stage}: the end of its log does not come; it is waited for {seconds:.0f} s"
+                    )
                 now = sum(copy.bytes for copy in self.copies.values())
                 if now != read:
                     since, read = time.monotonic(), now

@@ -51,9 +51,9 @@ def target_options(command: Command) -> Command:
 
         context = click.get_current_context()
         where = {key: others.pop(key) for key in _WHERE}
-        target = Target(kustomization=kustomization or manifests.BASE, **where)
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
+        target = Target(kustomization=kustomization or manifests.BASE, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)

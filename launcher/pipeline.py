@@ -233,14 +233,16 @@ def _run_in_order(
                 if view.job and not finished_condition(view.job):
                     executor.stop(this, verdict)
         except JobRelayError:
-            collector.finish(_LOG_SECONDS)  # whatever hinders the next one, this one's log is kept
+            collector.finish(
+                _LOG_SECONDS, console.say
+            )  # whatever hinders the next one, this one's log is kept
             raise
         view = _settled(updates, this)
         verdict = _judged_again(verdict, view)
         if not this.finished:
             collector.notice(view)  # a Pod may have begun and ended before anybody heard of either
         # of a Job that was deleted, the Pods end when they like
-        collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS)
+        collector.finish(_LOG_SECONDS if view.job else _SETTLE_SECONDS, console.say)
         on_step("log", done)
         if goes_on_anew(view, verdict, patience):
             console.say(f"  {stage}: {in_one_line(verdict.cause)}; a new Job resumes it")

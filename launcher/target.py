@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,10 +26,23 @@ class Target:
     kustomization: Path = manifests.BASE
     image: str | None = None
     api_timeout: float | None = None
+    say: Callable[[str], None] = lambda text: None  # where to report what an executor waits for
 
     @cached_property
     def manifests(self) -> Manifests:
-        return manifests.load(self.kustomization)
+        loaded = manifests.load(self.kustomization)
+        if loaded.placed or self.local:
+            return loaded
+        return replace(loaded, namespace=self._context_namespace() or loaded.namespace)
+
+    def _context_namespace(self) -> str | None:
+        """Where `kubectl apply` would send what names no namespace."""
+        from launcher.executors.cluster.api import Api
+
+        try:
+            return Api(self.context).context_namespace
+        except BadInput:
+            return None  # `render` needs no cluster
 
     def config(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
         """The configuration of the manifests, or of `file`, with overrides. Raises BadInput."""
@@ -52,4 +65,5 @@ class Target:
         namespace = self.namespace or self.manifests.namespace
         from launcher.executors.cluster import ClusterExecutor
 
-        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image, self.api_timeout)
+        claim = manifests.claim_name(job)
+        return ClusterExecutor(self.context, namespace, claim, image, self.api_timeout, self.say)

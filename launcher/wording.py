@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, Protocol
 
 from jobs.contract.record import Cost
@@ -23,6 +24,11 @@ def in_one_line(text: str) -> str:
     """Its first line, cut where it is very long."""
     line = next(iter(text.splitlines()), "")
     return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
+
+
+def clock(when: datetime) -> str:
+    """14:27:33 by this machine's zone: a moment of today that somebody waits for."""
+    return f"{when.astimezone():%H:%M:%S}"
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 from benchmarks.report import REPOSITORY, finish
 from launcher.executors.base import Submission
-from launcher.executors.cluster.api import Api, collection, collection_of, path_of
+from launcher.executors.cluster.api import Api, collection
+from launcher.executors.cluster.resources import collection_of, path_of
 from launcher.executors.cluster.watching import RunUpdates
 from launcher.manifests import LABEL_RUN, render
 from launcher.target import Target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -64,6 +65,11 @@ CONFIG_MAP: Final = "jobrelay-config"
 
 
 CONFIG_FILE: Final = "config.yaml"
+
+
+def is_config_map(name: str) -> bool:
+    """Whether it is the run's configuration: its name, as it is or with kustomize's hash behind it."""
+    return re.fullmatch(rf"{CONFIG_MAP}(-[a-z0-9]{{10}})?", name) is not None
 
 
 def run_labels(run: str) -> dict[str, str]:

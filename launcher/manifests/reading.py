@@ -1,32 +1,27 @@
-"""Read manifests and check them.
-
-A folder of plain YAML (k8s/base) is read here, with no tool; an overlay is rendered by
-`kubectl kustomize`, whose business it is.
-"""
+"""Manifests: the objects of a folder, checked, and sorted into Jobs, configuration and what runs share."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.yamlio import YamlError, load_documents, read_documents
+from jobs.contract.yamlio import YamlError, load_documents
 from launcher.errors import BadInput
+from launcher.manifests.kustomize import read_folder
 from launcher.manifests.labels import (
     CONFIG_FILE,
-    CONFIG_MAP,
     LABEL_COMPONENT,
     Object,
     claim_name,
     containers,
+    is_config_map,
     title,
 )
-from launcher.manifests.shapes import check_shape, json_only
+from launcher.manifests.shapes import check_shape
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
@@ -65,22 +60,11 @@ _POD: Final[Object] = {
 }  # fmt: skip
 
 
-_OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}
-
-
 _JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
-
-
-_KUSTOMIZATION: Final[Object] = {
-    "namespace": str, "resources": [str], "configMapGenerator": [{"name": str, "files": [str]}],
-}  # fmt: skip
 
 
 #: What the launcher may do is not for the launcher to say: an administrator applies these.
 _GRANTS = "rbac.authorization.k8s.io/"
-
-
-_CLUSTER_WIDE = ("PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass")
 
 
 @dataclass(frozen=True)
@@ -92,17 +76,18 @@ class Manifests:
     shared: tuple[Object, ...]
     jobs: Mapping[Stage, Object]
     config: Mapping[str, Any]
+    placed: bool = True  # False: they name no namespace, and are for that of the context
 
 
 def load(folder: Path) -> Manifests:
     """Manifests of a kustomization folder. Raises BadInput naming the file or object."""
-    objects = list(_read(folder))
+    objects = list(read_folder(folder, BASE))
     jobs: dict[Stage, Object] = {}
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
     for item in objects:
         stage = item.get("metadata", {}).get("labels", {}).get(LABEL_COMPONENT)
-        if item["kind"] == "ConfigMap" and item["metadata"]["name"].startswith(CONFIG_MAP):
+        if item["kind"] == "ConfigMap" and is_config_map(item["metadata"]["name"]):
             config = _config_of(item, folder)
         elif item["kind"] == "Job":
             if stage not in STAGES:
@@ -120,11 +105,17 @@ def load(folder: Path) -> Manifests:
         raise BadInput(f"{folder} has no Job for {', '.join(missing)}", f"compare {BASE}")
     for job in jobs.values():
         _check_job(job, folder)
-    namespaces = {job["metadata"].get("namespace", "default") for job in jobs.values()}
+    namespaces = {job["metadata"].get("namespace") for job in jobs.values()}
     if len(namespaces) > 1:
-        raise BadInput(f"the Jobs in {folder} are in several namespaces: {', '.join(sorted(namespaces))}")
+        raise BadInput(
+            f"the Jobs in {folder} are in several namespaces: "
+            f"{', '.join(sorted(namespace or 'none' for namespace in namespaces))}"
+        )
     shared.sort(key=lambda item: item["kind"] != "Namespace")
-    return Manifests(str(folder), namespaces.pop(), tuple(shared), jobs, config)
+    namespace = namespaces.pop()
+    return Manifests(
+        str(folder), namespace or "default", tuple(shared), jobs, config, placed=namespace is not None
+    )
 
 
 def check_image(image: str) -> str:
@@ -135,82 +126,6 @@ def check_image(image: str) -> str:
             "expected [REGISTRY/]NAME[:TAG][@sha256:…], in lower case",
         )
     return image
-
-
-def _read(folder: Path) -> Iterator[Object]:
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder", f"name a folder with a kustomization.yaml, such as {BASE}")
-    path = folder / "kustomization.yaml"
-    kustomization = next(documents(path, checked=False), None)
-    if not isinstance(kustomization, dict):
-        raise BadInput(f"{path} is empty", f"compare {BASE / 'kustomization.yaml'}")
-    check_shape(kustomization, _KUSTOMIZATION, str(path))
-    plain = {"apiVersion", "kind", "namespace", "resources", "configMapGenerator"}
-    resources = kustomization.get("resources") or []
-    if set(kustomization) - plain or any((folder / name).is_dir() for name in resources):
-        yield from _kustomize(folder)
-        return
-    for name in resources:
-        for item in documents(folder / name):
-            yield _placed(item, kustomization.get("namespace"))
-    for generated in kustomization.get("configMapGenerator") or ():
-        files = {}
-        for name in generated.get("files") or ():
-            try:
-                files[name] = (folder / name).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"{folder / name} cannot be read: {error}") from error
-        yield {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": generated.get("name", "")},
-            "data": files,
-        }
-
-
-def documents(path: Path, checked: bool = True) -> Iterator[Object]:
-    """The objects in a file. Raises BadInput."""
-    try:
-        documents = read_documents(path)
-    except YamlError as error:
-        raise BadInput(str(error)) from error
-    yield from (_check_object(document, str(path)) if checked else document for document in documents)
-
-
-def _kustomize(folder: Path) -> Iterator[Object]:
-    tool = shutil.which("kubectl")
-    if not tool:
-        raise BadInput(
-            f"{folder} is an overlay, and kubectl, which renders it, is not on the PATH",
-            f"install kubectl, or use -k {BASE}",
-        )
-    done = subprocess.run([tool, "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BadInput(f"kubectl kustomize {folder} failed: {done.stderr.strip()}")
-    try:
-        documents = load_documents(done.stdout, f"kubectl kustomize {folder}")
-    except YamlError as error:
-        raise BadInput(str(error)) from error
-    yield from (_check_object(document, str(folder)) for document in documents)
-
-
-def _check_object(item: Any, source: str) -> Object:
-    metadata = item.get("metadata") if isinstance(item, dict) else None
-    if not isinstance(metadata, dict) or not all(
-        isinstance(part, str) for part in (item.get("apiVersion"), item.get("kind"), metadata.get("name"))
-    ):
-        raise BadInput(f"{source}: not a Kubernetes object (apiVersion, kind and metadata.name are needed)")
-    checked: Object = json_only(item, f"{source}: {title(item)}: ")
-    check_shape(checked, _OBJECT, f"{source}: {title(item)}")
-    return checked
-
-
-def _placed(item: Object, namespace: str | None) -> Object:
-    """The object where kustomize would put it."""
-    if not namespace or item["kind"] in _CLUSTER_WIDE or item["kind"].startswith("Cluster"):
-        return item
-    key = "name" if item["kind"] == "Namespace" else "namespace"
-    return {**item, "metadata": {**item["metadata"], key: namespace}}
 
 
 def _check_job(job: Object, folder: Path) -> None:

@@ -18,6 +18,7 @@ from jobs.contract.config import STAGES, Placement, RunConfig, Stage, digest
 from jobs.contract.volume import ENV_RUN, check_name
 from launcher.errors import BadInput
 from launcher.manifests import nodes
+from launcher.manifests.kustomize import documents
 from launcher.manifests.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
@@ -30,11 +31,13 @@ from launcher.manifests.labels import (
     LABEL_PLAN,
     Object,
     containers,
+    is_config_map,
     main_container,
     run_labels,
     runs_jobs,
 )
-from launcher.manifests.reading import BASE, Manifests, check_image, documents
+from launcher.manifests.reading import BASE, Manifests, check_image
+from launcher.manifests.scopes import is_cluster_wide
 
 READER: Final = BASE.parent / "reader" / "pod.yaml"
 
@@ -117,7 +120,8 @@ def render(
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
     """What all runs share, in a namespace (None: the manifests' own)."""
-    return tuple(_in_namespace(item, namespace or manifests.namespace) for item in manifests.shared)
+    own = manifests.namespace
+    return tuple(_in_namespace(item, own, namespace or own) for item in manifests.shared)
 
 
 def for_server(job: Object, minor: int) -> Object:
@@ -241,7 +245,7 @@ def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds
 
 def _set_config_map(job: Object, name: str) -> None:
     for volume in job["spec"]["template"]["spec"].get("volumes") or ():
-        if volume.get("configMap", {}).get("name", "").startswith(CONFIG_MAP):
+        if is_config_map(volume.get("configMap", {}).get("name", "")):
             volume["configMap"]["name"] = name
 
 
@@ -274,10 +278,15 @@ def _set_run(job: Object, stage: Stage, run: str, namespace: str, plan_hash: str
     _set_config_map(job, config_name)
 
 
-def _in_namespace(item: Object, namespace: str) -> Object:
+def _in_namespace(item: Object, own: str, namespace: str) -> Object:
+    """A shared object where its Jobs are sent: one that is in their namespace `own`, or names none.
+
+    Those that stand in another namespace, or in none, stay there, as with `kubectl apply -k`.
+    """
     item = copy.deepcopy(item)
+    metadata = item["metadata"]
     if item["kind"] == "Namespace":
-        item["metadata"]["name"] = namespace
-    elif item["metadata"].get("namespace"):
-        item["metadata"]["namespace"] = namespace
+        metadata["name"] = namespace if metadata["name"] == own else metadata["name"]
+    elif not is_cluster_wide(item) and metadata.get("namespace", own) == own:
+        metadata["namespace"] = namespace
     return item

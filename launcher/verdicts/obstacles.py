@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from launcher.manifests import containers, main_container, pods_of
@@ -23,8 +24,12 @@ from launcher.verdicts.readers import (
     started_containers,
     waiting_containers,
 )
+from launcher.wording import clock
 
 Object = dict[str, Any]
+
+#: What the API server writes into a Pod that says nothing of it.
+_TOLERATED_SECONDS: Final = 300
 
 #: In the order in which a Pod passes through them.
 _PHASES: Final = ("scheduling", "starting", "running")
@@ -223,5 +228,34 @@ def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     ready = pod_condition(pod, "Ready")
     lost = ready and ready["status"] != "True" and latest_event(events, "NodeNotReady", name)
     if pod_phase(pod) == "Unknown" or lost:
-        return Waiting("running", "its node does not answer", name, deadlines)
+        return Waiting("running", _lost_node(pod, ready), name, deadlines)
     return Waiting("running", "", name, deadlines)
+
+
+def _lost_node(pod: Object, ready: Object | None) -> str:
+    """What is waited for, until when, and what ends the wait sooner."""
+    node = pod["spec"].get("nodeName") or "?"
+    since = _time((ready or {}).get("lastTransitionTime"))
+    told = f"its node {node} does not answer" + (f" since {clock(since)}" if since else "")
+    sooner = f"if it is gone for good: kubectl delete node {node}"
+    if pod["metadata"].get("deletionTimestamp"):
+        return f"{told}; the Pod is being deleted, which only its node can confirm ({sooner})"
+    seconds = _tolerated(pod)
+    if seconds is None:
+        return f"{told}, and the Pod waits for it without a limit ({sooner})"
+    until = f"until {clock(since + timedelta(seconds=seconds))}" if since else f"for {seconds} s"
+    return f"{told}; Kubernetes waits for it {until}, then the Job starts another Pod ({sooner})"
+
+
+def _tolerated(pod: Object) -> int | None:
+    """Seconds that a Pod stays on a node that does not answer; None: for ever. 300, unless it says so."""
+    for toleration in pod["spec"].get("tolerations") or ():
+        keys = ("node.kubernetes.io/unreachable", None)
+        if toleration.get("key") in keys and toleration.get("effect") in ("NoExecute", None):
+            seconds = toleration.get("tolerationSeconds")
+            return None if seconds is None else int(seconds)
+    return _TOLERATED_SECONDS
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

@@ -52,7 +52,7 @@ def test_row_35_a_node_that_does_not_answer_is_waited_for(place: Place, worker: 
     process = place.start("run", "train", "--run", "a", *LONG)
     place.wait_for(process, "train │ epoch 2/")
     worker.docker("pause")
-    place.wait_for(process, "its node does not answer")
+    place.wait_for(process, "does not answer since")
     worker.docker("unpause")
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
@@ -64,7 +64,7 @@ def test_row_35_a_pod_that_is_gone_with_its_node(place: Place, kubectl: Kubectl,
     process = place.start("run", "train", "--run", "a", *LONG)
     place.wait_for(process, "train │ epoch 2/")
     worker.docker("pause")
-    place.wait_for(process, "its node does not answer")
+    place.wait_for(process, "does not answer since")
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
     worker.docker("unpause")
     _, err = process.communicate(timeout=PATIENCE)

@@ -20,7 +20,7 @@ from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeout
 from launcher import cli
 from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
 from launcher.executors.cluster import api as module
-from launcher.executors.cluster.api import Api, ApiError, Execution, collection, path_of
+from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.executor import ClusterExecutor
 from launcher.hints import SameAgain
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
@@ -258,37 +258,6 @@ def test_a_delete_that_is_forbidden_is_told(connect: Connect) -> None:
     api, _ = connect(FORBIDDEN)
     with pytest.raises(ApiError, match="Forbidden"):
         api.delete("/p")
-
-
-@pytest.mark.parametrize(
-    ("item", "path"),
-    [
-        (JOB, "/apis/batch/v1/namespaces/ns/jobs/a-train"),
-        ({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}}, "/api/v1/namespaces/ns"),
-        (
-            {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-             "metadata": {"name": "deny", "namespace": "ns"}},
-            "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/deny",
-        ),
-        (
-            {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-             "metadata": {"name": "i", "namespace": "n"}},
-            "/apis/networking.k8s.io/v1/namespaces/n/ingresses/i",
-        ),
-        (
-            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}},
-            "/apis/scheduling.k8s.io/v1/priorityclasses/p",
-        ),
-        (
-            {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e", "namespace": "n"}},
-            "/api/v1/namespaces/n/endpoints/e",
-        ),
-        ({**JOB, "metadata": {"name": "a?b", "namespace": "ns"}}, "/apis/batch/v1/namespaces/ns/jobs/a%3Fb"),
-    ],
-    ids=["job", "namespace", "networkpolicy", "ingress", "priorityclass", "endpoints", "odd"],
-)  # fmt: skip
-def test_where_an_object_lives(item: dict[str, Any], path: str) -> None:
-    assert path_of(item) == path
 
 
 def test_where_all_of_a_kind_live() -> None:
@@ -538,6 +507,18 @@ def test_row_48_jobs_that_another_launcher_has_let_expire(connect: Connect) -> N
     jobs = {"kind": "JobList", "items": [{"metadata": {"name": "a-train", "creationTimestamp": ""}}]}
     api, server = connect(ok(jobs), refusal(404, "NotFound", 'jobs.batch "a-train" not found'))
     executor = ClusterExecutor.__new__(ClusterExecutor)
-    executor.api, executor.namespace, executor._minor = api, "a", 36
+    executor.api, executor.namespace = api, "a"
     assert executor.expire("a", 0)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("kept", "removed"), [({"ttlSecondsAfterFinished": 20}, True), ({}, False)])
+def test_row_39_a_server_that_keeps_a_time_to_live_acts_upon_it(
+    connect: Connect, kept: dict[str, int], removed: bool
+) -> None:
+    """A feature gate decides before 1.21, and not the version: without it the field is dropped."""
+    job = {"metadata": {"name": "a-train", "creationTimestamp": ""}, "spec": kept}
+    api, _ = connect(ok({"kind": "JobList", "items": [job]}), ok(job))
+    executor = ClusterExecutor.__new__(ClusterExecutor)
+    executor.api, executor.namespace = api, "a"
+    assert executor.expire("a", 20) is removed

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "namespace": (["render", "-n", "Team"], "namespace 'Team'"),
     "image": (["render", "--image", "no image"], "image 'no image' cannot be an image's name"),
     "image-of-status": (["status", "a", "--image", "no image"], "image 'no image' cannot be"),
-    "folder": (["render", "-k", "nowhere"], "nowhere is no folder"),
+    "folder": (["render", "-k", "nowhere"], "nowhere is not a directory"),
     "config-file": (["render", "--config", "nowhere.yaml"], "nowhere.yaml"),
     "set-unknown": (
         ["render", "--set", "train.epoch=2"],

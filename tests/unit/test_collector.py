@@ -41,3 +41,17 @@ def test_a_log_that_is_not_read_to_its_end_says_so(tmp_path: Path, ends: bool) -
     (copy,) = collector.copies.values()
     assert bool(copy.error) is not ends
     assert copy.path.read_bytes().startswith(b"a line\n")
+
+
+def test_row_40_a_log_whose_end_does_not_come_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node that is gone, nobody answers for a minute."""
+    monkeypatch.setattr("launcher.collector._SILENCE_SECONDS", 0.0)
+    executor = Executor()
+    collector = LogCollector(executor, "train", "train", tmp_path, lambda name: lambda chunk: None)  # type: ignore[arg-type]
+    collector.notice(RUNNING)
+    said: list[str] = []
+    collector.finish(1.0, said.append)
+    executor.go_on.set()
+    assert said == ["  train: the end of its log does not come; it is waited for 1 s"]

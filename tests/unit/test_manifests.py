@@ -340,7 +340,7 @@ def another_namespace(folder: Path) -> None:
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
 
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no-folder": (shutil.rmtree, "is no folder"),
+    "no-folder": (shutil.rmtree, "is not a directory"),
     "no-kustomization": (lambda folder: (folder / "kustomization.yaml").unlink(), "kustomization.yaml"),
     "empty-kustomization": (text("kustomization.yaml", ""), "kustomization.yaml is empty"),
     "kustomization-a-list": (text("kustomization.yaml", "[a]"), "kustomization.yaml"),
@@ -549,6 +549,6 @@ def test_an_overlay_that_kubectl_refuses(tmp_path: Path) -> None:
 
 def test_an_overlay_without_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput, match="kubectl, which renders it, is not on the PATH") as error:
+    with pytest.raises(BadInput, match="neither kubectl nor kustomize is on the PATH") as error:
         manifests.load(BASE.parent / "overlays/kind")
     assert "k8s/base" in error.value.hint

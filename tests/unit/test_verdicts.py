@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from launcher.errors import Exit
 from launcher.manifests import ANNOTATION_VERDICT
 from launcher.verdicts import JobView, Patience, Verdict, Waiting, closing, judge, last_pod
+from launcher.wording import clock
 from tests.unit import objects as o
 
 Object = dict[str, Any]
@@ -544,8 +546,44 @@ def test_row_50_at_the_deadline() -> None:
 def test_row_35_a_node_that_does_not_answer_is_told_and_waited_for() -> None:
     not_ready = o.condition("Ready", "False")  # its node controller says so, and why only in an event
     pod = o.pod(TRAIN, conditions=[o.SCHEDULED, not_ready], containerStatuses=[o.running()])
+    pod["spec"]["nodeName"] = "node-2"
     waiting = waits(view(TRAIN, pod, events=[o.event(pod, "NodeNotReady", "Node is not ready")]))
-    assert (waiting.phase, waiting.detail) == ("running", "its node does not answer")
+    since, until = (clock(datetime(2026, 11, 21, 14, minute, 33, tzinfo=UTC)) for minute in (22, 27))
+    assert waiting.phase == "running"
+    assert waiting.detail == (
+        f"its node node-2 does not answer since {since}; Kubernetes waits for it until {until}, then the Job "
+        "starts another Pod (if it is gone for good: kubectl delete node node-2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tolerations": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
+                           "tolerationSeconds": 60}]},
+         f"until {clock(datetime(2026, 11, 21, 14, 23, 33, tzinfo=UTC))}"),
+        ({"tolerations": [{"operator": "Exists"}]}, "the Pod waits for it without a limit"),
+    ],
+    ids=["a-minute", "for-ever"],
+)  # fmt: skip
+def test_row_35_a_pod_may_say_how_long_it_waits_for_its_node(change: Object, told: str) -> None:
+    pod = o.pod(
+        TRAIN, conditions=[o.SCHEDULED, o.condition("Ready", "False")], containerStatuses=[o.running()]
+    )
+    pod["spec"] |= {"nodeName": "node-2", **change}
+    waiting = waits(view(TRAIN, pod, events=[o.event(pod, "NodeNotReady", "Node is not ready")]))
+    assert told in waiting.detail
+    assert "kubectl delete node node-2" in waiting.detail
+
+
+def test_row_35_a_pod_that_is_deleted_on_a_node_that_is_gone_waits_for_the_node() -> None:
+    pod = o.pod(
+        TRAIN, conditions=[o.SCHEDULED, o.condition("Ready", "False")], containerStatuses=[o.running()]
+    )
+    pod["spec"]["nodeName"] = "node-2"
+    pod["metadata"] |= {"deletionTimestamp": "2026-11-21T14:28:03Z", "deletionGracePeriodSeconds": 30}
+    waiting = waits(view(TRAIN, pod, events=[o.event(pod, "NodeNotReady", "Node is not ready")]))
+    assert "the Pod is being deleted, which only its node can confirm" in waiting.detail
 
 
 def test_row_35_a_node_that_answers_again() -> None:
@@ -555,7 +593,7 @@ def test_row_35_a_node_that_answers_again() -> None:
 
 
 def test_row_35_a_pod_whose_state_is_unknown() -> None:
-    assert waits(view(TRAIN, o.pod(TRAIN, "Unknown"))).detail == "its node does not answer"
+    assert "does not answer" in waits(view(TRAIN, o.pod(TRAIN, "Unknown"))).detail
 
 
 def test_row_24_an_unbound_claim_is_normal_until_the_schedule_timeout() -> None:

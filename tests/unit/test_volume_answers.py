@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from jobs.contract.check import PARTS, check_run
 from jobs.contract.record import list_runs
 from jobs.contract.volume import RunFolder
 from launcher import artifacts, cli
-from launcher.errors import EvidenceIncomplete, Exit
+from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.cluster import answers
-from launcher.executors.cluster.volume import VolumePod
+from launcher.executors.cluster.volume import StartReporter, VolumePod
 from launcher.target import Target
+from launcher.verdicts import Deadline, JobView, Verdict, Waiting
+from tests.support import PATIENCE, eventually
 
 GOOD = [{"what": what, "good": True, "found": "yes"} for what in PARTS]
 
@@ -167,8 +171,50 @@ def test_row_51_data_that_is_not_there_after_all_was_not_put(tmp_path: Path) -> 
         pod(there=1).receive({"file": tmp_path / "file"}, "data/x")
 
 
+def test_a_program_that_is_not_in_the_image_is_no_failure_of_a_stage() -> None:
+    class NotThere(Execution):
+        def finish(self) -> int:
+            raise JobRelayError('the command could not be run: exec: "python": executable file not found')
+
+    volume = pod()
+    volume._api.execute = lambda *_: NotThere([], 0, b"")  # type: ignore[method-assign, assignment, return-value]
+    for ask in (volume.runs, lambda: volume.exists("runs/a"), lambda: volume.check("a")):
+        with pytest.raises(EvidenceIncomplete, match="executable file not found") as error:
+            ask()
+        assert "--image" in str(error.value.hint)
+
+
 def test_many_words_of_a_command_are_cut() -> None:
     with pytest.raises(EvidenceIncomplete) as error:
         pod(code=1, stderr=b"x" * 60_000 + b" the end").runs()
     assert len(error.value.what) < 1200
     assert error.value.what.endswith(" the end")
+
+
+# --- while it does not start ---------------------------------------------------------------------
+
+
+def test_row_35_what_the_pod_waits_for_is_reported_once_and_until_when() -> None:
+    said: list[str] = []
+    limit = Deadline("schedule", 300, Verdict(Exit.COULD_NOT_START, "could not start", "Unschedulable", "no"))
+    waiting = Waiting("scheduling", "0/2 nodes are available", "p", (limit,))
+    with StartReporter(said.append, "jobrelay-volume-1") as reporter:
+        reporter.notice(JobView(None), Waiting("starting"))
+        reporter.notice(JobView(None), waiting)
+        reporter.notice(JobView(None), waiting)
+        later = replace(waiting, detail="0/2 nodes are available: one is new")
+        reporter.notice(JobView(None), later)
+    line, other = said
+    assert line[:25] == other[:25]  # another cause is no other limit
+    told = r"  waiting until \d\d:\d\d:\d\d for Pod jobrelay-volume-1, which reads the volume: 0/2 nodes .*"
+    assert re.fullmatch(told, line)
+
+
+def test_row_35_a_pod_that_does_not_start_and_says_nothing_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("launcher.executors.cluster.volume._SILENCE_SECONDS", 0.0)
+    said: list[str] = []
+    with StartReporter(said.append, "p"), eventually(PATIENCE) as until:
+        until(lambda: bool(said))
+    assert said[0].endswith("for Pod p, which reads the volume: it has not started yet")

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 #: Of a list of runs; one run is some ten kilobytes of it.
 MOST_BYTES: Final = 64 * 2**20
+OTHER_IMAGE: Final = "give it an image of this version of JobRelay with --image"
 _LONGEST_NAME: Final = 255
 _MOST_WORDS: Final = 1000
 
@@ -81,5 +82,5 @@ def _read(line: bytes, parse: Callable[[bytes], T], what: str) -> T:
 def _unusable(what: str, answer: str) -> EvidenceIncomplete:
     return EvidenceIncomplete(
         f"the Pod that reads the volume was asked for {what} and answered {answer}",
-        "give it an image of this version of JobRelay with --image",
+        OTHER_IMAGE,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import ssl
 import threading
 import time
@@ -314,25 +313,6 @@ class Api:
                 except BadInput:
                     return False  # the 401 says more
         return True
-
-
-def path_of(item: Object) -> str:
-    """Where an object lives: its collection's path and its name."""
-    return f"{collection_of(item)}/{quote(item['metadata']['name'])}"
-
-
-def plural(kind: str) -> str:
-    """The resource of a kind: NetworkPolicy → networkpolicies."""
-    name = kind.lower()
-    if name == "endpoints":
-        return name
-    if name.endswith("s"):
-        return f"{name}es"
-    return f"{name[:-1]}ies" if re.search("[^aeiou]y$", name) else f"{name}s"
-
-
-def collection_of(item: Object) -> str:
-    return collection(item["apiVersion"], plural(item["kind"]), item["metadata"].get("namespace"))
 
 
 def collection(version: str, resource: str, namespace: str | None) -> str:

@@ -19,11 +19,12 @@ from launcher.executors.base import (
     adopt,
     waits_early,
 )
-from launcher.executors.cluster import logs, policies, preflight, room
-from launcher.executors.cluster.api import Api, ApiError, collection, collection_of, path_of
+from launcher.executors.cluster import logs, preflight, room
+from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.health import examine_cluster
-from launcher.executors.cluster.parallel import in_parallel
-from launcher.executors.cluster.volume import VolumePod
+from launcher.executors.cluster.resources import Resources, collection_of, path_of
+from launcher.executors.cluster.shared import SharedObjects
+from launcher.executors.cluster.volume import Say, VolumePod
 from launcher.executors.cluster.watching import RunUpdates, Watch
 from launcher.hints import Command
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
@@ -33,21 +34,28 @@ Object = dict[str, Any]
 
 #: Seconds that a deleted object may take to be gone (faults.md, row 13).
 DELETION_SECONDS: Final = 60.0
-#: Older servers take a time to live, and nobody there acts upon it.
-_TTL_SINCE: Final = 21
 
 
 class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
     def __init__(
-        self, context: str | None, namespace: str, claim: str, image: str, api_timeout: float | None = None
+        self,
+        context: str | None,
+        namespace: str,
+        claim: str,
+        image: str,
+        api_timeout: float | None = None,
+        say: Say = lambda text: None,
     ) -> None:
+        """say: where to report what is waited for when no stage is followed."""
+        self._say = say
         self.api = Api(context, api_timeout)
         self.namespace = namespace
         self._claim = claim
         self._image = image
         self._minor = 0
+        self._resources = Resources(self.api)
 
     def place(self) -> str:
         return f"context {self.api.context}, namespace {self.namespace}"
@@ -59,14 +67,10 @@ class ClusterExecutor:
             return
         rights = (*preflight.RIGHTS, *(preflight.SERVICE_RIGHTS if plan.services else ()))
         preflight.check_rights(self.api, plan.namespace, rights)
-        preflight.check_absent(self.api, plan.shared, plan.namespace)
+        preflight.check_absent(self.api, self._resources, plan.shared, plan.namespace)
 
     def share(self, shared: Sequence[Object]) -> None:
-        for item in shared:
-            if item["kind"] == "Namespace" and self._is_absent(item):
-                self._create_namespace(item)
-        rest = [item for item in shared if item["kind"] != "Namespace"]
-        in_parallel(self._apply, rest)
+        SharedObjects(self.api, self._resources, self.namespace).share(shared)
 
     def configure(self, config_map: Object) -> None:
         try:
@@ -172,7 +176,7 @@ class ClusterExecutor:
         return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
 
     def volume(self) -> AbstractContextManager[Volume]:
-        return VolumePod(self.api, self.namespace, self._claim, self._image)
+        return VolumePod(self.api, self.namespace, self._claim, self._image, self._say)
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_cluster(self.api, manifests, self.namespace, self._image)
@@ -183,9 +187,9 @@ class ClusterExecutor:
 
     def expire(self, run: str, seconds: int) -> bool:
         patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
-        for job in self._jobs(f"{LABEL_RUN}={run}"):
-            self._patch_if_there(job, patch)
-        return self._minor >= _TTL_SINCE
+        answers = [self._patch_if_there(job, patch) for job in self._jobs(f"{LABEL_RUN}={run}")]
+        # a server where nobody acts upon it drops the field: it is a feature gate, off by default before 1.21
+        return all(job is None or job["spec"].get("ttlSecondsAfterFinished") == seconds for job in answers)
 
     def delete(self, run: str) -> list[str]:
         items = self._jobs(f"{LABEL_RUN}={run}")
@@ -195,46 +199,6 @@ class ClusterExecutor:
 
     # --- one call to the API each ---
 
-    def _apply(self, item: Object) -> None:
-        live: Object | None = None
-        try:
-            live = self.api.apply(path_of(item), item)
-        except ApiError as error:
-            title = f"{item['kind']} {item['metadata']['name']}"
-            if error.status == 409:
-                raise Conflict(
-                    f"{title} is managed by somebody else: {error.message}",
-                    "give up the field there, or take it out of the manifest here; nothing is forced",
-                ) from error
-            if error.status != 403 or self._is_absent(item):
-                raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
-            # shared objects that others made for us are as good as our own
-        if item["kind"] == policies.KIND and (live := live or self._if_visible(item)):
-            policies.check_policy(item, live)
-
-    def _create_namespace(self, item: Object) -> None:
-        try:
-            self.api.create(collection_of(item), item)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise BadInput(f"namespace {self.namespace} cannot be created: {error.message}") from error
-
-    def _is_absent(self, item: Object) -> bool:
-        try:
-            return self._get(item) is None
-        except ApiError as error:
-            if error.status == 403:
-                return False  # it may not be looked at; that it is missing would show soon enough
-            raise
-
-    def _if_visible(self, item: Object) -> Object | None:
-        try:
-            return self._get(item)
-        except ApiError as error:
-            if error.status == 403:
-                return None
-            raise
-
     def _get(self, item: Object) -> Object | None:
         try:
             return self.api.get(path_of(item))
@@ -243,12 +207,13 @@ class ClusterExecutor:
                 return None
             raise
 
-    def _patch_if_there(self, item: Object, patch: Object) -> None:
+    def _patch_if_there(self, item: Object, patch: Object) -> Object | None:
         try:
-            self.api.patch(path_of(item), patch)
+            return self.api.patch(path_of(item), patch)
         except ApiError as error:
             if error.status != 404:
                 raise
+        return None
 
     def _jobs(self, selector: str) -> list[Object]:
         return self._list("batch/v1", "jobs", selector)

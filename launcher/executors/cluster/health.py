@@ -118,9 +118,12 @@ class _Checks:
         if any(name in names for name in _spellings(self._image)):
             return Finding("image", "ok", f"{self._image} is on a node")
         if not _has_registry(self._image):
+            why = "localhost/ is no registry"
+            if not self._image.startswith("localhost/"):
+                why = f"it would be looked for as docker.io/library/{self._image}"
             return Finding(
-                "image", "fail", f"{self._image} is on no node, and names no registry to pull it from",
-                "make image, then load it (kind load docker-image …), or --image",
+                "image", "fail", f"{self._image} is on no node, and {why}",
+                "make image, then load it (kind load docker-image …), or name one in a registry with --image",
             )  # fmt: skip
         return Finding(
             "image", "warn", f"{self._image} is on no node; it will be pulled", "check that it was pushed"
@@ -168,11 +171,16 @@ def _cpu_and_memory(room: Room) -> tuple[float, float]:
 
 def _spellings(image: str) -> list[str]:
     """The names under which a node may know an image: without a registry it is Docker Hub's."""
-    if _has_registry(image):
+    first, slash, _ = image.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
         return [image]
     return [image, f"docker.io/library/{image}", f"docker.io/{image}", f"localhost/{image}"]
 
 
 def _has_registry(image: str) -> bool:
+    """Whether a node can pull it: Docker Hub's NAME/IMAGE, too.
+
+    `localhost/` without a port is how podman and buildah call what they have pushed nowhere.
+    """
     first, slash, _ = image.partition("/")
-    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+    return bool(slash) and first != "localhost"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from launcher.errors import BadInput
-from launcher.executors.cluster.api import Api, ApiError, path_of, plural
+from launcher.executors.cluster.api import Api, ApiError
 from launcher.executors.cluster.parallel import in_parallel
+from launcher.executors.cluster.resources import Resources
 from launcher.manifests import INDEXED_SINCE, Plan, pods_of
 
 Object = dict[str, Any]
@@ -86,12 +87,13 @@ def check_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> 
         )
 
 
-def check_absent(api: Api, shared: Sequence[Object], namespace: str) -> None:
+def check_absent(api: Api, resources: Resources, shared: Sequence[Object], namespace: str) -> None:
     """Raise BadInput where a shared object is missing and may not be created."""
+    shared = [resources.placed(item, namespace) for item in shared]
 
     def is_absent(item: Object) -> bool:
         try:
-            api.get(path_of(item))
+            api.get(resources.path_of(item))
         except ApiError as error:
             if error.status == 404:
                 return True
@@ -102,9 +104,9 @@ def check_absent(api: Api, shared: Sequence[Object], namespace: str) -> None:
 
     for item in (item for item, yes in zip(shared, in_parallel(is_absent, shared), strict=True) if yes):
         group = item["apiVersion"].rpartition("/")[0]
-        resource = plural(item["kind"])
+        resource = resources.of(item).name
         rights = [Right("create", resource, group), Right("patch", resource, group)]
-        check_rights(api, "" if item["kind"] == "Namespace" else namespace, rights)
+        check_rights(api, item["metadata"].get("namespace", ""), rights)
 
 
 def check_version(plan: Plan, minor: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,7 +12,7 @@ from urllib.parse import quote
 from jobs.contract import archive
 from jobs.contract.check import Check
 from jobs.contract.datasets import DataSet
-from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
+from launcher.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
 from launcher.executors.cluster import answers
 from launcher.executors.cluster.api import Api, ApiError, collection
@@ -20,17 +22,26 @@ from launcher.executors.following import follow
 from launcher.hints import Command
 from launcher.manifests import reader_pod
 from launcher.verdicts import JobView, Patience, Verdict, Waiting
+from launcher.wording import clock, in_one_line
 
 Object = dict[str, Any]
 
+Say = Callable[[str], None]
+
 _PATIENCE: Final = Patience(start=120)
+#: After which it is reported that the Pod is waited for, where nothing says why.
+_SILENCE_SECONDS: Final = 10.0
 _PROGRAM: Final = ["python", "-m", "jobs", "volume"]
 
 
 class VolumePod:
     """A running Pod on the volume. Use as a context manager."""
 
-    def __init__(self, api: Api, namespace: str, claim: str, image: str) -> None:
+    def __init__(
+        self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
+    ) -> None:
+        """say: where to report what keeps it from starting."""
+        self._say = say
         self._api = api
         self._namespace = namespace
         self._claim = claim
@@ -86,7 +97,7 @@ class VolumePod:
 
     def exists(self, path: str) -> bool:
         execution = self._execute(["exists", path])
-        code = execution.finish()
+        code = self._finish(execution)
         if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
             raise self._failed(execution, code, f"{path} on the volume cannot be looked for")
         return code == 0
@@ -107,9 +118,19 @@ class VolumePod:
         return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
 
     def _expect_success(self, execution: Execution, what: str) -> None:
-        code = execution.finish()
+        code = self._finish(execution)
         if code:
             raise self._failed(execution, code, what)
+
+    @staticmethod
+    def _finish(execution: Execution) -> int:
+        """The exit code. Raises ApiLost, EvidenceIncomplete."""
+        try:
+            return execution.finish()
+        except JobRelayError as error:
+            if error.exit_code != Exit.FAILED:
+                raise
+            raise EvidenceIncomplete(error.what, answers.OTHER_IMAGE) from error
 
     def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
         said = answers.words(execution.stderr) or f"exit code {code}"
@@ -133,14 +154,14 @@ class VolumePod:
 
     def _wait_until_running(self, pods: str, created: Object) -> None:
         updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
-        with updates:
+        name = created["metadata"]["name"]
+        with updates, StartReporter(self._say, name) as reporter:
             try:
-                verdict, _ = follow(updates, updates.submission, _PATIENCE, _until_running)
+                verdict, _ = follow(updates, updates.submission, _PATIENCE, reporter.notice)
             except _Running:
                 return
         raise EvidenceIncomplete(
-            f"Pod {created['metadata']['name']}, which reads the volume, did not start: "
-            f"{verdict.reason}: {verdict.message}",
+            f"Pod {name}, which reads the volume, did not start: {verdict.reason}: {verdict.message}",
             verdict.hint,
         )
 
@@ -167,9 +188,42 @@ class _Running(Exception):
     """The Pod runs: no more to wait for."""
 
 
-def _until_running(view: JobView, judged: Verdict | Waiting) -> None:
-    if isinstance(judged, Waiting) and judged.phase == "running":
-        raise _Running
+class StartReporter:
+    """Reports what the Pod waits for and until when, each cause once; use as a context manager."""
+
+    def __init__(self, say: Say, name: str) -> None:
+        self._say = say
+        self._name = name
+        self._reported: set[str] = set()
+        self._since: dict[str, datetime] = {}  # as launcher.executors.following counts it
+        until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
+        self._timer = threading.Timer(_SILENCE_SECONDS, self._report, ("it has not started yet", until))
+        self._timer.daemon = True
+
+    def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
+        if not isinstance(judged, Waiting):
+            return
+        if judged.phase == "running":
+            raise _Running
+        now = datetime.now(UTC)
+        self._since = {limit.key: self._since.get(limit.key, now) for limit in judged.deadlines}
+        ends = [self._since[limit.key] + timedelta(seconds=limit.seconds) for limit in judged.deadlines]
+        if judged.detail:
+            self._report(judged.detail, min(ends, default=None))
+
+    def _report(self, cause: str, until: datetime | None = None) -> None:
+        self._timer.cancel()
+        if cause not in self._reported:
+            self._reported.add(cause)
+            end = f"until {clock(until)} " if until else ""
+            self._say(f"  waiting {end}for Pod {self._name}, which reads the volume: {in_one_line(cause)}")
+
+    def __enter__(self) -> StartReporter:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
 
 
 class _PodUpdates(ChangeCounter):

@@ -49,7 +49,7 @@ def _torch() -> Finding:
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("torch", "fail", "not installed", "make .venv, and use its Python")
+        return Finding("torch", "fail", "not installed", "make install, and use .venv/bin/python")
     # in a process of its own, as a stage is: the launcher never imports torch
     program = "import torch; print(torch.cuda.device_count(), torch.get_num_threads())"
     done = subprocess.run(
@@ -59,7 +59,7 @@ def _torch() -> Finding:
         reason = (
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         )
-        return Finding("torch", "fail", f"{version} does not import: {reason}", "rm -r .venv; make .venv")
+        return Finding("torch", "fail", f"{version} does not import: {reason}", "rm -r .venv; make install")
     devices, threads = done.stdout.split()
     return Finding("torch", "ok", f"{version}, {threads} threads, {devices} CUDA devices")
 
