@@ -290,9 +290,10 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data all that it has left."""
     _run_id(run)
     executor = target.executor()
+    files = executor.volume(run) if data else None  # while its Jobs say which image reads them
     deleted = executor.delete(run)
-    if data:
-        with executor.volume() as volume:
+    if files:
+        with files as volume:
             if volume.exists(f"runs/{run}"):
                 volume.remove(f"runs/{run}")
                 deleted.append(f"runs/{run} on the volume")
@@ -340,13 +341,12 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         needs=config.on_the_volume(stages),
     )
     if asked["dry_run"]:
-        plan = manifests.render(
-            target.manifests, config, options.run or manifests.new_run_id(),
-            namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"],
-        )  # fmt: skip
-        sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
-        services = plan.services if "train" in stages else ()
-        click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *services, *sent]), nl=False)
+        from launcher.preview import preview
+
+        shown = preview(target, config, options, console)
+        for text in shown.lines:
+            console.say(text)
+        click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize: processes on this machine ask for nothing and are not limited")

@@ -52,4 +52,7 @@ class Target:
         namespace = self.namespace or self.manifests.namespace
         from launcher.executors.cluster import ClusterExecutor
 
-        return ClusterExecutor(self.context, namespace, manifests.claim_name(job), image, self.api_timeout)
+        return ClusterExecutor(
+            self.context, namespace, manifests.claim_name(job), image, self.api_timeout,
+            may_choose_image=self.image is None,
+        )  # fmt: skip

@@ -135,7 +135,9 @@ class Executor(Protocol):
         """The last lines of a container's log; `follow`: and what comes. Raises LookupError if gone."""
         ...
 
-    def volume(self) -> AbstractContextManager[Volume]: ...
+    def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
+        """The volume. run: whose files are wanted, if they are one run's."""
+        ...
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         """Look at everything that a run needs here, one by one."""

@@ -179,7 +179,7 @@ class LocalExecutor:
             if run in (None, state["job"]["metadata"]["labels"].get(LABEL_RUN))
         ]
 
-    def volume(self) -> AbstractContextManager[Volume]:
+    def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
         return contextlib.nullcontext(_LocalVolume(self.root))
 
     def examine(self, manifests: Manifests) -> list[Finding]:
