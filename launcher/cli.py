@@ -57,6 +57,10 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
     except click.ClickException as error:
         error.message = redacted(error.message)  # type: ignore[misc]  # shown below, and nowhere else
         error.show()
+        if isinstance(error, click.NoSuchOption) and (meant := _as_setting(error, program, arguments)):
+            from launcher.console import Console
+
+            Console().hint(meant)
         return Exit.BAD_INPUT
     except JobRelayError as error:
         if verbose:
@@ -370,6 +374,24 @@ def _import_for_the_end() -> None:
     from launcher.report.ending import prepare
 
     prepare()
+
+
+def _as_setting(error: click.NoSuchOption, program: Sequence[str], arguments: Sequence[str]) -> str:
+    """`--epochs 3` as the launcher takes it: `--set train.epochs=3`; "" if no such key was meant."""
+    from jobs.contract.loading import keys_named
+
+    takes = {name for parameter in error.ctx.command.params for name in parameter.opts} if error.ctx else ()
+    keys = keys_named(error.option_name.lstrip("-").replace("-", "_"))
+    if "--set" not in takes or not keys:
+        return ""
+    place = [word.partition("=")[0] for word in arguments].index(error.option_name)
+    _, equals, value = arguments[place].partition("=")
+    after = arguments[place + 1 :]
+    if not equals:
+        value, after = (after[0], after[1:]) if after else ("VALUE", [])
+    if len(keys) > 1:
+        return ", or ".join(f"--set {key}={value}" for key in keys)
+    return shlex.join([*program, *arguments[:place], "--set", f"{keys[0]}={value}", *after])
 
 
 def _run_id(name: str, what: str = "run id") -> str:

@@ -89,7 +89,10 @@ class Console:
         self._stop_spinner()
         self._line(f"error: {error.what}", always=True)
         if error.hint:
-            self._line(f"  try: {self.complete(error.hint)}", always=True)
+            self.hint(self.complete(error.hint))
+
+    def hint(self, text: str) -> None:
+        self._line(f"  try: {text}", always=True)
 
     def _line(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:

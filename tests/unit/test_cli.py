@@ -177,6 +177,18 @@ def test_every_problem_of_a_configuration_has_a_line(line: CommandLine) -> None:
     assert "try: compare" in line.err
 
 
+def test_a_key_that_was_typed_as_an_option_is_shown_as_a_setting(line: CommandLine) -> None:
+    meant = "  try: python launcher run-all --local --set train.epochs=3 -q\n"
+    assert line.run("run-all", "--local", "--epochs", "3", "-q") == Exit.BAD_INPUT
+    assert line.err.endswith(meant)
+    assert line.run("run-all", "--local", "--epochs=3", "-q") == Exit.BAD_INPUT
+    assert line.err.endswith(meant)
+    assert line.run("run-all", "--batch-size", "3") == Exit.BAD_INPUT
+    assert "  try: --set train.batch_size=3, or --set eval.batch_size=3, or " in line.err
+    assert line.run("list", "--epochs", "3") == Exit.BAD_INPUT
+    assert "try: " not in line.err
+
+
 def test_nothing_is_nothing(line: CommandLine) -> None:
     assert line.run("list", "--local", "-o", "json") == 0
     assert (line.out, line.err) == ("[]\n", "")
