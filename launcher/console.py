@@ -186,6 +186,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
+def print_line(text: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
 def print_json(tree: Any) -> None:
     """A JSON document on stdout."""
     sys.stdout.write(json.dumps(redacted_tree(tree), indent=2, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,10 +38,10 @@ class _ConfigLoader(_PlainLoader):
     """Also without numbers that people and YAML 1.1 read differently. Manifests may have them: mode 0400."""
 
     def construct_yaml_int(self, node: Any) -> Any:
-        return _as_written(node, super().construct_yaml_int(node))
+        return _as_written(node, super().construct_yaml_int)
 
     def construct_yaml_float(self, node: Any) -> Any:
-        return _as_written(node, super().construct_yaml_float(node))
+        return _as_written(node, super().construct_yaml_float)
 
 
 for _kind in ("int", "float"):
@@ -49,12 +50,14 @@ for _kind in ("int", "float"):
     )
 
 
-def _as_written(node: Any, value: float) -> float:
+def _as_written(node: Any, construct: Callable[[Any], float]) -> float:
     """The value, if nobody reads the text as another one: 010 is 8 to YAML 1.1, and 1:30 is 90."""
-    if ":" in node.value or re.fullmatch(r"[-+]?0[0-9_]+", node.value):
-        problem = f"{node.value} would be read as {value:g}: write a plain number, or text in quotes"
+    text = node.value
+    if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
+        read = f"{construct(node):g}" if len(text) < 20 else "another number"  # of any size, in no time
+        problem = f"{text[:40]} would be read as {read}: write a plain number, or text in quotes"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-    return value
+    return construct(node)
 
 
 def _refuse_bombs(text: str, source: str) -> None:

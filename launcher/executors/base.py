@@ -77,6 +77,9 @@ class Updates(Protocol):
 class Executor(Protocol):
     """Runs rendered Jobs. Every method raises a JobRelayError that says what to do."""
 
+    #: whether what a stage asks for and is limited to has an effect here
+    limits_resources: bool
+
     def place(self) -> str:
         """Where this is, for people."""
         ...

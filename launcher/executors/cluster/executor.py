@@ -40,6 +40,8 @@ _TTL_SINCE: Final = 21
 class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
+    limits_resources = True
+
     def __init__(
         self,
         context: str | None,

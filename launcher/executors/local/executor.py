@@ -61,6 +61,8 @@ _RESTART_SECONDS: Final = 1.0
 class LocalExecutor:
     """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
 
+    limits_resources = False
+
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
