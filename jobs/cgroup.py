@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,19 @@ class Cgroup:
                     return int(counts.get("oom_kill", 0))  # kernels before 4.13 do not count in v1
         return 0
 
+    def cpu_waited_seconds(self, machine: Path | None = Path("/proc/pressure/cpu")) -> float | None:
+        """How long somebody here had to wait for a CPU or was throttled, since the cgroup was made.
+
+        machine: where the kernel tells the same of all, in place of a cgroup that does not tell (v1); that
+        is too much rather than too little.
+        """
+        folder = self.folders[0] if self.folders else None
+        waited = _stalled(folder / "cpu.pressure") if folder else None
+        if waited is None and machine:
+            waited = _stalled(machine)
+        throttled = _throttled(folder / "cpu.stat") if folder else 0.0
+        return None if waited is None else waited + throttled
+
     def is_of_this_process_alone(self) -> bool:
         """Whether nobody else is counted here: as in a container, not as in a login session."""
         try:
@@ -111,6 +125,24 @@ def memory_bytes() -> int:
     """How much memory this process may use: the machine's, cut by the cgroup's limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, Cgroup.find("memory").memory_limit_bytes() or machine)
+
+
+def _stalled(pressure: Path) -> float | None:
+    """Seconds of a pressure file: "some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS"."""
+    try:
+        found = re.search(r"^some .*total=(\d+)$", pressure.read_text(), re.MULTILINE)
+    except OSError:  # before Linux 4.20, or switched off
+        return None
+    return int(found[1]) / 1e6 if found else None
+
+
+def _throttled(stat: Path) -> float:
+    """Seconds for which a quota held it back: in v2 throttled_usec, in v1 throttled_time (nanoseconds)."""
+    try:
+        counts = dict(line.split() for line in stat.read_text().splitlines())
+        return int(counts.get("throttled_usec", 0)) / 1e6 + int(counts.get("throttled_time", 0)) / 1e9
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:

@@ -87,7 +87,7 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
     )
     right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
-    print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)}")
+    print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)} on the volume")
     metrics = {
         "samples": count,
         "correct": correct,

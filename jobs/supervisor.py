@@ -101,8 +101,9 @@ class _Supervisor:
         """
         previous = self._previous_record()
         if previous is not None and self._is_done(previous):
+            device = f", on {previous.means['device']}" if "device" in previous.means else ""
             self.last_words.say(
-                f"nothing to do, done already on {previous.finished} by {previous.pod}; "
+                f"nothing to do, done already on {previous.finished} by {previous.pod}{device}; "
                 f"all {len(previous.outputs)} files are as its record says"
             )
             if waiting:

@@ -39,7 +39,7 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
     Files that are there are replaced, each as a whole, once all have come. Raises
     EvidenceIncomplete when the run is not there or the copy was cut; then nothing has changed.
     """
-    with executor.volume() as volume:
+    with executor.volume(run) as volume:
         stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
         try:
             proofs = archive.merge(stream, folder, _LIMITS)
@@ -111,7 +111,7 @@ def require(executor: Executor, paths: Sequence[str]) -> None:
 
 def check(executor: Executor, run: str) -> list[Check]:
     """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
-    with executor.volume() as volume:
+    with executor.volume(run) as volume:
         if not volume.exists(f"runs/{run}"):
             raise BadInput(f"run {run} has left nothing on the volume", Command("list", "--recorded"))
         checks = volume.check(run)

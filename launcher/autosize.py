@@ -33,7 +33,7 @@ def autosized(executor: Executor, plan: Plan, stages: Iterable[Stage], console: 
     What the configuration gives itself stays. The hashes stay, too: see manifests.rendering.
     """
     wanted = [stage for stage in stages if plan.placements[stage].autosize]
-    if not wanted:
+    if not wanted or not executor.limits_resources:
         return plan
     known = executor.jobs()  # oldest first
     jobs = dict(plan.jobs)

@@ -58,6 +58,10 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
     except click.ClickException as error:
         error.message = redacted(error.message)  # type: ignore[misc]  # shown below, and nowhere else
         error.show()
+        if isinstance(error, click.NoSuchOption) and (meant := _as_setting(error, program, arguments)):
+            from launcher.console import Console
+
+            Console().hint(meant)
         return Exit.BAD_INPUT
     except JobRelayError as error:
         if verbose:
@@ -280,9 +284,10 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data all that it has left."""
     _run_id(run)
     executor = target.executor()
+    files = executor.volume(run) if data else None  # while its Jobs say which image reads them
     deleted = executor.delete(run)
-    if data:
-        with executor.volume() as volume:
+    if files:
+        with files as volume:
             if volume.exists(f"runs/{run}"):
                 volume.remove(f"runs/{run}")
                 deleted.append(f"runs/{run} on the volume")
@@ -330,13 +335,12 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         needs=config.on_the_volume(stages),
     )
     if asked["dry_run"]:
-        plan = manifests.render(
-            target.manifests, config, options.run or manifests.new_run_id(),
-            namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"],
-        )  # fmt: skip
-        sent = [manifests.without_gate(plan.jobs[stage]) for stage in stages]
-        services = plan.services if "train" in stages else ()
-        click.echo(manifests.to_yaml([*plan.shared, plan.config_map, *services, *sent]), nl=False)
+        from launcher.preview import preview
+
+        shown = preview(target, config, options, console)
+        for text in shown.lines:
+            console.say(text)
+        click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize: processes on this machine ask for nothing and are not limited")
@@ -360,6 +364,24 @@ def _import_for_the_end() -> None:
     from launcher.report.ending import prepare
 
     prepare()
+
+
+def _as_setting(error: click.NoSuchOption, program: Sequence[str], arguments: Sequence[str]) -> str:
+    """`--epochs 3` as the launcher takes it: `--set train.epochs=3`; "" if no such key was meant."""
+    from jobs.contract.loading import keys_named
+
+    takes = {name for parameter in error.ctx.command.params for name in parameter.opts} if error.ctx else ()
+    keys = keys_named(error.option_name.lstrip("-").replace("-", "_"))
+    if "--set" not in takes or not keys:
+        return ""
+    place = [word.partition("=")[0] for word in arguments].index(error.option_name)
+    _, equals, value = arguments[place].partition("=")
+    after = arguments[place + 1 :]
+    if not equals:
+        value, after = (after[0], after[1:]) if after else ("VALUE", [])
+    if len(keys) > 1:
+        return ", or ".join(f"--set {key}={value}" for key in keys)
+    return shlex.join([*program, *arguments[:place], "--set", f"{keys[0]}={value}", *after])
 
 
 def _run_id(name: str, what: str = "run id") -> str:

@@ -87,7 +87,10 @@ class Console:
         self._stop_spinner()
         self._line(f"error: {error.what}", always=True)
         if error.hint:
-            self._line(f"  try: {self.complete(error.hint)}", always=True)
+            self.hint(self.complete(error.hint))
+
+    def hint(self, text: str) -> None:
+        self._line(f"  try: {text}", always=True)
 
     def _line(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:
@@ -214,6 +217,11 @@ def _print_lists(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
         if mark:
             console.print(Text(mark))
     console.print()
+
+
+def print_line(text: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def print_json(tree: Any) -> None:

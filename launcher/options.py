@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from launcher.errors import BadInput
 
 Command = Callable[..., Any]
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = click.IntRange(min=1)
+#: What only a cluster has, as it is typed.
+_CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--image"}
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
@@ -24,13 +29,22 @@ def target_options(command: Command) -> Command:
             "--volume", type=_PATH, default="jobrelay-data", show_default=True,
             help="With --local: the folder that stands for the PersistentVolumeClaim.",
         ),
-        click.option("--context", help="Context of the kubeconfig.  [default: the current one]"),
-        click.option("-n", "--namespace", help="Namespace.  [default: the manifests']"),
+        click.option(
+            "--context", envvar="JOBRELAY_CONTEXT", show_envvar=True,
+            help="Context of the kubeconfig.  [default: the current one]",
+        ),
+        click.option(
+            "-n", "--namespace", envvar="JOBRELAY_NAMESPACE", show_envvar=True,
+            help="Namespace.  [default: the manifests']",
+        ),
         click.option(
             "-k", "--kustomize", "kustomization", type=_PATH,
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
-        click.option("--image", help="Image of the stages, in place of the manifests'."),
+        click.option(
+            "--image", envvar="JOBRELAY_IMAGE", show_envvar=True,
+            help="Image of the stages, in place of the manifests'. Without it, a run's own reads its files.",
+        ),
         click.option(
             "--api-timeout", type=_SECONDS,
             help="Seconds without an answer of the API server, until it counts as lost (exit 5)."
@@ -51,12 +65,36 @@ def target_options(command: Command) -> Command:
 
         context = click.get_current_context()
         where = {key: others.pop(key) for key in _WHERE}
+        _fit(context, where)
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
         target = Target(kustomization=kustomization or manifests.BASE, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
+
+
+def _fit(context: click.Context, where: dict[str, Any]) -> None:
+    """Refuse options that cannot mean anything together. Raises BadInput.
+
+    What the environment says of a cluster is for commands that go to one.
+    """
+    typed = [name for name in (*_CLUSTER, "volume") if _source(context, name) is ParameterSource.COMMANDLINE]
+    if where["local"]:
+        if unfit := [_CLUSTER[name] for name in typed if name in _CLUSTER]:
+            raise BadInput(
+                f"--local runs processes on this machine: {', '.join(unfit)} cannot be used with it",
+                f"leave out {', '.join(unfit)}, or --local",
+            )
+        where.update(dict.fromkeys(_CLUSTER))
+    elif "volume" in typed:
+        raise BadInput(
+            "--volume names the folder of a run on this machine", "add --local, or leave --volume out"
+        )
+
+
+def _source(context: click.Context, name: str) -> ParameterSource | None:
+    return context.get_parameter_source(name)
 
 
 def config_options(command: Command) -> Command:
@@ -90,7 +128,7 @@ def run_options(command: Command) -> Command:
             help="Seconds until the Jobs are removed, once all of it is home.  [default: they stay]",
         ),
         click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
-        click.option("--dry-run", is_flag=True, help="Print what would be sent; touch nothing."),
+        click.option("--dry-run", is_flag=True, help="Print what a run would send here now; touch nothing."),
         output_option("table", "json"),
     ]  # fmt: skip
     return config_options(_decorated(command, options))

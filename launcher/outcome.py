@@ -36,8 +36,8 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
                 "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
                 "timeline": stage.timeline,
                 **_said(stage.closing),
-                "resources": stage.resources,
-                "suggestion": asdict(suggestion(stage)),
+                "resources": stage.resources or {},
+                "suggestion": asdict(suggestion(stage)) if stage.resources is not None else {},
             }
             for stage in report.stages
         ],
@@ -49,20 +49,22 @@ def outcome_of_jobs(executor: Executor, run: str) -> Object:
     return {
         "run": run,
         "place": executor.place(),
-        "stages": [_of_job(job, pods) for job, pods in executor.jobs(run)],
+        "stages": [_of_job(job, pods, executor.limits_resources) for job, pods in executor.jobs(run)],
     }
 
 
 def suggestion(stage: StageReport) -> Size:
-    """What a stage should ask for next time."""
+    """What a stage should ask for next time; nothing where that has no effect."""
+    if stage.resources is None:
+        return Size()
     return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
 
 
-def _of_job(job: Object, pods: Any) -> Object:
+def _of_job(job: Object, pods: Any, limits_resources: bool) -> Object:
     view = JobView(job, pods)
     judged, pod = judge(view), last_pod(pods)
     said = closing(pod) if pod else None
-    resources = main_container(job).get("resources", {})
+    resources = main_container(job).get("resources", {}) if limits_resources else {}
     if isinstance(judged, Verdict):
         verdict = _verdict(judged, str)  # who asks now has not typed what started the run
         size = suggest(resources, said, judged.reason == "OOMKilled")
@@ -77,7 +79,7 @@ def _of_job(job: Object, pods: Any) -> Object:
         "timeline": timeline(view, pod, {}),
         **_said(said),
         "resources": resources,
-        "suggestion": asdict(size),
+        "suggestion": asdict(size) if limits_resources else {},
     }
 
 

@@ -56,7 +56,7 @@ def stages_of(executor: Executor, run: str | None) -> list[StageState]:
 
 def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:
     """The same, from the records on the volume."""
-    with executor.volume() as volume:
+    with executor.volume(run) as volume:
         runs = [known for known in volume.runs() if run in (None, known["run"])]
     return [
         _from_record(known["run"], stage, known["records"][stage])

@@ -75,7 +75,9 @@ class StageReport:
     pods: int
     ran: bool  # some container of it has begun
     timeline: Timeline
-    resources: Object = field(default_factory=dict)  # what its container asked for
+    resources: Object | None = field(
+        default_factory=dict
+    )  # what its container asked for; None: no matter here
     #: what the other Pods of a stage of several say they have printed; None: one that has not said
     peer_logs: tuple[LogProof | None, ...] = ()
     attempt: int = 1  # the one that has decided, of so many that there may be
@@ -183,6 +185,9 @@ def run_stages(
         on_step("fetch", options.stages[-1])
         if options.fetch:
             _bring_home(executor, report, console)
+        elif report.verdict.exit_code == Exit.SUCCEEDED:
+            bring = console.complete(Command("fetch", report.run))
+            console.say(f"results and logs stay on the volume; to bring them here: {bring}")
         _check_logs(report)
         _expire(executor, report, options, console)
     except (KeyboardInterrupt, Terminated) as interrupt:
@@ -248,7 +253,7 @@ def _run_in_order(
             console.say(f"  {stage}: {in_one_line(verdict.cause)}; a new Job resumes it")
             submission = executor.submit(with_disruptions(plan.jobs[stage], lost_pods(view)))
             continue
-        report.stages.append(_report(done, this, verdict, view, collector, seen))
+        report.stages.append(_report(done, this, verdict, view, collector, seen, executor.limits_resources))
         console.say(stage_line(report.stages[-1]))
         if done != stage:
             continue
@@ -342,7 +347,13 @@ def _watcher(
 
 
 def _report(
-    stage: Stage, submission: Submission, verdict: Verdict, view: JobView, collector: LogCollector, seen: str
+    stage: Stage,
+    submission: Submission,
+    verdict: Verdict,
+    view: JobView,
+    collector: LogCollector,
+    seen: str,
+    limits_resources: bool,
 ) -> StageReport:
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
@@ -354,10 +365,10 @@ def _report(
         complete = False if False in checked else None if None in checked else True
     closings = [closing(each) if each else None for each in peers]
     peer_logs = tuple(each.log if each else None for each in closings)
-    resources = main_container(submission.job).get("resources", {})
+    resources = main_container(submission.job).get("resources", {}) if limits_resources else None
     how = "complete" if submission.finished else submission.how
     seconds = said.cost.wall_seconds if said else _job_seconds(view.job)
-    limit = str(resources.get("limits", {}).get("memory", ""))
+    limit = str((resources or {}).get("limits", {}).get("memory", ""))
     ran = bool(collector.copies) or verdict.exit_code == Exit.SUCCEEDED
     copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
     verdict = with_last_line(verdict, copy.tail() if copy else "")

@@ -14,6 +14,8 @@ from launcher.wording import mebibytes
 #: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
 _HEAD_ROOM: Final = 1.5
 _STEP_BYTES: Final = 64 * 2**20
+#: Of its time: who waited longer for a CPU has used less than it wanted.
+_WAITED: Final = 0.05
 #: What is out of memory has not said how much it would have needed.
 _AFTER_OUT_OF_MEMORY: Final = 2
 
@@ -44,14 +46,16 @@ def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: b
     """What a stage with these resources (of its container) should ask for, after it has ended so.
 
     Nothing is suggested where the figures do not tell: of a stage that had nothing to do or has failed,
-    and for memory where only the largest process could be measured and not the container.
+    for memory where only the largest process could be measured and not the container, and no less CPU
+    where it had to wait for it, or nobody can tell.
     """
     limit = _quantity(resources, "limits", "memory")
     if out_of_memory:
         return Size(memory=doubled(str(resources["limits"]["memory"]))) if limit else Size()
     if said is None or said.skipped or said.exit_code:
         return Size()
-    return Size(cpu=_cpu(said.cost), memory=_memory(said.cost, limit))
+    asked = _quantity(resources, "requests", "cpu")
+    return Size(cpu=_cpu(said.cost, asked), memory=_memory(said.cost, limit))
 
 
 def doubled(limit: str) -> str:
@@ -75,8 +79,13 @@ def requests_against_use(resources: Mapping[str, Any], cost: Cost) -> list[str]:
     return [f"{cpu_used(cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
 
 
-def _cpu(cost: Cost) -> str:
+def _cpu(cost: Cost, asked: float | None) -> str | None:
     tenths = max(1, math.ceil(cpu_used(cost) * 10 - 0.01))
+    had_enough = cost.cpu_waited_seconds is not None and (
+        cost.cpu_waited_seconds <= _WAITED * cost.wall_seconds
+    )
+    if asked is not None and tenths < asked * 10 and not had_enough:
+        return None  # on a node with nothing else to do it would have used more
     return str(tenths // 10) if tenths % 10 == 0 else f"{tenths}00m"
 
 

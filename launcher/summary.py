@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.contract.config import Stage
-from launcher.console import Console, print_json, print_table
+from launcher.console import Console, print_json, print_line, print_table
 from launcher.errors import Exit, StageEnded
 from launcher.hints import SameAgain, of_run
 from launcher.outcome import outcome, suggestion
@@ -24,6 +24,8 @@ LAST_LINES = 50
 
 def print_report(report: RunReport, *, output: str, console: Console) -> None:
     """Print it; a verdict that is no success is told on stderr, with what to do next."""
+    if console.quiet and output == "table":  # else it was shown when it began
+        print_line(f"run {report.run}  {report.folder}/")
     if output == "json":
         print_json(outcome(report, console.complete))
     else:
@@ -39,6 +41,9 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
         console.error(failure(report))
     elif report.incomplete:
         console.error(report.incomplete)
+    elif all(stage.how == "complete" for stage in report.stages):
+        anew = console.complete(SameAgain("--new", run=report.run))
+        console.say(f"all of run {report.run} was complete already; to run it again as a new one: {anew}")
 
 
 def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
@@ -87,6 +92,8 @@ def _row(stage: StageReport, log_proven: bool) -> list[str]:
 
 def _size_row(stage: StageReport) -> list[str]:
     """Requests against use; empty where nothing is known of its use."""
+    if stage.resources is None:
+        return []
     size = suggestion(stage)
     said = stage.closing if stage.closing and not stage.closing.skipped else None
     if said is None and not size:

@@ -65,5 +65,7 @@ class Target:
         namespace = self.namespace or self.manifests.namespace
         from launcher.executors.cluster import ClusterExecutor
 
-        claim = manifests.claim_name(job)
-        return ClusterExecutor(self.context, namespace, claim, image, self.api_timeout, self.say)
+        return ClusterExecutor(
+            self.context, namespace, manifests.claim_name(job), image, self.api_timeout, self.say,
+            may_choose_image=self.image is None,
+        )  # fmt: skip

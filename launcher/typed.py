@@ -78,29 +78,28 @@ def _command(context: click.Context, words: Sequence[str]) -> click.Command:
 def _again(context: click.Context, hint: SameAgain) -> list[str] | None:
     """The command line, with what is new in place of what it replaces; None if it does not take that."""
     of_a_run = context.command.name in _OF_A_RUN
-    extra = _pairs([*hint.extra, *(["--run", hint.run] if hint.run and of_a_run else [])])
     options = _options(context.command)
-    if not {name for name, _ in extra} <= {name for option in options for name in option.opts}:
-        return None
-    replaced = {name for name, _ in extra if name != "--set"}
-    if "--run" in replaced:
-        replaced.add("--new")
+    takes = {name: option for option in options for name in option.opts}
+    extra = list(hint.extra)
+    if hint.run and of_a_run and "--new" not in extra:
+        extra += ["--run", hint.run]
+    replaced, set_anew = set(), set()
+    left = iter(extra)
+    for name in left:
+        if name not in takes:
+            return None
+        value = "" if takes[name].is_flag else next(left)
+        if name == "--set":
+            set_anew.add(value.partition("=")[0] + "=")
+        else:
+            replaced |= {"--run", "--new"} if name in ("--run", "--new") else {name}
     kept = [option for option in options if not replaced & set(option.opts)]
-    set_anew = {value.partition("=")[0] for name, value in extra if name == "--set" and value}
-    words = _written(context, kept, without={f"{key}=" for key in set_anew})
-    for name, value in extra:
-        words += [name] if value is None else [name, value]
+    words = [*_written(context, kept, without=set_anew), *extra]
     path = context.command_path.removeprefix(context.find_root().command_path).split()
     arguments = _arguments(context)
     if any(argument.startswith("-") for argument in arguments):
         return [*path, *words, "--", *arguments]
     return [*path, *arguments, *words]
-
-
-def _pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """["--set", "a=1", "--replace"] → [("--set", "a=1"), ("--replace", None)]"""
-    values = [None if word.startswith("--") else word for word in [*words[1:], "--"]]
-    return [(name, value) for name, value in zip(words, values, strict=False) if name.startswith("--")]
 
 
 def _options(command: click.Command) -> list[click.Option]:

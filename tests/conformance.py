@@ -548,26 +548,6 @@ class Conformance:
         refused = place.run(*arguments, "--set", "seed=3", expect=6)
         assert "sweep of another configuration" in refused.err
 
-    # --- cost ---
-
-    def test_the_next_run_asks_for_what_the_last_one_used(self, place: Place) -> None:
-        arguments = ("run", "train", "--set", "model.name=perceptron", "--set", "train.epochs=1")
-        first = place.run(*arguments, "--run", "a", "-o", "json").json()["stages"][0]
-        sized = (*arguments, "--set", "train.autosize=true", "-o", "json")
-        second = place.run(*sized)
-        again = place.run(*sized)
-
-        assert first["resources"]["requests"]["cpu"] in (1, "1")
-        suggested = first["suggestion"]
-        assert suggested["cpu"]
-        assert "train: autosize: cpu" in second.err
-        assert "after run a" in second.err
-        resources = second.json()["stages"][0]["resources"]
-        assert str(resources["requests"]["cpu"]) == suggested["cpu"]
-        assert resources["limits"]["memory"] == suggested["memory"] or not suggested["memory"]
-        assert again.json()["run"] == second.json()["run"] != "a"
-        assert again.json()["stages"][0]["how"] == "complete"
-
     def test_delete_with_data(self, place: Place) -> None:
         place.run("run", "train", "--run", "a", *QUICK)
         assert "runs/a on the volume deleted" in place.run("delete", "a", "--data").out

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from jobs.contract.values import Cpu, Memory, Number, data_file, data_source, folder_of_data
+from jobs.contract.values import Cpu, Memory, Number, address, data_file, data_source, folder_of_data, sha256
 
 Stage = Literal["train", "eval", "infer"]
 STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
@@ -62,7 +62,7 @@ class DataConfig(_Section):
     skip_limit: int = Field(
         default=100, ge=0, le=100_000, description="of imagefolder: how many of its files may be unusable"
     )
-    mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = Field(
+    mirror: Annotated[str, AfterValidator(address)] | None = Field(
         default=None, description="where to download from instead of torchvision's own mirrors"
     )
 
@@ -102,7 +102,7 @@ class ModelConfig(_Section):
     weights: Annotated[str, AfterValidator(data_file)] | None = Field(
         default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
     )
-    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+    weights_sha256: Annotated[str, AfterValidator(sha256)] | None = Field(
         default=None, description="what the file of weights must be"
     )
 

@@ -6,7 +6,7 @@ import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError as PydanticError
 
@@ -36,7 +36,7 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
 def read_tree(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, not validated yet. Raises ConfigError."""
     try:
-        documents = read_documents(path)
+        documents = read_documents(path, plain_numbers=True)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
     if len(documents) > 1:
@@ -56,9 +56,10 @@ def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig
 
 
 def validate(tree: Mapping[Any, Any]) -> RunConfig:
-    """RunConfig from a parsed tree. Raises ConfigError."""
+    """RunConfig from a parsed tree; a section without keys is as the default. Raises ConfigError."""
+    given = {key: value for key, value in tree.items() if value is not None or key not in _SECTIONS}
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(given)
     except PydanticError as error:
         problems = error.errors()
         told = [_explain(dict(problem)) for problem in problems[:_TOLD]]
@@ -73,8 +74,12 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError([f"--set {override}: expected key=value, for example train.epochs=5"])
     *parents, leaf = key.strip().split(".")
+    if not parents and leaf in _SECTIONS and not text.strip():
+        raise ConfigError([f"--set {override}: {leaf} is a section; set its keys: {_examples(leaf)}"])
     for parent in parents:
         child = tree.setdefault(parent, {})
+        if child is None:  # an empty section
+            child = tree[parent] = {}
         if not isinstance(child, dict):
             raise ConfigError([f"--set {override}: {parent} is a value, not a section"])
         tree = child
@@ -93,21 +98,14 @@ def _explain(problem: dict[str, Any]) -> str:
     ]
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = (
-            f"did you mean {'.'.join([*path[:-1], close[0]])}?"
-            if close
-            else f"known here: {', '.join(known)}"
-        )
-        return f"{key}: unknown key; {hint}"
+        return f"{key}: unknown key; {_meant(path)}"
     if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     message = str(problem["msg"])
     message = message[0].lower() + message[1:]
-    if problem["type"] == "string_pattern_mismatch":
-        message = f"has not the right form (pattern {problem['ctx']['pattern']})"
-    elif problem["type"] == "model_type":
+    if problem["input"] is None:
+        return f"{key}: it has no value"
+    if problem["type"] == "model_type":
         message = "a section with keys of its own is expected"
     return f"{key}: {message} (got {_shown(problem['input'])})"
 
@@ -118,6 +116,39 @@ def _shown(value: Any) -> str:
     except ValueError:  # Python does not write out integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _meant(path: list[str]) -> str:
+    """What an unknown key may stand for: one that is spelt like it here, or one of its name elsewhere."""
+    known = _keys_at(path[:-1])
+    if close := difflib.get_close_matches(path[-1], known, n=1):
+        return f"did you mean {'.'.join([*path[:-1], close[0]])}?"
+    if keys := keys_named(path[-1]):
+        return f"did you mean {_either(keys)}?"
+    return f"known here: {', '.join(known)}"
+
+
+def keys_named(name: str) -> list[str]:
+    """Full keys whose last part is `name`, or, if there is none, is spelt like it: epochs → train.epochs."""
+    keys = [key for key in RunConfig.model_fields if key not in _SECTIONS]
+    keys += [f"{section}.{key}" for section in _SECTIONS for key in _keys_at([section])]
+    leaves = {key.rpartition(".")[2] for key in keys}
+    close = [name] if name in leaves else difflib.get_close_matches(name, leaves, n=1, cutoff=0.8)
+    return [key for key in keys if key.rpartition(".")[2] in close]
+
+
+def _either(words: list[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _examples(section: str) -> str:
+    return ", ".join(f"{section}.{key}=…" for key in _keys_at([section])[-3:])
+
+
+_SECTIONS: Final = tuple(
+    name for name, field in RunConfig.model_fields.items() if hasattr(field.annotation, "model_fields")
+)
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -51,6 +51,8 @@ class LogProof(FileProof):
 class Cost(_Part):
     wall_seconds: Seconds
     cpu_seconds: Seconds
+    #: how long some of its processes were ready and had no CPU, or were throttled; None: nobody tells
+    cpu_waited_seconds: Seconds | None = None
     peak_memory_bytes: int
     peak_memory_from: Literal["cgroup", "process"]
     memory_limit_bytes: int | None = None

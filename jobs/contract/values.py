@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from jobs.contract.quantity import quantity
 
 
 def _number_from_text(value: Any) -> Any:
@@ -24,16 +26,48 @@ def _text_from_number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
-_CpuQuantity = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$")]
-_MemoryQuantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
-Cpu = Annotated[_CpuQuantity, BeforeValidator(_text_from_number)]
-Memory = Annotated[_MemoryQuantity, BeforeValidator(_text_from_number)]
+
+
+#: No program of any stage starts in less: another unit is meant.
+_LEAST_MEMORY: Final = 2**20
+
+
+def _cpu(value: str) -> str:
+    if quantity(value) < 0:
+        raise ValueError(f"{value} is less than nothing; one CPU is 1 or 1000m")
+    return value
+
+
+def _memory(value: str) -> str:
+    if quantity(value) < _LEAST_MEMORY:
+        raise ValueError(f"{value} is less than 1 MiB, and no stage can run in that; two GiB are 2Gi")
+    return value
+
+
+Cpu = Annotated[str, BeforeValidator(_text_from_number), AfterValidator(_cpu)]
+Memory = Annotated[str, BeforeValidator(_text_from_number), AfterValidator(_memory)]
+
+
+def address(value: str) -> str:
+    """Of a web server. Raises ValueError."""
+    if not re.fullmatch(r"https?://\S+", value):
+        raise ValueError(f"an address that starts with http:// or https:// is expected, not {value[:80]!r}")
+    return value
+
+
+def sha256(value: str) -> str:
+    """As sha256sum prints it. Raises ValueError."""
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError(f"64 hexadecimal digits are expected, in lower case, not {value[:80]!r}")
+    return value
+
 
 _FOLDER: Final = r"data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
 
 def folder_of_data(value: str) -> str:
-    """`data/NAME`. Raises ValueError, as the next two do: pydantic makes a line of it."""
+    """`data/NAME`, or `data/NAME/` as a shell completes it. Raises ValueError: pydantic makes a line."""
+    value = value.removesuffix("/")
     if not re.fullmatch(_FOLDER, value):
         raise ValueError(f"data/NAME, for a folder that was put on the volume, not {value[:80]!r}")
     return value

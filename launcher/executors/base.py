@@ -78,6 +78,9 @@ class Updates(Protocol):
 class Executor(Protocol):
     """Runs rendered Jobs. Every method raises a JobRelayError that says what to do."""
 
+    #: whether what a stage asks for and is limited to has an effect here
+    limits_resources: bool
+
     def place(self) -> str:
         """Where this is, for people."""
         ...
@@ -136,7 +139,9 @@ class Executor(Protocol):
         """The last lines of a container's log; `follow`: and what comes. Raises LookupError if gone."""
         ...
 
-    def volume(self) -> AbstractContextManager[Volume]: ...
+    def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
+        """The volume. run: whose files are wanted, if they are one run's."""
+        ...
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         """Look at everything that a run needs here, one by one."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from launcher.errors import BadInput, Exit
 from launcher.options import output_option, target_options
@@ -133,6 +134,10 @@ def compare(target: Target, console: Console, **asked: Any) -> int:
 
     IMAGE is weighed here; NAME is what the cluster knows it by, if that is another.
     """
+    from dataclasses import replace
+
     from launcher.images.command import run_comparison
 
+    if click.get_current_context().get_parameter_source("image") is ParameterSource.ENVIRONMENT:
+        target = replace(target, image=None)  # it is for commands that run in one image
     return run_comparison(target, console, folder=Path("comparisons"), **asked)

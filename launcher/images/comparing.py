@@ -113,6 +113,7 @@ def interleaved(
 
 
 def _remove(executor: Executor, run: str) -> None:
+    files = executor.volume(run)
     executor.delete(run)
-    with executor.volume() as volume:
+    with files as volume:
         volume.remove(f"runs/{run}")

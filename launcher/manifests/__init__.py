@@ -22,6 +22,7 @@ from launcher.manifests.labels import (
     Object,
     claim_name,
     containers,
+    image_that_ran,
     main_container,
     runs_jobs,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "differing_keys",
     "differing_paths",
     "for_server",
+    "image_that_ran",
     "load",
     "main_container",
     "new_run_id",

@@ -17,6 +17,8 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
         _flat(json.loads(job["metadata"].get("annotations", {}).get(ANNOTATION_CONFIG, "{}")))
         for job in (live, wanted)
     )
+    for tree in (before, after):
+        tree.setdefault("device", "auto")  # kept only where it was asked for by name
     keys = [
         f"{key}: {before.get(key)} there, {after.get(key)} wanted"
         for key in sorted(before.keys() | after.keys())

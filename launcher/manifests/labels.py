@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from launcher.errors import BadInput
@@ -101,6 +101,18 @@ def containers(pod: Object) -> Iterator[Object]:
     """All containers of a Pod's spec, in the order in which they start."""
     yield from pod.get("initContainers") or ()
     yield from pod["containers"]
+
+
+def image_that_ran(jobs: Iterable[Object], run: str | None, claim: str) -> str | None:
+    """The image of the newest Job on that claim: of this run if it has one, of its first stage there."""
+    there = [job for job in jobs if claim in _claims(job)]
+    own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
+    return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
+
+
+def _claims(job: Object) -> set[str]:
+    volumes = job["spec"]["template"]["spec"].get("volumes") or ()
+    return {volume.get("persistentVolumeClaim", {}).get("claimName", "") for volume in volumes}
 
 
 def claim_name(job: Object) -> str:

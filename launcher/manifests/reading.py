@@ -165,7 +165,8 @@ def _check_job(job: Object, folder: Path) -> None:
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
     check_shape(item, {"data": {CONFIG_FILE: str}}, f"{title(item)} in {folder}")
     try:
-        documents = load_documents(item.get("data", {}).get(CONFIG_FILE, ""), f"{CONFIG_FILE} in {folder}")
+        text = item.get("data", {}).get(CONFIG_FILE, "")
+        documents = load_documents(text, f"{CONFIG_FILE} in {folder}", plain_numbers=True)
     except YamlError as error:
         raise BadInput(str(error)) from error
     tree = documents[0] if documents else {}

@@ -256,6 +256,8 @@ def _stamp(job: Object, annotation: str, stage: Stage, config: RunConfig) -> Non
     the newest run suggests, a Job is the same Job, and is adopted.
     """
     own = config.stage(stage)
+    if config.device != "auto":  # asked for by name, so that what ran on another is not the same
+        own["device"] = config.device
     annotations = job["metadata"].setdefault("annotations", {})
     decides = {"spec": job["spec"], "config": own}
     if annotation == ANNOTATION_HASH and config.placement(stage).autosize:

@@ -121,7 +121,7 @@ def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
 
 def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, str, str] | None:
     suggested = Size(told.suggestion.get("cpu"), told.suggestion.get("memory"))
-    if said is None and not suggested:
+    if (said is None and not suggested) or not told.suggestion:  # the latter: of processes on this machine
         return None
     resources = told.resources.model_dump()
     limit = told.resources.limits.get("memory", "its limit")

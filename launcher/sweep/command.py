@@ -27,7 +27,7 @@ from launcher.sweep.design import (
 from launcher.sweep.running import Condition
 from launcher.sweep.table import Row, to_csv
 from launcher.sweep.trial import Trials
-from launcher.sweep.whole import Sweep, carry_out
+from launcher.sweep.whole import Sweep, carry_out, check
 from launcher.target import Target
 
 #: A run's id is at most 40 characters; a trial's ends in a hyphen and six.
@@ -36,14 +36,7 @@ _NAME_LENGTH = 33
 
 def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
-    config = target.config(asked["config_file"], asked["overrides"])
-    sweep = designed(config, asked)
-    if asked["dry_run"]:
-        print_table(
-            [*sweep.keys, "seed", "run"],
-            [[*_settings(sweep, trial), str(trial.seed), run] for trial, run in sweep.named()],
-        )
-        return Exit.SUCCEEDED
+    sweep = designed(*_configured_by(target, asked), asked)
     how = Trials(
         target=target,
         config_file=asked["config_file"],
@@ -52,6 +45,13 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
         folder=Path("sweeps") / sweep.name,
     )
     condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None
+    if asked["dry_run"]:
+        check(sweep, how)
+        print_table(
+            [*sweep.keys, "seed", "run"],
+            [[*_settings(sweep, trial), str(trial.seed), run] for trial, run in sweep.named()],
+        )
+        return Exit.SUCCEEDED
     try:
         rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
     except (KeyboardInterrupt, Terminated) as interrupt:
@@ -72,8 +72,22 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 
 
-def designed(config: RunConfig, asked: dict[str, Any]) -> Sweep:
-    """The trials that were asked for. Raises BadInput."""
+def _configured_by(target: Target, asked: dict[str, Any]) -> tuple[RunConfig, bool]:
+    """What all trials share, and whether it can be a run by itself. Raises BadInput.
+
+    Where it cannot, a grid may set what is missing: then its first trial stands for it.
+    """
+    try:
+        return target.config(asked["config_file"], asked["overrides"]), True
+    except BadInput:
+        if asked["one_at_a_time"]:
+            raise  # its trials are this configuration but for one key
+        first = [axis.first for axis in map(parse_axis, asked["axes"])]
+        return target.config(asked["config_file"], [*asked["overrides"], *first]), False
+
+
+def designed(config: RunConfig, is_base: bool, asked: dict[str, Any]) -> Sweep:
+    """The trials that were asked for. is_base: `config` holds none of their values. Raises BadInput."""
     axes = [parse_axis(text) for text in asked["axes"]]
     if len({axis.key for axis in axes}) < len(axes):
         raise BadInput("--grid: a key is there twice", "--grid KEY=A,B,C")
@@ -89,7 +103,18 @@ def designed(config: RunConfig, asked: dict[str, Any]) -> Sweep:
     else:
         points = all_combinations(axes)
     trials = tuple(with_seeds(points, config.seed, asked["seeds"]))
-    return Sweep(_name(asked["name"], trials, config), trials, config.result_config(), base)
+    shared = config.result_config()
+    if not is_base:
+        for axis in axes:
+            _drop(shared, axis.key)
+    return Sweep(_name(asked["name"], trials, config), trials, shared, base)
+
+
+def _drop(tree: dict[str, Any], key: str) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.get(parent, {})
+    tree.pop(leaf, None)  # those of placement are not there
 
 
 def _configured(config: RunConfig, axis: Axis) -> Any:

@@ -33,6 +33,11 @@ class Axis:
     low: float | int | None = None
     high: float | int | None = None
 
+    @property
+    def first(self) -> str:
+        """Its first value, as --set has it."""
+        return f"{self.key}={json.dumps(self.values[0] if self.values else self.low)}"
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.contract.config import RunConfig, Stage
-from launcher import pipeline
+from launcher import artifacts, manifests, pipeline
 from launcher.errors import Exit
 from launcher.pipeline import Options, RunReport
 from launcher.sweep.design import Trial
@@ -31,6 +31,20 @@ class Trials:
     def config(self, trial: Trial) -> RunConfig:
         """Of one trial. Raises BadInput for a setting that cannot be."""
         return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
+
+    def check(self, trials: Sequence[tuple[Trial, str]]) -> None:
+        """Look, without touching anything, whether they can run here. Raises BadInput."""
+        first = self.config(trials[0][0])
+        plan = manifests.render(
+            self.target.manifests, first, trials[0][1],
+            namespace=self.options.namespace, image=self.options.image,
+            timeout_seconds=self.options.timeout_seconds,
+        )  # fmt: skip
+        if self.target.local:  # on a cluster this takes its answer, and a Pod
+            executor = self.target.executor()
+            executor.check(plan)
+            needs = [name for trial, _ in trials for name in self.config(trial).on_the_volume(STAGES)]
+            artifacts.require(executor, list(dict.fromkeys(needs)))
 
     def at_home(self, trial: Trial, run: str) -> Row | None:
         """The row of one that has succeeded and whose results are here."""

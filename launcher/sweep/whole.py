@@ -54,17 +54,25 @@ class Sweep:
         return {"name": self.name, "shared": self.shared, "base": self.base, "trials": trials}
 
 
+def check(sweep: Sweep, how: Trials) -> None:
+    """Raises BadInput and Conflict for what would hinder the sweep, as far as that can be seen from here."""
+    for trial in sweep.trials:
+        how.config(trial)
+    how.check(sweep.named())
+    _check_folder(sweep, how.folder)
+
+
 def carry_out(
     sweep: Sweep, how: Trials, console: Console, *, at_once: int, stop_when: Condition | None
 ) -> list[Row]:
     """Run every trial and write the folder; returns the rows, in the order of the trials.
 
-    The table is written anew after every trial, so that one can look at it meanwhile. Raises BadInput
-    and Conflict before anything is touched, and what concerns all trials (ApiLost …).
+    The table is written anew after every trial, so that one can look at it meanwhile. Raises what `check`
+    does, before anything is touched, and what concerns all trials (ApiLost …).
     """
-    for trial in sweep.trials:
-        how.config(trial)
-    _begin(sweep, how.folder)
+    check(sweep, how)
+    how.folder.mkdir(parents=True, exist_ok=True)
+    write_json(how.folder / "sweep.json", sweep.tree())
     # from the start: the table of a sweep that goes on must not have fewer rows than it had
     found = (how.at_home(trial, run) for trial, run in sweep.named())
     rows = {row.run: row for row in found if row}
@@ -90,8 +98,8 @@ def carry_out(
     return in_order()
 
 
-def _begin(sweep: Sweep, folder: Path) -> None:
-    """Make the folder, or go on in it: other trials may be added under a name, but of one configuration."""
+def _check_folder(sweep: Sweep, folder: Path) -> None:
+    """Other trials may be added under a name, but of one configuration."""
     path = folder / "sweep.json"
     try:
         before = json.loads(path.read_bytes())["shared"]
@@ -107,8 +115,6 @@ def _begin(sweep: Sweep, folder: Path) -> None:
             "another --name, or the same --set and --config",
         )
     require_place(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, sweep.tree())
 
 
 def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path) -> None:

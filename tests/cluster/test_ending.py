@@ -171,3 +171,23 @@ def test_row_37_results_that_cannot_be_fetched_leave_table_and_json(
     assert "fetch a" in result.err
     proxy.clear()
     assert "files" in place.run("fetch", "a").out
+
+
+def test_the_next_run_asks_for_what_the_last_one_used(place: Place) -> None:
+    arguments = ("run", "train", "--set", "model.name=perceptron", "--set", "train.epochs=1")
+    little = ("--set", "train.cpu=50m")  # more is suggested on a node that is crowded, too
+    first = place.run(*arguments, *little, "--run", "a", "-o", "json").json()["stages"][0]
+    sized = (*arguments, "--set", "train.autosize=true", "-o", "json")
+    second = place.run(*sized)
+    again = place.run(*sized)
+
+    assert first["resources"]["requests"]["cpu"] == "50m"
+    suggested = first["suggestion"]
+    assert suggested["cpu"]
+    assert "train: autosize: cpu" in second.err
+    assert "after run a" in second.err
+    resources = second.json()["stages"][0]["resources"]
+    assert str(resources["requests"]["cpu"]) == suggested["cpu"]
+    assert resources["limits"]["memory"] == suggested["memory"] or not suggested["memory"]
+    assert again.json()["run"] == second.json()["run"] != "a"
+    assert again.json()["stages"][0]["how"] == "complete"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
+
 import pytest
 
-from tests.support import Place, programs
+from tests.support import QUICK, Place, programs
 
 FAILS = "print('the last line'); raise SystemExit(1)"
 
@@ -48,3 +52,45 @@ def test_without_what_the_launcher_knew_the_jobs_are_asked(place: Place) -> None
     assert "eval failed</h2>" in page
     assert "exit code 1: the last line" in page
     assert "train.json is not a readable record" in page
+
+
+def test_a_run_that_was_complete_says_how_to_run_it_again(place: Place) -> None:
+    manifests = programs(place.folder / "m")
+    arguments = ("run-all", "-k", str(manifests), "--no-fetch")
+    first = place.run(*arguments, "-o", "json").json()
+    second = place.run(*arguments)
+    assert f"all of run {first['run']} was complete already" in second.err
+    again = shlex.split(second.err.partition("to run it again as a new one: ")[2])
+    third = subprocess.run(
+        [*again, "-o", "json"], cwd=place.folder, capture_output=True, text=True, check=True
+    )
+    assert json.loads(third.stdout)["run"] != first["run"]
+    assert "was complete already" not in third.stderr
+
+
+def test_what_stays_on_the_volume_is_not_spoken_of_as_if_it_were_here(place: Place) -> None:
+    manifests = programs(place.folder / "m")
+    result = place.run("run-all", "--run", "a", "-k", str(manifests), "--no-fetch")
+    assert "results and logs are in" not in result.err
+    bring = result.err.partition("results and logs stay on the volume; to bring them here: ")[2].partition(
+        "\n"
+    )
+    words = shlex.split(bring[0])
+    assert words[words.index("fetch") :] == ["fetch", "a", *place.options, "-k", str(manifests)]
+
+
+def test_quiet_still_names_run_and_folder(place: Place) -> None:
+    manifests = programs(place.folder / "m")
+    result = place.run("run-all", "--run", "a", "-q", "-k", str(manifests), "--no-fetch")
+    assert result.err == ""
+    assert result.out.splitlines()[0] == "run a  runs/a/"
+    assert "run a" not in place.run("run-all", "--run", "a", "-k", str(manifests), "--no-fetch").out
+
+
+def test_requests_and_limits_that_have_no_effect_here_are_not_spoken_of(place: Place) -> None:
+    result = place.run("run", "train", "--run", "a", *QUICK, "--set", "train.memory=64Mi")
+    assert "64Mi" not in result.out + result.err
+    assert "next time" not in result.out
+    assert "--set train.cpu" not in (place.folder / "runs/a/report.html").read_text()
+    told = place.run("run", "train", "--run", "a", *QUICK, "--set", "train.memory=64Mi", "-o", "json").json()
+    assert (told["stages"][0]["resources"], told["stages"][0]["suggestion"]) == ({}, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import re
 import signal
@@ -20,6 +22,9 @@ import yaml
 from launcher import cli
 from launcher.errors import Exit
 from launcher.executors.cluster.parallel import in_parallel
+from launcher.executors.local import LocalExecutor, layout
+from launcher.manifests import render
+from launcher.target import Target
 from tests.support import BASE, PATIENCE, REPOSITORY
 from tests.unit.apiserver import kubeconfig
 
@@ -107,6 +112,23 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "sweep-run": (["sweep", "--run", "a", "--grid", "train.epochs=1,2"], "a run of its own"),
     "sweep-stop": (["sweep", "--stop-when", "soon", "--grid", "train.epochs=1,2"], "--stop-when soon"),
     "put-no-folder": (["put", "nowhere", "a", "--local"], "nowhere is not a directory"),
+    "sweep-dry-stop": (
+        ["sweep", "--dry-run", "--stop-when", "soon", "--grid", "train.epochs=1,2"],
+        "--stop-when soon",
+    ),
+    "sweep-dry-value": (["sweep", "--dry-run", "--grid", "train.epochs=1,0"], "train.epochs: "),
+    "sweep-dry-image": (
+        ["sweep", "--dry-run", "--image", "no image", "--grid", "train.epochs=1,2"],
+        "image 'no image' cannot be",
+    ),
+    "sweep-dry-data": (
+        ["sweep", "--dry-run", "--local", "--set", "data.name=imagefolder", "--grid", "data.folder=data/x"],
+        "data/x is not on the volume",
+    ),
+    "local-image": (["run-all", "--local", "--image", "a:1"], "--image cannot be used with it"),
+    "local-context": (["list", "--local", "--context", "x"], "--context cannot be used with it"),
+    "local-namespace": (["status", "a", "--local", "-n", "x"], "--namespace cannot be used with it"),
+    "volume-without-local": (["list", "--volume", "x"], "add --local"),
     "put-no-files": (["put", ".", "a", "--local"], "holds no files"),
     "data-remove-name": (["data", "remove", "../x", "--local"], "data set name '../x'"),
     "data-remove-of-nothing": (["data", "remove", "a", "--local"], "data/a is not on the volume"),
@@ -155,6 +177,18 @@ def test_every_problem_of_a_configuration_has_a_line(line: CommandLine) -> None:
     listed = re.findall(r"^    ([\w.]+): ", line.err, re.MULTILINE)
     assert listed == ["train.epochs", "eval.batch_size", "nothing"]
     assert "try: compare" in line.err
+
+
+def test_a_key_that_was_typed_as_an_option_is_shown_as_a_setting(line: CommandLine) -> None:
+    meant = "  try: python launcher run-all --local --set train.epochs=3 -q\n"
+    assert line.run("run-all", "--local", "--epochs", "3", "-q") == Exit.BAD_INPUT
+    assert line.err.endswith(meant)
+    assert line.run("run-all", "--local", "--epochs=3", "-q") == Exit.BAD_INPUT
+    assert line.err.endswith(meant)
+    assert line.run("run-all", "--batch-size", "3") == Exit.BAD_INPUT
+    assert "  try: --set train.batch_size=3, or --set eval.batch_size=3, or " in line.err
+    assert line.run("list", "--epochs", "3") == Exit.BAD_INPUT
+    assert "try: " not in line.err
 
 
 def test_nothing_is_nothing(line: CommandLine) -> None:
@@ -207,16 +241,95 @@ def test_without_a_command_it_explains_itself(line: CommandLine) -> None:
     assert "Usage: python launcher" in line.err + line.out
 
 
-@pytest.mark.parametrize("where", [[], ["--local"]], ids=["cluster", "local"])
-def test_a_dry_run_prints_what_would_be_sent_and_touches_nothing(line: CommandLine, where: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [([], "nothing is compared: no cluster: "), (["--local"], "run a on this machine, volume ")],
+    ids=["cluster", "local"],
+)
+def test_a_dry_run_prints_what_would_be_sent_and_touches_nothing(
+    line: CommandLine, where: list[str], said: str
+) -> None:
     assert line.run("run-all", "--dry-run", "--run", "a", "--set", "train.epochs=9", *where) == 0
     items = list(yaml.safe_load_all(line.out))
     assert [item["kind"] for item in items[-4:]] == ["ConfigMap", "Job", "Job", "Job"]
     assert [item["metadata"]["name"] for item in items[-3:]] == ["a-train", "a-eval", "a-infer"]
     assert '"epochs": 9' in items[-4]["data"]["config.yaml"]
     assert not any("initContainers" in item["spec"]["template"]["spec"] for item in items[-3:])
-    assert line.err == ""
+    assert (len(items) == 4) is bool(where)  # what only a cluster has is for a cluster
+    assert line.err.startswith(said)
+    assert line.err.count("\n") == 1
     assert line.touched() == []
+
+
+def put_jobs(folder: Path, run: str, **state: str) -> None:
+    """Jobs of that run on the local volume, as the default configuration has them; state: conditions."""
+    executor = LocalExecutor(folder / "jobrelay-data")
+    plan = render(Target().manifests, Target().config(None, []), run)
+    for stage, kind in state.items():
+        place = layout.job_folder(executor.root, f"{run}-{stage}")
+        place.mkdir(parents=True)
+        job = copy.deepcopy(plan.jobs[stage])  # type: ignore[index]
+        job["metadata"] |= {"uid": stage, "creationTimestamp": "2026-11-21T14:22:33Z"}
+        job["status"] = {"conditions": [{"type": kind, "status": "True"}]}
+        (place / layout.STATE).write_text(json.dumps({"job": job, "pods": []}))
+
+
+def test_a_dry_run_shows_the_run_that_would_be_taken_up(line: CommandLine) -> None:
+    put_jobs(line.folder, "known", train="Complete", eval="Failed")
+    assert line.run("run-all", "--dry-run", "--local") == 0
+    names = [item["metadata"]["name"] for item in yaml.safe_load_all(line.out)]
+    assert names[1:] == ["known-eval", "known-infer"]
+    assert "train: Job known-train is complete already" in line.err
+    assert "eval: Job known-eval has failed and runs again" in line.err
+
+    assert line.run("run-all", "--dry-run", "--local", "--new") == 0
+    assert "known" not in line.out + line.err
+    assert line.run("run-all", "--dry-run", "--local", "--run", "known", "--set", "seed=7") == Exit.CONFLICT
+    assert "seed: 0 there, 7 wanted" in line.err
+
+
+def test_a_device_that_is_asked_for_by_name_is_part_of_a_run(line: CommandLine) -> None:
+    put_jobs(line.folder, "known", train="Complete", eval="Complete", infer="Complete")
+    assert line.run("run-all", "--dry-run", "--local") == 0
+    assert "known-train is complete already" in line.err
+    assert line.run("run-all", "--dry-run", "--local", "--set", "device=cuda") == 0
+    assert "known" not in line.out + line.err
+    arguments = ("run-all", "--dry-run", "--local", "--run", "known", "--set", "device=cuda")
+    assert line.run(*arguments) == Exit.CONFLICT
+    assert "device: auto there, cuda wanted" in line.err
+
+
+def test_a_grid_is_judged_by_its_trials(line: CommandLine) -> None:
+    grid = ("--grid", "data.folder=data/x,data/y")
+    assert line.run("sweep", "--dry-run", "--set", "data.name=imagefolder", *grid) == 0
+    assert line.out.count("sweep-") == 2
+    assert line.run("sweep", "--dry-run", "--one-at-a-time", "--set", "data.name=imagefolder", *grid) == 2
+
+
+def test_the_environment_says_where(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBRELAY_IMAGE", "r.io/j:3")
+    monkeypatch.setenv("JOBRELAY_NAMESPACE", "theirs")
+    assert line.run("render", "--run", "a") == 0
+    assert "image: r.io/j:3" in line.out
+    assert "namespace: theirs" in line.out
+    assert line.run("render", "--run", "a", "--image", "r.io/j:4") == 0
+    assert "image: r.io/j:4" in line.out
+    path = kubeconfig(line.folder.parent / "kubeconfig", "http://127.0.0.1:1")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("JOBRELAY_CONTEXT", "nowhere")
+    assert line.run("list") == Exit.BAD_INPUT
+    assert "nowhere" in line.err
+
+
+def test_the_environment_of_a_cluster_does_not_concern_this_machine(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_jobs(line.folder, "known", train="Complete", eval="Complete", infer="Complete")
+    for name, value in {"IMAGE": "r.io/j:3", "NAMESPACE": "theirs", "CONTEXT": "nowhere"}.items():
+        monkeypatch.setenv(f"JOBRELAY_{name}", value)
+    assert line.run("run-all", "--dry-run", "--local") == 0
+    assert "known-train is complete already" in line.err
 
 
 def test_a_dry_run_of_one_stage(line: CommandLine) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.contract.config import STAGES, Placement, RunConfig
 from jobs.contract.loading import ConfigError, load_config, validate
+from jobs.contract.quantity import quantity
 
 BASE = Path(__file__).parents[2] / "k8s" / "base" / "config.yaml"
 
@@ -45,9 +46,9 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
         ("train.epochs=true", "train.epochs: "),
         ("train.learning_rate=nan", "train.learning_rate: "),
         ("train.learning_rate=0", "train.learning_rate: input should be greater than 0"),
-        ("train.memory=2 GB", "train.memory: has not the right form"),
+        ("train.memory=2 GB", "train.memory: '2 GB' is not a Kubernetes quantity"),
         ("model.name=resnet", "model.name: input should be 'cnn', 'mnist-net', 'mnist-hogwild-net', "),
-        ("data.mirror=ftp://x", "data.mirror: has not the right form"),
+        ("data.mirror=ftp://x", "data.mirror: an address that starts with http"),
         ("eval.export=onnx", "eval.export: input should be 'none' or 'torch' (got 'onnx')"),
         ("data.name=blobs", "model cnn takes images, and data blobs has none: --set model.name=perceptron"),
         ("train.horizontal_flip=perhaps", "train.horizontal_flip: input should be 'auto', True or False"),
@@ -97,7 +98,7 @@ FOLDER = ("data.name=imagefolder", "data.folder=data/clothes")
         (["model.weights=data/w"], "model.weights: data/NAME/FILE, for a file in a folder"),
         (["model.weights=data/w/../../x"], "model.weights: data/NAME/FILE"),
         (["model.weights=/etc/passwd"], "model.weights: data/NAME/FILE"),
-        (["model.weights_sha256=abc"], "model.weights_sha256: has not the right form"),
+        (["model.weights_sha256=abc"], "model.weights_sha256: 64 hexadecimal digits"),
         ([f"model.weights_sha256='{'0' * 64}'"], "model: weights_sha256 is of no file"),
         (
             [*FOLDER, "model.name=resnet18", "train.freeze=backbone"],
@@ -138,6 +139,105 @@ def test_what_must_be_on_the_volume_depends_on_the_stages() -> None:
     assert config.on_the_volume(STAGES) == ["data/clothes", "data/w/x.pth", "data/photos"]
     assert config.on_the_volume(["eval"]) == ["data/clothes"]
     assert RunConfig().on_the_volume(STAGES) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("epochs=3", "epochs: unknown key; did you mean train.epochs?"),
+        ("epoch=3", "epoch: unknown key; did you mean train.epochs?"),
+        ("batch_size=3", "did you mean train.batch_size, eval.batch_size or infer.batch_size?"),
+        ("train.seed=3", "train.seed: unknown key; did you mean seed?"),
+        ("train.memory=1", "train.memory: 1 is less than 1 MiB"),
+        ("train.memory=400m", "train.memory: 400m is less than 1 MiB"),
+        ("train.memory=-2Gi", "train.memory: -2Gi is less than 1 MiB"),
+        ("train.memory=lots", "train.memory: 'lots' is not a Kubernetes quantity"),
+        ("train.cpu=-1", "train.cpu: -1 is less than nothing; one CPU is 1 or 1000m"),
+        ("train.epochs=010", "010 would be read as 8"),
+        ("train.epochs=1:30", "1:30 would be read as 90"),
+        ("train.learning_rate=1:30.5", "1:30.5 would be read as 90.5"),
+        ("data.mirror=http://h/p #x", "what follows ' #' is a comment to YAML"),
+        ("train=", "--set train=: train is a section; set its keys: train."),
+        ("train.epochs=", "train.epochs: it has no value"),
+        (
+            "data.mirror=x",
+            "data.mirror: an address that starts with http:// or https:// is expected, not 'x'",
+        ),
+        ("model.weights_sha256=abc", "model.weights_sha256: 64 hexadecimal digits are expected"),
+    ],
+)
+def test_what_is_meant_is_told(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(None, [override])
+    [problem] = raised.value.problems
+    assert told in problem
+    assert "pattern" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1.5Gi", 1.5 * 2**30), ("2e9", 2e9), ("2E9", 2e9), ("1e+9", 1e9), ("2.5e9", 2.5e9), ("1.Gi", 2**30),
+        (".5G", 5e8), ("+1Gi", 2**30), ("1E", 1e18), ("1Ei", 2**60), ("1024Ki", 2**20),
+        ("128974848000m", 128974848),
+        ("010Mi", 10 * 2**20), ("2000000k", 2e9), ("1P", 1e15), ("1Pi", 2**50),
+    ],
+)  # fmt: skip
+def test_a_quantity_is_what_kubernetes_reads(text: str, number: float) -> None:
+    assert float(quantity(text)) == number
+    assert load_config(None, [f"train.memory='{text}'"]).train.memory == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "+",
+        "1 Gi",
+        "1gi",
+        "1KI",
+        "1K",
+        "1ki",
+        "1e3Gi",
+        "1e",
+        "1e1.5",
+        "Gi",
+        "0x10",
+        "1Gi ",
+        "1,5Gi",
+        "١",
+    ],
+)
+def test_what_kubernetes_does_not_read_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a Kubernetes quantity"):
+        quantity(text)
+
+
+@pytest.mark.parametrize("text", ["4096m", "0.5", "0.25", "2", "1e3m", "100u"])
+def test_cpu_is_a_quantity(text: str) -> None:
+    if text == "1e3m":
+        with pytest.raises(ConfigError):
+            load_config(None, [f"train.cpu={text}"])
+    else:
+        assert load_config(None, [f"train.cpu={text}"]).train.cpu == text
+
+
+def test_a_folder_may_be_written_as_a_shell_completes_it() -> None:
+    config = load_config(None, ["data.name=imagefolder", "data.folder=data/x/", "infer.source=data/y/"])
+    assert (config.data.folder, config.infer.source) == ("data/x", "data/y")
+
+
+def test_an_empty_section_is_as_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("train:\n#  epochs: 3\n")
+    assert load_config(file) == RunConfig()
+    assert load_config(file, ["train.epochs=4"]).train.epochs == 4
+
+
+def test_a_quoted_comment_sign_is_no_comment() -> None:
+    assert load_config(None, ['data.mirror="http://h/p#x"']).data.mirror == "http://h/p#x"
+    assert load_config(None, ["data.mirror=http://h/p#x"]).data.mirror == "http://h/p#x"
 
 
 def test_every_problem_has_a_line() -> None:
@@ -192,7 +292,8 @@ BOMB = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(30))
     ("content", "told"),
     [
         (b"seed: 1\nseed: 2\n", "line 2: the key 'seed' stands twice"),
-        (b"train:\n\tepochs: 2\n", "line 2"),
+        (b"train:\n\tepochs: 2\n", "line 2: it starts with a tab; YAML is indented with spaces"),
+        (b"seed: 010\n", "line 1: 010 would be read as 8"),
         (b"- 1\n", "a mapping of keys is expected, not a list"),
         (b"seed: 1\n---\nseed: 2\n", "holds 2 YAML documents"),
         (b"\xff\xfe", "not UTF-8 text"),

@@ -94,3 +94,21 @@ def test_no_more_threads_than_the_quota_keeps_busy(
     monkeypatch.setattr(cgroup.Cgroup, "cpu_quota", lambda _: quota)
 
     assert usable_cpus() == cpus
+
+
+PRESSURE = (
+    "some avg10=1.00 avg60=2.00 avg300=3.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0"
+)
+
+
+def test_how_long_a_cpu_was_waited_for(tmp_path: Path) -> None:
+    machine = tmp_path / "pressure"
+    _write(tmp_path, pressure=PRESSURE.replace("2500000", "9000000"))
+    _write(tmp_path / "mount", cpu__pressure=PRESSURE, cpu__stat="usage_usec 7\nthrottled_usec 500000")
+    found = _find(tmp_path, "cpu", "0::/\n")
+    assert found.cpu_waited_seconds(machine) == 3.0
+
+    (tmp_path / "mount" / "cpu.pressure").unlink()  # as in cgroup v1
+    assert found.cpu_waited_seconds(machine) == 9.5
+    assert found.cpu_waited_seconds(tmp_path / "absent") is None
+    assert Cgroup(()).cpu_waited_seconds(machine) == 9.0

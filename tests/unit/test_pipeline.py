@@ -41,6 +41,8 @@ class Updates(ChangeCounter):
 class Executor:
     """Has one Job and its log. `refuse`: what every submission after the first raises."""
 
+    limits_resources = True
+
     def __init__(self, updates: Updates, refuse: Exception | None = None) -> None:
         self.updates = updates
         self.refuse = refuse
@@ -218,7 +220,7 @@ class WithoutVolume(Executor):
         super().__init__(Updates(JobView(COMPLETE, [SUCCEEDED])))
         self.error = error
 
-    def volume(self) -> Any:
+    def volume(self, run: str | None = None) -> Any:
         raise self.error
 
     def expire(self, run: str, seconds: int) -> bool:
@@ -296,8 +298,8 @@ def test_row_26_a_stage_that_succeeds_in_the_end_says_in_which_attempt(tmp_path:
     report, lines = told(Retried(pods[0], last=JobView(COMPLETE, pods)), tmp_path)
     assert report.verdict.exit_code == Exit.SUCCEEDED
     assert lines[1] == "  train: attempt 1 of 3 failed: exit code 1: busy; attempt 2 of 3 follows"
-    assert lines[-1].startswith("✓ train")
-    assert lines[-1].endswith("(attempt 2 of 3)")
+    assert lines[-2].startswith("✓ train")
+    assert lines[-2].endswith("(attempt 2 of 3)")
 
 
 def test_row_32_a_pod_that_is_lost_is_reported_and_is_no_attempt(tmp_path: Path) -> None:

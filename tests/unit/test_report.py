@@ -118,6 +118,8 @@ def test_without_an_outcome_the_records_speak(tmp_path: Path) -> None:
 class Cluster:
     """As much of an executor as tells of Jobs."""
 
+    limits_resources = True
+
     def place(self) -> str:
         return "context lab"
 

@@ -27,13 +27,24 @@ ASKED: Object = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "
 
 
 def _said(
-    peak: float = 400 * MI, cpu: float = 19.0, wall: float = 10.0, measure: Any = "cgroup", **others: Any
+    peak: float = 400 * MI,
+    cpu: float = 19.0,
+    wall: float = 10.0,
+    measure: Any = "cgroup",
+    waited: float | None = 0.0,
+    **others: Any,
 ) -> Closing:
     return Closing(
         stage="train",
         exit_code=others.pop("exit_code", 0),
         log=LogProof(sha256="0" * 64, bytes=0, lines=0, file="logs/x.log"),
-        cost=Cost(wall_seconds=wall, cpu_seconds=cpu, peak_memory_bytes=int(peak), peak_memory_from=measure),
+        cost=Cost(
+            wall_seconds=wall,
+            cpu_seconds=cpu,
+            cpu_waited_seconds=waited,
+            peak_memory_bytes=int(peak),
+            peak_memory_from=measure,
+        ),
         **others,
     )
 
@@ -58,6 +69,20 @@ def _said(
 )  # fmt: skip
 def test_what_is_suggested(said: Closing | None, size: Size) -> None:
     assert suggest(ASKED, said) == size
+
+
+@pytest.mark.parametrize(
+    ("cpu", "waited", "suggested"),
+    [
+        (3.0, 0.4, "300m"), (3.0, 0.6, None), (3.0, None, None), (19.0, 9.0, "1900m"), (19.0, None, "1900m"),
+        (10.0, 9.0, "1"),
+    ],
+    ids=["had-enough", "crowded", "nobody-tells", "more", "more-and-nobody-tells", "as-it-was"],
+)  # fmt: skip
+def test_less_cpu_is_suggested_only_where_there_was_enough(
+    cpu: float, waited: float | None, suggested: str | None
+) -> None:
+    assert suggest(ASKED, _said(cpu=cpu, waited=waited)).cpu == suggested
 
 
 def test_without_a_limit_the_peak_decides() -> None:
@@ -102,6 +127,8 @@ def test_a_suggestion_is_told_as_it_is_typed() -> None:
 
 class _Place:
     """An executor that knows these Jobs, oldest first."""
+
+    limits_resources = True
 
     def __init__(self, *known: tuple[Object, Sequence[Object]]) -> None:
         self.known = known

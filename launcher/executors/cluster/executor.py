@@ -39,6 +39,8 @@ DELETION_SECONDS: Final = 60.0
 class ClusterExecutor:
     """Runs Jobs in one namespace of one context. See executors.base.Executor."""
 
+    limits_resources = True
+
     def __init__(
         self,
         context: str | None,
@@ -47,13 +49,19 @@ class ClusterExecutor:
         image: str,
         api_timeout: float | None = None,
         say: Say = lambda text: None,
+        *,
+        may_choose_image: bool = False,
     ) -> None:
-        """say: where to report what is waited for when no stage is followed."""
+        """say: where to report what is waited for when no stage is followed.
+
+        may_choose_image: `image` is a default, and that of a run on the volume reads it better.
+        """
         self._say = say
         self.api = Api(context, api_timeout)
         self.namespace = namespace
         self._claim = claim
         self._image = image
+        self._may_choose_image = may_choose_image
         self._minor = 0
         self._resources = Resources(self.api)
 
@@ -61,6 +69,7 @@ class ClusterExecutor:
         return f"context {self.api.context}, namespace {self.namespace}"
 
     def check(self, plan: Plan) -> None:
+        self._may_choose_image = False  # what is to run now must be there anyway
         self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
         preflight.check_version(plan, self._minor)
         if preflight.may_do_everything(self.api):
@@ -175,8 +184,21 @@ class ClusterExecutor:
                 owned.setdefault(owner["uid"], []).append(pod)
         return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
 
-    def volume(self) -> AbstractContextManager[Volume]:
-        return VolumePod(self.api, self.namespace, self._claim, self._image, self._say)
+    def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
+        return VolumePod(self.api, self.namespace, self._claim, self._image_that_ran(run), self._say)
+
+    def _image_that_ran(self, run: str | None) -> str:
+        """What can read the volume: the image of that run, else of any run on it, else the default.
+
+        Only where none was asked for, and no plan of this launcher says which it is.
+        """
+        if not self._may_choose_image:
+            return self._image
+        try:
+            jobs = self._jobs(f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}")
+        except BadInput:
+            return self._image  # whoever may not list Jobs may still read the volume
+        return manifests.image_that_ran(jobs, run, self._claim) or self._image
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_cluster(self.api, manifests, self.namespace, self._image)

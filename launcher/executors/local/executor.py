@@ -37,6 +37,8 @@ Object = dict[str, Any]
 class LocalExecutor:
     """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
 
+    limits_resources = False
+
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
@@ -162,7 +164,7 @@ class LocalExecutor:
             if run in (None, state["job"]["metadata"]["labels"].get(LABEL_RUN))
         ]
 
-    def volume(self) -> AbstractContextManager[Volume]:
+    def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
         return contextlib.nullcontext(LocalVolume(self.root))
 
     def examine(self, manifests: Manifests) -> list[Finding]:
