@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError as PydanticError
 from torch import nn
@@ -13,9 +13,13 @@ from jobs.assignment import Assignment
 from jobs.checkpoint import differences, foreign
 from jobs.contract.loading import ConfigError, load_config
 from jobs.contract.record import FileProof, Record, RecordError, read_record, verified
+from jobs.contract.safe_read import UnsafeFile, read_bytes
 from jobs.errors import BadEvidence, passing_trouble
-from jobs.models import ModelSpec, build
-from jobs.weights import Foreign, NotWhole, load_verified
+from jobs.models import ModelSpec, build, outline
+from jobs.weights import Foreign, NotWhole, load_verified, room_for
+
+#: model.json names the classes; 10,000 of them are some 200 KB.
+_SPEC_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     if not verified(folder.model_config, description):
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
-        spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
-        state = load_verified(folder.model, weights)
+        spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, _SPEC_BYTES))
+        state = load_verified(folder.model, weights, _room_for(spec, weights))
         model = build(spec)
         model.load_state_dict(state)
-    except NotWhole as error:
+    except (NotWhole, UnsafeFile) as error:
         raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
     except Foreign as error:
         raise foreign(folder.model, folder.record("train"), error) from error
@@ -61,6 +65,16 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     return TrainedModel(
         model.eval(), spec, {folder.model.name: weights, folder.model_config.name: description}
     )
+
+
+def _room_for(spec: ModelSpec, weights: FileProof) -> int:
+    """How many bytes model.pt may have. Raises Foreign if it has fewer than the model has weights."""
+    tensors = outline(spec).state_dict().values()
+    if (needed := sum(tensor.nbytes for tensor in tensors)) > weights.bytes:
+        raise Foreign(
+            f"it has {weights.bytes:,} bytes, and the model of model.json has {needed:,} of weights"
+        )
+    return room_for(tensors)
 
 
 def _train_record(assignment: Assignment) -> Record:

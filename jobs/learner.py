@@ -29,6 +29,7 @@ class Learner:
     """What one process needs to train. `sums`, float64 (2,): loss and right answers, of the epoch so far.
 
     The sums are on the device, so that an accelerator is waited for once an epoch and not once a step.
+    notes: what was done to make the weights of a file fit.
     """
 
     config: RunConfig
@@ -40,6 +41,7 @@ class Learner:
     device: torch.device
     validation: Split | None = None
     precision: Precision = "fp32"
+    notes: list[str] = field(default_factory=list)
     sums: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,8 +64,7 @@ class Learner:
         Raises BadInput for weights of another model.
         """
         model = build(spec)
-        if weights:
-            begin_with(model, weights, config.model)
+        notes = begin_with(model, weights, config.model) if weights else []
         if config.train.freeze == "backbone":
             freeze_backbone(model, spec.name)
         model = channels_last(model.to(device))
@@ -77,6 +78,7 @@ class Learner:
             optimizer=optimizer(config.train, learning, device),
             device=device,
             validation=data.validation,
+            notes=notes,
         )
 
     def use_processors(self, count: int) -> None:

@@ -63,6 +63,8 @@ class Training:
             f"{learner.steps} steps, " + ", ".join(self._means(learner).values()),
             flush=True,
         )
+        for note in learner.notes:
+            print(f"weights of {config.model.weights}: {note}", flush=True)
         for warning in self._warnings(learner.device):
             print(f"warning: {warning}", flush=True)
         return progress
@@ -87,7 +89,11 @@ class Training:
                 "epochs": float(self.config.train.epochs),
                 "images_per_second": last["images_per_second"],
             },
-            means={**self._means(learner), **({"warnings": "; ".join(warnings)} if warnings else {})},
+            means={
+                **self._means(learner),
+                **({"weights": "; ".join(learner.notes)} if learner.notes else {}),
+                **({"warnings": "; ".join(warnings)} if warnings else {}),
+            },
         )
 
     def _means(self, learner: Learner) -> dict[str, str]:

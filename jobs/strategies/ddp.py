@@ -6,7 +6,6 @@ one process would do with the whole batch, but for batch normalisation, which se
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -26,13 +25,13 @@ from jobs.checkpoint import Position
 from jobs.errors import PeerLost, Terminated
 from jobs.learner import Learner
 from jobs.meeting import Meeting
-from jobs.models import build
+from jobs.models import outline
 from jobs.progress import Progress
 from jobs.rendezvous import rendezvous
 from jobs.stopping import StopRequest
 from jobs.strategies.memory import Exchange
 from jobs.training import Training
-from jobs.weights import one_line, to_bytes
+from jobs.weights import from_bytes, one_line, to_bytes
 
 _LOOPBACK: Final = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -82,8 +81,7 @@ class _Place:
 
 
 def _memory(training: Training, processes: int) -> Exchange:
-    with torch.device("meta"):
-        values = sum(parameter.numel() for parameter in build(training.spec).parameters())
+    values = sum(parameter.numel() for parameter in outline(training.spec).parameters())
     return Exchange(processes, values)
 
 
@@ -131,7 +129,7 @@ def _begin(training: Training, learner: Learner) -> Progress:
         from_the_leader(to_bytes({"place": place, **progress.state()}), learner.device)
         return progress
     progress = training.progress(learner)
-    state = torch.load(io.BytesIO(from_the_leader(b"", learner.device)), weights_only=True)
+    state = from_bytes(from_the_leader(b"", learner.device))
     progress.restore(state)
     progress.position = Position(**state["place"])
     compute.seed(training.config, dist.get_rank(), progress.position.epoch, progress.position.step)
