@@ -22,6 +22,7 @@ from jobs.pretrained import backbone, begin_with, freeze_backbone
 from jobs.replicas import Replicas, worth_it
 from jobs.schedule import learning_rate
 from jobs.split import Images, Split
+from jobs.team import Part
 
 
 @dataclass
@@ -118,19 +119,18 @@ class Learner:
                 for part in backbone(model, self.spec.name):
                     part.eval()
 
-    def learn(self, epoch: Epoch, number: int, places: slice, weight: float) -> None:
-        """One step: the `number`-th of the whole training, from these places of the epoch's order.
-
-        weight: what the mean loss of these images counts in the step (1: all of it).
-        """
+    def learn(self, epoch: Epoch, number: int, share: Part) -> None:
+        """One step: the `number`-th of the whole training, from this part of the epoch's order."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.train, number, self.steps)
 
-        def work(model: nn.Module, part: slice, share: float) -> Tensor:
-            return self._gradients(model, epoch, part, share * weight)
+        def work(model: nn.Module, places: slice, weight: float) -> Tensor:
+            return self._gradients(model, epoch, places, weight * share.weight)
 
         self.optimizer.zero_grad()
-        self.sums += self.replicas.gradients(work, places)
+        sums = self.replicas.gradients(work, share.places)
+        if share.counts:
+            self.sums += sums
         self.optimizer.step()
 
     def validated(self) -> dict[str, float]:

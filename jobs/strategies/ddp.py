@@ -30,6 +30,7 @@ from jobs.progress import Progress
 from jobs.rendezvous import rendezvous
 from jobs.stopping import StopRequest
 from jobs.strategies.memory import Exchange
+from jobs.team import Part
 from jobs.training import Training
 from jobs.weights import from_bytes, one_line, to_bytes
 
@@ -190,13 +191,13 @@ class Ddp:
         averaged.set_result(self._memory.add_up(self._rank, gradients.div_(self._size)))
         return averaged
 
-    def part(self, places: slice) -> tuple[slice, float]:
+    def part(self, places: slice) -> Part:
         count = places.stop - places.start
         if count < self._size:  # the last few images of an epoch: everybody takes all of them
-            return places, 1.0
+            return Part(places, counts=self.leads)
         first = places.start + count * self._rank // self._size
         last = places.start + count * (self._rank + 1) // self._size
-        return slice(first, last), self._size * (last - first) / count
+        return Part(slice(first, last), weight=self._size * (last - first) / count)
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         total = sums.clone()

@@ -23,6 +23,7 @@ from jobs.pretrained import begin_with, read_weights
 from jobs.replicas import worth_it
 from jobs.split import Split
 from jobs.strategies.hogwild import share
+from jobs.team import Part
 from tests.jobs.hostile import safetensors
 
 NAMES = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
@@ -247,7 +248,7 @@ def _changed(learner: Learner) -> set[str]:
     """The parts of the model, weights and statistics, that one step changes."""
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     learner.begin_epoch()
-    learner.learn(learner.plan(0), 40, learner.places(0), 1.0)
+    learner.learn(learner.plan(0), 40, Part(learner.places(0)))
     after = learner.model.state_dict()
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
