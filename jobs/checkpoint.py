@@ -9,8 +9,9 @@ The sidecar is written last and removed first: a .pt without one was never finis
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -98,6 +99,14 @@ def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Pos
             f"remove {folder} to train from the beginning, or take another --run"
         )
     return None
+
+
+def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
+    for sidecar_path in _newest_first(folder):
+        path = sidecar_path.with_suffix(".pt")
+        with contextlib.suppress(OSError, ValueError):  # NotWhole, Foreign and pydantic's among them
+            yield path.name, load_verified(path, _read_sidecar(sidecar_path), limit)
 
 
 def foreign(path: Path, record: Path, error: Foreign) -> BadInput:

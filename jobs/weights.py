@@ -42,6 +42,11 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def model_to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """model.pt, for a model with this state: the same bytes for the same state, wherever it comes from."""
+    return to_bytes({name: tensor.cpu().contiguous() for name, tensor in state.items()})
+
+
 def room_for(tensors: Iterable[Tensor], copies: int = 1) -> int:
     """How many bytes a file may have that holds so many copies of these tensors."""
     return copies * sum(tensor.nbytes for tensor in tensors) + _BESIDE_THE_VALUES

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,7 @@ def test_row_56_a_hostile_model_ends_eval_as_bad_input(trained: Place, tmp_path:
 
 def test_row_55_a_hostile_model_that_is_not_the_recorded_one_is_just_that(trained: Place) -> None:
     trained.folder.model.write_bytes(saved({"weight": Call(os.mkdir, "trace")}))
+    shutil.rmtree(trained.folder.checkpoints)
 
     with pytest.raises(BadEvidence, match=r"model.pt is not the file that train.json of this run records"):
         testing.eval(trained.assignment("eval"), StopRequest())
