@@ -32,7 +32,10 @@ _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 def from_zip(content: bytes) -> Any:
     """The object in a file of PyTorch 1.6 or newer. Raises Foreign, and what zipfile raises."""
     archive = _Archive(content)
-    (name,) = [name for name in archive.members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    names = [name for name in archive.members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(names) != 1:
+        raise Foreign(f"it is a zip archive with {len(names)} pickles of PyTorch's, not one")
+    (name,) = names
     folder = name.removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.members and archive.read(f"{folder}byteorder") != b"little":
         raise Foreign("its numbers have another byte order")

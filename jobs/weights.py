@@ -25,6 +25,7 @@ from jobs import safetensors, torchfile
 from jobs.contract.record import FileProof
 from jobs.contract.safe_read import TooLarge, UnsafeFile, read_bytes
 from jobs.errors import StageError
+from jobs.filekinds import HEAD_BYTES, kind_of
 from jobs.tensors import Foreign as Foreign
 
 #: What a file has beside its tensors' values: names, figures of a thousand epochs, and the archive itself.
@@ -99,7 +100,7 @@ def _reader_of(content: bytes) -> Callable[[bytes], Any]:
         return torchfile.from_pickles
     if safetensors.looks_like_it(content):
         return safetensors.from_safetensors
-    raise Foreign("it is no file of tensors, neither of PyTorch's format nor of safetensors'")
+    raise Foreign(f"it is {kind_of(content[:HEAD_BYTES])}")
 
 
 def one_line(error: Exception) -> str:

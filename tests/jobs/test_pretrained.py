@@ -195,8 +195,15 @@ def _outside(file: Path) -> None:
         (lambda file: file.unlink(), r"cannot be read: No such file .*put .* on the volume as data/w"),
         (
             lambda file: file.write_bytes(b"weights"),
-            "is not a file of weights that can be used: it is no file of tensors.* It must hold a state_dict",
+            "is not a file of weights that can be used: it is .* It must hold a state_dict",
         ),
+        (
+            lambda file: file.write_bytes(
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+            ),
+            "is not a file of weights that can be used: it is .*LFS",
+        ),
+        (lambda file: file.write_bytes(b"<!DOCTYPE html><html></html>"), "used: it is a web page"),
         (lambda file: torch.save([1, 2], file), "it holds a list, not a dict"),
         (
             lambda file: torch.save(_model(), file),
@@ -205,7 +212,7 @@ def _outside(file: Path) -> None:
         (lambda file: os.truncate(file, 1 << 30), "it is to have 1,073,741,824 bytes, at most 536,870,9"),
         (_outside, "leads out of the volume's data/"),
     ],
-    ids=["absent", "no-weights", "list", "pickled-model", "huge", "link"],
+    ids=["absent", "no-weights", "lfs", "html", "list", "pickled-model", "huge", "link"],
 )
 def test_a_file_that_cannot_be_taken_is_refused(
     file: Path, harm: Callable[[Path], object], told: str
