@@ -9,8 +9,9 @@ The sidecar is written last and removed first: a .pt without one was never finis
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.record import FileProof
+from jobs.contract.safe_read import read_bytes
 from jobs.errors import BadInput, Failed
 from jobs.fence import Fence
 from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
@@ -70,12 +72,12 @@ def save(
     return path
 
 
-def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[str, Any]] | None:
+def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Position, dict[str, Any]] | None:
     """The newest checkpoint that is whole, with tensors on the CPU; None if there is none at all.
 
-    A damaged one is reported and the one before it taken. Raises BadInput if what is there belongs
-    to another training (`settings` differ) or was made by another program, Failed if there are
-    checkpoints and none is whole.
+    limit: how many bytes one may have (jobs.weights.room_for). A damaged one is reported and the one
+    before it taken. Raises BadInput if what is there belongs to another training (`settings` differ) or
+    was made by another program, Failed if there are checkpoints and none is whole.
     """
     problems = []
     for sidecar_path in _newest_first(folder):
@@ -83,7 +85,7 @@ def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[
         try:
             sidecar = _read_sidecar(sidecar_path)
             _require_same(sidecar.settings, settings)
-            state = load_verified(path, sidecar)
+            state = load_verified(path, sidecar, limit)
         except Foreign as error:
             raise foreign(path, sidecar_path, error) from error
         except (OSError, PydanticError, NotWhole) as error:
@@ -99,6 +101,14 @@ def load_newest(folder: Path, settings: dict[str, Any]) -> tuple[Position, dict[
     return None
 
 
+def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
+    for sidecar_path in _newest_first(folder):
+        path = sidecar_path.with_suffix(".pt")
+        with contextlib.suppress(OSError, ValueError):  # NotWhole, Foreign and pydantic's among them
+            yield path.name, load_verified(path, _read_sidecar(sidecar_path), limit)
+
+
 def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
     """What to say of a file that fits its record and yet is not of this program."""
     return BadInput(
@@ -108,9 +118,7 @@ def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
 
 
 def _read_sidecar(path: Path) -> Sidecar:
-    if path.stat().st_size > _SIDECAR_BYTES:
-        raise NotWhole(f"{path.name} beside it is not a checkpoint's")
-    sidecar = Sidecar.model_validate_json(path.read_bytes())
+    sidecar = Sidecar.model_validate_json(read_bytes(path, _SIDECAR_BYTES))
     if sidecar.position.name != path.stem:
         raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
     return sidecar

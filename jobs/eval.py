@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.contract.files import json_text
+from jobs.contract.record import FileProof
 from jobs.data import describe, load
 from jobs.evidence import TrainedModel, trained_model
 from jobs.predict import predict
@@ -78,7 +79,8 @@ def _export(assignment: Assignment, trained: TrainedModel, images: Images) -> di
     content = export.export(trained.model, trained.spec)
     path = assignment.folder.exported
     assignment.fence.write(path, content)
-    program = export.load_exported(path, hashlib.sha256(content).hexdigest())
+    proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    program = export.load_exported(path, proof)
     parity = export.compare(program, trained.model, trained.spec, images)
     print(
         f"exported {path.name} ({len(content) / 1e6:.1f} MB): as the model on {parity.images:,} test images, "

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError as PydanticError
-from torch import nn
+from torch import Tensor, nn
 
 from jobs.assignment import Assignment
-from jobs.checkpoint import differences, foreign
+from jobs.checkpoint import differences, foreign, readable
 from jobs.contract.loading import ConfigError, load_config
 from jobs.contract.record import FileProof, Record, RecordError, read_record, verified
+from jobs.contract.safe_read import UnsafeFile, read_bytes
 from jobs.errors import BadEvidence, passing_trouble
-from jobs.models import ModelSpec, build
-from jobs.weights import Foreign, NotWhole, load_verified
+from jobs.models import ModelSpec, build, outline
+from jobs.weights import Foreign, NotWhole, from_bytes, load_verified, model_to_bytes, room_for
+
+#: model.json names the classes; 10,000 of them are some 200 KB.
+_SPEC_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,11 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     if not verified(folder.model_config, description):
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
-        spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
-        state = load_verified(folder.model, weights)
+        spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, _SPEC_BYTES))
+        state = _weights(assignment, spec, weights)
         model = build(spec)
         model.load_state_dict(state)
-    except NotWhole as error:
+    except (NotWhole, UnsafeFile) as error:
         raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
     except Foreign as error:
         raise foreign(folder.model, folder.record("train"), error) from error
@@ -61,6 +67,37 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     return TrainedModel(
         model.eval(), spec, {folder.model.name: weights, folder.model_config.name: description}
     )
+
+
+def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[str, Any]:
+    """The state in model.pt; where that is damaged, or gone, it is made again from a checkpoint.
+
+    Raises OSError, NotWhole, Foreign.
+    """
+    path = assignment.folder.model
+    tensors = outline(spec).state_dict().values()
+    if (needed := sum(tensor.nbytes for tensor in tensors)) > proof.bytes:
+        raise Foreign(f"it has {proof.bytes:,} bytes, and the model of model.json has {needed:,} of weights")
+    try:
+        return load_verified(path, proof, room_for(tensors))
+    except (NotWhole, FileNotFoundError) as damage:
+        # No other weights than those that are recorded: what is made again has their very hash.
+        for name, state in readable(assignment.folder.checkpoints, room_for(tensors, copies=3)):
+            content = _model_in(state)
+            if hashlib.sha256(content).hexdigest() == proof.sha256:
+                what = "is gone" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
+                print(f"warning: {path.name} {what}; made again from checkpoints/{name}", flush=True)
+                assignment.fence.write(path, content)
+                return from_bytes(content)
+        raise
+
+
+def _model_in(state: Mapping[str, Any]) -> bytes:
+    """model.pt for the model of a checkpoint; empty if it has none."""
+    model = state.get("model")
+    if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
+        return b""
+    return model_to_bytes(model)
 
 
 def _train_record(assignment: Assignment) -> Record:
@@ -111,4 +148,7 @@ def _changed(file: Path, assignment: Assignment) -> str:
 
 
 def _again(assignment: Assignment) -> str:
-    return f"To make it again: python -m jobs train --run {assignment.folder.run}"
+    return (
+        f"To make it again, delete the Jobs of run {assignment.folder.run} (its files stay) and start the "
+        "run again: train then makes what is missing, from its newest checkpoint"
+    )

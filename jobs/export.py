@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
+from jobs.contract.record import FileProof
+from jobs.contract.safe_read import read_bytes
 from jobs.errors import Failed
 from jobs.models import ModelSpec, normalise
 from jobs.predict import predict
@@ -59,10 +61,10 @@ def export(model: nn.Module, spec: ModelSpec) -> bytes:
     return buffer.getvalue()
 
 
-def load_exported(path: Path, sha256: str) -> Callable[[Tensor], Tensor]:
+def load_exported(path: Path, proof: FileProof) -> Callable[[Tensor], Tensor]:
     """The program in model.pt2. Raises OSError; NotWhole before a byte of another file is believed."""
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
+    content = read_bytes(path, proof.bytes)
+    if hashlib.sha256(content).hexdigest() != proof.sha256:
         raise NotWhole(f"{path} is not the file that was exported")
     program: Callable[[Tensor], Tensor] = torch.export.load(io.BytesIO(content)).module()
     return program

@@ -31,10 +31,14 @@ from jobs.clock import now
 from jobs.contract.config import Stage
 from jobs.contract.files import write_atomically
 from jobs.contract.record import RecordError, read_record
+from jobs.contract.safe_read import read_bytes
 from jobs.contract.volume import RunFolder
 from jobs.errors import Superseded
 
 _OWNER: Final = "owner.json"
+#: The largest number that a folder's name has room for.
+_LAST_NUMBER: Final = 99_999_999
+_OWNER_BYTES: Final = 64 * 1024
 #: How often the removal of a folder is tried, into which its owner may be writing at this moment.
 _REMOVALS: Final = 20
 
@@ -61,7 +65,13 @@ class Fence:
         Raises OSError, as on a full volume; then the one before still has the right. Raises Superseded if
         somebody came at the same time and was later by a hair.
         """
-        number = 1 + max((int(folder.name.split("-")[1]) for folder in _folders(run, stage)), default=0)
+        number = 1 + _last_number(run, stage)
+        if number > _LAST_NUMBER:
+            # No count of starts comes so far: somebody has made it. All start from 1 again, after whoever
+            # has one of these folders has lost it.
+            for folder in _folders(run, stage):
+                _remove(folder)
+            number = 1 + _last_number(run, stage)
         fence = cls(run, stage, run.path / f".{stage}-{number:08}-{secrets.token_hex(8)}.partial")
         fence.folder.mkdir()
         try:
@@ -129,7 +139,7 @@ class Fence:
         """Who has taken over: by its folder, or by the record if it has come to its end already."""
         for folder in sorted(_folders(self.run, self.stage), reverse=True):
             with contextlib.suppress(OSError, ValidationError):
-                owner = Owner.model_validate_json((folder / _OWNER).read_bytes())
+                owner = Owner.model_validate_json(read_bytes(folder / _OWNER, _OWNER_BYTES))
                 return f"{owner.pod}, since {owner.since}"
         with contextlib.suppress(RecordError):
             if record := read_record(self.run.record(self.stage)):
@@ -167,14 +177,26 @@ def _folders(run: RunFolder, stage: Stage) -> list[Path]:
     return [path for path in run.path.iterdir() if name.fullmatch(path.name)]
 
 
+def _last_number(run: RunFolder, stage: Stage) -> int:
+    return max((int(folder.name.split("-")[1]) for folder in _folders(run, stage)), default=0)
+
+
 def _remove(folder: Path) -> None:
     """Take a folder from its owner. From the rename on, the owner finds nothing under its name."""
     gone = folder.with_name(f"{folder.name.removesuffix('.partial').removesuffix('.gone')}.gone.partial")
     with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
-        folder.rename(gone)
+        try:
+            folder.rename(gone)
+        except FileNotFoundError:
+            raise
+        except OSError:  # somebody has put something there
+            gone = folder.with_name(f"{folder.name.split('-')[0]}-{secrets.token_hex(8)}.gone.partial")
+            folder.rename(gone)
     # A file that is being made in it at this moment makes one attempt fail. And an owner on another
     # node, whose network file system remembers the folder itself, is kept out only once it is gone.
     for _ in range(_REMOVALS):
+        if gone.is_symlink() or gone.is_file():  # nobody's folder
+            gone.unlink(missing_ok=True)
         shutil.rmtree(gone, ignore_errors=True)
         if not gone.exists():
             return

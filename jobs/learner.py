@@ -22,6 +22,7 @@ from jobs.pretrained import backbone, begin_with, freeze_backbone
 from jobs.replicas import Replicas, worth_it
 from jobs.schedule import learning_rate
 from jobs.split import Images, Split
+from jobs.team import Part
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Learner:
     """What one process needs to train. `sums`, float64 (2,): loss and right answers, of the epoch so far.
 
     The sums are on the device, so that an accelerator is waited for once an epoch and not once a step.
+    notes: what was done to make the weights of a file fit.
     """
 
     config: RunConfig
@@ -40,6 +42,7 @@ class Learner:
     device: torch.device
     validation: Split | None = None
     precision: Precision = "fp32"
+    notes: list[str] = field(default_factory=list)
     sums: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,8 +65,7 @@ class Learner:
         Raises BadInput for weights of another model.
         """
         model = build(spec)
-        if weights:
-            begin_with(model, weights, config.model)
+        notes = begin_with(model, weights, config.model) if weights else []
         if config.train.freeze == "backbone":
             freeze_backbone(model, spec.name)
         model = channels_last(model.to(device))
@@ -77,6 +79,7 @@ class Learner:
             optimizer=optimizer(config.train, learning, device),
             device=device,
             validation=data.validation,
+            notes=notes,
         )
 
     def use_processors(self, count: int) -> None:
@@ -116,19 +119,18 @@ class Learner:
                 for part in backbone(model, self.spec.name):
                     part.eval()
 
-    def learn(self, epoch: Epoch, number: int, places: slice, weight: float) -> None:
-        """One step: the `number`-th of the whole training, from these places of the epoch's order.
-
-        weight: what the mean loss of these images counts in the step (1: all of it).
-        """
+    def learn(self, epoch: Epoch, number: int, share: Part) -> None:
+        """One step: the `number`-th of the whole training, from this part of the epoch's order."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.train, number, self.steps)
 
-        def work(model: nn.Module, part: slice, share: float) -> Tensor:
-            return self._gradients(model, epoch, part, share * weight)
+        def work(model: nn.Module, places: slice, weight: float) -> Tensor:
+            return self._gradients(model, epoch, places, weight * share.weight)
 
         self.optimizer.zero_grad()
-        self.sums += self.replicas.gradients(work, places)
+        sums = self.replicas.gradients(work, share.places)
+        if share.counts:
+            self.sums += sums
         self.optimizer.step()
 
     def validated(self) -> dict[str, float]:

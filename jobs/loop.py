@@ -13,6 +13,7 @@ from jobs.errors import BadInput, Terminated
 from jobs.learner import Learner
 from jobs.moments import passed
 from jobs.progress import EpochSums, Progress
+from jobs.schedule import learning_rate
 from jobs.stopping import StopRequest
 from jobs.team import Team
 
@@ -37,8 +38,7 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
                 learner.sums += known.to(learner.sums)
             passed("first_batch")
             for step in team.steps(progress.position.step, learner.steps, stop):
-                places, weight = team.part(learner.places(step))
-                learner.learn(plan, epoch * learner.steps + step, places, weight)
+                learner.learn(plan, epoch * learner.steps + step, team.part(learner.places(step)))
             done, sums = team.meet(learner.sums)
             loss, correct = sums.tolist()
             seconds = time.perf_counter() - started
@@ -55,7 +55,10 @@ def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -
                     "accuracy": int(correct) / samples,
                     "seconds": round(seconds, 3),
                     "images_per_second": round(samples / seconds, 1),
-                    "learning_rate": learner.optimizer.param_groups[0]["lr"],
+                    # of the epoch's last step, which another process may have done
+                    "learning_rate": learning_rate(
+                        learner.config.train, (epoch + 1) * learner.steps - 1, learner.steps
+                    ),
                 }
             )
             if team.leads:
@@ -68,10 +71,10 @@ def _finish(progress: Progress, epochs: int) -> None:
     """Save and tell of the epoch that is done, unless there is no sense in going on."""
     row = progress.history[-1]
     if not math.isfinite(row["loss"]):
-        learning_rate = progress.learner.config.train.learning_rate
+        rate = progress.learner.config.train.learning_rate
         raise BadInput(
             f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; take another "
-            f"--run with a smaller --set train.learning_rate (it is {learning_rate:g})"
+            f"--run with a smaller --set train.learning_rate (it is {rate:g})"
         )
     progress.save()
     progress.write_history()

@@ -59,6 +59,12 @@ def build(spec: ModelSpec) -> nn.Module:
     return _BUILDERS[spec.name](spec)
 
 
+def outline(spec: ModelSpec) -> nn.Module:
+    """The network of `spec` with weights that have a shape and no values, and so take no memory."""
+    with torch.device("meta"):
+        return build(spec)
+
+
 def channels_last(model: nn.Module) -> nn.Module:
     """The model itself, its weights laid out for the convolutions of CPUs and tensor cores.
 

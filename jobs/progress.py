@@ -19,7 +19,7 @@ from jobs.errors import BadInput
 from jobs.fence import Fence
 from jobs.learner import Learner
 from jobs.precision import Precision
-from jobs.weights import Foreign, one_line
+from jobs.weights import Foreign, one_line, room_for
 
 
 class EpochSums(BaseModel):
@@ -60,7 +60,9 @@ class Progress:
         Raises BadInput if it was made with other settings or is beyond `epochs`, Failed if there
         are checkpoints and none is whole.
         """
-        found = checkpoint.load_newest(self.folder.checkpoints, self.settings)
+        # An optimiser remembers at most two values for each weight.
+        limit = room_for(self.learner.model.state_dict().values(), copies=3)
+        found = checkpoint.load_newest(self.folder.checkpoints, self.settings, limit)
         if found is None:
             return False
         self.position, state = found

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from jobs.stopping import StopRequest
+
+
+class Part(NamedTuple):
+    """What one process does of a batch.
+
+    weight: what the mean loss of these places counts in the step. counts: whether its loss and right answers
+    are added to the epoch's; not where another process does the same places.
+    """
+
+    places: slice
+    weight: float = 1.0
+    counts: bool = True
 
 
 class Team(Protocol):
@@ -18,8 +30,8 @@ class Team(Protocol):
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
         """The steps of an epoch, from `first` on, that this process takes part in; ends early on a stop."""
 
-    def part(self, places: slice) -> tuple[slice, float]:
-        """Which of a batch's places are this process's, and what their mean counts in the step."""
+    def part(self, places: slice) -> Part:
+        """What of a batch is this process's. All parts that count are the batch, each image once."""
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         """Wait until all have come to the end of their steps.

@@ -19,7 +19,7 @@ from jobs.progress import Progress
 from jobs.split import Split
 from jobs.stopping import StopRequest
 from jobs.team import Team
-from jobs.weights import to_bytes
+from jobs.weights import model_to_bytes
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Training:
             f"{learner.steps} steps, " + ", ".join(self._means(learner).values()),
             flush=True,
         )
+        for note in learner.notes:
+            print(f"weights of {config.model.weights}: {note}", flush=True)
         for warning in self._warnings(learner.device):
             print(f"warning: {warning}", flush=True)
         return progress
@@ -74,8 +76,7 @@ class Training:
             return Outcome()
         folder, fence = self.assignment.folder, self.assignment.fence
         with self.stop.deferred():
-            weights = {name: tensor.cpu().contiguous() for name, tensor in learner.model.state_dict().items()}
-            fence.write(folder.model, to_bytes(weights))
+            fence.write(folder.model, model_to_bytes(learner.model.state_dict()))
             fence.write(folder.model_config, self.spec.model_dump_json(indent=2) + "\n")
         print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
         last, warnings = progress.history[-1], list(self._warnings(learner.device))
@@ -87,7 +88,11 @@ class Training:
                 "epochs": float(self.config.train.epochs),
                 "images_per_second": last["images_per_second"],
             },
-            means={**self._means(learner), **({"warnings": "; ".join(warnings)} if warnings else {})},
+            means={
+                **self._means(learner),
+                **({"weights": "; ".join(learner.notes)} if learner.notes else {}),
+                **({"warnings": "; ".join(warnings)} if warnings else {}),
+            },
         )
 
     def _means(self, learner: Learner) -> dict[str, str]:

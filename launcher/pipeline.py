@@ -415,7 +415,9 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
     if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
         listed = "".join(f"\n    {problem}" for problem in report.fetched.problems)
         report.incomplete = EvidenceIncomplete(
-            f"run {report.run} is not what its records say:{listed}", "run it again: --new"
+            f"run {report.run} is not what its records say:{listed}\n  once its Jobs are deleted (its files "
+            f"stay), the same command with --run {report.run} makes again what is missing",
+            Command("delete", report.run),
         )
 
 

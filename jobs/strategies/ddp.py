@@ -6,7 +6,6 @@ one process would do with the whole batch, but for batch normalisation, which se
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -26,13 +25,14 @@ from jobs.checkpoint import Position
 from jobs.errors import PeerLost, Terminated
 from jobs.learner import Learner
 from jobs.meeting import Meeting
-from jobs.models import build
+from jobs.models import outline
 from jobs.progress import Progress
 from jobs.rendezvous import rendezvous
 from jobs.stopping import StopRequest
 from jobs.strategies.memory import Exchange
+from jobs.team import Part
 from jobs.training import Training
-from jobs.weights import one_line, to_bytes
+from jobs.weights import from_bytes, one_line, to_bytes
 
 _LOOPBACK: Final = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -82,8 +82,7 @@ class _Place:
 
 
 def _memory(training: Training, processes: int) -> Exchange:
-    with torch.device("meta"):
-        values = sum(parameter.numel() for parameter in build(training.spec).parameters())
+    values = sum(parameter.numel() for parameter in outline(training.spec).parameters())
     return Exchange(processes, values)
 
 
@@ -131,7 +130,7 @@ def _begin(training: Training, learner: Learner) -> Progress:
         from_the_leader(to_bytes({"place": place, **progress.state()}), learner.device)
         return progress
     progress = training.progress(learner)
-    state = torch.load(io.BytesIO(from_the_leader(b"", learner.device)), weights_only=True)
+    state = from_bytes(from_the_leader(b"", learner.device))
     progress.restore(state)
     progress.position = Position(**state["place"])
     compute.seed(training.config, dist.get_rank(), progress.position.epoch, progress.position.step)
@@ -192,13 +191,13 @@ class Ddp:
         averaged.set_result(self._memory.add_up(self._rank, gradients.div_(self._size)))
         return averaged
 
-    def part(self, places: slice) -> tuple[slice, float]:
+    def part(self, places: slice) -> Part:
         count = places.stop - places.start
         if count < self._size:  # the last few images of an epoch: everybody takes all of them
-            return places, 1.0
+            return Part(places, counts=self.leads)
         first = places.start + count * self._rank // self._size
         last = places.start + count * (self._rank + 1) // self._size
-        return slice(first, last), self._size * (last - first) / count
+        return Part(slice(first, last), weight=self._size * (last - first) / count)
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         total = sums.clone()

@@ -22,6 +22,7 @@ from jobs.learner import Learner
 from jobs.optimizers import make_moments
 from jobs.stopping import StopRequest
 from jobs.strategies.memory import in_shared_memory
+from jobs.team import Part
 from jobs.training import Training
 
 _fork = multiprocessing.get_context("fork")
@@ -88,8 +89,8 @@ class Hogwild:
                 taken.value = step + 1
             yield step
 
-    def part(self, places: slice) -> tuple[slice, float]:
-        return places, 1.0
+    def part(self, places: slice) -> Part:
+        return Part(places)
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         self._ledger.sums[self._rank] = sums

@@ -10,6 +10,7 @@ from jobs import compute
 from jobs.assignment import Outcome
 from jobs.cgroup import usable_cpus
 from jobs.stopping import StopRequest
+from jobs.team import Part
 from jobs.training import Training
 
 
@@ -34,8 +35,8 @@ class Alone:
             yield self._done
             self._done += 1
 
-    def part(self, places: slice) -> tuple[slice, float]:
-        return places, 1.0
+    def part(self, places: slice) -> Part:
+        return Part(places)
 
     def meet(self, sums: Tensor) -> tuple[int, Tensor]:
         return self._done, sums

@@ -89,7 +89,9 @@ def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
     words = (said.error or "").strip() if said else last_words(end.message)
     if end.contract_code in known:
         exit_code, default = known[end.contract_code]
-        return Verdict(exit_code, "failed", reason, words or default, name, code, hint=_logs(job))
+        # A stage that is complete is not run again while its Job is there, whatever became of its files.
+        hint = _of_run("delete", job) if end.contract_code == exit_codes.BAD_EVIDENCE else _logs(job)
+        return Verdict(exit_code, "failed", reason, words or default, name, code, hint=hint)
     text = exit_text(code)
     if said and text in words:
         text = words
@@ -155,8 +157,12 @@ def _more_memory(stage: str, limit: str) -> Hint:
 
 
 def _logs(job: Object) -> Hint:
+    return _of_run("logs", job, stage_of(job))
+
+
+def _of_run(command: str, job: Object, *more: str) -> Hint:
     run = job["metadata"].get("labels", {}).get(LABEL_RUN)
-    return Command("logs", run, stage_of(job)) if run else ""
+    return Command(command, run, *more) if run else ""
 
 
 def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:

@@ -30,6 +30,9 @@ from jobs.checkpoint import load_newest
 #: Made by code of a file that was run.
 TRACE: Final = "was-run"
 MIB: Final = 1024 * 1024
+#: Pickles: an empty dict, and a dict with 4 GiB of zeros, made by a name that torch.load allows.
+HARMLESS: Final = b"\x80\x02}."
+ALLOCATES: Final = b"\x80\x02}X\x01\0\0\0ac__builtin__\nbytearray\n\x8a\x05\0\0\0\0\x01\x85Rs."
 
 
 class Call:
@@ -93,6 +96,56 @@ def doubling(levels: int) -> bytes:
     return program + b"K\x00s."
 
 
+def two_pickles(first: str, program: bytes, second: str, hostile: bytes) -> bytes:
+    """An archive with two pickles, of which one reader takes this one, another reader that one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in ((first, program), (second, hostile)):
+            file.writestr(f"archive/{name}", content)
+        file.writestr("archive/version", "3\n")
+    return buffer.getvalue()
+
+
+def storage(name: str = "Float", count: int = 4) -> bytes:
+    """The part of a pickle that refers to the storage `0`."""
+    return (
+        b"(X\x07\0\0\0storagectorch\n" + name.encode() + b"Storage\nX\x01\0\0\x000X\x03\0\0\0cpu"
+        b"\x8a\x05" + struct.pack("<Q", count)[:5] + b"tQ"
+    )
+
+
+def tensor(values: bytes, count: int) -> bytes:
+    """The part of a pickle that is a tensor of that many elements over a storage."""
+    number = b"\x8a\x05" + struct.pack("<Q", count)[:5]
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + values + b"K\0" + number + b"\x85K\x01\x85\x89}tR"
+
+
+def views(count: int) -> bytes:
+    """A file whose one storage is looked at by so many tensors."""
+    values = bytes(4 * 50_000)
+    program = b"\x80\x02}X\x01\0\0\0a](" + storage(count=50_000) + b"q\0"
+    one = b"ctorch._utils\n_rebuild_tensor_v2\n(h\0K\0\x8a\x03\x50\xc3\0\x85K\x01\x85\x89}tR"
+    return archive(program + one * count + b"es.", **{"0": values})
+
+
+def safetensors(tensors: dict[str, torch.Tensor], **claims: Any) -> bytes:
+    """A file of the format; claims: what the header says of one more tensor, `x`."""
+    names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.bool: "BOOL"}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    values = b""
+    for name, value in tensors.items():
+        content = bytes(value.view(torch.uint8).flatten().numpy())
+        header[name] = {
+            "dtype": names[value.dtype], "shape": list(value.shape),
+            "data_offsets": [len(values), len(values) + len(content)],
+        }  # fmt: skip
+        values += content
+    if claims:
+        header["x"] = {"dtype": "F32", **claims}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + values
+
+
 def corpus(folder: Path) -> dict[str, Callable[[], bytes]]:
     """Contents, all of which get a sidecar that fits. What they would run leaves a trace in `folder`."""
     trace = str(folder / TRACE)
@@ -116,6 +169,31 @@ def corpus(folder: Path) -> dict[str, Callable[[], bytes]]:
         "300 MiB of zeros, compressed": lambda: compressed(saved({"model": {"w": torch.zeros(75 * MIB)}})),
         "members on top of each other": lambda: overlapping(saved({"model": torch.zeros(10_000)})),
         "ten billion elements of one value": lambda: saved({"model": {"w": torch.zeros(1).expand(10**10)}}),
+        "another pickle in capitals": lambda: two_pickles("data.pkl", HARMLESS, "DATA.PKL", ALLOCATES),
+        "another pickle in capitals, first": lambda: two_pickles("DATA.PKL", ALLOCATES, "data.pkl", HARMLESS),
+        "two pickles of one name": lambda: two_pickles("data.pkl", HARMLESS, "dbta.pkl", ALLOCATES).replace(
+            b"dbta", b"data"
+        ),
+        "a storage of 4 GiB": lambda: archive(
+            b"\x80\x02}X\x01\0\0\0a" + tensor(storage(count=1 << 30), 4) + b"s.", **{"0": bytes(16)}
+        ),
+        "more elements than values": lambda: archive(
+            b"\x80\x02}X\x01\0\0\0a" + tensor(storage(), 1 << 30) + b"s.", **{"0": bytes(16)}
+        ),
+        "values that a tensor is told to take": lambda: archive(
+            b"\x80\x02}X\x01\0\0\0a" + tensor(storage(), 4) + b"}X\x01\0\0\0bK\1sbs.", **{"0": bytes(16)}
+        ),
+        "six thousand tensors of the same values": lambda: views(6000),
+        "a place of a thousand million in the memo": lambda: archive(
+            b"\x80\x02}r\xff\xff\xff\x3f0j\0\0\0\0."
+        ),
+        "a storage of 4 GiB in the old format": lambda: saved(
+            {"a": torch.zeros(4)}, _use_new_zipfile_serialization=False
+        ).replace(b"cpuq\x06K\x04", b"cpuq\x06J\0\0\0\x40"),
+        "safetensors of 4 GiB": lambda: safetensors({}, shape=[1 << 30], data_offsets=[0, 1 << 32]),
+        "safetensors that overlap": lambda: safetensors({}, shape=[1 << 30], data_offsets=[0, 16]),
+        "safetensors of a negative size": lambda: safetensors({}, shape=[-1 << 30, -4], data_offsets=[0, 16]),
+        "safetensors with a deep header": lambda: struct.pack("<Q", 1_000_000) + b'{"a":' * 200_000,
         "a tuple that takes minutes to hash": lambda: archive(doubling(60)),
         "a pickle of a million marks": lambda: archive(b"\x80\x02" + b"(" * 1_040_000 + b"."),
         "a pickle of a million dicts": lambda: archive(b"\x80\x02" + b"}" * 1_040_000 + b"."),
@@ -149,7 +227,7 @@ def _try(folder: Path) -> dict[str, Any]:
     before, begun = _peak_mib(), time.process_time()
     error = "none"
     try:
-        load_newest(folder, {})
+        load_newest(folder, {}, limit=64 * MIB)
     except BaseException as raised:
         error = f"{type(raised).__name__}: {raised}"
     return {"error": error, "seconds": time.process_time() - begun, "mib": _peak_mib() - before}

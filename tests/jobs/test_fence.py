@@ -123,6 +123,41 @@ def test_what_killed_processes_left_is_removed(run: RunFolder) -> None:
     assert list(run.path.iterdir()) == [later.folder]
 
 
+@pytest.mark.parametrize("number", [89_999_999, 99_999_998, 99_999_999])
+def test_a_folder_named_like_a_later_claim_is_no_obstacle(run: RunFolder, number: int) -> None:
+    """Whoever can write to the volume can make one; no count of starts comes so far."""
+    (run.path / f".train-{number}-9f86d081884c7d65.partial").mkdir()
+
+    fences = [Fence.claim(run, "train", f"pod-{attempt}") for attempt in range(3)]
+
+    assert [fence.is_lost() for fence in fences] == [True, True, False]
+    fences[-1].write(run.model, b"whole")
+    assert set(run.path.iterdir()) == {run.model, fences[-1].folder}
+
+
+def test_what_stands_where_a_folder_is_moved_to_is_no_obstacle(run: RunFolder) -> None:
+    (run.path / ".train-00000007-9f86d081884c7d65.partial").write_text("no folder")
+    (run.path / ".train-00000008-9f86d081884c7d65.partial").symlink_to("/tmp")
+    full = run.path / ".train-00000009-9f86d081884c7d65.gone.partial"
+    full.mkdir()
+    (full / "file").touch()
+    (run.path / ".train-00000009-9f86d081884c7d65.partial").mkdir()
+
+    fence = Fence.claim(run, "train", "pod-1")
+
+    assert list(run.path.iterdir()) == [fence.folder]
+    assert Path("/tmp").is_dir()
+
+
+def test_an_owner_that_is_a_fifo_is_not_waited_for(run: RunFolder) -> None:
+    earlier, later = (Fence.claim(run, "train", f"pod-{number}") for number in (1, 2))
+    (later.folder / "owner.json").unlink()
+    os.mkfifo(later.folder / "owner.json")
+
+    with pytest.raises(Superseded, match="another process of this stage has taken over"):
+        earlier.check()
+
+
 def test_a_folder_that_cannot_be_removed_at_once_is_kept_out_all_the_same(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

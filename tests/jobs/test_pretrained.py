@@ -23,6 +23,8 @@ from jobs.pretrained import begin_with, read_weights
 from jobs.replicas import worth_it
 from jobs.split import Split
 from jobs.strategies.hogwild import share
+from jobs.team import Part
+from tests.jobs.hostile import safetensors
 
 NAMES = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
 
@@ -79,6 +81,78 @@ def test_of_other_classes_the_last_layer_begins_anew(name: str) -> None:
     assert all(torch.equal(after[key], before[key]) for key in (weight, bias))
 
 
+def _prefixed(prefix: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda state: {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def _of_2017(state: dict[str, Any]) -> dict[str, Any]:
+    """As torchvision's first files are: Parameters, and no counters."""
+    return {name: nn.Parameter(value) for name, value in state.items() if "num_batches" not in name}
+
+
+#: What people have: how it is made of a plain state_dict, and what is reported of it.
+AS_PEOPLE_HAVE_THEM: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], list[str]]] = [
+    (_of_2017, []),
+    (_prefixed("module."), ["without the prefix 'module.' of its names"]),
+    (_prefixed("_orig_mod."), ["without the prefix '_orig_mod.' of its names"]),
+    (_prefixed("model."), ["without the prefix 'model.' of its names"]),
+    (
+        _prefixed("_orig_mod.module."),
+        ["without the prefix '_orig_mod.' of its names", "without the prefix 'module.' of its names"],
+    ),
+    (lambda state: {"state_dict": state}, ["taken from 'state_dict' in it"]),
+    (
+        lambda state: {
+            "epoch": 3,
+            "best_acc1": torch.tensor(0.5),
+            "model": state,
+            "optimizer": {"state": {}},
+        },
+        ["taken from 'model' in it, without best_acc1, epoch, optimizer"],
+    ),
+    (
+        lambda state: {
+            "model": {},
+            "model_ema": {"n_averaged": torch.tensor(7), **_prefixed("module.")(state)},
+        },
+        ["taken from 'model_ema' in it, without model", "without the prefix 'module.' of its names"],
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["zip", "before-1.6"])
+@pytest.mark.parametrize(("change", "notes"), AS_PEOPLE_HAVE_THEM)
+def test_weights_as_people_have_them_are_taken_and_what_was_stripped_is_reported(
+    file: Path, change: Callable[[dict[str, Any]], dict[str, Any]], notes: list[str], kind: str
+) -> None:
+    expected = {
+        name: torch.zeros_like(value) if "num_batches" in name else value
+        for name, value in _model().state_dict().items()
+    }
+    torch.save(change(expected), file, _use_new_zipfile_serialization=kind == "zip")
+    model = _model()
+
+    weights, _ = read_weights(_config(), _volume(file))
+
+    assert begin_with(model, weights, _config()) == notes
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_of_safetensors_are_taken(file: Path) -> None:
+    expected = _model().state_dict()
+    file.write_bytes(safetensors({k: v for k, v in expected.items() if v.dtype == torch.float32}))
+    model = _model()
+
+    assert begin_with(model, read_weights(_config(), _volume(file))[0], _config()) == []
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_a_last_layer_of_other_classes_is_reported() -> None:
+    assert begin_with(_model(), _model(classes=7).state_dict(), _config()) == [
+        "its last layer is of 7 classes, a fresh one takes its place"
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -87,7 +161,7 @@ def test_of_other_classes_the_last_layer_begins_anew(name: str) -> None:
         (lambda state: state.update({"conv1.weight": torch.ones(2)}), "of another shape: conv1.weight"),
         (lambda state: state.update({"fc.weight": torch.ones(7, 9)}), "of another shape: fc.weight"),
         (lambda state: state.update({"bn1.bias": "no tensor"}), "of another shape: bn1.bias"),
-        (lambda state: state.clear(), "it lacks bn1.bias, .* and 117 more"),
+        (lambda state: state.clear(), "it lacks bn1.bias, .* and 97 more"),
     ],
 )
 def test_anything_else_that_does_not_fit_is_named(
@@ -121,14 +195,24 @@ def _outside(file: Path) -> None:
         (lambda file: file.unlink(), r"cannot be read: No such file .*put .* on the volume as data/w"),
         (
             lambda file: file.write_bytes(b"weights"),
-            "is no file of weights that can be taken: .* A state_dict is",
+            "is not a file of weights that can be used: it is .* It must hold a state_dict",
         ),
+        (
+            lambda file: file.write_bytes(
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+            ),
+            "is not a file of weights that can be used: it is .*LFS",
+        ),
+        (lambda file: file.write_bytes(b"<!DOCTYPE html><html></html>"), "used: it is a web page"),
         (lambda file: torch.save([1, 2], file), "it holds a list, not a dict"),
-        (lambda file: torch.save(_model(), file), "is no file of weights .* it names "),  # code, not tensors
-        (lambda file: os.truncate(file, 2 << 30), "has 2,147,483,648 bytes"),
+        (
+            lambda file: torch.save(_model(), file),
+            "is not a file of weights .* it names ",
+        ),  # code, not tensors
+        (lambda file: os.truncate(file, 1 << 30), "it is to have 1,073,741,824 bytes, at most 536,870,9"),
         (_outside, "leads out of the volume's data/"),
     ],
-    ids=["absent", "no-weights", "list", "pickled-model", "huge", "link"],
+    ids=["absent", "no-weights", "lfs", "html", "list", "pickled-model", "huge", "link"],
 )
 def test_a_file_that_cannot_be_taken_is_refused(
     file: Path, harm: Callable[[Path], object], told: str
@@ -171,7 +255,7 @@ def _changed(learner: Learner) -> set[str]:
     """The parts of the model, weights and statistics, that one step changes."""
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     learner.begin_epoch()
-    learner.learn(learner.plan(0), 40, learner.places(0), 1.0)
+    learner.learn(learner.plan(0), 40, Part(learner.places(0)))
     after = learner.model.state_dict()
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,13 +208,34 @@ def test_row_55_another_model_than_the_recorded_one_is_refused(trained: Place, s
     content = bytearray(trained.folder.model.read_bytes())
     content[len(content) // 2] ^= 1
     trained.folder.model.write_bytes(content)
+    shutil.rmtree(trained.folder.checkpoints)  # of which it could be made again
 
     ended = trained.do(stage)
 
     assert ended.code == 65
+    assert "delete the Jobs of run a (its files stay) and start the run again" in ended.out
+    assert "python -m jobs" not in ended.out
     assert f"{stage}: {trained.folder.model} is not the file that train.json of this run records" in ended.out
     assert not trained.folder.eval_results.exists()
     assert not trained.folder.results.exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_row_55_a_damaged_model_is_made_again_from_a_checkpoint(trained: Place, damage: str) -> None:
+    """It has the hash that train has recorded, or it is not taken."""
+    model = trained.folder.model
+    expected = model.read_bytes()
+    if damage == "gone":
+        model.unlink()
+    else:
+        model.write_bytes(expected[:-10] if damage == "cut" else b"\1" + expected[1:])
+
+    ended = trained.do("eval")
+
+    assert ended.code == 0, ended.out
+    assert "warning: model.pt is " in ended.out
+    assert "; made again from checkpoints/epoch-0002.pt" in ended.out
+    assert model.read_bytes() == expected
 
 
 @pytest.mark.parametrize("stage", ["eval", "infer"])

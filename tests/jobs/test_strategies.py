@@ -20,13 +20,15 @@ import torch.distributed as dist
 
 from jobs import crew
 from jobs.contract.config import RunConfig
+from jobs.contract.loading import load_config
 from jobs.errors import Terminated
 from jobs.precision import fastest
+from jobs.schedule import learning_rate
 from jobs.stopping import StopRequest
 from jobs.strategies import ddp
 from jobs.strategies.hogwild import Hogwild, Ledger
 from jobs.strategies.memory import Exchange, in_shared_memory
-from tests.jobs.support import Ended, Place, finish, read_until
+from tests.jobs.support import Ended, Place, finish, read_until, write_data
 
 TOGETHER = ["hogwild", "ddp"]
 #: Some twenty seconds, to be disturbed in.
@@ -79,6 +81,44 @@ def test_ddp_takes_the_steps_that_one_process_takes(place: Place) -> None:
 
     for name, weights in expected.items():
         torch.testing.assert_close(found[name], weights, rtol=1e-3, atol=1e-5)
+
+
+def test_ddp_counts_the_last_images_of_an_epoch_once(tmp_path: Path) -> None:
+    """Nine images, batches of 4, four processes: the last image is taken by all of them."""
+    write_data(tmp_path / "data" / "mnist", train=9)
+    settings = (
+        "data.name=mnist", "model.name=perceptron", "train.epochs=3", "train.batch_size=4",
+        "train.augment=false", "train.precision=fp32",
+    )  # fmt: skip
+    alone = Place(tmp_path, run="alone", settings=settings)
+    together = Place(
+        tmp_path, run="together", settings=(*settings, "train.strategy=ddp", "train.processes=4")
+    )
+
+    for run in (alone, together):
+        ended = run.do("train")
+        assert ended.code == 0, ended.out
+
+    expected, found = (
+        [json.loads(line) for line in run.folder.history.read_text().splitlines()]
+        for run in (alone, together)
+    )
+    assert [row["accuracy"] for row in found] == [row["accuracy"] for row in expected]
+    assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-4)
+
+
+def test_hogwild_reports_the_learning_rate_of_the_last_step(place: Place) -> None:
+    """Whoever does it: with three steps an epoch, the leader often does another one."""
+    settings = (*place.settings, "train.epochs=8", "train.batch_size=100")
+    run = Place(place.root, settings=(*settings, "train.strategy=hogwild", "train.processes=3"))
+    ended = run.do("train")
+    assert ended.code == 0, ended.out
+
+    train = load_config(None, run.settings).train
+    rows = [json.loads(line) for line in run.folder.history.read_text().splitlines()]
+    assert [row["learning_rate"] for row in rows] == [
+        learning_rate(train, 3 * epoch - 1, 3) for epoch in range(1, 9)
+    ]
 
 
 def test_row_54_sigterm_saves_and_the_next_attempt_goes_on(long_run: Place) -> None:

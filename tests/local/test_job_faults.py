@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,11 +26,16 @@ def test_row_55_a_model_that_was_swapped_is_not_tested(place: Place, tmp_path: P
     model = tmp_path / "volume/runs/a/model.pt"
     state = torch.load(model, weights_only=True)
     torch.save({name: torch.zeros_like(tensor) for name, tensor in state.items()}, model)
+    shutil.rmtree(model.with_name("checkpoints"))  # of which it would be made again
 
     result = place.run("run", "eval", "--run", "a", *QUICK, expect=7)
 
     assert "model.pt is not the file that train.json of this run records" in result.err
     assert not (tmp_path / "volume/runs/a/eval_results.json").exists()
+    assert "launcher delete a" in result.err
+
+    place.run("delete", "a")  # what it says helps
+    place.run("run-all", "--run", "a", *QUICK)
 
 
 class _Hostile:
