@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.record import FileProof
-from jobs.errors import BadInput, Failed
+from jobs.contract.safe_read import UnsafeFile, read_bytes, regular_files
+from jobs.contract.volume import checkpoint_sidecars
+from jobs.errors import BadInput, Failed, in_the_way
 from jobs.fence import Fence
 from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
 
@@ -58,7 +60,7 @@ def save(
 
     Raises OSError or Superseded; then the checkpoints are those from before.
     """
-    folder.mkdir(exist_ok=True)
+    fence.make_folder(folder)
     content = to_bytes(state)
     path = folder / f"{position.name}.pt"
     fence.write(path, content)
@@ -108,9 +110,7 @@ def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
 
 
 def _read_sidecar(path: Path) -> Sidecar:
-    if path.stat().st_size > _SIDECAR_BYTES:
-        raise NotWhole(f"{path.name} beside it is not a checkpoint's")
-    sidecar = Sidecar.model_validate_json(path.read_bytes())
+    sidecar = Sidecar.model_validate_json(read_bytes(path, _SIDECAR_BYTES))
     if sidecar.position.name != path.stem:
         raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
     return sidecar
@@ -138,13 +138,12 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Sidecars. By name: `epoch-0003.json` is older than `epoch-0003-step-00042.json`."""
-    return sorted(folder.glob("epoch-*.json"), key=_order, reverse=True)
-
-
-def _order(path: Path) -> tuple[int, int]:
-    numbers = [int(part) for part in path.stem.split("-") if part.isdigit()]
-    return (numbers[0] if numbers else -1, numbers[1] if len(numbers) > 1 else 0)
+    """Sidecars. Raises BadInput for a link in place of the folder."""
+    try:
+        names = regular_files(folder, root=folder.parent)
+    except UnsafeFile as error:
+        raise BadInput(in_the_way(folder)) from error
+    return [folder / name for name in checkpoint_sidecars(names)]
 
 
 def _drop_old(fence: Fence, folder: Path) -> None:

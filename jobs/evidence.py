@@ -13,6 +13,7 @@ from jobs.assignment import Assignment
 from jobs.checkpoint import differences, foreign
 from jobs.contract.loading import ConfigError, load_config
 from jobs.contract.record import FileProof, Record, RecordError, read_record, verified
+from jobs.contract.safe_read import RECORD_BYTES, UnsafeFile, read_bytes
 from jobs.errors import BadEvidence, passing_trouble
 from jobs.models import ModelSpec, build
 from jobs.weights import Foreign, NotWhole, load_verified
@@ -39,10 +40,10 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         _proof(record, folder.model, assignment),
         _proof(record, folder.model_config, assignment),
     )
-    if not verified(folder.model_config, description):
+    if not verified(folder.model_config, description, root=folder.root):
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
-        spec = ModelSpec.model_validate_json(folder.model_config.read_bytes())
+        spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, RECORD_BYTES, root=folder.root))
         state = load_verified(folder.model, weights)
         model = build(spec)
         model.load_state_dict(state)
@@ -54,6 +55,8 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         raise BadEvidence(
             f"{error.filename} is not there; train should have made it. {_again(assignment)}"
         ) from error
+    except UnsafeFile as error:  # it has changed since it was verified
+        raise BadEvidence(f"{error}. {_again(assignment)}") from error
     except (PydanticError, RuntimeError) as error:
         raise BadEvidence(
             f"{folder.model} and {folder.model_config} do not fit this version: {error}"
@@ -66,7 +69,7 @@ def trained_model(assignment: Assignment) -> TrainedModel:
 def _train_record(assignment: Assignment) -> Record:
     path = assignment.folder.record("train")
     try:
-        record = read_record(path)
+        record = read_record(path, root=assignment.folder.root)
     except RecordError as error:
         trouble = passing_trouble(error.__cause__, path)
         raise trouble or BadEvidence(f"{error}. {_again(assignment)}") from error
@@ -99,7 +102,9 @@ def _proof(record: Record, file: Path, assignment: Assignment) -> FileProof:
 def _other_settings(assignment: Assignment) -> str:
     """The keys that differ, if the run's config.yaml can tell: ` (train.epochs: was 5, is 9)`."""
     try:
-        before: dict[str, Any] = load_config(assignment.folder.config).stage("train")
+        before: dict[str, Any] = load_config(assignment.folder.config, root=assignment.folder.root).stage(
+            "train"
+        )
     except ConfigError:
         return ""
     changed = differences(before, assignment.config.stage("train"))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
+from jobs.contract.safe_read import read_bytes
 from jobs.errors import Failed
 from jobs.models import ModelSpec, normalise
 from jobs.predict import predict
@@ -28,6 +29,8 @@ from jobs.weights import NotWhole
 
 #: More than rounding makes of the order in which sums are taken.
 _TOLERANCE: Final = 1e-4
+#: Far more than any model here has.
+_MODEL_BYTES: Final = 4 * 2**30
 #: Of the test images; in batches of these sizes, so that the first dimension is seen to be free.
 _COMPARED: Final = 1000
 _BATCHES: Final = (1, 7, 500)
@@ -61,7 +64,7 @@ def export(model: nn.Module, spec: ModelSpec) -> bytes:
 
 def load_exported(path: Path, sha256: str) -> Callable[[Tensor], Tensor]:
     """The program in model.pt2. Raises OSError; NotWhole before a byte of another file is believed."""
-    content = path.read_bytes()
+    content = read_bytes(path, _MODEL_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise NotWhole(f"{path} is not the file that was exported")
     program: Callable[[Tensor], Tensor] = torch.export.load(io.BytesIO(content)).module()

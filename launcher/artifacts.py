@@ -10,7 +10,9 @@ from typing import Any
 from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
+from jobs.contract.record import FileProof, Record, RecordError, differing, read_record
+from jobs.contract.safe_read import regular_files
+from jobs.contract.volume import CHECKPOINTS, LOGS
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import Executor
 from launcher.hints import Command
@@ -56,12 +58,18 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
 def proven_log(folder: Path, stage: Stage) -> Path | None:
     """The log of a stage in a fetched run, if it is there and is what the stage's record says."""
     try:
-        record = read_record(folder / f"{stage}.json")
+        record = read_record(folder / f"{stage}.json", root=folder)
     except RecordError:
         return None
-    if not record or not record.log or not matches(folder / record.log.file, record.log):
+    if not record or not record.log or differing(folder, {record.log.file: record.log}):
         return None
     return folder / record.log.file
+
+
+def logs_of(folder: Path, stage: Stage) -> list[Path]:
+    """The logs of a stage in a fetched run, one an attempt. Raises UnsafeFile if `logs` is a link."""
+    names = regular_files(folder / LOGS, root=folder)
+    return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:
@@ -69,7 +77,7 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     found = []
     for stage in STAGES:
         try:
-            record = read_record(folder / f"{stage}.json")
+            record = read_record(folder / f"{stage}.json", root=folder)
         except RecordError as error:
             found.append(str(error))
             continue
@@ -127,8 +135,7 @@ def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
     proofs: dict[str, FileProof] = dict(record.outputs)
     if record.log:
         proofs[record.log.file] = record.log
-    return [
-        name
-        for name, proof in proofs.items()
-        if (everything or not name.startswith("checkpoints/")) and not matches(folder / name, proof)
-    ]
+    wanted = {
+        name: proof for name, proof in proofs.items() if everything or not name.startswith(f"{CHECKPOINTS}/")
+    }
+    return differing(folder, wanted)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.config import STAGES, RunConfig, Stage
-from jobs.contract.record import Closing, LogProof, matches
+from jobs.contract.record import Closing, LogProof, differing
 from launcher import artifacts
 from launcher.attempts import AttemptReporter
 from launcher.autosize import autosized
@@ -102,7 +102,7 @@ class RunReport:
         return (
             self.fetched is not None
             and stage.stage in self.fetched.logs
-            and all(proof and matches(self.folder / proof.file, proof) for proof in stage.peer_logs)
+            and all(proof and not differing(self.folder, {proof.file: proof}) for proof in stage.peer_logs)
         )
 
     @property

@@ -81,13 +81,13 @@ def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) 
     failure: list[BaseException] = []
 
     def fill() -> None:
-        with os.fdopen(write_end, "wb") as writer:
-            try:
+        try:
+            with os.fdopen(write_end, "wb") as writer:
                 pack(folder, writer, leave_out)
-            except BrokenPipeError:
-                pass  # nobody reads on
-            except BaseException as error:
-                failure.append(error)
+        except BrokenPipeError:
+            pass  # nobody reads on
+        except BaseException as error:
+            failure.append(error)
 
     thread = threading.Thread(target=fill, daemon=True)
     thread.start()

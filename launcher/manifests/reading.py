@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.yamlio import YamlError, load_documents, read_documents
+from jobs.contract.safe_read import read_named
+from jobs.contract.yamlio import MAX_BYTES, YamlError, load_documents, read_documents
 from launcher.errors import BadInput
 from launcher.manifests.labels import (
     CONFIG_FILE,
@@ -157,7 +158,7 @@ def _read(folder: Path) -> Iterator[Object]:
         files = {}
         for name in generated.get("files") or ():
             try:
-                files[name] = (folder / name).read_text(encoding="utf-8")
+                files[name] = read_named(folder / name, MAX_BYTES).decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise BadInput(f"{folder / name} cannot be read: {error}") from error
         yield {

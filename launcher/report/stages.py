@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from jobs.contract.config import Stage
-from jobs.contract.record import Cost, FileProof, Record, matches
+from jobs.contract.record import Cost, FileProof, Record, differing
 from launcher.report.files import Ended, StageOutcome
 from launcher.sizing import Size, requests_against_use
 from launcher.timeline import Timeline
@@ -89,16 +89,16 @@ def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
     return {**own, "recorded": record.finished} if record.finished else own
 
 
-def compared(path: Path, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
-    """A file with what its stage's record says of it."""
-    if not os.path.exists(path):  # noqa: PTH110 - of a name that no file can have, Path.exists raises
+def compared(folder: Path, name: str, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
+    """A file of the run in `folder` with what its stage's record says of it."""
+    if not os.path.lexists(folder / name):  # Path.exists raises for a name that no file can have
         return "not here"
-    return "as recorded" if matches(path, proof) else "differs"
+    return "differs" if differing(folder, {name: proof}) else "as recorded"
 
 
 def _log_state(complete: bool | None, folder: Path, record: Record | None) -> str:
     """complete: as it came here from the Pod; None: it did not."""
-    if record and record.log and compared(folder / record.log.file, record.log) == "as recorded":
+    if record and record.log and compared(folder, record.log.file, record.log) == "as recorded":
         return "from the volume" if complete is False else "complete"
     return {True: "complete", False: "incomplete", None: ""}[complete]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.files import write_atomically, write_json
+from jobs.contract.safe_read import RECORD_BYTES, read_bytes
 from launcher.console import Console
 from launcher.errors import Conflict
 from launcher.sweep.design import Trial
@@ -93,7 +94,7 @@ def _begin(sweep: Sweep, folder: Path) -> None:
     """Make the folder, or go on in it: other trials may be added under a name, but of one configuration."""
     path = folder / "sweep.json"
     try:
-        before = json.loads(path.read_bytes())["shared"]
+        before = json.loads(read_bytes(path, RECORD_BYTES))["shared"]
     except FileNotFoundError:
         before = sweep.shared
     except (ValueError, KeyError, TypeError) as error:
