@@ -16,6 +16,7 @@ from jobs.contract.volume import CHECKPOINTS, LOGS
 from launcher.errors import BadInput, EvidenceIncomplete, JobRelayError
 from launcher.executors.base import Executor
 from launcher.hints import Command
+from launcher.runfolder import Owner, install
 
 Object = dict[str, Any]
 
@@ -37,13 +38,16 @@ class Fetched:
 def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = False) -> Fetched:
     """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
 
-    Files that are there are replaced, each as a whole, once all have come. Raises
-    EvidenceIncomplete when the run is not there or the copy was cut; then nothing has changed.
+    Once all has come, it replaces what was copied there before, and nothing else (launcher.runfolder).
+    Raises EvidenceIncomplete when the run is not there or the copy was cut, Conflict when the folder is
+    another run's or a file is in the way; then nothing has changed.
     """
+    owner = Owner(run=run, place=executor.place())
     with executor.volume() as volume:
         stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
         try:
-            proofs = archive.merge(stream, folder, _LIMITS)
+            with archive.received(stream, folder, _LIMITS) as (incoming, proofs):
+                count = install(incoming, proofs, folder, owner)
         except archive.ArchiveError as error:
             raise EvidenceIncomplete(
                 f"run {run} did not come whole: {error}", Command("fetch", run)
@@ -52,7 +56,7 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
     size = sum(proof.bytes for proof in proofs.values())
     logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
-    return Fetched(folder, len(proofs), size, logs, tuple(problems(folder, everything)))
+    return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
 
 
 def proven_log(folder: Path, stage: Stage) -> Path | None:

@@ -25,6 +25,7 @@ from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
 from launcher.hints import Command, Hint, SameAgain, of_run
 from launcher.manifests import (
+    CONFIG_FILE,
     Manifests,
     Plan,
     main_container,
@@ -33,6 +34,7 @@ from launcher.manifests import (
     render,
     with_disruptions,
 )
+from launcher.runfolder import Owner, claim, training_in
 from launcher.timeline import Timeline, now, timeline
 from launcher.verdicts import (
     JobView,
@@ -170,6 +172,8 @@ def run_stages(
     report = RunReport(plan.run, executor.place(), options.folder or Path("runs") / plan.run)
     try:
         executor.check(plan)
+        training = training_in(plan.config_map, CONFIG_FILE)
+        claim(report.folder, Owner(run=plan.run, place=report.place, training=training))
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, options.stages, console)
         executor.share(plan.shared)

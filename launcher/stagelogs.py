@@ -14,6 +14,7 @@ from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor
 from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, main_container
+from launcher.runfolder import belongs
 from launcher.verdicts import index_of
 
 Object = dict[str, Any]
@@ -45,7 +46,8 @@ def print_logs(
             printed = True
         elif wanted in there or stage or not there:  # else the run has not come to it yet
             gone.append(wanted)
-    here = [stage for stage in gone if _from_folder(fetched / run, stage, tail, out)]
+    known = belongs(fetched / run, run, executor.place())  # and not a run of that name elsewhere
+    here = [stage for stage in gone if known and _from_folder(fetched / run, stage, tail, out)]
     printed |= bool(here)
     if left := [stage for stage in gone if stage not in here]:
         printed |= _from_volume(executor, run, left, tail, out)

@@ -115,18 +115,16 @@ def unpack(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[s
     return proofs
 
 
-def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[str, FileProof]:
-    """As `unpack`, but into a folder that may be there: each file is replaced as a whole.
+@contextlib.contextmanager
+def received(
+    stream: IO[bytes], folder: Path, limits: Limits = Limits()
+) -> Iterator[tuple[Path, dict[str, FileProof]]]:
+    """What `pack` wrote, in a new folder beside `folder`, and the proof of every file.
 
-    Nothing is touched unless all of the stream has come and every proof holds.
+    All of it has come, and every proof holds. What is not moved out of there is removed. Raises as `unpack`.
     """
     with _temporary_beside(folder) as incoming:
-        proofs = _extract(stream, incoming, limits)
-        for name in proofs:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (incoming / name).replace(target)
-    return proofs
+        yield incoming, _extract(stream, incoming, limits)
 
 
 @contextlib.contextmanager
