@@ -63,6 +63,8 @@ class StageOutcome(_Part):
     how: Name = ""
     seconds: float | None = None
     log_complete: bool | None = None
+    log_from: Name | None = None
+    skipped: bool = False  # its work was done before; its Pod has only looked
     verdict: Ended
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}

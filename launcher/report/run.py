@@ -13,13 +13,11 @@ from launcher.artifacts import logs_of
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
-from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome
+from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome, StageOutcome
 from launcher.report.gallery import Group, boundary, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
-
-#: What the launcher knows of a run and its records do not say; beside what was fetched.
-OUTCOME: Final = "report.json"
+from launcher.runfolder import OUTCOME
 
 _MOST_LOGS: Final = 12
 _LOG_LINES: Final = 40
@@ -85,7 +83,9 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         stage: usable(lambda path: read_record(path, root=folder), folder / f"{stage}.json")
         for stage in reached
     }
-    outcomes = {each.stage: each for each in kept.stages} if kept else {}
+    outcomes = (
+        {each.stage: each for each in kept.stages if _is_of(each, records.get(each.stage))} if kept else {}
+    )
     known = [stage for stage in reached if records[stage] or stage in outcomes]
     stages = tuple(stage_part(folder, stage, outcomes.get(stage), records[stage]) for stage in known)
     history = usable(files.read_history, folder / "history.jsonl") or []
@@ -118,6 +118,12 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         problems=tuple(usable.problems),
         told=kept is not None,
     )
+
+
+def _is_of(outcome: StageOutcome, record: Record | None) -> bool:
+    """Whether what is kept of a stage is of the work that its record is of, and not of an earlier one."""
+    succeeded = outcome.verdict.exit_code == 0 and record is not None and record.status == "succeeded"
+    return not succeeded or outcome.skipped or outcome.verdict.pod in (None, record.pod if record else None)
 
 
 def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
