@@ -11,7 +11,9 @@ import yaml
 
 from jobs.contract.config import RunConfig, Stage
 from jobs.contract.record import FileProof
+from jobs.contract.safe_read import UnsafeFile, read_bytes
 from jobs.contract.volume import RunFolder
+from jobs.contract.yamlio import MAX_BYTES
 from jobs.fence import Fence
 
 
@@ -36,7 +38,7 @@ class Assignment:
 
     def prove(self, *files: Path) -> dict[str, FileProof]:
         """Proofs of files as they are now, by their names relative to the run's folder."""
-        return self.named({file: FileProof.of(file) for file in files})
+        return self.named({file: FileProof.of(file, root=self.folder.root) for file in files})
 
     def named(self, proofs: Mapping[Path, FileProof]) -> dict[str, FileProof]:
         """Proofs by the names of their files relative to the run's folder."""
@@ -46,7 +48,11 @@ class Assignment:
         """Write config.yaml, what this run was told, unless that is what it holds already."""
         text = yaml.safe_dump(self.config.result_config(), sort_keys=False)
         path = self.folder.config
-        if not path.is_file() or path.read_bytes() != text.encode():
+        try:
+            kept = read_bytes(path, MAX_BYTES, root=self.folder.root)
+        except (FileNotFoundError, UnsafeFile):
+            kept = None
+        if kept != text.encode():
             self.fence.write(path, text)
 
 

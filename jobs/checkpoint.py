@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.record import FileProof
-from jobs.contract.safe_read import read_bytes
-from jobs.errors import BadInput, Failed
+from jobs.contract.safe_read import UnsafeFile, read_bytes, regular_files
+from jobs.contract.volume import checkpoint_sidecars
+from jobs.errors import BadInput, Failed, in_the_way
 from jobs.fence import Fence
 from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
 
@@ -60,7 +61,7 @@ def save(
 
     Raises OSError or Superseded; then the checkpoints are those from before.
     """
-    folder.mkdir(exist_ok=True)
+    fence.make_folder(folder)
     content = to_bytes(state)
     path = folder / f"{position.name}.pt"
     fence.write(path, content)
@@ -146,13 +147,12 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Sidecars. By name: `epoch-0003.json` is older than `epoch-0003-step-00042.json`."""
-    return sorted(folder.glob("epoch-*.json"), key=_order, reverse=True)
-
-
-def _order(path: Path) -> tuple[int, int]:
-    numbers = [int(part) for part in path.stem.split("-") if part.isdigit()]
-    return (numbers[0] if numbers else -1, numbers[1] if len(numbers) > 1 else 0)
+    """Sidecars. Raises BadInput for a link in place of the folder."""
+    try:
+        names = regular_files(folder, root=folder.parent)
+    except UnsafeFile as error:
+        raise BadInput(in_the_way(folder)) from error
+    return [folder / name for name in checkpoint_sidecars(names)]
 
 
 def _drop_old(fence: Fence, folder: Path) -> None:

@@ -80,6 +80,12 @@ class Terminated(StageError):
     exit_code = exit_codes.TERMINATED
 
 
+def in_the_way(path: Path | str) -> str:
+    """What to say of a link or a file in place of a folder of the run."""
+    kind = "a symbolic link" if Path(path).is_symlink() else "not a folder"
+    return f"{path} is in the way: it is {kind}; remove it, a folder is expected there"
+
+
 def passing_trouble(error: BaseException | None, path: Path | str) -> Failed | None:
     """What to say if a network's volume did not answer when `path` was used; None for any other error."""
     if isinstance(error, OSError) and error.errno in PASSING_ERRORS:

@@ -45,14 +45,14 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         _proof(record, folder.model, assignment),
         _proof(record, folder.model_config, assignment),
     )
-    if not verified(folder.model_config, description):
+    if not verified(folder.model_config, description, root=folder.root):
         raise BadEvidence(_changed(folder.model_config, assignment))
     try:
-        spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, _SPEC_BYTES))
+        spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, _SPEC_BYTES, root=folder.root))
         state = _weights(assignment, spec, weights)
         model = build(spec)
         model.load_state_dict(state)
-    except (NotWhole, UnsafeFile) as error:
+    except NotWhole as error:
         raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
     except Foreign as error:
         raise foreign(folder.model, folder.record("train"), error) from error
@@ -60,6 +60,8 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         raise BadEvidence(
             f"{error.filename} is not there; train should have made it. {_again(assignment)}"
         ) from error
+    except UnsafeFile as error:  # it has changed since it was verified
+        raise BadEvidence(f"{error}. {_again(assignment)}") from error
     except (PydanticError, RuntimeError) as error:
         raise BadEvidence(
             f"{folder.model} and {folder.model_config} do not fit this version: {error}"
@@ -80,7 +82,7 @@ def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[
         raise Foreign(f"it has {proof.bytes:,} bytes, and the model of model.json has {needed:,} of weights")
     try:
         return load_verified(path, proof, room_for(tensors))
-    except (NotWhole, FileNotFoundError) as damage:
+    except (NotWhole, UnsafeFile, FileNotFoundError) as damage:
         # No other weights than those that are recorded: what is made again has their very hash.
         for name, state in readable(assignment.folder.checkpoints, room_for(tensors, copies=3)):
             content = _model_in(state)
@@ -103,7 +105,7 @@ def _model_in(state: Mapping[str, Any]) -> bytes:
 def _train_record(assignment: Assignment) -> Record:
     path = assignment.folder.record("train")
     try:
-        record = read_record(path)
+        record = read_record(path, root=assignment.folder.root)
     except RecordError as error:
         trouble = passing_trouble(error.__cause__, path)
         raise trouble or BadEvidence(f"{error}. {_again(assignment)}") from error
@@ -136,7 +138,9 @@ def _proof(record: Record, file: Path, assignment: Assignment) -> FileProof:
 def _other_settings(assignment: Assignment) -> str:
     """The keys that differ, if the run's config.yaml can tell: ` (train.epochs: was 5, is 9)`."""
     try:
-        before: dict[str, Any] = load_config(assignment.folder.config).stage("train")
+        before: dict[str, Any] = load_config(assignment.folder.config, root=assignment.folder.root).stage(
+            "train"
+        )
     except ConfigError:
         return ""
     changed = differences(before, assignment.config.stage("train"))

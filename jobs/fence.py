@@ -29,15 +29,16 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.clock import now
 from jobs.contract.config import Stage
-from jobs.contract.files import write_atomically
+from jobs.contract.files import make_folder, write_atomically
 from jobs.contract.record import RecordError, read_record
 from jobs.contract.safe_read import read_bytes
 from jobs.contract.volume import RunFolder
-from jobs.errors import Superseded
+from jobs.errors import BadInput, Superseded, in_the_way
 
 _OWNER: Final = "owner.json"
 #: The largest number that a folder's name has room for.
 _LAST_NUMBER: Final = 99_999_999
+#: A Pod's name and a time; a larger file in its place is not read.
 _OWNER_BYTES: Final = 64 * 1024
 #: How often the removal of a folder is tried, into which its owner may be writing at this moment.
 _REMOVALS: Final = 20
@@ -100,6 +101,13 @@ class Fence:
             # By the name that people know: a full disk does not give one, a rename gives the wrong one.
             raise OSError(error.errno, error.strerror, str(path)) from error
 
+    def make_folder(self, path: Path) -> None:
+        """Make a folder of the run, if it is not there. Raises BadInput for a link in its place, OSError."""
+        try:
+            make_folder(path)
+        except FileExistsError as error:
+            raise BadInput(in_the_way(path)) from error
+
     def remove(self, path: Path) -> None:
         """Remove a file; it may be gone already. Raises Superseded, OSError."""
         taken = self.folder / path.name
@@ -139,10 +147,12 @@ class Fence:
         """Who has taken over: by its folder, or by the record if it has come to its end already."""
         for folder in sorted(_folders(self.run, self.stage), reverse=True):
             with contextlib.suppress(OSError, ValidationError):
-                owner = Owner.model_validate_json(read_bytes(folder / _OWNER, _OWNER_BYTES))
+                owner = Owner.model_validate_json(
+                    read_bytes(folder / _OWNER, _OWNER_BYTES, root=self.run.root)
+                )
                 return f"{owner.pod}, since {owner.since}"
         with contextlib.suppress(RecordError):
-            if record := read_record(self.run.record(self.stage)):
+            if record := read_record(self.run.record(self.stage), root=self.run.root):
                 return f"{record.pod}, since {record.started}"
         return "it has ended, and left no record"
 
@@ -159,6 +169,9 @@ class ClosedFence(Fence):
         return cls(run, stage, run.path)
 
     def write(self, path: Path, content: bytes | str | Iterable[bytes]) -> None:
+        raise AssertionError(f"{path.name}: only the Pod with index 0 writes")
+
+    def make_folder(self, path: Path) -> None:
         raise AssertionError(f"{path.name}: only the Pod with index 0 writes")
 
     def remove(self, path: Path) -> None:

@@ -36,6 +36,7 @@ def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] =
 
 def _record(assignment: Assignment) -> Record | None:
     try:
-        return read_record(assignment.folder.record(assignment.stage))
+        folder = assignment.folder
+        return read_record(folder.record(assignment.stage), root=folder.root)
     except RecordError:
         return None  # it is being replaced at this moment, or the volume is slow

@@ -39,6 +39,7 @@ class Gate:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path: Path = folder.record(stage)
+        self._root = folder.root
         self.stage = stage
         self._name = f"run {folder.run}, stage {stage}"
         self._hash = config.stage_hash(stage)
@@ -65,7 +66,7 @@ class Gate:
     def look(self) -> tuple[str, int | None]:
         """What there is to say, and the exit code of `wait` if the waiting is over."""
         try:
-            record = read_record(self._path)
+            record = read_record(self._path, root=self._root)
         except RecordError as error:
             if self._unchanged_for("unreadable") >= UNREADABLE_SECONDS:
                 return f"{self._name}: {error}", exit_codes.FAILED

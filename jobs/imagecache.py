@@ -34,6 +34,7 @@ from jobs import cachebound
 from jobs.contract.config import digest
 from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof, Sha256, matches
+from jobs.contract.safe_read import read_bytes
 from jobs.decoding import FILE_BYTES, Unreadable, Unusable, is_safe, read_image, threads
 from jobs.errors import BadInput, Failed, passing_trouble
 from jobs.imagefiles import shown
@@ -44,6 +45,8 @@ _FORMAT: Final = 2
 #: A file that has changed so short a time before it was hashed may have changed again within one tick of the
 #: file system's clock.
 _TICK_NS: Final = 2_000_000_000
+#: Of a million files, files.json has some 200 MB.
+_INDEX_BYTES: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
     now = time.time_ns()
     before = _Hashes(hashed_ns=0, files={})
     with suppress(OSError, ValidationError):  # it only saves time
-        before = _Hashes.model_validate_json(path.read_bytes())
+        before = _Hashes.model_validate_json(read_bytes(path, _INDEX_BYTES))
 
     def known(name: str, status: os.stat_result) -> _Hashed | None:
         old = before.files.get(name)
@@ -168,7 +171,7 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
 def _read(path: Path, pixels: Path, files: Mapping[str, _Hashed], size: int) -> _Index | None:
     """What is in the cache, if it is whole and of these files."""
     try:
-        index = _Index.model_validate_json(path.read_bytes())
+        index = _Index.model_validate_json(read_bytes(path, _INDEX_BYTES))
     except (OSError, ValidationError):
         return None
     fits = index.bytes == len(index.names) * size * size * 3

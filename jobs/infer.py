@@ -142,7 +142,7 @@ def _show(
         known = f" (true: {names[int(asked.labels[position])]})" if asked.labels is not None else ""
         print(f"{asked.titles[position]}: {names[best[position]]} {probability:.1%}{known}")
     results = assignment.folder.results
-    results.mkdir(exist_ok=True)
+    assignment.fence.make_folder(results)
     if trained.spec.things == "points":
         pictures = dict.fromkeys(positions, _draw_boundary(assignment, trained, device))
     else:

@@ -32,6 +32,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn, Self
 
 from jobs.assignment import Assignment
+from jobs.contract.safe_read import read_bytes
 from jobs.contract.volume import ENV_ADDRESS, ENV_LEADER
 from jobs.errors import PeerLost, Superseded
 from jobs.meeting import Line, Meeting
@@ -39,6 +40,8 @@ from jobs.meeting import Line, Meeting
 #: Where index 0 calls the roll in a cluster, in which every Pod has an address of its own. Where the
 #: port is taken, as on one machine, it takes any other, and the file tells which.
 PORT: Final = 29400
+#: An address and a port; a larger file in its place is not read.
+_ADDRESS_BYTES: Final = 64 * 1024
 #: Kubernetes waits up to 6 minutes before it starts another attempt of a Pod that has failed.
 TIMEOUT_SECONDS: Final = 600.0
 
@@ -187,8 +190,9 @@ def _places(assignment: Assignment, leader: str) -> Iterator[tuple[str, int]]:
 
     The file first, because a name that no server answers for can take the better part of a minute.
     """
+    folder = assignment.folder
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(assignment.folder.rendezvous(assignment.stage).read_bytes())
+        told = json.loads(read_bytes(folder.rendezvous(assignment.stage), _ADDRESS_BYTES, root=folder.root))
         yield str(told["address"]), int(told["port"])
     if leader:
         with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from jobs.assignment import Assignment
 from jobs.clock import now
 from jobs.contract import exit_codes
 from jobs.contract.config import RunConfig, Stage
+from jobs.contract.files import make_folder
 from jobs.contract.record import (
     FileProof,
     Record,
@@ -29,7 +30,7 @@ from jobs.contract.record import (
 )
 from jobs.contract.volume import RunFolder
 from jobs.early import process_at_the_gate
-from jobs.errors import BadInput, Failed, StageError, Terminated, from_os_error
+from jobs.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
 from jobs.fence import ClosedFence, Fence
 from jobs.following import wait_for_the_record
 from jobs.gate import Gate
@@ -120,7 +121,8 @@ class _Supervisor:
 
     def _previous_record(self) -> Record | None:
         try:
-            return read_record(self.assignment.folder.record(self.assignment.stage))
+            folder = self.assignment.folder
+            return read_record(folder.record(self.assignment.stage), root=folder.root)
         except RecordError as error:
             self.last_words.say(f"{error}; going on as if there were none")
             return None
@@ -238,10 +240,11 @@ class _Supervisor:
 def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
     """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         return Tee(folder, stage, pod, descriptor=sys.stdout.fileno())
     except (NotADirectoryError, FileExistsError) as error:
-        raise BadInput(f"{error.filename} is in the way: a folder is expected there") from error
+        raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
 

@@ -8,6 +8,7 @@ import os
 from typing import BinaryIO
 
 from jobs.contract.config import Stage
+from jobs.contract.files import make_folder
 from jobs.contract.record import LogProof
 from jobs.contract.volume import RunFolder
 
@@ -22,7 +23,7 @@ class Tee:
 
     def __init__(self, folder: RunFolder, stage: Stage, pod: str, descriptor: int) -> None:
         """Open the log file. Raises OSError."""
-        folder.logs.mkdir(exist_ok=True)
+        make_folder(folder.logs)
         self.problem: str | None = None
         self._folder = folder
         self._descriptor: int | None = descriptor

@@ -11,10 +11,13 @@ from typing import Any
 from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
+from jobs.contract.record import FileProof, Record, RecordError, differing, read_record
+from jobs.contract.safe_read import regular_files
+from jobs.contract.volume import CHECKPOINTS, LOGS
 from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor
 from launcher.hints import Command
+from launcher.runfolder import Owner, install
 
 Object = dict[str, Any]
 
@@ -36,13 +39,16 @@ class Fetched:
 def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = False) -> Fetched:
     """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
 
-    Files that are there are replaced, each as a whole, once all have come. Raises
-    EvidenceIncomplete when the run is not there or the copy was cut; then nothing has changed.
+    Once all has come, it replaces what was copied there before, and nothing else (launcher.runfolder).
+    Raises EvidenceIncomplete when the run is not there or the copy was cut, Conflict when the folder is
+    another run's or a file is in the way; then nothing has changed.
     """
+    owner = Owner(run=run, place=executor.place())
     with executor.volume(run) as volume:
         stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
         try:
-            proofs = archive.merge(stream, folder, _LIMITS)
+            with archive.received(stream, folder, _LIMITS) as (incoming, proofs):
+                count = install(incoming, proofs, folder, owner)
         except archive.ArchiveError as error:
             raise EvidenceIncomplete(
                 f"run {run} did not come whole: {error}", Command("fetch", run)
@@ -51,7 +57,7 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
     size = sum(proof.bytes for proof in proofs.values())
     logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
-    return Fetched(folder, len(proofs), size, logs, tuple(problems(folder, everything)))
+    return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
 
 
 def require_place(folder: Path) -> None:
@@ -75,12 +81,18 @@ def require_place(folder: Path) -> None:
 def proven_log(folder: Path, stage: Stage) -> Path | None:
     """The log of a stage in a fetched run, if it is there and is what the stage's record says."""
     try:
-        record = read_record(folder / f"{stage}.json")
+        record = read_record(folder / f"{stage}.json", root=folder)
     except RecordError:
         return None
-    if not record or not record.log or not matches(folder / record.log.file, record.log):
+    if not record or not record.log or differing(folder, {record.log.file: record.log}):
         return None
     return folder / record.log.file
+
+
+def logs_of(folder: Path, stage: Stage) -> list[Path]:
+    """The logs of a stage in a fetched run, one an attempt. Raises UnsafeFile if `logs` is a link."""
+    names = regular_files(folder / LOGS, root=folder)
+    return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:
@@ -88,7 +100,7 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     found = []
     for stage in STAGES:
         try:
-            record = read_record(folder / f"{stage}.json")
+            record = read_record(folder / f"{stage}.json", root=folder)
         except RecordError as error:
             found.append(str(error))
             continue
@@ -124,8 +136,7 @@ def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
     proofs: dict[str, FileProof] = dict(record.outputs)
     if record.log:
         proofs[record.log.file] = record.log
-    return [
-        name
-        for name, proof in proofs.items()
-        if (everything or not name.startswith("checkpoints/")) and not matches(folder / name, proof)
-    ]
+    wanted = {
+        name: proof for name, proof in proofs.items() if everything or not name.startswith(f"{CHECKPOINTS}/")
+    }
+    return differing(folder, wanted)

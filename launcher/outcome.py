@@ -32,7 +32,8 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
                 "how": stage.how,
                 "seconds": stage.seconds,
                 "pods": stage.pods,
-                "log_complete": stage.log_complete,
+                **_log(stage, report.has_log(stage)),
+                "skipped": bool(stage.closing and stage.closing.skipped),
                 "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
                 "timeline": stage.timeline,
                 **_said(stage.closing),
@@ -77,6 +78,7 @@ def _of_job(job: Object, pods: Any, limits_resources: bool) -> Object:
         "pods": len(pods),
         "verdict": verdict,
         "timeline": timeline(view, pod, {}),
+        "skipped": bool(said and said.skipped),
         **_said(said),
         "resources": resources,
         "suggestion": asdict(size) if limits_resources else {},
@@ -85,6 +87,13 @@ def _of_job(job: Object, pods: Any, limits_resources: bool) -> Object:
 
 def _verdict(verdict: Verdict, complete: Callable[[Hint], str]) -> Object:
     return {**asdict(verdict), "hint": complete(verdict.hint)}
+
+
+def _log(stage: StageReport, proven: bool) -> Object:
+    """Whether all that the stage has printed is here, and where it came from. proven: by the fetched copy."""
+    if stage.log_complete is not True and proven:
+        return {"log_complete": True, "log_from": "volume"}
+    return {"log_complete": stage.log_complete, "log_from": "pod" if stage.log_complete else None}
 
 
 def _said(said: Closing | None) -> Object:

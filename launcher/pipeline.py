@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.config import STAGES, RunConfig, Stage
-from jobs.contract.record import Closing, LogProof, matches
+from jobs.contract.record import Closing, LogProof, differing
 from launcher import artifacts
 from launcher.attempts import AttemptReporter
 from launcher.autosize import autosized
@@ -25,6 +25,7 @@ from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
 from launcher.hints import Command, Hint, SameAgain, of_run
 from launcher.manifests import (
+    CONFIG_FILE,
     Manifests,
     Plan,
     main_container,
@@ -33,6 +34,7 @@ from launcher.manifests import (
     render,
     with_disruptions,
 )
+from launcher.runfolder import Owner, claim, training_in
 from launcher.timeline import Timeline, now, timeline
 from launcher.verdicts import (
     JobView,
@@ -104,7 +106,7 @@ class RunReport:
         return (
             self.fetched is not None
             and stage.stage in self.fetched.logs
-            and all(proof and matches(self.folder / proof.file, proof) for proof in stage.peer_logs)
+            and all(proof and not differing(self.folder, {proof.file: proof}) for proof in stage.peer_logs)
         )
 
     @property
@@ -173,6 +175,8 @@ def run_stages(
     try:
         artifacts.require_place(report.folder)
         executor.check(plan)
+        training = training_in(plan.config_map, CONFIG_FILE)
+        claim(report.folder, Owner(run=plan.run, place=report.place, training=training))
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, options.stages, console)
         executor.share(plan.shared)

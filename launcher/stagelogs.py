@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from jobs.contract.config import STAGES, Stage
+from jobs.contract.safe_read import open_regular
 from launcher import artifacts, overview
 from launcher.errors import BadInput, EvidenceIncomplete
-from launcher.executors.base import Executor, last_lines
+from launcher.executors.base import Executor
 from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, main_container
+from launcher.runfolder import belongs
 from launcher.verdicts import index_of
 
 Object = dict[str, Any]
+
+_BLOCK: Final = 256 * 1024
 
 
 def print_logs(
@@ -41,7 +46,8 @@ def print_logs(
             printed = True
         elif wanted in there or stage or not there:  # else the run has not come to it yet
             gone.append(wanted)
-    here = [stage for stage in gone if _from_folder(fetched / run, stage, tail, out)]
+    known = belongs(fetched / run, run, executor.place())  # and not a run of that name elsewhere
+    here = [stage for stage in gone if known and _from_folder(fetched / run, stage, tail, out)]
     printed |= bool(here)
     if left := [stage for stage in gone if stage not in here]:
         printed |= _from_volume(executor, run, left, tail, out)
@@ -82,10 +88,37 @@ def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], p
     last = artifacts.proven_log(folder, stage)
     if proven and last is None:
         return False
-    paths = sorted((folder / "logs").glob(f"{stage}-*.log"), key=lambda path: (path == last, path.name))
+    paths = sorted(artifacts.logs_of(folder, stage), key=lambda path: (path == last, path.name))
     for path in paths:
-        _write(out, last_lines(path.read_bytes(), tail))
+        with open_regular(path, root=folder) as log:
+            _copy_tail(log, tail, out)
     return bool(paths)
+
+
+def _copy_tail(log: IO[bytes], lines: int | None, out: IO[bytes]) -> None:
+    """Write the last lines of a log (None: all), of any size, but not what is added to it meanwhile."""
+    end = os.fstat(log.fileno()).st_size
+    log.seek(0 if lines is None else _start_of(log, end, lines))
+    while log.tell() < end and (block := log.read(min(_BLOCK, end - log.tell()))):
+        _write(out, block)
+
+
+def _start_of(log: IO[bytes], end: int, lines: int) -> int:
+    """Where the last `lines` lines of a log begin. Only a newline ends a line, as for kubectl."""
+    if lines == 0 or end == 0:
+        return end
+    position, found = end - 1, 0  # a newline at the very end ends the last line
+    while position > 0:
+        start = max(0, position - _BLOCK)
+        log.seek(start)
+        block = log.read(position - start)
+        while (newline := block.rfind(b"\n")) >= 0:
+            found += 1
+            if found == lines:
+                return start + newline + 1
+            block = block[:newline]
+        position = start
+    return 0
 
 
 def _write(out: IO[bytes], content: bytes) -> None:

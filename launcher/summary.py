@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.contract.config import Stage
+from jobs.contract.safe_read import open_regular
 from launcher.console import Console, print_json, print_line, print_table
 from launcher.errors import Exit, StageEnded
 from launcher.hints import SameAgain, of_run
@@ -20,6 +22,8 @@ from launcher.wording import accuracy, duration, memory
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
 COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 LAST_LINES = 50
+#: A line of a log may be of any length.
+_LAST_BYTES = 64 * 1024
 
 
 def print_report(report: RunReport, *, output: str, console: Console) -> None:
@@ -70,7 +74,9 @@ def failure(report: RunReport) -> StageEnded:
 
 
 def _last_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    with open_regular(path) as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LAST_BYTES))
+        return log.read(_LAST_BYTES).decode("utf-8", "replace").splitlines()[-LAST_LINES:]
 
 
 def _row(stage: StageReport, log_proven: bool) -> list[str]:

@@ -6,6 +6,7 @@ it: a stream that was cut, or changed on the way, is noticed and leaves nothing 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -104,13 +105,13 @@ def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
     failure: list[BaseException] = []
 
     def fill() -> None:
-        with os.fdopen(write_end, "wb") as writer:
-            try:
+        try:
+            with os.fdopen(write_end, "wb") as writer:
                 write(writer)
-            except BrokenPipeError:
-                pass  # nobody reads on
-            except BaseException as error:
-                failure.append(error)
+        except BrokenPipeError:
+            pass  # nobody reads on
+        except BaseException as error:
+            failure.append(error)
 
     thread = threading.Thread(target=fill, daemon=True)
     thread.start()
@@ -144,18 +145,16 @@ def unpack(
     return proofs
 
 
-def merge(stream: IO[bytes], folder: Path, limits: Limits = Limits()) -> dict[str, FileProof]:
-    """As `unpack`, but into a folder that may be there: each file is replaced as a whole.
+@contextlib.contextmanager
+def received(
+    stream: IO[bytes], folder: Path, limits: Limits = Limits()
+) -> Iterator[tuple[Path, dict[str, FileProof]]]:
+    """What `pack` wrote, in a new folder beside `folder`, and the proof of every file.
 
-    Nothing is touched unless all of the stream has come and every proof holds.
+    All of it has come, and every proof holds. What is not moved out of there is removed. Raises as `unpack`.
     """
     with folders.temporary_beside(folder) as incoming:
-        proofs = _extract(stream, incoming, limits)
-        for name in proofs:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (incoming / name).replace(target)
-    return proofs
+        yield incoming, _extract(stream, incoming, limits)
 
 
 def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:

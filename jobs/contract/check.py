@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import FileProof, Record, RecordError, differing, matches, read_record
-from jobs.contract.volume import RunFolder
+from jobs.contract.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
+from jobs.contract.volume import RunFolder, checkpoint_sidecars
 
 _MOST_NAMED = 3
 
@@ -54,14 +55,18 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
 
 def _checkpoint(folder: RunFolder) -> Check:
     """The newest one that is whole."""
-    there = sorted(folder.checkpoints.glob("epoch-*.json"), reverse=True)
-    for sidecar in there:
+    try:
+        there = checkpoint_sidecars(regular_files(folder.checkpoints, root=folder.root))
+    except OSError as error:
+        return Check(what="checkpoint", good=False, found=_why(error))
+    for name in there:
+        sidecar = folder.checkpoints / name
         path = sidecar.with_suffix(".pt")
         try:
-            proof = FileProof.model_validate_json(sidecar.read_bytes())
+            proof = FileProof.model_validate_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
         except (OSError, ValidationError):
             continue
-        if matches(path, proof):
+        if matches(path, proof, root=folder.root):
             found = f"checkpoints/{path.name} ({proof.bytes / 1e6:.1f} MB)"
             return Check(what="checkpoint", good=True, found=found)
     return Check(what="checkpoint", good=False, found="none is whole" if there else "there is none")
@@ -70,11 +75,11 @@ def _checkpoint(folder: RunFolder) -> Check:
 def _eval_results(folder: RunFolder) -> Check:
     name = folder.eval_results.name
     try:
-        content = json.loads(folder.eval_results.read_bytes())
+        content = json.loads(read_bytes(folder.eval_results, RECORD_BYTES, root=folder.root))
         found = f"test acc {content['test_acc']:.4f} ({content['correct']:,} of {content['samples']:,})"
     except OSError as error:
-        return Check(what=name, good=False, found=error.strerror or str(error))
-    except (ValueError, KeyError, TypeError) as error:
+        return Check(what=name, good=False, found=_why(error))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         return Check(what=name, good=False, found=f"is not what eval writes: {error!r}")
     return Check(what=name, good=True, found=found, content=content)
 
@@ -83,7 +88,11 @@ def _pictures(folder: RunFolder) -> Check:
     """Those that infer has recorded, all of them and no other ones."""
     record = _record(folder, "infer")
     recorded = {name for name in ([] if isinstance(record, str) else record.outputs) if name.endswith(".png")}
-    there = {f"{folder.results.name}/{path.name}" for path in folder.results.glob("*.png")}
+    try:
+        names = regular_files(folder.results, root=folder.root)
+    except OSError as error:
+        return Check(what="pictures", good=False, found=_why(error))
+    there = {f"{folder.results.name}/{name}" for name in names if name.endswith(".png")}
     found = f"{len(there):,} in {folder.results.name}/"
     if there != recorded:
         found += f", infer.json has {len(recorded):,}"
@@ -93,6 +102,10 @@ def _pictures(folder: RunFolder) -> Check:
 def _record(folder: RunFolder, stage: Stage) -> Record | str:
     """The record of a stage, or why there is none."""
     try:
-        return read_record(folder.record(stage)) or "no record: it has not run"
+        return read_record(folder.record(stage), root=folder.root) or "no record: it has not run"
     except RecordError as error:
         return str(error)
+
+
+def _why(error: OSError) -> str:
+    return str(error) if isinstance(error, UnsafeFile) else error.strerror or str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -37,6 +38,16 @@ def write_atomically(
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for files of a run, if it is not there. Raises OSError.
+
+    A link in its place is a FileExistsError: what is written to the folder, or removed, would be elsewhere.
+    """
+    path.mkdir(exist_ok=True)
+    if path.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def sync_folder(path: Path) -> None:

@@ -25,18 +25,19 @@ class ConfigError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(path: Path | None, overrides: Iterable[str] = (), *, root: Path | None = None) -> RunConfig:
     """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
 
+    root: of a file on the volume, as in safe_read; None for one that the user has named.
     Raises ConfigError with a line for each key that is unknown, mistyped or out of range, up to 20.
     """
-    return resolve(read_tree(path) if path else {}, overrides)
+    return resolve(read_tree(path, root=root) if path else {}, overrides)
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not validated yet. Raises ConfigError."""
+def read_tree(path: Path, *, root: Path | None = None) -> dict[str, Any]:
+    """The mapping in a YAML file, not validated yet; `root` as in load_config. Raises ConfigError."""
     try:
-        documents = read_documents(path, plain_numbers=True)
+        documents = read_documents(path, root=root, plain_numbers=True)
     except YamlError as error:
         raise ConfigError([str(error)]) from error
     if len(documents) > 1:

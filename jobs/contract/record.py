@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.config import STAGES, Stage
+from jobs.contract.safe_read import RECORD_BYTES, UnsafeFile, open_regular, read_bytes
 from jobs.contract.volume import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES, RunFolder
+
+_BLOCK: Final = 1024 * 1024
 
 
 class RecordError(ValueError):
     """A record is there and cannot be read; the message names the file."""
 
 
+def _of_the_run(name: str) -> str:
+    """A name that stays in the run's folder, spelt in the one way that there is. Raises ValueError."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or not path.parts:
+        raise ValueError(f"{name[:200]!r} is not a file in the folder of the run")
+    return name
+
+
+#: Relative to the run's folder, and in it.
+FileName = Annotated[str, AfterValidator(_of_the_run)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -32,19 +46,19 @@ class FileProof(_Part):
     bytes: int = Field(ge=0)
 
     @classmethod
-    def of(cls, path: Path) -> FileProof:
-        """Proof of a file as it is now. Raises OSError."""
+    def of(cls, path: Path, *, root: Path | None = None) -> FileProof:
+        """Proof of a regular file as it is now. Raises OSError and, as safe_read does, UnsafeFile."""
         hasher = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1024 * 1024):
+        with open_regular(path, root=root) as file:
+            while block := file.read(_BLOCK):
                 hasher.update(block)
             return cls(sha256=hasher.hexdigest(), bytes=file.tell())
 
 
 class LogProof(FileProof):
-    """What a stage printed, counted by the stage itself. `file` is relative to the run's folder."""
+    """What a stage printed, counted by the stage itself."""
 
-    file: str
+    file: FileName
     lines: int = Field(ge=0)
 
 
@@ -64,7 +78,7 @@ Moment = Literal["begun", "imported", "working", "first_batch", "recorded"]
 
 
 class Record(_Part):
-    """One stage of one run. File names are relative to the run's folder.
+    """One stage of one run. File names are relative to the run's folder; `inputs` may lie elsewhere.
 
     While the stage runs, the file says so (`running`): a stage that was killed stays `running`.
     """
@@ -81,7 +95,7 @@ class Record(_Part):
     exit_code: int | None = None
     error: str | None = None
     inputs: dict[str, FileProof] = {}
-    outputs: dict[str, FileProof] = {}
+    outputs: dict[FileName, FileProof] = {}
     metrics: dict[str, float] = {}
     means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
     skipped: dict[str, str] = {}  # files of the data set that could not be used, and why
@@ -123,41 +137,74 @@ def parse_closing(message: str | None) -> Closing | None:
         return None
 
 
-def read_record(path: Path) -> Record | None:
-    """The record at `path`, None if there is none. Raises RecordError if it is not readable."""
+def read_record(path: Path, *, root: Path | None = None) -> Record | None:
+    """The record at `path`, None if there is none. Raises RecordError if it is not readable.
+
+    root: as in safe_read, the folder below which no link is followed.
+    """
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(read_bytes(path, RECORD_BYTES, root=root))
     except FileNotFoundError:
         return None
-    except (OSError, PydanticError) as error:
-        raise RecordError(f"{path} is not a readable record: {error}") from error
+    except UnsafeFile as error:
+        raise RecordError(f"{path} is not a readable record: it {error.strerror}") from error
+    except OSError as error:
+        raise RecordError(f"{path} is not a readable record: {error.strerror or error}") from error
+    except PydanticError as error:
+        raise RecordError(f"{path} is not a readable record: {first_problem(error)}") from error
+
+
+def first_problem(error: PydanticError) -> str:
+    """The first of what may be a million, on one line: `outputs./dev/zero: …`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:200] for part in first["loc"] if part != "[key]")
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
+
+
+def changed_inputs(run: RunFolder, record: Record) -> list[str]:
+    """The names of the inputs that are not what the stage has read, relative to the volume: data/mnist/…"""
+    found = []
+    for name, proof in record.inputs.items():
+        path = Path(os.path.normpath(run.path / name))
+        if not matches(path, proof, root=run.root):
+            found.append(os.path.relpath(path, run.root))
+    return found
 
 
 def differing(folder: Path, proofs: dict[str, FileProof]) -> list[str]:
     """The names, of those in `proofs`, whose file below `folder` is absent or another one."""
-    return [name for name, proof in proofs.items() if not matches(folder / name, proof)]
+    return [name for name, proof in proofs.items() if not matches(folder / name, proof, root=folder)]
 
 
-def matches(path: Path, proof: FileProof) -> bool:
+def matches(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
     """Whether the file is there, can be read, and has the size and hash of its proof."""
     try:
-        return verified(path, proof)
+        return verified(path, proof, root=root)
     except OSError:
         return False
 
 
-def verified(path: Path, proof: FileProof) -> bool:
+def verified(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
     """As `matches`, but raises OSError where a network's volume cannot tell now."""
+    hasher = hashlib.sha256()
+    left = proof.bytes
     try:
-        if path.stat().st_size != proof.bytes:
-            return False
-        return FileProof.of(path).sha256 == proof.sha256
+        with open_regular(path, root=root) as file:
+            if os.fstat(file.fileno()).st_size != proof.bytes:
+                return False
+            while block := file.read(min(_BLOCK, left + 1)):  # never more than a byte beyond the proof
+                left -= len(block)
+                if left < 0:
+                    return False
+                hasher.update(block)
     except OSError as error:
         if error.errno in PASSING_ERRORS:
             raise
         return False
     except ValueError:  # for a name with a NUL, which is nobody's file
         return False
+    return left == 0 and hasher.hexdigest() == proof.sha256
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
@@ -167,7 +214,7 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
         records: dict[str, Any] = {}
         for stage in STAGES:
             try:
-                record = read_record(RunFolder(root, path.name).record(stage))
+                record = read_record(RunFolder(root, path.name).record(stage), root=root)
             except RecordError as error:
                 records[stage] = {"status": "failed", "error": str(error)}
                 continue

@@ -53,7 +53,7 @@ def open_regular(path: Path, *, root: Path | None = None) -> IO[bytes]:
     reached is the caller's own matter. None: only the last name of `path` must not be a link.
     Raises UnsafeFile, OSError, and ValueError for a name with a NUL.
     """
-    descriptor = _open(path) if root is None else _open_below(root, path)
+    descriptor = _open(path, _FILE) if root is None else _open_below(root, path, _FILE)
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
         if kind != stat.S_IFREG:
@@ -76,6 +76,24 @@ def read_bytes(path: Path, limit: int, *, root: Path | None = None) -> bytes:
 def read_text(path: Path, limit: int, *, root: Path | None = None, errors: str = "strict") -> str:
     """As `read_bytes`, decoded as UTF-8. Raises UnicodeDecodeError, too."""
     return read_bytes(path, limit, root=root).decode("utf-8", errors)
+
+
+def regular_files(folder: Path, *, root: Path) -> list[str]:
+    """The names of the regular files in `folder`, sorted; none if it is not there.
+
+    Raises UnsafeFile for a folder that is, or is behind, a link, or that is none.
+    """
+    try:
+        descriptor = _open_below(root, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise UnsafeFile(folder, "is not a directory") from error
+    try:
+        with os.scandir(descriptor) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    finally:
+        os.close(descriptor)
 
 
 def read_named(path: Path, limit: int) -> bytes:
@@ -108,19 +126,21 @@ def read_at_most(file: IO[bytes], path: Path, limit: int) -> bytes:
     return b"".join(blocks)
 
 
-def _open(path: Path, folder: int | None = None) -> int:
+def _open(path: Path, flags: int, folder: int | None = None) -> int:
     """A descriptor of `path`, of which only the last name is used where `folder` is open."""
+    name = path if folder is None else path.name
     try:
-        return os.open(path if folder is None else path.name, _FILE, dir_fd=folder)
+        return os.open(name, flags, dir_fd=folder)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):  # the latter on some BSDs
+        # Of a link, the BSDs say EMLINK; and where a folder is asked for, Linux says ENOTDIR.
+        if error.errno in (errno.ELOOP, errno.EMLINK) or _is_link(name, folder):
             raise UnsafeFile(path, _KINDS[stat.S_IFLNK]) from error
         if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
             raise UnsafeFile(path, _KINDS[stat.S_IFSOCK]) from error
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
-def _open_below(root: Path, path: Path) -> int:
+def _open_below(root: Path, path: Path, flags: int) -> int:
     """Go down from `root`, folder by folder, and stay there whatever is renamed meanwhile."""
     try:
         parts = path.relative_to(root).parts
@@ -132,24 +152,23 @@ def _open_below(root: Path, path: Path) -> int:
         raise UnsafeFile(path, f"is not below {root}")
     here = os.open(root, _FOLDER)
     try:
-        for number, part in enumerate(parts[:-1]):
+        for number in range(1, len(parts)):
+            passed = root.joinpath(*parts[:number])
             try:
-                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+                inner = _open(passed, _FOLDER | os.O_NOFOLLOW, here)
+            except UnsafeFile as error:
+                raise UnsafeFile(path, f"is behind {passed}, which {error.strerror}") from error
             except OSError as error:
-                passed = root.joinpath(*parts[: number + 1])
-                if error.errno == errno.ELOOP or _is_link(part, here):
-                    raise UnsafeFile(path, f"is behind {passed}, which is a symbolic link") from error
                 raise type(error)(error.errno, error.strerror, str(path)) from error
             os.close(here)
             here = inner
-        return _open(path, here)
+        return _open(path, flags, here)
     finally:
         os.close(here)
 
 
-def _is_link(name: str, folder: int) -> bool:
-    """Linux reports a link in place of a folder as ENOTDIR."""
+def _is_link(name: Path | str, folder: int | None) -> bool:
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,8 @@ from jobs.contract.config import Stage
 
 RUN_ID_MAX: Final = 40
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+_SIDECAR: Final = re.compile(r"epoch-(?P<epoch>[0-9]+)(-step-(?P<step>[0-9]+))?\.json")
 
 #: Environment of every stage, set by the manifests.
 ENV_RUN: Final = "JOBRELAY_RUN"
@@ -34,6 +36,11 @@ PASSING_ERRORS: Final = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, err
 
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096
+
+#: In a run's folder: what a training that was interrupted resumes from.
+CHECKPOINTS: Final = "checkpoints"
+#: In a run's folder: what the stages have printed.
+LOGS: Final = "logs"
 
 #: In results/, in place of a picture for each image, where a model has learnt points.
 BOUNDARY: Final = "decision_boundary.png"
@@ -66,7 +73,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def model(self) -> Path:
@@ -106,7 +113,7 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        return self.path / "logs"
+        return self.path / LOGS
 
     def log(self, stage: Stage, pod: str) -> Path:
         return self.logs / f"{stage}-{pod}.log"
@@ -117,6 +124,19 @@ class RunFolder:
     def rendezvous(self, stage: Stage) -> Path:
         """Where the Pod with index 0 says how the others reach it; by its name it is never sent home."""
         return self.path / f".{stage}-rendezvous.json.partial"
+
+
+def checkpoint_sidecars(names: Iterable[str]) -> list[str]:
+    """Of the files in checkpoints/ those that prove a checkpoint, the newest first.
+
+    `epoch-0003-step-00042.json`, 42 steps into the fourth epoch, is newer than `epoch-0003.json`.
+    """
+    found = [(match, name) for name in names if (match := _SIDECAR.fullmatch(name))]
+    return [name for match, name in sorted(found, key=lambda each: _position(each[0]), reverse=True)]
+
+
+def _position(match: re.Match[str]) -> tuple[int, int]:
+    return int(match["epoch"]), int(match["step"] or 0)
 
 
 def data_folder(root: Path, dataset: str) -> Path:
@@ -143,4 +163,4 @@ def below(root: Path, name: str) -> Path:
 
 def leave_out(everything: bool) -> Callable[[str], bool]:
     """What stays on the volume when a run is fetched: its checkpoints, unless all is asked for."""
-    return lambda name: not everything and name == "checkpoints"
+    return lambda name: not everything and name == CHECKPOINTS

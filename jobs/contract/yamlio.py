@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import yaml
 
+from jobs.contract.safe_read import TooLarge, read_bytes, read_named
+
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 100
 
@@ -100,12 +102,16 @@ def load_documents(text: str, source: str, *, plain_numbers: bool = False) -> li
     return [document for document in documents if document is not None]
 
 
-def read_documents(path: Path, *, plain_numbers: bool = False) -> list[Any]:
-    """Every document of a file. Raises YamlError where it cannot be read as UTF-8 YAML."""
+def read_documents(path: Path, *, root: Path | None = None, plain_numbers: bool = False) -> list[Any]:
+    """Every document of a file. Raises YamlError where it cannot be read as UTF-8 YAML.
+
+    root: of a file on the volume, as in safe_read; None for one that the user has named.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise YamlError(f"{path}: larger than {MAX_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
+        content = read_bytes(path, MAX_BYTES, root=root) if root else read_named(path, MAX_BYTES)
+        text = content.decode("utf-8")
+    except TooLarge as error:
+        raise YamlError(f"{path}: larger than {MAX_BYTES} bytes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise YamlError(f"{path}: {reason}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 from jobs.contract.config import STAGES
 from jobs.contract.files import write_atomically, write_json
 from jobs.contract.redaction import redacted_tree
+from jobs.contract.safe_read import RECORD_BYTES, read_bytes
 from jobs.contract.volume import check_name
 from launcher import artifacts, overview
 from launcher.console import Console
@@ -20,11 +22,11 @@ from launcher.outcome import Object, outcome, outcome_of_jobs
 from launcher.pipeline import RunReport
 from launcher.report import run as of_run
 from launcher.report import sweep as of_sweep
-from launcher.report.files import RunOutcome, Unusable, read
+from launcher.report.files import RunOutcome, StageOutcome, Unusable, read
 from launcher.report.page import render
+from launcher.runfolder import OUTCOME, PAGE, belongs, owner_of
 from launcher.target import Target
 
-PAGE: Final = "report.html"
 RUN_TEMPLATE: Final = "run.html"
 SWEEP_TEMPLATE: Final = "sweep.html"
 #: For what a page can do without, nobody waits as long as for a run.
@@ -45,19 +47,20 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
         executor = target.executor()
         run = name or overview.newest_run(executor)
         folder = Path("runs") / run
-        if not _is_run(folder):
+        owner = owner_of(folder)
+        if not _is_run(folder) or (owner and not belongs(folder, run, executor.place())):
             told = _told(executor, run)
             console.say(f"run {run} is not here yet: fetched from {executor.place()}")
             artifacts.fetch(executor, run, folder)
-    if told is None and not (folder / of_run.OUTCOME).exists():
-        told = _asked(target, console, folder.name)
+    if told is None and not (folder / OUTCOME).exists():
+        told = _asked(target, console, folder)
     return _write(folder, file, told)
 
 
 def write_ended(report: RunReport, complete: Callable[[Hint], str]) -> Path:
     """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
     report.folder.mkdir(parents=True, exist_ok=True)
-    _keep(report.folder / of_run.OUTCOME, outcome(report, complete))
+    _keep(report.folder / OUTCOME, outcome(report, complete))
     return _write(report.folder, None)
 
 
@@ -82,14 +85,33 @@ def _written(path: Path, page: str) -> Path:
 
 
 def _keep(path: Path, told: Object) -> None:
-    """Write report.json; what was kept of the stages before these (`run eval`) stays."""
+    """Write report.json; what was kept of stages that this launcher has only looked at stays."""
     try:
         kept = read(path, RunOutcome)
     except Unusable:
         kept = None
-    earlier = STAGES[: STAGES.index(told["stages"][0]["stage"])]
-    before = [each.model_dump(mode="json") for each in kept.stages if each.stage in earlier] if kept else []
-    write_json(path, redacted_tree({**told, "stages": before + told["stages"]}))
+    before = {each.stage: each for each in kept.stages} if kept else {}
+    whole = (
+        {stage["stage"]: stage for stage in json.loads(read_bytes(path, RECORD_BYTES))["stages"]}
+        if kept
+        else {}
+    )
+    now = {stage["stage"]: stage for stage in told["stages"]}
+    last = told["stages"][-1]
+    reached = STAGES if last["verdict"]["exit_code"] == 0 else STAGES[: STAGES.index(last["stage"]) + 1]
+    stages = []
+    for stage in reached:
+        if stage in now and not (stage in before and _only_looked(now[stage], before[stage])):
+            stages.append(now[stage])
+        elif stage in before:
+            stages.append(whole[stage])
+    write_json(path, redacted_tree({**told, "stages": stages}))
+
+
+def _only_looked(now: Object, before: StageOutcome) -> bool:
+    """Whether a stage had succeeded before, and all that has come since is that this was found."""
+    found = now["how"] == "complete" or now["skipped"]
+    return found and now["verdict"]["exit_code"] == 0 and before.verdict.exit_code == 0
 
 
 def _folder(name: str) -> Path | None:
@@ -112,14 +134,20 @@ def _folder(name: str) -> Path | None:
 
 def _is_run(folder: Path) -> bool:
     """Whether anything of a run is here: its outcome, or a stage's record."""
-    return any((folder / name).exists() for name in (of_run.OUTCOME, *(f"{stage}.json" for stage in STAGES)))
+    return any((folder / name).exists() for name in (OUTCOME, *(f"{stage}.json" for stage in STAGES)))
 
 
-def _asked(target: Target, console: Console, run: str) -> RunOutcome | None:
+def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
     """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
+    run = folder.name
     try:
-        return _told(patient.executor(), run)
+        executor = patient.executor()
+        owner = owner_of(folder)
+        if owner and owner.place != executor.place():  # Jobs of that name there are of another run
+            console.say(f"  {folder} is of {owner.place}, whose Jobs were not asked")
+            return None
+        return _told(executor, run)
     except JobRelayError as error:
         console.say(f"  the Jobs of run {run} could not be asked: {error.what}")
         return None

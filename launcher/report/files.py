@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobs.contract.config import Stage
-from jobs.contract.record import Cost, RecordError
+from jobs.contract.record import Cost, RecordError, first_problem
+from jobs.contract.safe_read import open_regular, read_bytes
 from launcher.terminal import printable
 
 #: eval_results.json of 256 classes has half of it.
@@ -62,6 +63,8 @@ class StageOutcome(_Part):
     how: Name = ""
     seconds: float | None = None
     log_complete: bool | None = None
+    log_from: Name | None = None
+    skipped: bool = False  # its work was done before; its Pod has only looked
     verdict: Ended
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}
@@ -167,13 +170,11 @@ class Reader:
 def read(path: Path, model: type[_Model]) -> _Model | None:
     """What a JSON file says; None if it is not there. Raises Unusable."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise Unusable(f"{path.name} is larger than {_MOST_BYTES} bytes")
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(read_bytes(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise Unusable(f"{path.name} is not as expected: {_first(error)}") from error
+        raise Unusable(f"{path.name} is not as expected: {first_problem(error)}") from error
     except OSError as error:
         raise Unusable(f"{path.name} cannot be read: {error.strerror}") from error
 
@@ -190,22 +191,26 @@ def read_pictured(path: Path) -> list[Prediction]:
     return [_parsed(path, line, Prediction) for line in islice(pictured, _MOST_PICTURES)]
 
 
-def tail(path: Path, lines: int, size: int) -> tuple[str, ...]:
-    """The last lines of a log, of its last `size` bytes; without what a terminal would act upon."""
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - size))
+def tail(path: Path, lines: int, size: int, root: Path) -> tuple[tuple[str, ...], int]:
+    """The last lines of a log, of its last `size` bytes, and how large it is.
+
+    Without what a terminal would act upon. root: the folder of the run, in which no link is followed.
+    """
+    with open_regular(path, root=root) as file:
+        there = os.fstat(file.fileno()).st_size
+        file.seek(max(0, there - size))
         kept = file.read(size).decode("utf-8", "replace").splitlines()[-lines:]
-    return tuple(printable(line) for line in kept)
+    return tuple(printable(line) for line in kept), there
 
 
-def data_uri(path: Path, kind: Literal["png", "svg+xml"], most: int) -> str | None:
-    """A picture as an address of itself; None for what is no picture of that kind, or larger than `most`."""
+def data_uri(path: Path, kind: Literal["png", "svg+xml"], most: int, root: Path) -> str | None:
+    """A picture as an address of itself; None for what is no picture of that kind, or larger than `most`.
+
+    root: the folder of the run or the sweep; a picture that is reached by a link in it is none.
+    """
     try:
-        if not path.is_file() or path.stat().st_size > most:
-            return None
-        content = path.read_bytes()
-    except OSError:
+        content = read_bytes(path, most, root=root)
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return None
     if kind == "png" and not content.startswith(_PNG):
         return None
@@ -214,7 +219,7 @@ def data_uri(path: Path, kind: Literal["png", "svg+xml"], most: int) -> str | No
 
 def _lines(path: Path, most: int | None = None) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             number = 0
             while line := file.readline(_LONGEST_LINE):
                 number += 1
@@ -231,10 +236,4 @@ def _parsed(path: Path, line: bytes, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        raise Unusable(f"{path.name} is not as expected: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise Unusable(f"{path.name} is not as expected: {first_problem(error)}") from error

@@ -35,7 +35,7 @@ class Group:
 
 def boundary(folder: Path) -> str | None:
     """The picture of what a model of points sees where, as an address; None if there is none."""
-    return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES)
+    return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES, folder)
 
 
 def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...]:
@@ -62,7 +62,7 @@ def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...
 def _pictures(folder: Path, predictions: Sequence[Prediction]) -> tuple[Picture, ...]:
     found = []
     for each in predictions:
-        address = data_uri(folder / "results" / _name(each), "png", _MOST_BYTES)
+        address = data_uri(folder / "results" / _name(each), "png", _MOST_BYTES, folder)
         if address:
             title = each.image if each.image is not None else f"image {each.index}"
             found.append(

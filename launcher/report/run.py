@@ -8,16 +8,16 @@ from typing import Final
 
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.record import Record, read_record
+from jobs.contract.safe_read import open_regular
+from launcher.artifacts import logs_of
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
-from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome
+from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome, StageOutcome
 from launcher.report.gallery import Group, boundary, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
-
-#: What the launcher knows of a run and its records do not say; beside what was fetched.
-OUTCOME: Final = "report.json"
+from launcher.runfolder import OUTCOME
 
 _MOST_LOGS: Final = 12
 _LOG_LINES: Final = 40
@@ -79,8 +79,13 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     usable = files.Reader()
     kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
     reached = _reached(kept)
-    records = {stage: usable(read_record, folder / f"{stage}.json") for stage in reached}
-    outcomes = {each.stage: each for each in kept.stages} if kept else {}
+    records = {
+        stage: usable(lambda path: read_record(path, root=folder), folder / f"{stage}.json")
+        for stage in reached
+    }
+    outcomes = (
+        {each.stage: each for each in kept.stages if _is_of(each, records.get(each.stage))} if kept else {}
+    )
     known = [stage for stage in reached if records[stage] or stage in outcomes]
     stages = tuple(stage_part(folder, stage, outcomes.get(stage), records[stage]) for stage in known)
     history = usable(files.read_history, folder / "history.jsonl") or []
@@ -113,6 +118,12 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         problems=tuple(usable.problems),
         told=kept is not None,
     )
+
+
+def _is_of(outcome: StageOutcome, record: Record | None) -> bool:
+    """Whether what is kept of a stage is of the work that its record is of, and not of an earlier one."""
+    succeeded = outcome.verdict.exit_code == 0 and record is not None and record.status == "succeeded"
+    return not succeeded or outcome.skipped or outcome.verdict.pod in (None, record.pod if record else None)
 
 
 def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
@@ -155,7 +166,7 @@ def _curves(history: list[Epoch], results: EvalResults | None) -> tuple[Curve, .
 
 def _config(folder: Path) -> str:
     try:
-        with (folder / "config.yaml").open("rb") as file:
+        with open_regular(folder / "config.yaml") as file:
             return file.read(_MOST_CONFIG).decode("utf-8", "replace")
     except OSError:
         return ""
@@ -168,7 +179,7 @@ def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
         if record and record.log:
             proofs[record.log.file] = record.log
         for name, proof in list(proofs.items())[:_MOST_FILES]:
-            state = compared(folder / name, proof)
+            state = compared(folder, name, proof)
             rows.append(FileRow(stage, name[:_LONGEST_NAME], proof.bytes, proof.sha256, state))
     return rows
 
@@ -177,9 +188,8 @@ def _logs(folder: Path, stages: tuple[Stage, ...], failed: set[Stage]) -> tuple[
     """The end of every log, in the order of the stages; those of stages that failed are opened."""
     found = []
     for stage in stages:
-        for path in sorted((folder / "logs").glob(f"{stage}-*.log")):
-            size = path.stat().st_size
-            lines = files.tail(path, _LOG_LINES, _LOG_BYTES)
+        for path in logs_of(folder, stage):
+            lines, size = files.tail(path, _LOG_LINES, _LOG_BYTES, folder)
             cut = size > _LOG_BYTES or len(lines) == _LOG_LINES
             found.append(Log(path.name, lines, cut, stage in failed))
     return tuple(found[:_MOST_LOGS])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from jobs.contract.config import Stage
-from jobs.contract.record import Cost, FileProof, Record, matches
+from jobs.contract.record import Cost, FileProof, Record, differing
 from launcher.report.files import Ended, StageOutcome
 from launcher.sizing import Size, requests_against_use
 from launcher.timeline import Timeline
@@ -56,13 +56,13 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
     said = _said(told, record)
     limit = str(told.resources.limits.get("memory", "")) if told else ""
     seconds = said.cost.wall_seconds if said else None
-    if told and told.seconds is not None:
+    if told and told.seconds is not None and not (told.skipped and record):
         seconds = told.seconds
     versions = record.versions.items() if record else ()
     tone: Tone = "open" if ended.exit_code is None else "good" if ended.exit_code == 0 else "bad"
     return StagePart(
         stage=stage,
-        outcome=f"{ended.outcome} (before)" if told and told.how == "complete" else ended.outcome,
+        outcome=ended.outcome,
         tone=tone,
         reason="" if ended.reason == "Error" and ended.message else ended.reason,
         message=ended.message,
@@ -71,7 +71,7 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
         seconds=duration(seconds) if seconds is not None else "",
         result=accuracy(said) if tone == "good" else "",
         peak=memory(said, limit),
-        log=_log_state(told.log_complete if told else None, folder, record),
+        log=_log_state(told, folder, record),
         sizes=_sizes(stage, told, said) if told else None,
         means=", ".join(record.means.values())[:_LONGEST] if record else "",
         versions=", ".join(f"{name} {version}" for name, version in versions)[:_LONGEST],
@@ -81,7 +81,7 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
 
 def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
     """As it was told; else the moments that the stage has noted itself."""
-    if told and told.timeline:
+    if told and told.timeline and not (told.skipped and record):
         return told.timeline
     if record is None:
         return {}
@@ -89,17 +89,21 @@ def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
     return {**own, "recorded": record.finished} if record.finished else own
 
 
-def compared(path: Path, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
-    """A file with what its stage's record says of it."""
-    if not os.path.exists(path):  # noqa: PTH110 - of a name that no file can have, Path.exists raises
+def compared(folder: Path, name: str, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
+    """A file of the run in `folder` with what its stage's record says of it."""
+    if not os.path.lexists(folder / name):  # Path.exists raises for a name that no file can have
         return "not here"
-    return "as recorded" if matches(path, proof) else "differs"
+    return "differs" if differing(folder, {name: proof}) else "as recorded"
 
 
-def _log_state(complete: bool | None, folder: Path, record: Record | None) -> str:
-    """complete: as it came here from the Pod; None: it did not."""
-    if record and record.log and compared(folder / record.log.file, record.log) == "as recorded":
-        return "from the volume" if complete is False else "complete"
+def _log_state(told: StageOutcome | None, folder: Path, record: Record | None) -> str:
+    """Where the log here has come from, if it is whole."""
+    complete = told.log_complete if told else None
+    proven = record and record.log and compared(folder, record.log.file, record.log) == "as recorded"
+    if proven and told and (complete is False or told.log_from == "volume"):
+        return "from the volume"
+    if proven:
+        return "complete"
     return {True: "complete", False: "incomplete", None: ""}[complete]
 
 
@@ -112,7 +116,9 @@ def _ended(record: Record | None) -> Ended:
 
 
 def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
-    """What the stage has said last: through its Pod, else in its record."""
+    """What the stage has said last: through its Pod, else in its record. One that only looked: the latter."""
+    if told and told.skipped and record:
+        told = None
     cost = told.cost if told and told.cost else record.cost if record else None
     metrics = told.metrics if told and told.metrics else record.metrics if record else {}
     usable = cost and math.isfinite(cost.wall_seconds) and math.isfinite(cost.cpu_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from jobs.contract.safe_read import TooLarge, open_regular, read_text
 from launcher.report.files import Name, Reader, Unusable, data_uri, read
 
 TABLE: Final = "sweep.csv"
@@ -105,10 +107,10 @@ def _headline(done: int, failed: int, planned: int) -> str:
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of sweep.csv, every row as long as the header. Raises Unusable."""
     try:
-        if path.stat().st_size > _MOST_TABLE:
-            raise Unusable(f"{path.name} is larger than {_MOST_TABLE} bytes")
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            header, *rows = csv.reader(file)
+        text = read_text(path, _MOST_TABLE, errors="replace")
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
+    except TooLarge as error:
+        raise Unusable(f"{path.name} {error.strerror}") from error
     except (OSError, csv.Error, ValueError) as error:
         raise Unusable(f"{path.name} cannot be read: {error}") from error
     if len(header) > _MOST_COLUMNS or any(len(row) != len(header) for row in rows):
@@ -150,7 +152,7 @@ def _best(header: list[str], rows: list[list[str]], plan: Plan | None) -> Best |
 
 def _observations(path: Path) -> tuple[str, ...]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(_MOST_OBSERVATIONS).decode("utf-8", "replace")
     except OSError:
         return ()
@@ -162,7 +164,7 @@ def _plots(folder: Path) -> tuple[Plot, ...]:
     found: dict[str, Plot] = {}
     for suffix, kind in _KINDS.items():
         for path in sorted(folder.glob(f"*{suffix}"))[:_MOST_PLOTS]:
-            address = data_uri(path, kind, _MOST_PLOT)
+            address = data_uri(path, kind, _MOST_PLOT, folder)
             if path.stem not in found and address:
                 key, _, figure = path.stem.rpartition("-")
                 found[path.stem] = Plot(f"{figure} against {key}" if key else figure, address)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.contract.record import Record, RecordError, read_record
+from jobs.contract.safe_read import RECORD_BYTES, read_text
 from launcher.sweep.design import Trial
 
 #: In the order of the columns; a stage that did not come to its end leaves its own empty.
@@ -49,10 +50,12 @@ class Row:
 def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
     """Of a fetched run. cause: why it failed, if that is known better than by its records."""
     try:
-        train, test = (read_record(folder / f"{stage}.json") for stage in ("train", "eval"))
+        train, test = (read_record(folder / f"{stage}.json", root=folder) for stage in ("train", "eval"))
+        figures = {**_of_training(folder, train), **_of_test(test)}
     except RecordError as error:
         return Row(run, trial, "failed", str(error))
-    figures = {**_of_training(folder, train), **_of_test(test)}
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        return Row(run, trial, "failed", f"its figures cannot be read: {type(error).__name__}: {error}")
     for stage, record in (("train", train), ("eval", test)):
         if record is None or record.status != "succeeded":
             said = record.error if record and record.error else f"{stage} has left no result"
@@ -80,7 +83,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 def _of_training(folder: Path, record: Record | None) -> dict[str, float]:
     if record is None or record.status != "succeeded" or record.cost is None:
         return {}
-    epochs = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    epochs = [json.loads(line) for line in read_text(folder / "history.jsonl", RECORD_BYTES).splitlines()]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     return {
         "train_acc": record.metrics["accuracy"],

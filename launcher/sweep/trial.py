@@ -10,6 +10,7 @@ from jobs.contract.config import RunConfig, Stage
 from launcher import artifacts, manifests, pipeline
 from launcher.errors import Exit
 from launcher.pipeline import Options, RunReport
+from launcher.runfolder import belongs
 from launcher.sweep.design import Trial
 from launcher.sweep.log import SweepLog
 from launcher.sweep.table import Row, row_of
@@ -47,7 +48,9 @@ class Trials:
             artifacts.require(executor, list(dict.fromkeys(needs)))
 
     def at_home(self, trial: Trial, run: str) -> Row | None:
-        """The row of one that has succeeded and whose results are here."""
+        """The row of one that has succeeded here and whose results are in its folder."""
+        if not belongs(self._home_of(run), run, self.target.executor().place()):
+            return None
         row = row_of(self._home_of(run), run, trial)
         return row if row.status == "succeeded" else None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.files import write_atomically, write_json
+from jobs.contract.safe_read import RECORD_BYTES, read_bytes
 from launcher.artifacts import require_place
 from launcher.console import Console
 from launcher.errors import Conflict
@@ -102,7 +103,7 @@ def _check_folder(sweep: Sweep, folder: Path) -> None:
     """Other trials may be added under a name, but of one configuration."""
     path = folder / "sweep.json"
     try:
-        before = json.loads(path.read_bytes())["shared"]
+        before = json.loads(read_bytes(path, RECORD_BYTES))["shared"]
     except FileNotFoundError:
         before = sweep.shared
     except (ValueError, KeyError, TypeError) as error:

@@ -276,9 +276,16 @@ def test_the_stage_goes_on_when_nobody_reads_its_output(supervised: Supervised) 
 
 def test_row_53_a_log_that_cannot_be_written_does_not_stop_the_stage(supervised: Supervised) -> None:
     # /dev/full refuses every byte as a full disk does.
-    before = (
-        "from jobs import tee; tee.Tee._open = staticmethod(lambda *_: open('/dev/full', 'wb', buffering=0))"
-    )
+    before = """
+from jobs import tee
+
+def full(folder, stage, pod):
+    file = open("/dev/full", "wb", buffering=0)
+    file.name = str(folder.log(stage, pod))
+    return file
+
+tee.Tee._open = staticmethod(full)
+"""
 
     ended = supervised.do("print('hello')", before)
 
@@ -335,12 +342,12 @@ def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervi
         """
     silent = """
 import errno
-from jobs.contract.record import FileProof
+from jobs.contract import record
 
-def of(path):
+def silent(path, **_):
     raise OSError(errno.ESTALE, "Stale file handle", str(path))
 
-FileProof.of = of
+record.open_regular = silent
 """
     assert supervised.do(work).code == 0
 

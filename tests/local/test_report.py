@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -94,3 +96,35 @@ def test_requests_and_limits_that_have_no_effect_here_are_not_spoken_of(place: P
     assert "--set train.cpu" not in (place.folder / "runs/a/report.html").read_text()
     told = place.run("run", "train", "--run", "a", *QUICK, "--set", "train.memory=64Mi", "-o", "json").json()
     assert (told["stages"][0]["resources"], told["stages"][0]["suggestion"]) == ({}, {})
+
+
+def test_the_report_of_a_run_is_the_same_whenever_it_is_made(place: Place) -> None:
+    folder = place.folder / "runs/a"
+
+    def shown() -> str:  # all but the minute in which the page was made
+        return re.sub(r"[-0-9]{10} [0-9]{2}:[0-9]{2} UTC", "", folder.joinpath("report.html").read_text())
+
+    place.run("run-all", "--run", "a", *QUICK)
+    kept, page = folder.joinpath("report.json").read_text(), shown()
+    assert "(before)" not in page
+
+    for again in (["run-all"], ["run", "eval"], ["run", "infer"]):
+        place.run(*again, "--run", "a", *QUICK)
+        assert folder.joinpath("report.json").read_text() == kept
+        assert shown() == page
+    place.run("fetch", "a")
+    place.run("delete", "a")
+    place.run("report", "a")
+    assert shown() == page
+    place.run("run", "eval", "--run", "a", *QUICK)  # its Pod finds the work done
+    assert json.loads(folder.joinpath("report.json").read_text())["stages"] == json.loads(kept)["stages"]
+
+
+def test_a_log_that_was_brought_from_the_volume_is_complete(place: Place) -> None:
+    """The Job is there and has ended; another launcher, in another folder, has not heard its log."""
+    place.run("run-all", "--run", "a", *QUICK)
+    again = replace(place, folder=place.folder / "elsewhere")
+    again.folder.mkdir()
+    result = again.run("run-all", "--run", "a", "-o", "json", *QUICK)
+    assert {stage["log_complete"] for stage in result.json()["stages"]} == {True}
+    assert {stage["log_from"] for stage in result.json()["stages"]} == {"volume"}

@@ -120,12 +120,13 @@ def test_what_is_packed_is_unpacked(files: Files, sizes: list[int]) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(_files, _files)
-def test_merging_replaces_files_and_leaves_the_others(there: Files, sent: Files) -> None:
-    if not _no_file_is_a_folder({**there, **sent}):
-        return
+def test_what_is_received_lies_beside_the_folder_until_it_is_moved(there: Files, sent: Files) -> None:
     with scratch() as folder:
-        archive.merge(io.BytesIO(packed(sent)), write(folder / "home", there))
-        assert read(folder / "home") == {**there, **sent}
+        home = write(folder / "home", there)
+        with archive.received(io.BytesIO(packed(sent)), home) as (incoming, proofs):
+            assert read(incoming) == sent
+            assert set(proofs) == set(sent)
+        assert read(home) == there
         assert [path.name for path in folder.iterdir()] == ["home"]
 
 
@@ -266,11 +267,16 @@ DATA = packed(FILES)
 END = len(DATA.rstrip(b"\0"))
 
 
+def _received(stream: io.BytesIO, folder: Path, limits: Limits) -> None:
+    with archive.received(stream, folder, limits):
+        raise AssertionError("it was believed")
+
+
 def refused(data: bytes, limits: Limits = Limits()) -> str:  # noqa: B008
     """The error, after looking that nothing was written, neither here nor elsewhere."""
     with scratch() as folder:
         write(folder, {"home/mine": b"x", "victim": b"untouched"})
-        for target, take in (("new", archive.unpack), ("home", archive.merge)):
+        for target, take in (("new", archive.unpack), ("home", _received)):
             with pytest.raises(ArchiveError) as error:
                 take(io.BytesIO(data), folder / target, limits)
             assert read(folder) == {"home/mine": b"x", "victim": b"untouched"}

@@ -137,3 +137,15 @@ def test_results_that_eval_did_not_write_are_told(run: RunFolder, content: str) 
 
     assert not found.good
     assert found.found.startswith("is not what eval writes")
+
+
+def test_a_checkpoint_within_an_epoch_is_newer_than_the_one_before_that_epoch(run: RunFolder) -> None:
+    for name in ("epoch-0005-step-00042", "epoch-0005-step-00007"):
+        weights = run.checkpoints / f"{name}.pt"
+        weights.write_bytes(name.encode())
+        weights.with_suffix(".json").write_text(FileProof.of(weights).model_dump_json())
+    (run.checkpoints / "epoch-0009-of-somebody.json").write_text("{}")
+
+    (found,) = (check for check in check_run(run) if check.what == "checkpoint")
+
+    assert found.found.split()[0] == "checkpoints/epoch-0005-step-00042.pt"
