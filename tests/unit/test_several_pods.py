@@ -306,6 +306,8 @@ def test_a_volume_that_is_attached_elsewhere_is_explained() -> None:
 class Executor:
     """Gives the log of each Pod, in two parts; of one it loses the second."""
 
+    limits_resources = True
+
     def __init__(self, loses: int | None = None) -> None:
         self.loses = loses
 
@@ -358,7 +360,7 @@ def test_the_log_of_each_is_compared_with_what_it_says(
     collector = read(Executor(loses), tmp_path / "logs", *pods)
     view = JobView(COMPLETE, pods)
     found = verdict(*pods, job=COMPLETE)
-    report = pipeline._report("train", Submission(COMPLETE, "created"), found, view, collector, "")
+    report = pipeline._report("train", Submission(COMPLETE, "created"), found, view, collector, "", True)
     assert report.log_complete is complete
     # what the volume has in its place counts if it is what each of them says
     fetched = Fetched(tmp_path, 0, 0, ("train",), ())

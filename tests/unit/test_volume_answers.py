@@ -68,7 +68,7 @@ class Executor:
     def place(self) -> str:
         return "here"
 
-    def volume(self) -> Any:
+    def volume(self, run: str | None = None) -> Any:
         return contextlib.nullcontext(self._volume)
 
 
