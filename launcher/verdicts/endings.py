@@ -90,7 +90,9 @@ def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
     if end.contract_code in known:
         exit_code, default = known[end.contract_code]
         # A stage that is complete is not run again while its Job is there, whatever became of its files.
-        hint = _of_run("delete", job) if end.contract_code == exit_codes.BAD_EVIDENCE else _logs(job)
+        run = _run_of(job)
+        damaged = end.contract_code == exit_codes.BAD_EVIDENCE and run
+        hint = Command("delete", run) if damaged else _logs(job)
         return Verdict(exit_code, "failed", reason, words or default, name, code, hint=hint)
     text = exit_text(code)
     if said and text in words:
@@ -157,12 +159,12 @@ def _more_memory(stage: str, limit: str) -> Hint:
 
 
 def _logs(job: Object) -> Hint:
-    return _of_run("logs", job, stage_of(job))
+    run = _run_of(job)
+    return Command("logs", run, stage_of(job)) if run else ""
 
 
-def _of_run(command: str, job: Object, *more: str) -> Hint:
-    run = job["metadata"].get("labels", {}).get(LABEL_RUN)
-    return Command(command, run, *more) if run else ""
+def _run_of(job: Object) -> str:
+    return str(job["metadata"].get("labels", {}).get(LABEL_RUN, ""))
 
 
 def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:
