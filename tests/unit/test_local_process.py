@@ -195,7 +195,16 @@ def test_the_plan_is_refused_before_anything_is_created(tmp_path: Path) -> None:
 def test_config_maps_of_the_manifests_are_kept_for_the_runners(tmp_path: Path) -> None:
     shared = {"kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "ä"}, "binaryData": {"b": "AAE="}}
     LocalExecutor(tmp_path).share([shared])
-    assert configs.kept(tmp_path) == {"m": {"a": "ä".encode(), "b": b"\x00\x01"}}
+    assert configs.kept(tmp_path, ["m", "none"]) == {"m": {"a": "ä".encode(), "b": b"\x00\x01"}}
     shared["data"] = {"../x": ""}
     with pytest.raises(BadInput, match=r"'\.\./x' cannot be a name"):
         LocalExecutor(tmp_path).share([shared])
+
+
+def test_the_config_maps_that_a_pod_refers_to() -> None:
+    container = {
+        "envFrom": [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "no"}}],
+        "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "b", "key": "k"}}}, {"name": "Y"}],
+    }
+    pod = {"volumes": [{"configMap": {"name": "c"}}, {"emptyDir": {}}], "containers": [container]}
+    assert configs.named_in(pod) == {"a", "b", "c"}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from jobs.contract import safe_read
 from launcher.errors import BadInput
 from launcher.executors.local import layout
+from launcher.manifests import containers
 
 Object = dict[str, Any]
 #: Names of ConfigMaps, and what they hold.
@@ -44,15 +45,22 @@ def given(objects: Sequence[Object]) -> dict[str, dict[str, bytes]]:
     return {item["metadata"]["name"]: contents_of(item) for item in objects if item["kind"] == "ConfigMap"}
 
 
-def kept(root: Path) -> dict[str, dict[str, bytes]]:
-    """Every ConfigMap that is kept on the volume."""
-    folder = root / layout.JOBS / layout.CONFIG
+def named_in(pod: Object) -> set[str]:
+    """The ConfigMaps that a Pod's spec refers to."""
+    names = {volume.get("configMap", {}).get("name") for volume in pod.get("volumes") or ()}
+    for container in containers(pod):
+        names |= {source.get("configMapRef", {}).get("name") for source in container.get("envFrom") or ()}
+        for variable in container.get("env") or ():
+            names.add(((variable.get("valueFrom") or {}).get("configMapKeyRef") or {}).get("name"))
+    return names - {None}
+
+
+def kept(root: Path, names: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """Those ConfigMaps of these names that are kept on the volume. Raises OSError."""
     found: dict[str, dict[str, bytes]] = {}
-    for path in folder.glob("*/*") if folder.is_dir() else ():
-        if not path.name.startswith("."):
-            try:
-                content = safe_read.read_bytes(path, _BYTES, root=folder)
-            except FileNotFoundError:
-                continue  # deleted meanwhile
-            found.setdefault(path.parent.name, {})[path.name] = content
+    for name in names:
+        folder = layout.config_folder(root, name)
+        if folder.is_dir():
+            paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+            found[name] = {path.name: safe_read.read_bytes(path, _BYTES, root=folder) for path in paths}
     return found

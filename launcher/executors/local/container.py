@@ -111,7 +111,7 @@ class Container:
 
     def _process(self) -> Process:
         root = self._state.folder.parent.parent
-        config_maps = configs.kept(root)
+        config_maps = configs.kept(root, configs.named_in(self._pod["spec"]))
         process = process_of(self._container, self._pod, root, self._scratch, config_maps)
         for folder in process.made:
             folder.mkdir(parents=True, exist_ok=True)
