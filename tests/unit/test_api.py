@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeoutException
 
 from launcher import cli
-from launcher.errors import ApiLost, BadInput, Exit, JobRelayError
+from launcher.errors import ApiLost, BadInput, Conflict, Exit, JobRelayError
 from launcher.executors.cluster import api as module
+from launcher.executors.cluster import submitting
 from launcher.executors.cluster.api import Api, ApiError, Execution, collection
 from launcher.executors.cluster.executor import ClusterExecutor
 from launcher.hints import SameAgain
@@ -187,6 +188,18 @@ def test_once_it_has_answered_it_is_waited_for_longer(
     api, _ = connect(ok({}), DOWN, DOWN, ok({"back": True}))
     api.get("/x")
     assert api.get("/x") == {"back": True}
+
+
+def test_the_time_that_was_asked_for_holds_for_the_first_answer_too(
+    connect: Connect, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.0)
+    _, server = connect(DOWN, DOWN, ok({"kind": "JobList", "items": []}))
+    assert cli.main(["list", "--api-timeout", "600"]) == Exit.SUCCEEDED
+    assert len(naps.seconds) == 2
+    server.answers = [DOWN]
+    assert cli.main(["list"]) == Exit.API_LOST
+    assert len(naps.seconds) == 2
 
 
 def test_nobody_listens(connect: Connect, monkeypatch: pytest.MonkeyPatch, no_cluster_of_mine: Path) -> None:
@@ -522,3 +535,21 @@ def test_row_39_a_server_that_keeps_a_time_to_live_acts_upon_it(
     executor = ClusterExecutor.__new__(ClusterExecutor)
     executor.api, executor.namespace = api, "a"
     assert executor.expire("a", 20) is removed
+
+
+def test_row_13_a_job_that_is_there_and_is_not_there_in_turn(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "DELETION_SECONDS", 1.0)
+    conflict = refusal(409, "AlreadyExists", 'jobs.batch "a-train" already exists')
+    api, server = connect(*[conflict, NOT_FOUND] * 300, ok({}))
+    with pytest.raises(Conflict, match="answered in turn that it is there, and that it is not"):
+        submitting.submit(api, JOB)
+    assert len(server.requests) < 40
+
+
+def test_row_13_a_job_that_goes_meanwhile_is_created_at_once(connect: Connect) -> None:
+    conflict = refusal(409, "AlreadyExists", 'jobs.batch "a-train" already exists')
+    api, server = connect(conflict, NOT_FOUND, ok(JOB))
+    assert submitting.submit(api, JOB).how == "created"
+    assert [request.method for request in server.requests] == ["POST", "GET", "POST"]

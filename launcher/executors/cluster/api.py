@@ -342,7 +342,12 @@ def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, ApiError) and error.retry_after is not None:
         return error.retry_after
-    return float(min(0.1 * 2**state.attempt_number, 5.0) * random.uniform(0.5, 1.0))
+    return backoff(state.attempt_number)
+
+
+def backoff(times: int) -> float:
+    """Seconds to wait before the next try, after so many: they grow, up to five, and have jitter."""
+    return min(0.1 * 2.0 ** min(times, 10), 5.0) * random.uniform(0.5, 1.0)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal
+from typing import Any
 
 from launcher import manifests
 from launcher.errors import BadInput, Conflict, JobRelayError
 from launcher.executors.base import (
-    ChangeCounter,
     Finding,
     Sink,
     Submission,
     Updates,
     Volume,
-    adopt,
     waits_early,
 )
-from launcher.executors.cluster import logs, preflight, room
+from launcher.executors.cluster import logs, preflight, room, submitting
 from launcher.executors.cluster.api import Api, ApiError, collection
 from launcher.executors.cluster.health import examine_cluster
 from launcher.executors.cluster.resources import Resources, collection_of, path_of
 from launcher.executors.cluster.shared import SharedObjects
+from launcher.executors.cluster.submitting import refused
 from launcher.executors.cluster.volume import Say, VolumePod
-from launcher.executors.cluster.watching import RunUpdates, Watch
-from launcher.hints import Command
+from launcher.executors.cluster.watching import RunUpdates
 from launcher.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
 from launcher.verdicts import Verdict, finished_condition
 
 Object = dict[str, Any]
-
-#: Seconds that a deleted object may take to be gone (faults.md, row 13).
-DELETION_SECONDS: Final = 60.0
 
 
 class ClusterExecutor:
@@ -87,14 +81,14 @@ class ClusterExecutor:
         except ApiError as error:
             # its name holds the hash of its content, and it is immutable: the same one
             if error.reason != "AlreadyExists":
-                raise _refused(config_map, error) from error
+                raise refused(config_map, error) from error
 
     def name_pods(self, service: Object) -> None:
         try:
             self.api.create(collection_of(service), service)
         except ApiError as error:
             if error.reason != "AlreadyExists":
-                raise _refused(service, error) from error
+                raise refused(service, error) from error
             name, run = service["metadata"]["name"], service["metadata"]["labels"][LABEL_RUN]
             if name not in {known["metadata"]["name"] for known in self._services(run)}:
                 raise Conflict(
@@ -110,25 +104,7 @@ class ClusterExecutor:
 
     def submit(self, job: Object) -> Submission:
         job = manifests.for_server(manifests.without_gate(job), self._minor)
-        how: Literal["created", "replaced"] = "created"
-        deadline = time.monotonic() + DELETION_SECONDS
-        while True:
-            try:
-                return Submission(self.api.create(collection_of(job), job), how)
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise _refused(job, error) from error
-            live = self._get(job)
-            if live is None:
-                continue
-            if live["metadata"].get("deletionTimestamp"):
-                self._wait_until_gone(live, deadline)
-            elif adopt(job, live):
-                return Submission(live, "adopted")
-            else:
-                how = "replaced"
-                self.api.delete(path_of(job), uid=live["metadata"]["uid"])
-                self._wait_until_gone(live, deadline)
+        return submitting.submit(self.api, job)
 
     def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         try:
@@ -260,35 +236,8 @@ class ClusterExecutor:
     def _delete(self, item: Object) -> bool:
         return self.api.delete(path_of(item), uid=item["metadata"]["uid"])
 
-    def _wait_until_gone(self, live: Object, deadline: float) -> None:
-        changes = ChangeCounter()
-        selector = {"fieldSelector": f"metadata.name={live['metadata']['name']}"}
-        watch = Watch(self.api, collection("batch/v1", "jobs", self.namespace), selector, changes)
-        watch.start()
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                seen = changes.seen()
-                if watch.listed.is_set() and watch.get(live["metadata"]["uid"]) is None:
-                    return
-                changes.wait(seen, left)
-        finally:
-            watch.stop()
-        raise Conflict(
-            f"Job {live['metadata']['name']} is being deleted and not gone after {DELETION_SECONDS:.0f} s "
-            f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
-            "kubectl describe job shows what holds it",
-        )
-
     def _pod_path(self, pod: Object) -> str:
         return f"{collection('v1', 'pods', self.namespace)}/{pod['metadata']['name']}"
-
-
-def _refused(item: Object, error: ApiError) -> JobRelayError:
-    title = f"{item['kind']} {item['metadata']['name']}"
-    return BadInput(
-        f"the API server refuses {title}: {error.message}",
-        Command("render", "--run", item["metadata"]["labels"][LABEL_RUN]),
-    )
 
 
 def _log_error(error: ApiError) -> Exception:

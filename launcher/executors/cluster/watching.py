@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import urllib3
 
 from launcher.errors import BadInput, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
-from launcher.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, collection
+from launcher.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, backoff, collection
 from launcher.manifests import LABEL_RUN
 from launcher.verdicts import JobView, finished_condition
 
@@ -26,6 +26,10 @@ Object = dict[str, Any]
 
 _GONE: Final = 410
 _EVENTS_KEPT: Final = 1000
+#: So many openings follow each other at once; from then on, no more than that in so many seconds. Events are
+#: good news, and a server that sends one and then ends the watch would be asked without a pause.
+_OPENINGS: Final = 5
+_OPENING_SECONDS: Final = 5.0
 
 
 class Watch:
@@ -44,6 +48,7 @@ class Watch:
         self._version: str | None = None
         self._failures = 0  # in a row, with no event between them
         self._good = 0.0  # time.monotonic() of the last sign of life
+        self._opened: deque[float] = deque(maxlen=_OPENINGS)  # time.monotonic() of the last ones
         self._stopped = threading.Event()
         #: set once the objects that were there before are known
         self.listed = threading.Event()
@@ -103,6 +108,7 @@ class Watch:
         self._good = time.monotonic()
         while not self._stopped.is_set():
             try:
+                self._pace()
                 if self._version is None:
                     self._list()
                 opened = time.monotonic()
@@ -112,13 +118,13 @@ class Watch:
                     self._failures = 0
                 else:  # something on the way ends watches at once: no reason to run in circles
                     self._failures += 1
-                    self._stopped.wait(_backoff(self._failures))
+                    self._stopped.wait(backoff(self._failures))
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = None
                     self._failures += 1
                     if self._failures > 1:  # the first is listed at once
-                        self._stopped.wait(_backoff(self._failures))
+                        self._stopped.wait(backoff(self._failures))
                     continue
                 if error.status == 401:
                     raise self._api.not_accepted_any_more() from error
@@ -126,14 +132,19 @@ class Watch:
                     raise BadInput(f"cannot watch {self._path}: {error.message}") from error
                 self._api.check_patience(error, self._good)
                 self._failures += 1
-                self._stopped.wait(error.retry_after or _backoff(self._failures))
+                self._stopped.wait(error.retry_after or backoff(self._failures))
             except STREAM_ENDED as error:
                 if self._stopped.is_set():
                     return
                 self._api.check_patience(error)
                 self._failures += 1
                 if self._failures > 1:  # the first cut is reopened at once
-                    self._stopped.wait(_backoff(self._failures))
+                    self._stopped.wait(backoff(self._failures))
+
+    def _pace(self) -> None:
+        if len(self._opened) == _OPENINGS:
+            self._stopped.wait(max(self._opened[0] + _OPENING_SECONDS - time.monotonic(), 0))
+        self._opened.append(time.monotonic())
 
     def _list(self) -> None:
         answer = self._api.get(self._path, **self._selector)
@@ -283,7 +294,3 @@ def _lines(response: Any) -> Iterator[bytes]:
         while chunk := response.read1(65536):
             *whole, rest = (rest + chunk).split(b"\n")
             yield from whole
-
-
-def _backoff(failures: int) -> float:
-    return float(min(0.1 * 2.0**failures, 5.0) * random.uniform(0.5, 1.0))
