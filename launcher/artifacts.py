@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
-from jobs.contract.config import STAGES, Stage
+from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import FileProof, Record, RecordError, differing, read_record
 from jobs.contract.safe_read import regular_files
 from jobs.contract.volume import CHECKPOINTS, LOGS
@@ -18,6 +18,7 @@ from launcher.errors import BadInput, EvidenceIncomplete
 from launcher.executors.base import Executor
 from launcher.hints import Command
 from launcher.runfolder import Owner, install
+from launcher.verdicts import finished_condition
 
 Object = dict[str, Any]
 
@@ -111,6 +112,10 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     return found
 
 
+#: Data sets that are in the image, or made by the seed: nobody can change them on the volume.
+_IN_THE_BOX = ("fashion-mnist-mini", "blobs")
+
+
 def require(executor: Executor, paths: Sequence[str]) -> None:
     """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
     if not paths:
@@ -119,6 +124,17 @@ def require(executor: Executor, paths: Sequence[str]) -> None:
         for path in paths:
             if not volume.exists(path):
                 raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
+
+
+def changed_data(executor: Executor, run: str, config: RunConfig, last: Stage) -> list[str]:
+    """The data that stages of a run, up to `last`, have read on the volume and that is another now."""
+    on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
+    if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
+        return []
+    with executor.volume(run) as volume:
+        found = volume.changed(run)
+    upto = STAGES[: STAGES.index(last) + 1]
+    return list(dict.fromkeys(name for stage in upto for name in found.get(stage, ())))
 
 
 def check(executor: Executor, run: str) -> list[Check]:
@@ -130,6 +146,10 @@ def check(executor: Executor, run: str) -> list[Check]:
     answered = {check.what for check in checks}
     unanswered = [Check(what=part, good=False, found="no answer") for part in PARTS if part not in answered]
     return [*checks, *unanswered]
+
+
+def _has_succeeded(job: Object) -> bool:
+    return (finished_condition(job) or {}).get("type") == "Complete"
 
 
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:

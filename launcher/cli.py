@@ -345,7 +345,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize: processes on this machine ask for nothing and are not limited")
     executor = target.executor()
-    plan = pipeline.plan_run(executor, target.manifests, config, options)
+    plan = pipeline.plan_run(executor, target.manifests, config, options, console.say)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
