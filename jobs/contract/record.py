@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -199,7 +200,7 @@ def verified(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """Every run on the volume: {"run": …, "records": {stage: record without its files}}."""
+    """Every run on the volume: {"run": …, "records": {stage: record without its files}, "changed": when}."""
     runs = []
     for path in sorted((root / "runs").glob("[!.]*/")):
         records: dict[str, Any] = {}
@@ -213,5 +214,6 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
                 records[stage] = record.model_dump(
                     mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
                 )
-        runs.append({"run": path.name, "records": records})
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        runs.append({"run": path.name, "records": records, "changed": changed})
     return runs

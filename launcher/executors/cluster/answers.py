@@ -68,7 +68,8 @@ def _run(line: bytes) -> Object:
     run, records = tree["run"], tree["records"]
     if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_NAME or not isinstance(records, dict):
         raise ValueError("a run without name or records")
-    return {"run": run, "records": {stage: _record(records[stage]) for stage in STAGES if stage in records}}
+    known = {stage: _record(records[stage]) for stage in STAGES if stage in records}
+    return {"run": run, "records": known, "changed": str(tree.get("changed", ""))[:_LONGEST_NAME]}
 
 
 def _names(answer: bytes) -> dict[Stage, list[str]]:
