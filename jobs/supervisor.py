@@ -21,6 +21,7 @@ from jobs.clock import now
 from jobs.contract import exit_codes
 from jobs.contract.config import RunConfig, Stage
 from jobs.contract.files import make_folder
+from jobs.contract.inputs import changed, listings
 from jobs.contract.record import (
     FileProof,
     Record,
@@ -132,10 +133,11 @@ class _Supervisor:
         if record.status != "succeeded" or record.config_hash != self.assignment.config_hash:
             return False
         folder, proofs = self.assignment.folder.path, {**record.inputs, **record.outputs}
-        changed = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
-        if changed:
-            self.last_words.say(f"done before, but {', '.join(changed)} changed since; doing it again")
-        return not changed
+        others = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
+        others = others or changed(self.assignment.folder, record, hash_all=False)
+        if others:
+            self.last_words.say(f"done before, but {', '.join(others)} changed since; doing it again")
+        return not others
 
     def _begin(self, previous: Record | None) -> Record:
         """The record of a stage that runs; its attempt is counted from the last one that did not succeed."""
@@ -152,6 +154,7 @@ class _Supervisor:
             attempt=attempt,
             config_hash=config_hash,
             started=now(),
+            listings=listings(self.assignment.folder.root, self.assignment.config, self.assignment.stage),
         )
 
     def _follow(self) -> int:

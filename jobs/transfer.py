@@ -7,6 +7,7 @@
     exists PATH             exit 0 if that folder, or file in one, is there, 1 if not
     check RUN               one JSON line for everything that a complete run has
     data                    one JSON line a data set: its name, size and what is in it
+    changed RUN             the data that it was made of and that is another now, by stage, in JSON
 
 Folders are relative to the volume's root and lie below `runs/` or `data/`.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from jobs.contract import archive, exit_codes, folders
 from jobs.contract.check import check_run
 from jobs.contract.datasets import exists, list_data_sets
+from jobs.contract.inputs import changed_since
 from jobs.contract.record import list_runs
 from jobs.contract.volume import RunFolder, check_name, inside, leave_out
 
@@ -34,7 +36,8 @@ def main(argv: Sequence[str], root: Path) -> int:
     verbs.add_parser("data")
     for verb in ("send", "receive", "remove", "exists"):
         verbs.add_parser(verb).add_argument("folder")
-    verbs.add_parser("check").add_argument("run")
+    for verb in ("check", "changed"):
+        verbs.add_parser(verb).add_argument("run")
     verbs.choices["receive"].add_argument("--replace", action="store_true", help="what is there already")
     verbs.choices["send"].add_argument("--all", action="store_true", help="checkpoints too")
     arguments = parser.parse_args(argv)
@@ -50,6 +53,9 @@ def main(argv: Sequence[str], root: Path) -> int:
         if arguments.verb == "check":
             for check in check_run(RunFolder(root, check_name(arguments.run, "run id"))):
                 print(check.model_dump_json())
+            return exit_codes.SUCCEEDED
+        if arguments.verb == "changed":
+            print(json.dumps(changed_since(RunFolder(root, check_name(arguments.run, "run id")))))
             return exit_codes.SUCCEEDED
         if arguments.verb == "exists":
             return exit_codes.SUCCEEDED if exists(root, arguments.folder) else exit_codes.FAILED

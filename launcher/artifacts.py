@@ -10,14 +10,15 @@ from typing import Any
 
 from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
-from jobs.contract.config import STAGES, Stage
+from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import FileProof, Record, RecordError, differing, read_record
 from jobs.contract.safe_read import regular_files
 from jobs.contract.volume import CHECKPOINTS, LOGS
-from launcher.errors import BadInput, EvidenceIncomplete
+from launcher.errors import BadInput, EvidenceIncomplete, UnknownRun
 from launcher.executors.base import Executor
 from launcher.hints import Command
 from launcher.runfolder import Owner, install
+from launcher.verdicts import finished_condition
 
 Object = dict[str, Any]
 
@@ -40,13 +41,13 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
     """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
 
     Once all has come, it replaces what was copied there before, and nothing else (launcher.runfolder).
-    Raises EvidenceIncomplete when the run is not there or the copy was cut, Conflict when the folder is
+    Raises UnknownRun, EvidenceIncomplete when the copy was cut, Conflict when the folder is
     another run's or a file is in the way; then nothing has changed.
     """
     owner = Owner(run=run, place=executor.place())
     with executor.volume(run) as volume:
-        stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
         try:
+            stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
             with archive.received(stream, folder, _LIMITS) as (incoming, proofs):
                 count = install(incoming, proofs, folder, owner)
         except archive.ArchiveError as error:
@@ -55,6 +56,10 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
             ) from error
         except OSError as error:
             raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
+        except EvidenceIncomplete as error:
+            if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
+                raise UnknownRun(run, executor.place()) from error
+            raise
     size = sum(proof.bytes for proof in proofs.values())
     logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
     return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
@@ -111,6 +116,10 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     return found
 
 
+#: Data sets that are in the image, or made by the seed: nobody can change them on the volume.
+_IN_THE_BOX = ("fashion-mnist-mini", "blobs")
+
+
 def require(executor: Executor, paths: Sequence[str]) -> None:
     """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
     if not paths:
@@ -121,15 +130,37 @@ def require(executor: Executor, paths: Sequence[str]) -> None:
                 raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
 
 
+def changed_data(executor: Executor, run: str, config: RunConfig, last: Stage) -> list[str]:
+    """The data that stages of a run, up to `last`, have read on the volume and that is another now."""
+    on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
+    if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
+        return []
+    with executor.volume(run) as volume:
+        found = volume.changed(run)
+    upto = STAGES[: STAGES.index(last) + 1]
+    return list(dict.fromkeys(name for stage in upto for name in found.get(stage, ())))
+
+
 def check(executor: Executor, run: str) -> list[Check]:
     """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
     with executor.volume(run) as volume:
         if not volume.exists(f"runs/{run}"):
-            raise BadInput(f"run {run} has left nothing on the volume", Command("list", "--recorded"))
+            raise _nothing_left(executor, run)
         checks = volume.check(run)
     answered = {check.what for check in checks}
     unanswered = [Check(what=part, good=False, found="no answer") for part in PARTS if part not in answered]
     return [*checks, *unanswered]
+
+
+def _nothing_left(executor: Executor, run: str) -> BadInput:
+    """What to say of a run without a folder on the volume."""
+    if not executor.jobs(run):
+        return UnknownRun(run, executor.place())
+    return BadInput(f"run {run} has left nothing on the volume", Command("status", run))
+
+
+def _has_succeeded(job: Object) -> bool:
+    return (finished_condition(job) or {}).get("type") == "Complete"
 
 
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:

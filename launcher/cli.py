@@ -171,7 +171,7 @@ def status(target: Target, console: Console, run: str | None, output: str) -> in
     if console.verbose and output == "table":
         from launcher.summary import print_timelines
 
-        print_timelines({state.stage: state.timeline for state in states})
+        print_timelines({state.stage: state.timeline for state in states if state.stage})
     return Exit.SUCCEEDED
 
 
@@ -183,7 +183,7 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
     """The runs, newest last."""
     from launcher import overview
 
-    find = overview.recorded_stages if recorded or target.local else overview.stages_of
+    find = overview.all_stages if recorded or target.local else overview.stages_of
     states = find(target.executor(), None)
     rows = overview.run_rows(states)
     if output == "name":
@@ -268,10 +268,14 @@ def verify(target: Target, console: Console, run: str | None, output: str) -> in
 @target_options
 def cancel(target: Target, console: Console, run: str) -> int:
     """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
+    from launcher import overview
+
     _run_id(run)
-    names = target.executor().cancel(run)
+    executor = target.executor()
+    names = executor.cancel(run)
     click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
     if not names:
+        overview.require_known(executor, run)
         console.say(f"no Job of run {run} is at work")
     return Exit.SUCCEEDED
 
@@ -282,6 +286,8 @@ def cancel(target: Target, console: Console, run: str) -> int:
 @target_options
 def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data all that it has left."""
+    from launcher import overview
+
     _run_id(run)
     executor = target.executor()
     files = executor.volume(run) if data else None  # while its Jobs say which image reads them
@@ -292,7 +298,8 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
                 volume.remove(f"runs/{run}")
                 deleted.append(f"runs/{run} on the volume")
     if not deleted:
-        raise BadInput(f"nothing is known of run {run} on {executor.place()}", Command("list"))
+        overview.require_known(executor, run)
+        raise BadInput(f"run {run} has no Jobs, only files on the volume", Command("delete", run, "--data"))
     click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
     return Exit.SUCCEEDED
 
@@ -345,7 +352,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize: processes on this machine ask for nothing and are not limited")
     executor = target.executor()
-    plan = pipeline.plan_run(executor, target.manifests, config, options)
+    plan = pipeline.plan_run(executor, target.manifests, config, options, console.say)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=asked["output"], console=console)

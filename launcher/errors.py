@@ -2,6 +2,7 @@
 
 JobRelayError
 ├── BadInput             2  configuration, manifest, argument, context or permission
+│   └── UnknownRun       2  a run that is not there
 ├── ApiError             2  the API server answers, and refuses (executors.cluster.api)
 ├── ApiLost              5  the API server does not answer; the Job may still run
 ├── Conflict             6  there is something of that name with other content
@@ -14,7 +15,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from jobs.contract.redaction import redacted
-from launcher.hints import Hint
+from launcher.hints import Command, Hint
 
 
 class Exit(IntEnum):
@@ -49,6 +50,13 @@ class JobRelayError(Exception):
 
 class BadInput(JobRelayError):
     exit_code = Exit.BAD_INPUT
+
+
+class UnknownRun(BadInput):
+    """Neither a Job nor a file on the volume is of that run."""
+
+    def __init__(self, run: str, place: str) -> None:
+        super().__init__(f"nothing is known of run {run} on {place}", Command("list"))
 
 
 class ApiLost(JobRelayError):

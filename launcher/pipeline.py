@@ -20,7 +20,7 @@ from launcher.autosize import autosized
 from launcher.collector import LogCollector
 from launcher.console import Console
 from launcher.early import EarlyStart, When
-from launcher.errors import EvidenceIncomplete, Exit, JobRelayError, Terminated
+from launcher.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, Terminated
 from launcher.executors.base import Executor, Submission, Updates
 from launcher.executors.following import follow
 from launcher.hints import Command, Hint, SameAgain, of_run
@@ -141,8 +141,18 @@ class Options:
     needs: Sequence[str] = ()  # data/NAME, or files in one, that must be on the volume
 
 
-def plan_run(executor: Executor, manifests: Manifests, config: RunConfig, options: Options) -> Plan:
-    """Decide the run's id and render it: the one that was asked for, the newest equal one, or new."""
+def plan_run(
+    executor: Executor,
+    manifests: Manifests,
+    config: RunConfig,
+    options: Options,
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """Decide the run's id and render it: the one that was asked for, the newest equal one, or new.
+
+    Equal is only one whose data is still what it was made of. Raises Conflict if that was asked for and
+    is not. say: where to report why a run is new.
+    """
 
     def rendered(run: str) -> Plan:
         return render(
@@ -151,11 +161,24 @@ def plan_run(executor: Executor, manifests: Manifests, config: RunConfig, option
         )  # fmt: skip
 
     if options.run:
+        if changed := artifacts.changed_data(executor, options.run, config, options.stages[-1]):
+            raise Conflict(
+                f"run {options.run} was made of other data: {_some(changed)} changed since",
+                "name another run for the data as it is now (--run NAME); or, where train has not read it, "
+                f"delete the Jobs of run {options.run}, which then reads it again",
+            )
         return rendered(options.run)
     plan = rendered(new_run_id())
-    if not options.new and (known := executor.find_run(plan.hash)):
-        return rendered(known)
-    return plan
+    if options.new or not (known := executor.find_run(plan.hash)):
+        return plan
+    if changed := artifacts.changed_data(executor, known, config, options.stages[-1]):
+        say(f"run {known} was made of other data ({_some(changed)} changed since); this is a new run")
+        return plan
+    return rendered(known)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def run_stages(

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 from jobs.contract.config import STAGES, Stage
 from jobs.contract.safe_read import open_regular
 from launcher import artifacts, overview
-from launcher.errors import BadInput, EvidenceIncomplete
+from launcher.errors import BadInput, EvidenceIncomplete, UnknownRun
 from launcher.executors.base import Executor
 from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, main_container
@@ -36,6 +36,8 @@ def print_logs(
 
     fetched: where runs that were brought home lie, each in a folder of its name.
     """
+    if run in STAGES and stage is None and not executor.jobs(run):  # `logs train`: of the newest run
+        run, stage = None, run
     run = run or overview.newest_run(executor)
     stages = [stage] if stage else list(STAGES)
     there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in executor.jobs(run)}
@@ -52,6 +54,7 @@ def print_logs(
     if left := [stage for stage in gone if stage not in here]:
         printed |= _from_volume(executor, run, left, tail, out)
     if not printed:
+        overview.require_known(executor, run)
         raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
 
 
@@ -76,7 +79,7 @@ def _from_volume(executor: Executor, run: str, stages: list[Stage], tail: int | 
     with tempfile.TemporaryDirectory() as folder:
         try:
             artifacts.fetch(executor, run, Path(folder) / run)
-        except EvidenceIncomplete:
+        except (EvidenceIncomplete, UnknownRun):
             return False
         for stage in stages:
             printed |= _from_folder(Path(folder) / run, stage, tail, out, proven=False)

@@ -11,6 +11,12 @@ _EPOCH: Final = re.compile(rb"epoch (\d{1,9})/(\d{1,9}) .* (\d{1,9}\.\d) s\b")
 _LAST_PASS: Final = re.compile(rb"testing \S+ on [\d,]+ (images|points) ")
 
 
+def epochs(line: bytes) -> tuple[int, int] | None:
+    """Which epoch has ended, and of how many; None: the line says nothing of it."""
+    found = _EPOCH.match(line)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def seconds_left(line: bytes) -> float | None:
     """About how long the stage still works after it has printed this; None: the line says nothing of it."""
     if epoch := _EPOCH.match(line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -95,6 +96,7 @@ class Record(_Part):
     exit_code: int | None = None
     error: str | None = None
     inputs: dict[str, FileProof] = {}
+    listings: dict[str, Sha256] = {}  # of data/NAME, where every file counts (jobs.contract.inputs)
     outputs: dict[FileName, FileProof] = {}
     metrics: dict[str, float] = {}
     means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
@@ -162,16 +164,6 @@ def first_problem(error: PydanticError) -> str:
     return f"{where}: {what}" if where else what
 
 
-def changed_inputs(run: RunFolder, record: Record) -> list[str]:
-    """The names of the inputs that are not what the stage has read, relative to the volume: data/mnist/…"""
-    found = []
-    for name, proof in record.inputs.items():
-        path = Path(os.path.normpath(run.path / name))
-        if not matches(path, proof, root=run.root):
-            found.append(os.path.relpath(path, run.root))
-    return found
-
-
 def differing(folder: Path, proofs: dict[str, FileProof]) -> list[str]:
     """The names, of those in `proofs`, whose file below `folder` is absent or another one."""
     return [name for name, proof in proofs.items() if not matches(folder / name, proof, root=folder)]
@@ -208,7 +200,7 @@ def verified(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """Every run on the volume: {"run": …, "records": {stage: record without its files}}."""
+    """Every run on the volume: {"run": …, "records": {stage: record without its files}, "changed": when}."""
     runs = []
     for path in sorted((root / "runs").glob("[!.]*/")):
         records: dict[str, Any] = {}
@@ -219,6 +211,9 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
                 records[stage] = {"status": "failed", "error": str(error)}
                 continue
             if record:
-                records[stage] = record.model_dump(mode="json", exclude={"inputs", "outputs", "skipped"})
-        runs.append({"run": path.name, "records": records})
+                records[stage] = record.model_dump(
+                    mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
+                )
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        runs.append({"run": path.name, "records": records, "changed": changed})
     return runs

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from jobs.contract.check import Check
+from jobs.contract.config import Stage
 from jobs.contract.datasets import DataSet
 from launcher.errors import Conflict
 from launcher.hints import Command, Hint
@@ -188,6 +189,10 @@ class Volume(Protocol):
 
     def check(self, run: str) -> list[Check]:
         """Look at all that a complete run has left."""
+        ...
+
+    def changed(self, run: str) -> Mapping[Stage, list[str]]:
+        """By stage, the data that a run has read, as far as it is another now."""
         ...
 
     def remove(self, folder: str) -> None: ...

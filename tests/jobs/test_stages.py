@@ -15,8 +15,9 @@ import yaml
 from PIL import Image
 
 from jobs.contract.config import STAGES
+from jobs.contract.inputs import changed
 from jobs.contract.loading import load_config
-from jobs.contract.record import FileProof, changed_inputs, differing, parse_closing
+from jobs.contract.record import FileProof, differing, parse_closing
 from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until
 
 
@@ -30,7 +31,7 @@ def test_a_whole_run(place: Place) -> None:
         assert record.config_hash == load_config(None, place.settings).stage_hash(stage)
         assert differing(place.folder.path, record.outputs) == []
         assert record.inputs
-        assert changed_inputs(place.folder, record) == []
+        assert changed(place.folder, record) == []
         assert record.log is not None
         assert (place.folder.path / record.log.file).read_bytes() == ended.raw
         assert record.versions["torch"]

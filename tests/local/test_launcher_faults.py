@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.reliability import launchers
 from launcher.executors.local.runner import JobRunner
+from tests.jobs.support import write_data
 from tests.support import LONG, PATIENCE, QUICK, Place, Result, programs
 from tests.unit import objects as o
 
@@ -166,3 +167,20 @@ def test_row_29_the_hint_after_a_deadline_resumes_the_same_run_from_its_checkpoi
     # what a stage may use is no part of its result: those that are complete stay so
     again = place.run("run-all", "--run", "a", *LONG, *shorter, "--set", "train.memory=3Gi", "-o", "json")
     assert [stage["how"] for stage in again.json()["stages"]] == ["complete"] * 3
+
+
+def test_data_that_has_changed_is_not_complete_already(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "volume" / "data" / "mnist"
+    write_data(folder)
+    mnist = ("--set", "data.name=mnist", *QUICK)
+    place.run("run-all", "--run", "a", *mnist)
+    assert "(complete already)" in place.run("run-all", *mnist).err  # the same data: the same run
+    write_data(folder, train=301)
+
+    verified = place.run("verify", "a", expect=7)
+    assert "has read what is another file now: data/mnist/train-images" in " ".join(verified.out.split())
+    refused = place.run("run-all", "--run", "a", *mnist, expect=6)
+    assert "run a was made of other data: data/mnist/train-images" in refused.err
+    again = place.run("run-all", *mnist)
+    assert "run a was made of other data" in again.err
+    assert "complete already" not in again.err

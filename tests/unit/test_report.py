@@ -539,10 +539,12 @@ def test_a_run_keeps_what_has_come_of_it(tmp_path: Path, capsys: pytest.CaptureF
         ("train", 1),
         ("eval", 0),
     ]
-    keep_report(ended(folder, "train"), Console())
-    assert [stage["stage"] for stage in json.loads((folder / "report.json").read_text())["stages"]] == [
-        "train"
-    ]
+    keep_report(ended(folder, "train"), Console())  # what is kept of eval is still of its record
+    kept = json.loads((folder / "report.json").read_text())
+    assert [stage["stage"] for stage in kept["stages"]] == ["train", "eval"]
+    keep_report(ended(folder, "train", code=Exit.FAILED), Console())
+    kept = json.loads((folder / "report.json").read_text())
+    assert [stage["stage"] for stage in kept["stages"]] == ["train"]
 
 
 def test_a_report_that_cannot_be_written_is_told_and_no_more(

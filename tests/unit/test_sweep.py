@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.contract.files import write_json
 from launcher.console import Console
 from launcher.errors import ApiLost, BadInput, JobRelayError
 from launcher.pipeline import Options
+from launcher.runfolder import OWNER
 from launcher.sweep import whole
 from launcher.sweep.design import (
     MAX_TRIALS,
@@ -171,8 +173,12 @@ def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
             raise ApiLost("no answer")
 
     monkeypatch.setitem(pages.METRICS["train"], "images_per_second", 3000.0)
+    target = Target(local=True, volume=tmp_path / "volume")
     pages.write_run(tmp_path / "runs" / second)
-    how = Lost(Target(), None, (), Options(), tmp_path)
+    write_json(
+        tmp_path / "runs" / second / OWNER, {"run": second, "place": target.executor().place(), "files": []}
+    )
+    how = Lost(target, None, (), Options(), tmp_path)
     with pytest.raises(ApiLost):
         whole.carry_out(sweep, how, Console(quiet=True), at_once=1, stop_when=None)
 

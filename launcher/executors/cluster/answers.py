@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from jobs.contract.check import Check
-from jobs.contract.config import STAGES
+from jobs.contract.config import STAGES, Stage
 from jobs.contract.datasets import DataSet
 from jobs.contract.record import Record
 from launcher.errors import EvidenceIncomplete
@@ -52,6 +52,11 @@ def data_sets_in(answer: bytes) -> list[DataSet]:
     return [_read(line, DataSet.model_validate_json, "the data sets") for line in answer.splitlines()]
 
 
+def names_in(answer: bytes) -> dict[Stage, list[str]]:
+    """The names of `volume changed`, by stage. Raises EvidenceIncomplete."""
+    return _read(answer, _names, "the data of a run")
+
+
 def words(stderr: bytes) -> str:
     """What a command has said on stderr, as far as people want to read it."""
     said = stderr.decode("utf-8", "replace").strip()
@@ -63,13 +68,21 @@ def _run(line: bytes) -> Object:
     run, records = tree["run"], tree["records"]
     if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_NAME or not isinstance(records, dict):
         raise ValueError("a run without name or records")
-    return {"run": run, "records": {stage: _record(records[stage]) for stage in STAGES if stage in records}}
+    known = {stage: _record(records[stage]) for stage in STAGES if stage in records}
+    return {"run": run, "records": known, "changed": str(tree.get("changed", ""))[:_LONGEST_NAME]}
+
+
+def _names(answer: bytes) -> dict[Stage, list[str]]:
+    tree = json.loads(answer)
+    return {stage: [str(name) for name in tree[stage]] for stage in STAGES if stage in tree}
 
 
 def _record(tree: Object) -> Object:
     if tree.keys() == {"status", "error"}:  # of one that cannot be read
         return {"status": "failed", "error": str(tree["error"])[:_MOST_WORDS]}
-    return Record.model_validate(tree).model_dump(mode="json", exclude={"inputs", "outputs", "skipped"})
+    return Record.model_validate(tree).model_dump(
+        mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
+    )
 
 
 def _read(line: bytes, parse: Callable[[bytes], T], what: str) -> T:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from jobs.contract import archive
 from jobs.contract.check import Check
+from jobs.contract.config import Stage
 from jobs.contract.datasets import DataSet
 from launcher.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from launcher.executors.base import ChangeCounter, Submission
@@ -104,6 +105,9 @@ class VolumePod:
 
     def check(self, run: str) -> list[Check]:
         return answers.checks_in(self._answer(["check", run], f"run {run} cannot be looked at"))
+
+    def changed(self, run: str) -> Mapping[Stage, list[str]]:
+        return answers.names_in(self._answer(["changed", run], f"the data of run {run} cannot be looked at"))
 
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")

@@ -8,7 +8,9 @@ from typing import Any
 
 from jobs.contract import archive, folders
 from jobs.contract.check import Check, check_run
+from jobs.contract.config import Stage
 from jobs.contract.datasets import DataSet, exists, list_data_sets
+from jobs.contract.inputs import changed_since
 from jobs.contract.record import list_runs
 from jobs.contract.volume import RunFolder, inside, leave_out
 from launcher.errors import EvidenceIncomplete
@@ -49,6 +51,10 @@ class LocalVolume:
     def check(self, run: str) -> list[Check]:
         with on_volume(self._root):
             return check_run(RunFolder(self._root, run))
+
+    def changed(self, run: str) -> Mapping[Stage, list[str]]:
+        with on_volume(self._root):
+            return changed_since(RunFolder(self._root, run))
 
     def remove(self, folder: str) -> None:
         with on_volume(self._root):
