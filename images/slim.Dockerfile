@@ -24,6 +24,9 @@ RUN python3 -m venv /opt/venv \
          || $install --no-deps -r /requirements/torch-${TORCH}.txt --extra-index-url ${TORCH_INDEX}; } \
     && $install -c /requirements/constraints.txt -r /requirements/jobs.txt \
     && /opt/venv/bin/pip uninstall -q -y setuptools pip
+# `import torchvision` works for every program, where its wheel is of another build than PyTorch's.
+COPY jobs/torchvision_operators.py /torchvision_operators.py
+RUN /opt/venv/bin/python /torchvision_operators.py && /opt/venv/bin/python -c 'import torchvision'
 # What a run never opens. Of the 852 MB of /opt/venv each saves (PyTorch 2.13.0, x86):
 #   98  symbols of libtorch_*.so       41  torch/include, torch/share
 #   86  torch/test                     20  the tests of sympy, numpy and others
@@ -39,7 +42,8 @@ RUN cd /opt/venv/lib/python3*/site-packages \
 # What a run does import is compiled now, for a root file system that will be read-only.
 COPY images/warm_up.py /warm_up.py
 RUN /opt/venv/bin/python /warm_up.py \
-    && cd /opt/venv/lib/python3*/site-packages && /opt/venv/bin/python -m compileall -q pydantic torchvision
+    && cd /opt/venv/lib/python3*/site-packages && /opt/venv/bin/python -m compileall -q pydantic torchvision \
+    && if [ -f _torchvision_operators.py ]; then /opt/venv/bin/python -m compileall -q _torchvision_operators.py; fi
 COPY jobs /app/jobs
 RUN /opt/venv/bin/python -m compileall -q /app/jobs
 

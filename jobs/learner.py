@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,8 @@ class Learner:
     def __post_init__(self) -> None:
         self.sums = torch.zeros(2, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
         self.sums = self.sums.to(self.device)
-        self.trained = self.model  # what is called; a wrapper of the model under ddp
+        #: Between the gradients and the step: what all processes that train together do about them.
+        self.agree: Callable[[], None] | None = None
         self.replicas = Replicas(self.model, 1)
 
     @classmethod
@@ -131,6 +132,8 @@ class Learner:
         sums = self.replicas.gradients(work, share.places)
         if share.counts:
             self.sums += sums
+        if self.agree:
+            self.agree()
         self.optimizer.step()
 
     def validated(self) -> dict[str, float]:
@@ -146,7 +149,7 @@ class Learner:
         """Leave the gradients of weight × mean loss; returns loss and right answers, summed, as in `sums`."""
         pixels, target = epoch.batch(self.images, self.labels, places)  # (B, C, H, W), (B,)
         with autocast(self.precision, self.device):
-            scores = (self.trained if model is self.model else model)(normalise(pixels, self.spec))
+            scores = model(normalise(pixels, self.spec))
         scores = scores.float()  # (B, classes)
         loss = F.cross_entropy(scores, target, label_smoothing=self.config.train.label_smoothing)
         torch.autograd.backward(loss * weight if weight != 1 else loss)

@@ -2,6 +2,8 @@
 
 As DistributedDataParallel does it: all have the same weights at all times, and a step is the step that
 one process would do with the whole batch, but for batch normalisation, which sees its own part alone.
+Not by that class itself: it imports PyTorch's compiler into every process, 84 MiB and seconds before the
+first batch, to ask it for a setting. The gradients of the models here are averaged at once, as one vector.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
-from torch.nn.parallel import DistributedDataParallel
 
 from jobs import compute, crew
 from jobs.assignment import Outcome
@@ -149,15 +150,9 @@ class Ddp:
         self._done = 0
         self._device = learner.device
         self._memory = memory if learner.device.type == "cpu" else None
-        learner.trained = DistributedDataParallel(
-            learner.model,
-            device_ids=[learner.device] if learner.device.type == "cuda" else None,
-            forward_sync_buffers=False,  # each has statistics of its own; the leader's are saved
-            gradient_as_bucket_view=True,
-        )
-        if self._memory:
-            # a lambda, for PyTorch refuses annotations that are not evaluated yet
-            learner.trained.register_comm_hook(None, lambda _, bucket: self._average(bucket.buffer()))
+        self._learning = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
+        self._gradients = torch.empty(sum(p.numel() for p in self._learning), device=learner.device)
+        learner.agree = self._average
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
         # Nobody may stop alone: the others would wait for its gradients. So all are asked, while they work.
@@ -184,12 +179,19 @@ class Ddp:
 
         return answer
 
-    def _average(self, gradients: Tensor) -> torch.futures.Future[Tensor]:
-        """What DistributedDataParallel calls when the gradients of a bucket are there."""
-        assert self._memory
-        averaged: torch.futures.Future[Tensor] = torch.futures.Future()
-        averaged.set_result(self._memory.add_up(self._rank, gradients.div_(self._size)))
-        return averaged
+    def _average(self) -> None:
+        """Give every parameter the mean of everybody's gradients."""
+        torch.cat([_gradient(parameter).flatten() for parameter in self._learning], out=self._gradients)
+        self._gradients /= self._size
+        if self._memory:
+            self._memory.add_up(self._rank, self._gradients)
+        else:
+            dist.all_reduce(self._gradients)
+        start = 0
+        for parameter in self._learning:
+            mean = self._gradients[start : start + parameter.numel()]
+            _gradient(parameter).copy_(mean.view_as(parameter))
+            start += parameter.numel()
 
     def part(self, places: slice) -> Part:
         count = places.stop - places.start
@@ -206,6 +208,11 @@ class Ddp:
 
     def go_on(self) -> None:
         pass  # the next step's gradients wait for everybody
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None  # every parameter has its part in every loss
+    return parameter.grad
 
 
 def from_the_leader(content: bytes, device: torch.device) -> bytes:

@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import download, idx, vision
+from jobs import download, idx, torchvision_operators, vision
 from jobs.contract.config import DataConfig, RunConfig
 from jobs.data import load
 from jobs.errors import BadInput, Failed, Terminated
@@ -417,12 +418,63 @@ def test_torchvision_can_be_imported_here() -> None:
     assert vision.datasets().FashionMNIST.classes[0] == "T-shirt/top"
 
 
+def _environment(folder: Path) -> Path:
+    """A Python of its own that finds the libraries of this one, and is not this one's to change."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    found = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+    )
+    (Path(found.stdout.strip()) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def _run(python: Path, *arguments: str) -> str:
+    done = subprocess.run([python, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_any_program_can_import_torchvision_in_an_installed_environment(tmp_path: Path) -> None:
+    python = _environment(tmp_path / "environment")
+
+    _run(python, "-P", "jobs/torchvision_operators.py")
+
+    program = (
+        "import torchvision; print(torchvision.datasets.MNIST.__name__, torchvision.models.resnet18.__name__)"
+    )
+    assert _run(python, "-c", program) == "MNIST resnet18"
+    assert _run(python, "-c", "import sys; print('torch' in sys.modules)") == "False"
+    looked_for = "import importlib.util as u, sys; u.find_spec('torchvision'); print('torch' in sys.modules)"
+    assert _run(python, "-c", looked_for) == "False"
+
+
+def test_where_the_right_wheel_is_there_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(torchvision_operators, "_compiled_part_loads", lambda: False)
+    torchvision_operators._install()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "_torchvision_operators.pth", "_torchvision_operators.py",
+    ]  # fmt: skip
+
+    monkeypatch.setattr(torchvision_operators, "_compiled_part_loads", lambda: True)
+    torchvision_operators._install()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_operators_that_the_compiled_part_brings_are_not_defined_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vision, "_compiled_part_loads", lambda: True)
+    monkeypatch.setattr(torchvision_operators, "_library", None)
+    monkeypatch.setattr(torchvision_operators, "_compiled_part_loads", lambda: True)
 
-    assert vision._define_missing_operators.__wrapped__() is None
+    torchvision_operators.define_missing_operators()
+
+    assert torchvision_operators._library is None
 
 
 # --- the maker of the data set in the box ---
