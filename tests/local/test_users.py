@@ -79,7 +79,9 @@ def test_a_second_user_of_a_volume_is_refused_before_anything_is_created(
     place: Place, tmp_path: Path, as_nobody: Any, training: int
 ) -> None:
     (tmp_path / "volume").chmod(0o777)
-    ran = as_nobody(place, "run-all", "--run", "b")
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", NOBODY, NOBODY)
+    ran = as_nobody(place, "run-all", "--run", "b", cwd=tmp_path / "theirs")
     assert ran.returncode == 2, ran
     assert f"{tmp_path}/volume/.jobs cannot be written: it belongs to user root" in ran.stderr
     examined = as_nobody(place, "doctor")
