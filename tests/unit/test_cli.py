@@ -315,7 +315,6 @@ def test_the_environment_says_where(line: CommandLine, monkeypatch: pytest.Monke
     assert "image: r.io/j:4" in line.out
     path = kubeconfig(line.folder.parent / "kubeconfig", "http://127.0.0.1:1")
     monkeypatch.setenv("KUBECONFIG", str(path))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     monkeypatch.setenv("JOBRELAY_CONTEXT", "nowhere")
     assert line.run("list") == Exit.BAD_INPUT
     assert "nowhere" in line.err

@@ -133,12 +133,29 @@ def test_the_token_of_a_pod_ends_in_a_line_break(
     kubeconfig_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "ca.crt").write_text("a certificate")
     monkeypatch.setattr(places, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     access = load(None)
     assert (access.context, access.server) == ("in-cluster", "https://[fd00::1]:443")
     assert Credentials(access).current().authorization == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("missing", ["token", "ca.crt"])
+def test_a_pod_without_a_service_account_says_how_to_give_it_one(
+    kubeconfig_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    missing: str,
+) -> None:
+    for name in {"token", "ca.crt"} - {missing}:
+        (tmp_path / name).write_text("something")
+    monkeypatch.setattr(places, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert "automountServiceAccountToken: true" in listed(capsys, Exit.BAD_INPUT)
 
 
 def test_a_name_and_a_password_are_not_printed(

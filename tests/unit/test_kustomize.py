@@ -92,12 +92,10 @@ def test_what_names_no_namespace_is_for_that_of_the_context(
     without_namespaces(folder)
     path = str(kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1"))
     monkeypatch.setenv("KUBECONFIG", path)
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
     assert Target(kustomization=folder).manifests.namespace == "mine"
     assert Target(kustomization=folder, local=True).manifests.namespace == "default"
     assert Target().manifests.namespace == "jobrelay"
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     assert Target(kustomization=folder).manifests.namespace == "default"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _LIMIT: Final = 16 * 1024 * 1024
 _WAYS: Final = "start one (make kind-up), name one with --context, or run without a cluster: --local"
+_IN_A_POD: Final = "give the Pod automountServiceAccountToken: true, or a kubeconfig"
 #: Fields of a user that nobody else may see, there or in what an auth-provider keeps.
 _SECRET: Final = frozenset(
     ("token", "password", "client-key-data", "id-token", "access-token", "refresh-token", "client-secret")
@@ -256,18 +256,24 @@ def _keep_secrets(fields: Object) -> None:
                 keep_secret(value)
 
 
-def _in_cluster(environment: Mapping[str, str] = os.environ) -> Access:
-    """What the kubelet has put into this Pod: the service's address, a CA and a token that it renews."""
-    host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
-    address = f"[{host}]" if ":" in host else host
-    cluster = {
-        "server": f"https://{address}:{port}",
-        "certificate-authority": str(SERVICE_ACCOUNT / "ca.crt"),
-    }
-    user = {"tokenFile": str(SERVICE_ACCOUNT / "token")}
+def _in_cluster() -> Access:
+    """This Pod's cluster and service account, as the client library finds them. Raises BadInput."""
+    # Imported here: it takes longer than all else together, and only a launcher in a Pod needs it.
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    token, ca = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
+    found = Configuration()
+    try:
+        InClusterConfigLoader(str(token), str(ca)).load_and_set(found)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, ValueError) as error:
+        raise BadInput(f"the service account of this Pod cannot be used: {error}", _IN_A_POD) from error
+    cluster = {"server": found.host, "certificate-authority": found.ssl_ca_cert}
     return Access(
         IN_CLUSTER,
         None,
         Entry(IN_CLUSTER, "the cluster of this Pod", cluster),
-        Entry(IN_CLUSTER, "the service account of this Pod", user),
+        # the file, not what was in it: the kubelet renews the token
+        Entry(IN_CLUSTER, "the service account of this Pod", {"tokenFile": str(token)}),
     )
