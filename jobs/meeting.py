@@ -41,14 +41,33 @@ class Line:
         with contextlib.suppress(OSError):
             self.socket.sendall(json.dumps(said).encode() + b"\n")
 
-    def receive(self) -> dict[str, Any] | None:
-        """The next line; None when there is none any more, or one that makes no sense."""
+    def arrived(self) -> bool:
+        """Read what is there, of a socket that does not block: whether `receive` has its answer now."""
+        try:
+            chunk = self.socket.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        self._rest += chunk
+        return not chunk or b"\n" in self._rest or len(self._rest) > _LONGEST_LINE
+
+    def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
+        """The next line; None when there is none any more, or one that makes no sense.
+
+        seconds: for all of it, however it comes; then None, too. Without, as the socket is set.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
         try:
             while b"\n" not in self._rest:
+                if deadline is not None:
+                    self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
                 chunk = self.socket.recv(4096)
                 if not chunk or len(self._rest) > _LONGEST_LINE:
                     return None
                 self._rest += chunk
+                if deadline is not None and time.monotonic() > deadline:
+                    return None
             line, _, self._rest = self._rest.partition(b"\n")
             said = json.loads(line)
         except (OSError, ValueError, RecursionError):

@@ -29,6 +29,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, NoReturn, Self
 
 from jobs.assignment import Assignment
@@ -47,6 +48,8 @@ TIMEOUT_SECONDS: Final = 600.0
 
 _POLL_SECONDS: Final = 0.5
 _CONNECT_SECONDS: Final = 3.0
+#: How many may stand at the door; then the first one goes.
+_STRANGERS: Final = 256
 
 
 def rendezvous(
@@ -78,6 +81,14 @@ def rendezvous(
     return _join(assignment, environment.get(ENV_LEADER) or "", deadline)
 
 
+@dataclass(frozen=True, eq=False)
+class _Stranger:
+    """A connection that has not said yet whose it is, and until when it may."""
+
+    line: Line
+    until: float
+
+
 class _RollCall:
     """Index 0, until all others have come."""
 
@@ -86,7 +97,9 @@ class _RollCall:
         self._address = address
         self._wanted = set(range(1, assignment.config.train.nodes))
         self._door = _listen(address, PORT)
+        self._door.setblocking(False)
         self._come: dict[int, Line] = {}
+        self._strangers: list[_Stranger] = []  # in the order in which they have come
         self._token = secrets.token_hex(16)
 
     def __enter__(self) -> Self:
@@ -94,6 +107,8 @@ class _RollCall:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._door.close()
+        for stranger in self._strangers:
+            stranger.line.close()
         for line in self._come.values() if kind else ():
             line.close()
 
@@ -110,32 +125,63 @@ class _RollCall:
                     self._give_up(sorted(missing))
                 for key, _ in selector.select(timeout=_POLL_SECONDS):
                     if key.fileobj is self._door:
-                        self._admit(selector)
+                        self._open(selector)
+                    elif isinstance(key.data, _Stranger):
+                        self._listen_to(key.data, selector)
                     elif self._come[key.data].socket is key.fileobj:  # else replaced a moment ago
                         self._dismiss(key.data, selector)  # nobody has anything to say yet: it is gone
+                self._tire(selector)
+            while self._strangers:
+                self._turn_away(self._strangers[0], selector)
         listener = _listen(self._address, 0)
         port = listener.getsockname()[1]
         for line in self._come.values():
             line.send({"welcome": {"port": port, "token": self._token}})
         return Meeting(0, self._address, port, self._token, self._come, listener)
 
-    def _admit(self, selector: selectors.BaseSelector) -> None:
-        connection, _ = self._door.accept()
-        connection.settimeout(_CONNECT_SECONDS)
-        line = Line(connection)
+    def _open(self, selector: selectors.BaseSelector) -> None:
+        """Somebody has come; who it is, is heard beside all others: nobody can hold up the roll call."""
+        try:
+            connection, _ = self._door.accept()
+        except OSError:  # gone already
+            return
+        connection.setblocking(False)
+        stranger = _Stranger(Line(connection), time.monotonic() + _CONNECT_SECONDS)
+        self._strangers.append(stranger)
+        selector.register(connection, selectors.EVENT_READ, stranger)
+        if len(self._strangers) > _STRANGERS:
+            self._turn_away(self._strangers[0], selector)
+
+    def _tire(self, selector: selectors.BaseSelector) -> None:
+        """Turn those away who have not said all of it in time, however they say it."""
+        while self._strangers and self._strangers[0].until < time.monotonic():
+            self._turn_away(self._strangers[0], selector)
+
+    def _turn_away(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
+        self._strangers.remove(stranger)
+        selector.unregister(stranger.line.socket)
+        stranger.line.close()
+
+    def _listen_to(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
+        line = stranger.line
+        if (
+            stranger not in self._strangers or not line.arrived()
+        ):  # turned away a moment ago, or not all of it
+            return
         said = line.receive() or {}
-        connection.settimeout(None)
         index = said.pop("index", None)
         name = said.pop("pod", None)
         if said != _subject(self._assignment) or not isinstance(index, int) or index not in self._wanted:
-            line.close()  # of another run, or nobody of ours
+            self._turn_away(stranger, selector)  # of another run, or nobody of ours
             return
+        self._strangers.remove(stranger)
         if index in self._come:  # as in jobs.fence, of two the later one wins
             self._come[index].send({"replaced": str(name)})
             self._dismiss(index, selector)
+        line.socket.setblocking(True)
         line.send({"admitted": True})
         self._come[index] = line
-        selector.register(connection, selectors.EVENT_READ, index)
+        selector.modify(line.socket, selectors.EVENT_READ, index)
 
     def _dismiss(self, index: int, selector: selectors.BaseSelector) -> None:
         line = self._come.pop(index)
@@ -158,8 +204,7 @@ def _join(assignment: Assignment, leader: str, deadline: float) -> Meeting:
             except OSError as error:
                 trouble = f"{address}, port {port}: {error.strerror or error}"
                 continue
-            line.socket.settimeout(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS)
-            said = line.receive() or {}
+            said = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
             line.socket.settimeout(None)
             if welcome := said.get("welcome"):
                 return Meeting(
@@ -179,7 +224,7 @@ def _knock(assignment: Assignment, address: str, port: int) -> Line:
     """The connection to index 0 that has let this one in. Raises OSError."""
     line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
     line.send({**_subject(assignment), "index": assignment.index, "pod": assignment.pod})
-    if not (line.receive() or {}).get("admitted"):
+    if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
         line.close()
         raise ConnectionRefusedError("whoever is there is not index 0 of this run")
     return line

@@ -13,7 +13,10 @@ hook, which waits for the import of torchvision. Where the compiled part loads, 
 """
 
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # as in typing, which takes longer to import than all of this
+if TYPE_CHECKING:
+    from typing import Any
 
 #: What torchvision 0.28 describes in _meta_registrations.py, as its C++ part would define it.
 _SCHEMAS = {
@@ -23,7 +26,7 @@ _SCHEMAS = {
 _INSTALLED_AS = "_torchvision_operators"
 
 #: The definitions live as long as this does.
-_library: Any = None
+_library: "Any" = None
 
 
 def define_missing_operators() -> None:
@@ -61,7 +64,7 @@ class _Hook:
     """A finder of modules that finds torchvision alone, and has its operators defined before it is run."""
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name != "torchvision":
             return None
         from importlib.machinery import PathFinder
@@ -70,7 +73,7 @@ class _Hook:
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
 
-            def defined_and_run(module: Any) -> None:
+            def defined_and_run(module: "Any") -> None:
                 define_missing_operators()
                 run(module)
 

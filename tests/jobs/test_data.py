@@ -447,6 +447,7 @@ def test_any_program_can_import_torchvision_in_an_installed_environment(tmp_path
     )
     assert _run(python, "-c", program) == "MNIST resnet18"
     assert _run(python, "-c", "import sys; print('torch' in sys.modules)") == "False"
+    assert _run(python, "-c", "import sys; print('typing' in sys.modules)") == "False"
     looked_for = "import importlib.util as u, sys; u.find_spec('torchvision'); print('torch' in sys.modules)"
     assert _run(python, "-c", looked_for) == "False"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -168,6 +170,52 @@ def test_whoever_else_knocks_is_turned_away(
         assert stranger.recv(100) == b""
     (other,) = meet(threads, pod(run, 1, 2))
     assert other.result().token == leader.result().token
+
+
+def test_those_who_never_say_who_they_are_hold_nobody_up(run: RunFolder, threads: ThreadPoolExecutor) -> None:
+    """Twenty clients, of which one sends a byte now and then: each by itself would take three seconds."""
+    (leader,) = meet(threads, pod(run, 0, 2), seconds=PATIENCE)
+    while not run.rendezvous("train").exists():
+        time.sleep(0.01)
+    place = json.loads(run.rendezvous("train").read_text())
+    strangers = [socket.create_connection((place["address"], place["port"])) for _ in range(20)]
+    over = threading.Event()
+
+    def dribble() -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.2):
+                strangers[0].sendall(b"{")
+
+    slow = threads.submit(dribble)
+    began = time.monotonic()
+    try:
+        (other,) = meet(threads, pod(run, 1, 2), seconds=PATIENCE)
+        assert other.result().token == leader.result().token
+        assert time.monotonic() - began < 20 * rendezvous_module._CONNECT_SECONDS / 2
+    finally:
+        over.set()
+        slow.result()
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_whoever_dribbles_in_the_place_of_index_0_is_left_in_time(
+    run: RunFolder, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous_module, "_CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as impostor:
+        run.rendezvous("train").write_text(
+            json.dumps({"address": "127.0.0.1", "port": impostor.getsockname()[1]})
+        )
+        (late,) = meet(threads, pod(run, 1, 2), seconds=PATIENCE)
+        connection, _ = impostor.accept()
+        with connection, contextlib.suppress(OSError):
+            for _ in range(10 * PATIENCE):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+            raise AssertionError("it was listened to for ever")
+    (leader,) = meet(threads, pod(run, 0, 2), seconds=PATIENCE)
+    assert late.result().token == leader.result().token
 
 
 def test_a_pod_that_was_replaced_while_it_waited(run: RunFolder, threads: ThreadPoolExecutor) -> None:
