@@ -18,6 +18,8 @@ _PIXELS: Final = 224
 _MARGIN: Final = 8
 _FONT_SIZE: Final = 15
 _LINE: Final = 20
+#: Unicode's bidirectional controls: with them a name is not what it looks like.
+_TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _INK: Final = {True: (0x2E, 0xA0, 0x43), False: (0xCF, 0x22, 0x2E)}  # right: green, wrong: red
 
 
@@ -59,8 +61,8 @@ def picture_name(original: str, predicted: str, taken: set[str]) -> str:
     original: a file's name, relative to its folder. taken: what was given out before, to which this is
     added; names that differ only in case are one file on some machines.
     """
-    stem = _shortened(PurePosixPath(original).stem)
-    class_name = _shortened(re.sub(r"[/\\\x00-\x1f\x7f]", "-", predicted))
+    stem = _shortened(_TURNING.sub("-", PurePosixPath(original).stem))
+    class_name = _shortened(_TURNING.sub("-", re.sub(r"[/\\\x00-\x1f\x7f]", "-", predicted)))
     for number in itertools.count(1):
         name = f"{stem}{'' if number == 1 else f'-{number}'}_{class_name}.png"
         key = unicodedata.normalize("NFC", name).casefold()

@@ -40,6 +40,7 @@ _ODD: Final = {
     r"[\ud800-\udfff]": "bytes that are not UTF-8",
     r"[\x00-\x1f\x7f]": "a control character",
     r"\\": "a backslash",
+    r"[\u202a-\u202e\u2066-\u2069]": "a character that turns the direction of writing",
 }
 #: What file systems take.
 _NAME_CHARACTERS: Final = 1024

@@ -613,3 +613,8 @@ def test_other_images_are_another_training(place: Place, clothes: Path) -> None:
 
     with pytest.raises(BadInput, match="data_sha256: was"):
         train(place.assignment("train", "train.epochs=3"), stop)
+
+
+def test_a_pictures_name_reads_as_it_is() -> None:
+    name = picture_name("a/\u202egnp.exe\u200f.png", "bag\u2066", set())
+    assert name == "-gnp.exe-_bag-.png"

@@ -27,7 +27,12 @@ from jobs.imagefiles import list_files
 Files = dict[str, bytes]
 
 _part = st.text(
-    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\"), min_size=1, max_size=12
+    st.characters(
+        exclude_categories=["Cc", "Cs"],
+        exclude_characters="/\\\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    ),
+    min_size=1,
+    max_size=12,
 )
 _name = _part.filter(
     lambda name: name not in (".", "..") and not (name.startswith(".") and name.endswith(".partial"))
@@ -486,3 +491,8 @@ def test_a_folder_that_may_not_be_looked_into_is_not_left_out(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError, match="closed"):
         list_all(tmp_path)
+
+
+@pytest.mark.parametrize("turn", "\u202a\u202e\u2066\u2069")
+def test_a_name_that_turns_the_direction_of_writing_is_not_written(turn: str) -> None:
+    assert "turns the direction of writing" in refused(tar(member(f"results/{turn}gnp.exe", b"x")))
