@@ -32,6 +32,7 @@ from torch import Tensor
 
 from jobs import cachebound
 from jobs.contract.config import digest
+from jobs.contract.counting import counted
 from jobs.contract.files import write_atomically
 from jobs.contract.record import FileProof, Sha256, matches
 from jobs.contract.safe_read import read_bytes
@@ -194,7 +195,10 @@ def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path,
                 hasher.update(block)
                 yield block
 
-    print(f"decoding {len(files):,} files of {folder.name}, once, to {size} x {size} pixels", flush=True)
+    print(
+        f"decoding {counted(len(files), 'file')} of {folder.name}, once, to {size} x {size} pixels",
+        flush=True,
+    )
     started = time.perf_counter()
     _write(pixels, blocks())
     for name, known in files.items():  # those that were hashed are those that were decoded
@@ -207,7 +211,7 @@ def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path,
         sha256=hasher.hexdigest(), bytes=len(names) * size * size * 3, names=names, skipped=skipped
     )
     _write(path, [index.model_dump_json().encode()])
-    print(f"decoded {len(names):,} images in {time.perf_counter() - started:.1f} s", flush=True)
+    print(f"decoded {counted(len(names), 'image')} in {time.perf_counter() - started:.1f} s", flush=True)
     return index
 
 

@@ -17,6 +17,7 @@ from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.batching import GrowingBatch, memory_of
 from jobs.boundary import draw_boundary
+from jobs.contract.counting import counted
 from jobs.contract.files import json_text
 from jobs.contract.volume import BOUNDARY
 from jobs.data import load
@@ -57,7 +58,9 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
     where = compute.describe(device)
-    print(f"classifying {count:,} {trained.spec.things} ({which}; read in {seconds_to_read:.1f} s), {where}")
+    print(
+        f"classifying {counted(count, trained.spec.things.removesuffix('s'))} ({which}; read in {seconds_to_read:.1f} s), {where}"
+    )
     if config.infer.folder:  # of a data set it has been told
         _tell_skipped(asked.skipped)
 

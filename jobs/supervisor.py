@@ -20,6 +20,7 @@ from jobs.assignment import Assignment
 from jobs.clock import now
 from jobs.contract import exit_codes
 from jobs.contract.config import RunConfig, Stage
+from jobs.contract.counting import counted
 from jobs.contract.files import make_folder
 from jobs.contract.inputs import changed, listings
 from jobs.contract.record import (
@@ -106,7 +107,7 @@ class _Supervisor:
             device = f", on {previous.means['device']}" if "device" in previous.means else ""
             self.last_words.say(
                 f"nothing to do, done already on {previous.finished} by {previous.pod}{device}; "
-                f"all {len(previous.outputs)} files are as its record says"
+                f"{counted(len(previous.outputs), 'file')} as its record says"
             )
             if waiting:
                 waiting.dismiss()

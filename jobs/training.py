@@ -12,6 +12,7 @@ from jobs import compute
 from jobs.assignment import Assignment, Outcome
 from jobs.cgroup import usable_cpus
 from jobs.contract.config import RunConfig
+from jobs.contract.counting import counted
 from jobs.learner import Learner
 from jobs.loop import learn
 from jobs.models import ModelSpec
@@ -59,8 +60,8 @@ class Training:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         print(
             f"training {self.spec.name} ({parameters:,} parameters) on {len(self.data):,} "
-            f"{self.spec.things} of {self.spec.dataset}: {config.train.epochs} epochs of "
-            f"{learner.steps} steps, " + ", ".join(self._means(learner).values()),
+            f"{self.spec.things} of {self.spec.dataset}: {counted(config.train.epochs, 'epoch')} of "
+            f"{counted(learner.steps, 'step')}, " + ", ".join(self._means(learner).values()),
             flush=True,
         )
         for note in learner.notes:

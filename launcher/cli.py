@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.contract.counting import counted
 from jobs.contract.redaction import redacted
 from launcher.datacli import data, put
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
@@ -225,7 +226,7 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
     executor = target.executor()
     run = run or overview.newest_run(executor)
     fetched = artifacts.fetch(executor, run, folder or Path("runs") / run, everything=everything)
-    click.echo(f"{fetched.folder}: {fetched.files} files, {fetched.bytes} bytes")
+    click.echo(f"{fetched.folder}: {counted(fetched.files, 'file')}, {counted(fetched.bytes, 'byte')}")
     for problem in fetched.problems:
         console.say(f"  {problem}")
     return Exit.INCOMPLETE if fetched.problems else Exit.SUCCEEDED

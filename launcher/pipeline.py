@@ -494,8 +494,8 @@ def stage_line(report: StageReport) -> str:
     if report.seconds is not None:
         parts.append(duration(report.seconds))
     parts.append(accuracy(report.closing))
-    if report.closing:
-        parts.append(f"peak {memory(report.closing, report.memory_limit)}")
+    if peak := memory(report.closing, report.memory_limit):
+        parts.append(f"peak {peak}")
     if report.how == "complete" or (report.closing and report.closing.skipped):
         parts.append("(complete already)")
     elif attempt:

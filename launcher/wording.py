@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
+from jobs.contract.counting import counted
 from jobs.contract.record import Cost
 
 _LINE: Final = 200
@@ -55,13 +56,13 @@ def accuracy(said: Said | None) -> str:
         return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
     if "skipped" in metrics:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
-        return f"{metrics.get('samples', 0):.0f} images{skipped}"
+        return f"{counted(round(metrics.get('samples', 0)), 'image')}{skipped}"
     return ""
 
 
 def memory(said: Said | None, limit: str) -> str:
     """The most memory that a stage used: 812 MiB of 2Gi"""
-    if not said:
+    if not said or not said.cost.peak_memory_bytes:  # it had nothing to do
         return ""
     peak = mebibytes(said.cost.peak_memory_bytes)
     return f"{peak} of {limit}" if limit else peak

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, cast
 
 from jobs.contract import folders
+from jobs.contract.counting import counted
 from jobs.contract.files import cannot_be_listed, sync_folder
 from jobs.contract.record import FileProof
 from jobs.contract.safe_read import open_regular
@@ -199,7 +200,9 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
                     raise ArchiveError(f"{member.name!r} is not a regular file")
                 if member.name == PROOFS_NAME:
                     if member.size > _PROOF_BYTES * (len(found) + 1):
-                        raise ArchiveError(f"its proofs are {member.size} bytes, for {len(found)} files")
+                        raise ArchiveError(
+                            f"its proofs are {member.size} bytes, for {counted(len(found), 'file')}"
+                        )
                     promised = json.loads(content.read())
                     continue
                 total += member.size
@@ -215,13 +218,13 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
     except (FileExistsError, NotADirectoryError) as error:
         raise ArchiveError(f"{error.filename} comes twice") from error
     if promised is None:
-        raise ArchiveError(f"the stream was cut after {len(found)} files")
+        raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
     if promised != {name: proof.model_dump() for name, proof in found.items()}:
         raise ArchiveError("a file is not what was sent")
     # Before the folder was locked, another process may have taken it for what a killed one has left.
     gone = sum(not (folder / safe_name(name)).is_file() for name in found)
     if gone:
-        raise ArchiveError(f"{gone} files were removed meanwhile")
+        raise ArchiveError(f"{counted(gone, 'file')} removed meanwhile")
     return found
 
 

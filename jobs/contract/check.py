@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.contract.config import STAGES, Stage
+from jobs.contract.counting import counted
 from jobs.contract.inputs import changed
 from jobs.contract.record import FileProof, Record, RecordError, differing, matches, read_record
 from jobs.contract.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
@@ -54,7 +55,9 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
     if inputs := changed(folder, record):
         named = ", ".join(inputs[:_MOST_NAMED]) + (", …" if len(inputs) > _MOST_NAMED else "")
         return Check(what=stage, good=False, found=f"has read what is another file now: {named}")
-    return Check(what=stage, good=True, found=f"succeeded; {len(proofs):,} files are what {stage}.json says")
+    return Check(
+        what=stage, good=True, found=f"succeeded; {counted(len(proofs), 'file')} as {stage}.json says"
+    )
 
 
 def _checkpoint(folder: RunFolder) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from launcher.manifests.labels import ANNOTATION_CONFIG, CONFIG_MAP, LABEL_RUN, Object
+from launcher.manifests.labels import ANNOTATION_CONFIG, ANNOTATION_EARLY, CONFIG_MAP, LABEL_RUN, Object
 
 
 def differing_keys(wanted: Object, live: Object) -> list[str]:
@@ -25,6 +25,9 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
         if before.get(key) != after.get(key)
     ]
     there, want = _flat(live["spec"], "spec"), _flat(wanted["spec"], "spec")
+    early = live["metadata"].get("annotations", {}).get(ANNOTATION_EARLY)
+    if early and early.isdigit():  # its Pod may live longer by the wait, which nobody has asked for
+        there["spec.template.spec.activeDeadlineSeconds"] = int(early)
     for path, value in want.items():
         is_name = CONFIG_MAP in path or str(value).startswith(
             f"{wanted['metadata']['labels'][LABEL_RUN]}-config-"

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from jobs.contract.counting import counted
 from jobs.contract.safe_read import TooLarge, open_regular, read_text
 from launcher.report.files import Name, Reader, Unusable, data_uri, read
 
@@ -98,10 +99,13 @@ def gather(folder: Path, name: str) -> SweepPart:
 
 def _headline(done: int, failed: int, planned: int) -> str:
     if failed:
-        return f"{failed} of {done} trials failed"
+        return f"{failed} of {counted(done, 'trial')} failed"
     if done < planned:
-        return f"{planned - done} of {planned} trials have not ended"
-    return f"all {done} trials succeeded" if done else "no trials"
+        have = "has" if planned - done == 1 else "have"
+        return f"{planned - done} of {counted(planned, 'trial')} {have} not ended"
+    if not done:
+        return "no trials"
+    return f"{counted(done, 'trial')} succeeded"
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.contract.counting import counted
 from launcher.sweep.table import Row
 
 
@@ -54,7 +55,7 @@ def observations(rows: Sequence[Row], keys: Sequence[str], base: dict[str, Any] 
     good = [row for row in rows if row.status == "succeeded"]
     lines = []
     if failed := len(rows) - len(good):
-        lines.append(f"{failed} of {len(rows)} trials failed")
+        lines.append(f"{failed} of {counted(len(rows), 'trial')} failed")
     if not good:
         return lines
     best = max(good, key=lambda row: (row.figures["test_acc"], -row.figures["train_seconds"]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
+from jobs.contract.counting import counted
 from launcher.errors import BadInput
 from launcher.sweep.design import Trial
 from launcher.sweep.log import SweepLog
@@ -91,7 +92,7 @@ def run_trials(
         on_row(outcome)
         log(f"{name} {outcome.told()}")
         if waiting and stop_when and stop_when.holds(outcome):
-            log(f"{name} is good enough; {len(waiting)} trials are not begun")
+            log(f"{name} is good enough; {counted(len(waiting), 'trial')} not started")
             waiting.clear()
     if error:
         raise error

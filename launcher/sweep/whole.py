@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.contract.counting import counted
 from jobs.contract.files import write_atomically, write_json
 from jobs.contract.safe_read import RECORD_BYTES, read_bytes
 from launcher.artifacts import require_place
@@ -86,7 +87,7 @@ def carry_out(
         write_atomically(how.folder / "sweep.csv", to_csv(in_order()))
 
     with SweepLog(how.folder / "sweep.log", console) as log:
-        log(f"sweep {sweep.name}: {len(sweep.trials)} trials, at most {at_once} at once")
+        log(f"sweep {sweep.name}: {counted(len(sweep.trials), 'trial')}, at most {at_once} at once")
         run_trials(
             sweep.named(), lambda trial, run: how.run(trial, run, log),
             at_once=at_once, stop_when=stop_when, log=log, on_row=on_row,

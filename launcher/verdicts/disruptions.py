@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobs.contract import exit_codes
+from jobs.contract.counting import counted
 from launcher.errors import Exit
 from launcher.hints import SameAgain
 from launcher.manifests import ANNOTATION_DISRUPTIONS
@@ -74,7 +75,8 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
         Exit.DISRUPTED,
         "disrupted",
         LIMIT,
-        f"{lost} Pods were lost, {patience.disruptions} may be; the last one: {reason}: {message}",
+        f"{counted(lost, 'Pod')} {'was' if lost == 1 else 'were'} lost, {patience.disruptions} may be; "
+        f"the last one: {reason}: {message}",
         name_of(pod) if pod else None,
         hint=RESUME,
     )

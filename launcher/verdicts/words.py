@@ -33,7 +33,9 @@ def exit_text(code: int | None) -> str:
     if code == 128 + signal.SIGKILL:
         return "exit code 137 (SIGKILL: out of memory, or somebody else's kill)"
     if was_killed(code):
-        return f"exit code {code} ({signal.Signals((code or 0) - 128).name})"
+        number = (code or 0) - 128
+        name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
+        return f"exit code {code} ({name})"
     return f"exit code {code}"
 
 

@@ -52,9 +52,9 @@ def test_a_complete_run_is_told_with_what_there_is(run: RunFolder) -> None:
 
     assert all(check.good for check in found), found
     assert {check.what: check.found for check in found} == {
-        "train": "succeeded; 1 files are what train.json says",
-        "eval": "succeeded; 1 files are what eval.json says",
-        "infer": "succeeded; 3 files are what infer.json says",
+        "train": "succeeded; 1 file as train.json says",
+        "eval": "succeeded; 1 file as eval.json says",
+        "infer": "succeeded; 3 files as infer.json says",
         "checkpoint": "checkpoints/epoch-0005.pt (0.0 MB)",
         "eval_results.json": "test acc 0.9000 (9 of 10)",
         "pictures": "2 in results/",

@@ -21,6 +21,7 @@ from launcher.verdicts import (
     lost_pods,
     with_last_line,
 )
+from launcher.verdicts.words import exit_text
 from tests.support import programs, set_command
 from tests.unit import objects as o
 
@@ -204,3 +205,7 @@ def test_the_end_of_the_log_tells_where_the_pod_does_not() -> None:
     said = verdict_on(job, o.failed(job, o.terminated(1, message="no disk")))
     assert with_last_line(said, TRACEBACK) == said
     assert with_last_line(verdict, "") == verdict
+
+
+def test_a_signal_without_a_name_has_its_number() -> None:
+    assert exit_text(163) == "exit code 163 (signal 35)"

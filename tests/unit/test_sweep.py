@@ -224,7 +224,7 @@ def test_what_is_said_is_what_the_rows_carry() -> None:
         "no trial is both better and quicker than these: "
         "0.9000 in 10.0 s, 0.9800 in 20.0 s, 0.9810 in 30.0 s",
     ]
-    assert observations([ROWS[3]], ["train.epochs"]) == ["1 of 1 trials failed"]
+    assert observations([ROWS[3]], ["train.epochs"]) == ["1 of 1 trial failed"]
     assert observations([], ["train.epochs"]) == []
 
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.contract.counting import counted
 from jobs.contract.record import parse_closing
 from launcher.quantities import parse_quantity
 from launcher.wording import accuracy, duration, mebibytes, memory
+from tests.support import REPOSITORY
 from tests.unit import objects as o
 
 
@@ -126,3 +128,47 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
 def test_these_are_no_quantities(text: str) -> None:
     with pytest.raises(ValueError, match="is not a Kubernetes quantity"):
         parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "text"),
+    [
+        (0, "file", "0 files"),
+        (1, "file", "1 file"),
+        (1234, "class", "1,234 classes"),
+        (2, "batch", "2 batches"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(number: int, thing: str, text: str) -> None:
+    assert counted(number, thing) == text
+
+
+def test_no_memory_is_no_peak() -> None:
+    said = parse_closing(o.closing(peak_bytes=0))
+    assert memory(said, "2Gi") == ""
+
+
+#: A number before a plural in a text: `{len(files)} files`, which is wrong for one.
+_PLURAL = re.compile(r"\{[^{}]*\} (files|epochs|steps|trials|threads|Pods|attempts)\b")
+#: Where there are always several, or the number is a limit.
+_SEVERAL = (
+    "limit",
+    "Limits",
+    "MOST",
+    "MAX_TRIALS",
+    "most",
+    "of {",
+    "nodes} Pods",
+    "len(manifests)",
+    "pods_of(job)",
+)
+
+
+def test_every_count_in_a_message_agrees_with_its_noun() -> None:
+    found = []
+    for folder in ("launcher", "jobs"):
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                if _PLURAL.search(line) and not any(word in line for word in _SEVERAL):
+                    found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}")
+    assert found == []

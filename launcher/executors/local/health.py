@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jobs.contract.counting import counted
 from launcher.executors.base import Finding
 from launcher.executors.local.jobfolder import OTHER_FOLDER, unwritable
 from launcher.executors.local.layout import WORKING_FOLDER
@@ -61,7 +62,9 @@ def _torch() -> Finding:
         )
         return Finding("torch", "fail", f"{version} does not import: {reason}", "rm -r .venv; make install")
     devices, threads = done.stdout.split()
-    return Finding("torch", "ok", f"{version}, {threads} threads, {devices} CUDA devices")
+    return Finding(
+        "torch", "ok", f"{version}, {counted(int(threads), 'thread')}, {counted(int(devices), 'CUDA device')}"
+    )
 
 
 def _memory(manifests: Manifests) -> Finding:
@@ -79,9 +82,12 @@ def _threads() -> Finding:
     asked = os.environ.get("OMP_NUM_THREADS")
     if asked and asked.isdigit() and int(asked) > usable:
         return Finding(
-            "threads", "warn", f"OMP_NUM_THREADS={asked} on {usable} cores", "unset OMP_NUM_THREADS"
+            "threads",
+            "warn",
+            f"OMP_NUM_THREADS={asked} on {counted(usable, 'core')}",
+            "unset OMP_NUM_THREADS",
         )
-    return Finding("threads", "ok", f"{usable} cores")
+    return Finding("threads", "ok", counted(usable, "core"))
 
 
 def _disk(root: Path) -> Finding:

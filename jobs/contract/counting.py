@@ -1,0 +1,14 @@
+"""Numbers of things, as people write them."""
+
+from __future__ import annotations
+
+
+def counted(number: int, thing: str) -> str:
+    """1 file, 2 files, 1,234 classes"""
+    return f"{number:,} {thing if number == 1 else _plural(thing)}"
+
+
+def _plural(thing: str) -> str:
+    if thing.endswith(("s", "x", "ch", "sh")):
+        return f"{thing}es"
+    return f"{thing}s"
