@@ -57,10 +57,9 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     assignment.keep_config()
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
+    what = counted(count, trained.spec.things.removesuffix("s"))
     where = compute.describe(device)
-    print(
-        f"classifying {counted(count, trained.spec.things.removesuffix('s'))} ({which}; read in {seconds_to_read:.1f} s), {where}"
-    )
+    print(f"classifying {what} ({which}; read in {seconds_to_read:.1f} s), {where}")
     if config.infer.folder:  # of a data set it has been told
         _tell_skipped(asked.skipped)
 
