@@ -49,30 +49,28 @@ def preview(target: Target, config: RunConfig, options: Options, console: Consol
     try:
         plan = plan_run(executor, target.manifests, config, options)
         executor.check(plan)
-        there = _there(executor, plan, options)
+        kept, found = _there(executor, plan, options)
     except ApiLost as error:
         return Preview(_sent(plan, options, set(), target.local), [f"nothing is compared: {error.what}"])
     if target.local:  # on a cluster this takes a Pod
         artifacts.require(executor, options.needs)
-    lines = [f"run {plan.run} on {executor.place()}", *there.values()]
-    kept = {stage for stage, line in there.items() if not line.endswith(_AGAIN)}
+    lines = [f"run {plan.run} on {executor.place()}", *found]
     return Preview(_sent(plan, options, kept, target.local), lines)
 
 
-_AGAIN: Final = "has failed and runs again"
-
-
-def _there(executor: Executor, plan: Plan, options: Options) -> dict[str, str]:
-    """A line for each stage whose Job is there already. Raises Conflict."""
-    found = {}
+def _there(executor: Executor, plan: Plan, options: Options) -> tuple[set[str], list[str]]:
+    """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
+    kept, lines = set(), []
     for live, _ in executor.jobs(plan.run):
         stage = live["metadata"]["labels"].get(LABEL_COMPONENT)
         if stage not in options.stages:
             continue
-        taken = adopt(plan.jobs[stage], live)
-        how = "is complete already" if finished_condition(live) else "runs already"
-        found[stage] = f"  {stage}: Job {live['metadata']['name']} {how if taken else _AGAIN}"
-    return found
+        how = "has failed and runs again"
+        if adopt(plan.jobs[stage], live):
+            kept.add(stage)
+            how = "is complete already" if finished_condition(live) else "runs already"
+        lines.append(f"  {stage}: Job {live['metadata']['name']} {how}")
+    return kept, lines
 
 
 def _sent(plan: Plan, options: Options, kept: set[str], local: bool) -> list[Object]:

@@ -49,9 +49,10 @@ class Trials:
 
     def at_home(self, trial: Trial, run: str) -> Row | None:
         """The row of one that has succeeded here and whose results are in its folder."""
-        if not belongs(self._home_of(run), run, self.target.executor().place()):
+        folder = self._home_of(run)
+        if not folder.is_dir() or not belongs(folder, run, self.target.executor().place()):
             return None
-        row = row_of(self._home_of(run), run, trial)
+        row = row_of(folder, run, trial)
         return row if row.status == "succeeded" else None
 
     def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
