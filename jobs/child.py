@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
     """Do the stage with both standard streams going to `output`; send the report; return the exit code.
 
     All is imported at once, and the work begins when there is a byte in `go`; there is none if that ends.
-    The report is one JSON object: inputs, outputs, metrics, means and versions after success, else error;
-    and the moments that were passed.
+    When the work begins, a line of JSON says in `report` what the imports have cost: cpu_seconds. At the end
+    the report itself follows, one JSON object: inputs, outputs, metrics, means and versions after success,
+    else error; and the moments that were passed.
     """
     # A group of its own, so that the supervisor can end whatever the stage leaves behind.
     os.setsid()
@@ -46,6 +48,7 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
         if not os.read(go, 1):
             return 0
         passed("working")
+        os.write(report, json.dumps({"cpu_seconds": time.process_time()}).encode() + b"\n")
         outcome = stage(assignment, stop)
         stop.ignore()
         told = {

@@ -25,7 +25,7 @@ def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWord
     if verdict == exit_codes.SUCCEEDED:
         return None
     last_words.say(f"started early, begins when {gate.stage} has succeeded")
-    process = StageProcess(assignment, last_words.tee)
+    process = StageProcess(assignment, last_words.tee, last_words.meter)
 
     def is_over() -> bool:
         nonlocal said, verdict

@@ -13,7 +13,7 @@ from jobs.contract.record import Cost
 
 @dataclass(frozen=True)
 class Meter:
-    """What a stage costs, from the start of the supervisor on."""
+    """What a stage costs, from the beginning of its work on; before that, from the supervisor's start."""
 
     started: float
     memory: Cgroup
@@ -32,7 +32,9 @@ class Meter:
         return cls(time.monotonic(), memory, alone, memory.oom_kills(), cpu, cpu.cpu_waited_seconds())
 
     def from_now_on(self, cpu_seconds: float) -> Meter:
-        """The same with its clocks started anew, after a wait at the gate that costs nobody anything.
+        """The same with its clocks started again, when the work begins: what came before is no part of it.
+
+        Before it are the imports, and of a stage that was started early the wait for its turn.
 
         cpu_seconds: what the stage's process has used until now.
         """

@@ -17,6 +17,7 @@ from jobs import child
 from jobs.assignment import Assignment
 from jobs.contract import exit_codes
 from jobs.contract.redaction import redacted
+from jobs.meter import Meter
 from jobs.tee import Tee
 
 #: How long processes that the stage left behind may still print before they are killed.
@@ -43,8 +44,11 @@ def hold_signals() -> None:
 class StageProcess:
     """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
 
-    def __init__(self, assignment: Assignment, tee: Tee) -> None:
+    def __init__(self, assignment: Assignment, tee: Tee, meter: Meter) -> None:
         self._tee = tee
+        self._meter = meter
+        #: what the work costs, without the imports before it; None until it begins
+        self.meter_of_the_work: Meter | None = None
         self._stage = assignment.stage
         self._fence = assignment.fence
         #: whether SIGTERM or SIGINT has come; the stage may have been at its end already
@@ -82,8 +86,15 @@ class StageProcess:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         self._pipes = selectors.DefaultSelector()
         self._pipes.register(output, selectors.EVENT_READ, self._tee.write)
-        self._pipes.register(report, selectors.EVENT_READ, self._report.extend)
+        self._pipes.register(report, selectors.EVENT_READ, self._hear)
         self._pipes.register(self._wake, selectors.EVENT_READ, None)
+
+    def _hear(self, content: bytes) -> None:
+        """A part of the report; its first line comes when the work begins."""
+        self._report.extend(content)
+        if self.meter_of_the_work is None and b"\n" in self._report:
+            line, _, self._report = self._report.partition(b"\n")
+            self.meter_of_the_work = self._meter.from_now_on(json.loads(line)["cpu_seconds"])
 
     def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
         """Copy the output until `is_over`, asked at such intervals. False: the stage has ended before."""

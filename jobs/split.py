@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +49,10 @@ def chosen(images: Images, which: Tensor) -> Images:
     return images[which] if isinstance(images, Tensor) else Rows(images.images, images.rows[which])
 
 
+def _without_a_copy(images: Images, which: Tensor) -> Images:
+    return Rows(images, which) if isinstance(images, Tensor) else chosen(images, which)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images uint8 (N, C, H, W) and their labels int64 (N,), each a place in class_names.
@@ -68,3 +72,20 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def held_out(self, share: float, generator: torch.Generator) -> Split:
+        """The same without a part of its images, which become its validation. None is copied.
+
+        share: of the images; at least one is held out and one is left. Itself if it has a validation already.
+        """
+        if not share or self.validation is not None or len(self) < 2:
+            return self
+        order = torch.randperm(len(self), generator=generator)
+        count = min(max(round(len(self) * share), 1), len(self) - 1)
+        held, left = order[:count].sort().values, order[count:].sort().values
+        return replace(self._rows(left), files=self.files, skipped=self.skipped, validation=self._rows(held))
+
+    def _rows(self, which: Tensor) -> Split:
+        names = tuple(self.names[row] for row in which.tolist()) if self.names else None
+        images = _without_a_copy(self.images, which)
+        return Split(images, self.labels[which], self.class_names, {}, names)

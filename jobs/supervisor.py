@@ -116,10 +116,18 @@ class _Supervisor:
             return self._follow()
         running = self._begin(previous)
         self._write(running)
-        process = waiting or StageProcess(self.assignment, self.last_words.tee)
+        process = waiting or self._process()
         process.let_go()
         code = process.wait()
-        return self._finish(running, code, process.report())
+        return self._after(process)._finish(running, code, process.report())
+
+    def _process(self) -> StageProcess:
+        return StageProcess(self.assignment, self.last_words.tee, self.last_words.meter)
+
+    def _after(self, process: StageProcess) -> _Supervisor:
+        """The same, for the end of this process: what it has cost counts from the beginning of its work."""
+        meter = process.meter_of_the_work or self.last_words.meter
+        return replace(self, last_words=replace(self.last_words, meter=meter))
 
     def _previous_record(self) -> Record | None:
         try:
@@ -164,9 +172,13 @@ class _Supervisor:
         Raises PeerLost if that one ends otherwise: a Pod that had already succeeded would not be started
         again, and the next attempt needs all of them.
         """
-        process = StageProcess(self.assignment, self.last_words.tee)
+        process = self._process()
         process.let_go()
-        code, error = self._explained(process.wait(), process.report())
+        code = process.wait()
+        return self._after(process)._followed(process, code)
+
+    def _followed(self, process: StageProcess, code: int) -> int:
+        code, error = self._explained(code, process.report())
         if code == exit_codes.SUCCEEDED:
             StopRequest().install()  # before the question: a signal comes either before or after it
             if process.told_to_stop:

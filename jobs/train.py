@@ -34,7 +34,9 @@ def train(assignment: Assignment, stop: StopRequest) -> Outcome:
     compute.seed(config)
     if config.train.strategy != "single":
         compute.stay_forkable()
-    data = load(config, "train", assignment.folder.root)
+    data = load(config, "train", assignment.folder.root).held_out(
+        config.train.validation_split, compute.generator(config.seed, "validation")
+    )
     weights, weights_file = read_weights(config.model, assignment.folder.root)
     validation = data.validation.files if data.validation else {}
     inputs = assignment.named({**data.files, **validation, **weights_file})

@@ -64,6 +64,9 @@ class Training:
             f"{counted(learner.steps, 'step')}, " + ", ".join(self._means(learner).values()),
             flush=True,
         )
+        if config.train.validation_split and self.data.validation:
+            held_out = counted(len(self.data.validation), self.spec.things.removesuffix("s"))
+            print(f"held out, to judge every epoch by: {held_out}", flush=True)
         for note in learner.notes:
             print(f"weights of {config.model.weights}: {note}", flush=True)
         for warning in self._warnings(learner.device):

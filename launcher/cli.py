@@ -127,7 +127,12 @@ def run(stage: Stage, **arguments: Any) -> int:
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
 @click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
-@click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, test_acc>=0.99.")
+@click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, val_acc>=0.99.")
+@click.option(
+    "--choose-on", type=click.Choice(["validation", "test"]), default="validation", show_default=True,
+    help="What the best trial is chosen by: training images that are held out (train.validation_split, "
+    "a tenth unless set), or the test images, to repeat a published table.",
+)  # fmt: skip
 @click.option("--name", help="Of the sweep, and its folder in sweeps/.  [default: by what it tries]")
 @click.option("--dry-run", is_flag=True, help="Print the trials; touch nothing.")
 @config_options

@@ -539,10 +539,13 @@ class Conformance:
         done, failed = csv.DictReader(io.StringIO(result.out))
         assert (home / "sweep.csv").read_text() == result.out
         assert [done["run"], done["train.timeout_seconds"], done["status"]] == [first, "600", "succeeded"]
-        assert float(done["test_acc"]) > 0.5
+        assert min(float(done["test_acc"]), float(done["val_acc"])) > 0.5
         assert [failed["train.timeout_seconds"], failed["status"]] == ["1", "failed"]
         assert "DeadlineExceeded" in failed["cause"]
-        assert "1 of 2 trials failed" in (home / "observations.txt").read_text()
+        observed = (home / "observations.txt").read_text()
+        assert "1 of 2 trials failed" in observed
+        assert f"best on held-out training images: {float(done['val_acc']):.4f} with " in observed
+        assert f"its test accuracy: {float(done['test_acc']):.4f}" in observed
         assert f"the report is {home.relative_to(place.folder)}/report.html" in result.err
         assert first in (home / "report.html").read_text()
         refused = place.run(*arguments, "--set", "seed=3", expect=6)

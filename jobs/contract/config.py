@@ -139,6 +139,13 @@ class TrainConfig(Placement):
     freeze: Literal["none", "backbone"] = Field(
         default="none", description="backbone: of a model that has weights, only the head learns"
     )
+    validation_split: Number = Field(
+        default=0,
+        ge=0,
+        le=0.5,
+        description="part of the training images, drawn by the seed, that judges every epoch and is not "
+        "learnt from; none where the data has validation images of its own",
+    )
     augment: bool = Field(
         default=True, description="vary the images in ways that leave their class: mirrored, moved"
     )

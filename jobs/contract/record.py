@@ -64,6 +64,11 @@ class LogProof(FileProof):
 
 
 class Cost(_Part):
+    """What a stage took. Seconds count from the beginning of its work, without the imports before it.
+
+    Of a stage that was lost before that, and of one that had nothing to do, they count from its start.
+    """
+
     wall_seconds: Seconds
     cpu_seconds: Seconds
     #: how long some of its processes were ready and had no CPU, or were throttled; None: nobody tells

@@ -36,6 +36,7 @@ class Plan(BaseModel):
         settings: dict[Name, object]
 
     name: Name
+    choose_on: Literal["validation", "test"] = "test"
     trials: tuple[PlannedTrial, ...]
 
 
@@ -51,6 +52,7 @@ class Best:
     run: str
     accuracy: float
     settings: tuple[tuple[str, str], ...]
+    chosen_on_test: bool
 
 
 @dataclass(frozen=True)
@@ -141,17 +143,23 @@ def _number(text: str) -> float | None:
 
 
 def _best(header: list[str], rows: list[list[str]], plan: Plan | None) -> Best | None:
-    """The trial with the highest test accuracy."""
-    if not {"run", "test_acc"} <= set(header):
+    """The trial with the highest accuracy of the images that the sweep chooses on; its test accuracy."""
+    chosen_by = "val_acc" if plan and plan.choose_on == "validation" else "test_acc"
+    if not {"run", "test_acc", chosen_by} <= set(header):
         return None
-    accuracy, run = header.index("test_acc"), header.index("run")
-    known = [(value, row) for row in rows if (value := _number(row[accuracy])) is not None]
+    places = [header.index(name) for name in (chosen_by, "test_acc")]
+    known = [
+        (by, accuracy, row)
+        for row in rows
+        for by, accuracy in [[_number(row[place]) for place in places]]
+        if by is not None and accuracy is not None
+    ]
     if not known:
         return None
-    value, row = max(known, key=lambda each: each[0])
+    _, value, row = max(known, key=lambda each: each[0])
     swept = {key for trial in plan.trials for key in trial.settings} if plan else set()
     settings = tuple((key, cell) for key, cell in zip(header, row, strict=True) if key in swept)
-    return Best(row[run], value, settings)
+    return Best(row[header.index("run")], value, settings, chosen_by == "test_acc")
 
 
 def _observations(path: Path) -> tuple[str, ...]:

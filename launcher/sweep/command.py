@@ -15,6 +15,7 @@ from launcher.hints import SameAgain
 from launcher.pipeline import Interrupted, Options
 from launcher.report.ending import keep_sweep_report
 from launcher.sweep.design import (
+    VALIDATION_SPLIT,
     Axis,
     Trial,
     all_combinations,
@@ -36,7 +37,11 @@ _NAME_LENGTH = 33
 
 def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
-    sweep = designed(*_configured_by(target, asked), asked)
+    config, is_base = _configured_by(target, asked)
+    if asked["choose_on"] == "validation" and not config.train.validation_split:
+        asked["overrides"] = [*asked["overrides"], f"train.validation_split={VALIDATION_SPLIT}"]
+        config, is_base = _configured_by(target, asked)
+    sweep = designed(config, is_base, asked)
     how = Trials(
         target=target,
         config_file=asked["config_file"],
@@ -65,7 +70,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     if asked["output"] == "csv":
         sys.stdout.write(to_csv(rows))
     else:
-        columns = [*sweep.keys, "seed", "test acc", "training", "run", ""]
+        columns = [*sweep.keys, "seed", "val acc", "test acc", "training", "run", ""]
         print_table(columns, [_cells(sweep, row) for row in rows])
     console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
     keep_sweep_report(how.folder, console)
@@ -107,7 +112,7 @@ def designed(config: RunConfig, is_base: bool, asked: dict[str, Any]) -> Sweep:
     if not is_base:
         for axis in axes:
             _drop(shared, axis.key)
-    return Sweep(_name(asked["name"], trials, config), trials, shared, base)
+    return Sweep(_name(asked["name"], trials, config), trials, shared, base, asked["choose_on"])
 
 
 def _drop(tree: dict[str, Any], key: str) -> None:
@@ -144,11 +149,11 @@ def _settings(sweep: Sweep, trial: Trial) -> list[str]:
 
 
 def _cells(sweep: Sweep, row: Row) -> list[str]:
-    accuracy, seconds = (row.figures.get(name) for name in ("test_acc", "train_seconds"))
+    seconds = row.figures.get("train_seconds")
     return [
         *_settings(sweep, row.trial),
         str(row.trial.seed),
-        f"{accuracy:.4f}" if accuracy is not None else "",
+        *(f"{row.figures[name]:.4f}" if name in row.figures else "" for name in ("val_acc", "test_acc")),
         f"{seconds:.1f} s" if seconds is not None else "",
         row.run,
         "" if row.status == "succeeded" else f"{row.status}: {row.cause}",

@@ -15,13 +15,21 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from jobs.contract.yamlio import YamlError, load_scalar
 from launcher.errors import BadInput
 
 #: More than anybody waits for: a typing error in a grid must not make a million Jobs.
 MAX_TRIALS: Final = 1000
+
+
+#: What the best trial is chosen by: training images that no trial has learnt from, or the test images.
+#: A figure that was chosen by is too good: of many trials the luckiest is taken.
+ChooseOn = Literal["validation", "test"]
+CHOSEN_BY: Final[dict[ChooseOn, str]] = {"validation": "val_acc", "test": "test_acc"}
+#: How much is held out in a sweep that says nothing of it.
+VALIDATION_SPLIT: Final = 0.1
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.contract.counting import counted
+from launcher.sweep.design import CHOSEN_BY, ChooseOn
 from launcher.sweep.table import Row
 
 
@@ -28,7 +29,9 @@ class Point:
         return statistics.median(self.seconds)
 
 
-def points(rows: Sequence[Row], key: str, base: dict[str, Any] | None = None) -> list[Point]:
+def points(
+    rows: Sequence[Row], key: str, base: dict[str, Any] | None = None, choose_on: ChooseOn = "test"
+) -> list[Point]:
     """One a value of `key`, ascending if they are numbers; of trials whose other keys are as in `base`,
     or of all trials where there is none."""
     groups: dict[Any, list[Row]] = {}
@@ -43,27 +46,42 @@ def points(rows: Sequence[Row], key: str, base: dict[str, Any] | None = None) ->
     return [
         Point(
             value,
-            tuple(row.figures["test_acc"] for row in groups[value]),
+            tuple(row.figures[CHOSEN_BY[choose_on]] for row in groups[value]),
             tuple(row.figures["train_seconds"] for row in groups[value]),
         )
         for value in values
     ]
 
 
-def observations(rows: Sequence[Row], keys: Sequence[str], base: dict[str, Any] | None = None) -> list[str]:
-    """Lines about the best trial, about each key, and about what an accuracy costs in time."""
+def observations(
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    base: dict[str, Any] | None = None,
+    choose_on: ChooseOn = "test",
+) -> list[str]:
+    """Lines about the best trial, about each key, and about what an accuracy costs in time.
+
+    Accuracies are those of the images that the best is chosen on. Of the best alone, and once it is
+    chosen, the test accuracy is given too.
+    """
     good = [row for row in rows if row.status == "succeeded"]
     lines = []
     if failed := len(rows) - len(good):
         lines.append(f"{failed} of {counted(len(rows), 'trial')} failed")
     if not good:
         return lines
-    best = max(good, key=lambda row: (row.figures["test_acc"], -row.figures["train_seconds"]))
+    metric = CHOSEN_BY[choose_on]
+    best = max(good, key=lambda row: (row.figures[metric], -row.figures["train_seconds"]))
     settings = " ".join(f"{key}={value}" for key, value in best.trial.settings)
-    lines.append(f"best: {best.figures['test_acc']:.4f} with {settings} (run {best.run})")
+    found = f"{best.figures[metric]:.4f} with {settings} (run {best.run})"
+    if choose_on == "test":
+        lines.append(f"best: {found}; chosen on the test images, so other images may do less well")
+    else:
+        test = f"{best.figures['test_acc']:.4f}"
+        lines.append(f"best on held-out training images: {found}; its test accuracy: {test}")
     for key in keys:
-        lines += _of_key(key, points(rows, key, base))
-    return [*lines, *_epochs(good), *_trade_off(good)]
+        lines += _of_key(key, points(rows, key, base, choose_on))
+    return [*lines, *_epochs(good), *_trade_off(good, metric)]
 
 
 def _of_key(key: str, found: Sequence[Point]) -> list[str]:
@@ -91,15 +109,13 @@ def _epochs(good: Sequence[Row]) -> list[str]:
     return [f"an epoch takes {middle:.2f} s (median; {quickest:.2f} to {slowest:.2f})"]
 
 
-def _trade_off(good: Sequence[Row]) -> list[str]:
+def _trade_off(good: Sequence[Row], metric: str) -> list[str]:
     """The trials that none other beats in both accuracy and time."""
     front: list[Row] = []
-    for row in sorted(good, key=lambda row: (row.figures["train_seconds"], -row.figures["test_acc"])):
-        if not front or row.figures["test_acc"] > front[-1].figures["test_acc"]:
+    for row in sorted(good, key=lambda row: (row.figures["train_seconds"], -row.figures[metric])):
+        if not front or row.figures[metric] > front[-1].figures[metric]:
             front.append(row)
     if len(front) < 2:
         return []
-    steps = ", ".join(
-        f"{row.figures['test_acc']:.4f} in {row.figures['train_seconds']:.1f} s" for row in front
-    )
+    steps = ", ".join(f"{row.figures[metric]:.4f} in {row.figures['train_seconds']:.1f} s" for row in front)
     return [f"no trial is both better and quicker than these: {steps}"]

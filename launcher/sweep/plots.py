@@ -10,19 +10,26 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from launcher.sweep.design import ChooseOn
 from launcher.sweep.observations import Point
 
 _COLOUR: Final = "#0969da"
 
 
-def draw(key: str, points: Sequence[Point], folder: Path, band: str) -> None:
-    """`KEY-accuracy` and `KEY-time`, as PNG and SVG, in the folder.
+#: What the accuracy of a plot is called.
+ACCURACIES: Final[dict[ChooseOn, str]] = {
+    "validation": "accuracy on held-out training images", "test": "test accuracy",
+}  # fmt: skip
+
+
+def draw(key: str, points: Sequence[Point], folder: Path, band: str, accuracy: str) -> None:
+    """`KEY-accuracy` and `KEY-time`, as PNG and SVG, in the folder. accuracy: what it is called.
 
     The line is the median of the trials of a value; from the least to the greatest of them is a band,
     which the legend calls so.
     """
     drawn = {
-        "accuracy": ("test accuracy", [point.accuracy for point in points]),
+        "accuracy": (accuracy, [point.accuracy for point in points]),
         "time": ("seconds of training", [point.seconds for point in points]),
     }
     style = mpl.rc_context(

@@ -17,6 +17,7 @@ from launcher.sweep.design import Trial
 #: In the order of the columns; a stage that did not come to its end leaves its own empty.
 FIGURES: Final = {
     "train_acc": 6,
+    "val_acc": 6,  # of training images that were held out
     "test_acc": 6,
     "train_loss": 6,
     "test_loss": 6,
@@ -85,7 +86,8 @@ def _of_training(folder: Path, record: Record | None) -> dict[str, float]:
         return {}
     epochs = [json.loads(line) for line in read_text(folder / "history.jsonl", RECORD_BYTES).splitlines()]
     seconds = sum(epoch["seconds"] for epoch in epochs)
-    return {
+    held_out = {"val_acc": record.metrics["val_accuracy"]} if "val_accuracy" in record.metrics else {}
+    return held_out | {
         "train_acc": record.metrics["accuracy"],
         "train_loss": record.metrics["loss"],
         "train_seconds": seconds,

@@ -17,8 +17,8 @@ from jobs.contract.files import write_atomically, write_json
 from jobs.contract.safe_read import RECORD_BYTES, read_bytes
 from launcher.artifacts import require_place
 from launcher.console import Console
-from launcher.errors import Conflict
-from launcher.sweep.design import Trial
+from launcher.errors import BadInput, Conflict
+from launcher.sweep.design import VALIDATION_SPLIT, ChooseOn, Trial
 from launcher.sweep.log import SweepLog
 from launcher.sweep.observations import observations, points
 from launcher.sweep.running import Condition, run_trials
@@ -31,13 +31,14 @@ class Sweep:
     """What is to be tried.
 
     shared: the configuration that the trials change. base: what the keys are where they are not swept;
-    None in a grid.
+    None in a grid. choose_on: what the best trial is chosen by.
     """
 
     name: str
     trials: tuple[Trial, ...]
     shared: dict[str, Any]
     base: dict[str, Any] | None = None
+    choose_on: ChooseOn = "test"
 
     @property
     def keys(self) -> list[str]:
@@ -53,13 +54,19 @@ class Sweep:
         trials = [
             {"run": run, "settings": dict(trial.settings), "seed": trial.seed} for trial, run in self.named()
         ]
-        return {"name": self.name, "shared": self.shared, "base": self.base, "trials": trials}
+        plan = {"name": self.name, "shared": self.shared, "base": self.base, "choose_on": self.choose_on}
+        return plan | {"trials": trials}
 
 
 def check(sweep: Sweep, how: Trials) -> None:
     """Raises BadInput and Conflict for what would hinder the sweep, as far as that can be seen from here."""
     for trial in sweep.trials:
-        how.config(trial)
+        config = how.config(trial)
+        if sweep.choose_on == "validation" and not config.train.validation_split:
+            raise BadInput(
+                f"trial {trial} holds no training images out, by which the best one could be chosen",
+                f"--set train.validation_split={VALIDATION_SPLIT}, or --choose-on test",
+            )
     how.check(sweep.named())
     _check_folder(sweep, how.folder)
 
@@ -92,7 +99,7 @@ def carry_out(
             sweep.named(), lambda trial, run: how.run(trial, run, log),
             at_once=at_once, stop_when=stop_when, log=log, on_row=on_row,
         )  # fmt: skip
-        said = observations(in_order(), sweep.keys, sweep.base)
+        said = observations(in_order(), sweep.keys, sweep.base, sweep.choose_on)
         for line in said:
             log(line)
     write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in said))
@@ -120,13 +127,13 @@ def _check_folder(sweep: Sweep, folder: Path) -> None:
 
 
 def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path) -> None:
-    found = {key: points(rows, key, sweep.base) for key in sweep.keys}
+    found = {key: points(rows, key, sweep.base, sweep.choose_on) for key in sweep.keys}
     drawn = {key: each for key, each in found.items() if len(each) > 1}
     if not drawn:
         return
-    from launcher.sweep.plots import draw  # matplotlib, half a second
+    from launcher.sweep.plots import ACCURACIES, draw  # matplotlib, half a second
 
     folder.mkdir(exist_ok=True)
     band = "all seeds" if sweep.base or len(sweep.keys) == 1 else "all its trials"
     for key, each in drawn.items():
-        draw(key, each, folder, band)
+        draw(key, each, folder, band, ACCURACIES[sweep.choose_on])

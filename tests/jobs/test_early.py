@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,27 @@ def test_what_it_imported_while_it_waited_is_no_cost_of_its_work(early: Place, t
 
     cost = said(tmp_path).cost
     assert 0 < cost.cpu_seconds < (cost.wall_seconds + 0.3) * usable_cpus()
+
+
+def test_its_seconds_are_those_of_a_stage_in_its_turn(early: Place, tmp_path: Path) -> None:
+    """Both without the imports: from the beginning of the work to the record."""
+    for when in ("in its turn", "early"):
+        done = early.record("train")
+        early.folder.record("eval").unlink(missing_ok=True)
+        if when == "early":
+            leave(early, at_work(done))
+        process = early.start("eval")
+        if when == "early":
+            read_until(process, b"\n")
+            leave(early, done)
+        assert finish(process).code == 0
+        closing = said(tmp_path)
+        begun, imported, working, recorded = (
+            datetime.fromisoformat(closing.moments[name].replace("Z", "+00:00")).timestamp()
+            for name in ("begun", "imported", "working", "recorded")
+        )
+        # What is left lies between the looks of two processes at the clock.
+        assert abs(closing.cost.wall_seconds - (recorded - working)) < (imported - begun) / 2, when
 
 
 def test_it_does_not_look_at_its_own_record_before(early: Place) -> None:

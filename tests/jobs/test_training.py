@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jobs.batches import moved, plan
 from jobs.checkpoint import Position, load_newest, save
 from jobs.contract.loading import ConfigError
 from jobs.errors import BadInput, StageError
+from jobs.split import Split
 from jobs.stopping import StopRequest
 from jobs.train import train
 from tests.jobs.support import Place
@@ -205,3 +207,34 @@ def _files(place: Place) -> dict[Path, bytes]:
         for path in place.folder.path.rglob("*")
         if path.is_file() and not path.parent.name.endswith(".partial")
     }
+
+
+def test_a_part_of_the_training_images_is_held_out_by_the_seed(place: Place) -> None:
+    """It judges every epoch, and no epoch learns from it; the same seed holds out the same."""
+    rows = {}
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        place.run = run
+        ended = place.do("train", "--set", "train.validation_split=0.25", "--set", f"seed={seed}")
+        assert ended.code == 0, ended.out
+        assert "on 225 images" in ended.out
+        assert "held out, to judge every epoch by: 75 images" in ended.out
+        rows[run] = [
+            json.loads(line)["val_accuracy"] for line in place.folder.history.read_text().splitlines()
+        ]
+        assert place.record("train").metrics["val_accuracy"] == rows[run][-1]
+    assert rows["a"] == rows["b"]
+
+
+def test_what_is_held_out_and_what_is_left_are_all_images() -> None:
+    images, labels = torch.arange(10).view(10, 1, 1, 1), torch.arange(10)
+    split = Split(images, labels, ("a",), {}, names=tuple("abcdefghij"))
+
+    left = split.held_out(0.3, torch.Generator().manual_seed(0))
+
+    held = left.validation
+    assert held is not None
+    assert (len(left), len(held)) == (7, 3)
+    assert sorted([*left.labels.tolist(), *held.labels.tolist()]) == list(range(10))
+    assert left.images[:].flatten().tolist() == left.labels.tolist()
+    assert left.held_out(0.3, torch.Generator()) is left
+    assert split.held_out(0, torch.Generator()) is split

@@ -116,6 +116,10 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
         ["sweep", "--dry-run", "--stop-when", "soon", "--grid", "train.epochs=1,2"],
         "--stop-when soon",
     ),
+    "sweep-dry-held-out": (
+        ["sweep", "--dry-run", "--grid", "train.validation_split=0.2,0"],
+        "holds no training images out, by which the best one could be chosen",
+    ),
     "sweep-dry-value": (["sweep", "--dry-run", "--grid", "train.epochs=1,0"], "train.epochs: "),
     "sweep-dry-image": (
         ["sweep", "--dry-run", "--image", "no image", "--grid", "train.epochs=1,2"],
