@@ -452,7 +452,7 @@ def test_files_that_are_removed_while_they_come_are_missed(tmp_path: Path) -> No
         here.unlink()
         yield data[30_000:]
 
-    with pytest.raises(ArchiveError, match="1 files were removed meanwhile"):
+    with pytest.raises(ArchiveError, match="1 file removed meanwhile"):
         archive.unpack(archive.stream_of(during()), tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
