@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy
 import torch
@@ -20,12 +20,12 @@ from jobs.cgroup import memory_bytes, usable_cpus
 from jobs.contract.archive import ArchiveError, safe_name
 from jobs.contract.safe_read import TooLarge, read_bytes
 from jobs.filekinds import HEAD_BYTES, IMAGES, kind_of
+from jobs.photographs import WORKING_PIXELS, Subject, prepared
 from jobs.sidedata import Stripped, orientation_of, stripped, webp_size
 from jobs.weights import one_line
 
 #: Channels, height, width; of one channel it is grey, of three RGB.
 Shape = tuple[int, int, int]
-Mode = Literal["L", "RGB"]
 
 FILE_BYTES: Final = 64 * 1024 * 1024
 #: What the decoding of one image may take beside its file, and all those that are decoded at once.
@@ -64,6 +64,14 @@ class Unusable(ValueError):
     """A file is no image that can be taken; the message says why."""
 
 
+class NothingFound(Unusable):
+    """A photograph of nothing: `picture` uint8 (1, height, width) is what was looked at."""
+
+    def __init__(self, picture: Tensor) -> None:
+        super().__init__("nothing is found on it")
+        self.picture = picture
+
+
 class Unreadable(Unusable):
     """It could not be looked at, and may be good: the disk, its permissions, or no memory."""
 
@@ -83,11 +91,11 @@ def is_safe(name: str) -> bool:
     return True
 
 
-def read_image(folder: Path, name: str, shape: Shape) -> Tensor:
-    """One file as uint8 (channels, height, width). Raises Unusable.
+def read_image(folder: Path, name: str, shape: Shape, subject: Subject = "digit") -> Tensor:
+    """One file as uint8 (channels, height, width). Raises Unusable, NothingFound.
 
-    It is scaled with its proportions kept. For a grey model it is also turned into its negative if its
-    border is bright: a photograph has its thing on a light ground, MNIST and Fashion-MNIST have it on black.
+    RGB images are scaled with their proportions kept. For a grey model, which knows MNIST or Fashion-MNIST,
+    the digit or the garment (`subject`) is looked for and prepared as it was there: see jobs.photographs.
     """
     if not is_safe(name):
         raise Unusable("its name is not one that `put` brings")
@@ -99,9 +107,15 @@ def read_image(folder: Path, name: str, shape: Shape) -> Tensor:
         raise Unreadable(f"it cannot be read: {error.strerror}") from error
     image_format = _image_format(content)
     channels, height, width = shape
-    enough = _ENOUGH * max(width, height)
+    enough = _ENOUGH * max(width, height) if channels == 3 else WORKING_PIXELS
     try:
-        return _pixels(_as_the_model_takes_it(_decoded(content, image_format, enough, channels), shape))
+        plain = _decoded(content, image_format, enough)
+        if channels == 3:
+            return _pixels(_fitted(plain, (width, height)))
+        found = prepared(plain, subject)
+        if found is None:
+            raise NothingFound(_pixels(_fitted(plain, (width, height)).convert("L")))
+        return _pixels(found)
     except Unusable:
         raise
     except Exception as error:  # a decoder given any bytes raises much that it does not promise
@@ -124,20 +138,19 @@ def _image_format(content: bytes) -> str:
     return IMAGES[kind]
 
 
-def _decoded(content: bytes, image_format: str, enough: int, channels: int) -> Image.Image:
+def _decoded(content: bytes, image_format: str, enough: int) -> Image.Image:
     """The first image in it, upright, its longest edge at least `enough` pixels if it has so many.
 
-    It has less than twice as many then, 8 bits a channel, and no transparency.
+    It has less than twice as many then; RGB, without transparency.
     """
-    mode: Mode = "L" if channels == 1 else "RGB"
     plain = stripped(content, image_format)
     if image_format == "WEBP":
         _require("WEBP", *webp_size(plain.content), "RGBA", 0)
     with Image.open(io.BytesIO(plain.content), formats=(image_format,)) as image:
         full_size = image.size
-        image.draft(mode, (enough, enough))  # of a JPEG, no more is decoded than is needed
+        image.draft("RGB", (enough, enough))  # of a JPEG, no more is decoded than is needed
         with _room(image_format, image, plain, full_size):
-            small = _reduced(image, mode, enough)
+            small = _reduced(image, enough)
         turn = _TURNS.get(_orientation(image, plain))
         return small if turn is None else small.transpose(turn)
 
@@ -198,16 +211,16 @@ def _require(
     return needed
 
 
-def _reduced(image: Image.Image, mode: Mode, enough: int) -> Image.Image:
-    """The image in this mode, as a mean of so many pixels that it is less than twice as large as enough."""
+def _reduced(image: Image.Image, enough: int) -> Image.Image:
+    """The image in RGB, as a mean of so many pixels that it is less than twice as large as enough."""
     image.load()
     factor = max(1, max(image.size) // enough)
     white = _white(image)
     rows = factor * max(1, _STRIP // (image.width * factor))
-    small = Image.new(mode, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
+    small = Image.new("RGB", (math.ceil(image.width / factor), math.ceil(image.height / factor)))
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        plain = _plain(strip, mode, white)
+        plain = _plain(strip, white)
         small.paste(plain if factor == 1 else plain.reduce(factor), (0, top // factor))
     return small
 
@@ -223,15 +236,15 @@ def _white(image: Image.Image) -> float:
     return next((white for white in (1, 255, 65535) if most <= white), most)
 
 
-def _plain(strip: Image.Image, mode: Mode, white: float) -> Image.Image:
-    """8 bits a channel, without transparency."""
+def _plain(strip: Image.Image, white: float) -> Image.Image:
+    """RGB, 8 bits a channel, without transparency."""
     if strip.mode.startswith(("I", "F")):  # deeper, which `convert` would cut at 255
         values = numpy.asarray(strip, dtype=numpy.float32) * (255 / white)
-        return Image.fromarray(values.clip(0, 255).astype(numpy.uint8)).convert(mode)
+        return Image.fromarray(values.clip(0, 255).astype(numpy.uint8)).convert("RGB")
     if strip.mode in _ALPHA or "transparency" in strip.info:  # on white, as a browser shows it
         clear = strip.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert(mode)
-    return strip.convert(mode)
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    return strip.convert("RGB")
 
 
 def _pixels(image: Image.Image) -> Tensor:
@@ -240,23 +253,11 @@ def _pixels(image: Image.Image) -> Tensor:
     return pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
 
 
-def _as_the_model_takes_it(plain: Image.Image, shape: Shape) -> Image.Image:
-    channels, height, width = shape
-    if channels == 3 and plain.size == (width, height):
+def _fitted(plain: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scaled, and filled up with the mean colour of its border."""
+    if plain.size == size:
         return plain
-    border = _border(plain)
-    ground = tuple(round(mean) for mean in border)
-    fitted = ImageOps.pad(
-        plain,
-        (width, height),
-        method=Image.Resampling.LANCZOS,
-        color=ground if channels == 3 else ground[0],
-    )
-    return ImageOps.invert(fitted) if channels == 1 and border[0] > 127 else fitted
-
-
-def _border(image: Image.Image) -> list[float]:
-    """The mean of the outermost pixels, for each channel."""
-    pixels = numpy.asarray(image)
+    pixels = numpy.asarray(plain)
     edges = numpy.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return [float(mean) for mean in numpy.atleast_1d(edges.mean(axis=0))]
+    ground = tuple(round(float(mean)) for mean in edges.mean(axis=0))
+    return ImageOps.pad(plain, size, method=Image.Resampling.LANCZOS, color=ground)

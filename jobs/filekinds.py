@@ -22,6 +22,7 @@ IMAGES: Final = {
     "an AVIF image": "AVIF",
 }
 ZIP: Final = "a zip archive"
+GZIP: Final = "a gzip archive"
 PYTORCH: Final = "weights that PyTorch wrote"
 OLD_PYTORCH: Final = "weights in the format of PyTorch before 1.6"
 SAFETENSORS: Final = "weights in the format of safetensors"
@@ -59,7 +60,7 @@ _STARTS: Final = (
     (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"GGUF", "weights in the format of GGUF"),
     (b"PK\5\6", "an empty zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x1f\x8b", GZIP),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\0", "an xz archive"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive"),

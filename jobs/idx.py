@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from jobs.cgroup import memory_bytes
 from jobs.errors import BadInput, passing_trouble
+from jobs.filekinds import GZIP, HEAD_BYTES, kind_of
 
 _UINT8: Final = 8
 #: What is unpacked is in memory, and a damaged header may promise terabytes.
@@ -44,9 +46,10 @@ def _read(path: Path, dimensions: int) -> Tensor:
         with gzip.open(path) if packed else path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic != bytes([0, 0, _UINT8, dimensions]):
+                head = magic + file.read(HEAD_BYTES)
                 raise BadInput(
                     f"{path} is not an IDX file of bytes with {dimensions} dimension(s): "
-                    f"it begins with {magic.hex(' ') or 'nothing'}"
+                    f"it is {kind_of(head)} (its first bytes: {magic.hex(' ') or 'none'})"
                 )
             sizes = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             count = math.prod(sizes)
@@ -62,9 +65,17 @@ def _read(path: Path, dimensions: int) -> Tensor:
             values = bytearray(file.read(count + 1))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise passing_trouble(error, path) or BadInput(
-            f"{path} cannot be read, it may be damaged or cut off: {error}"
+            f"{path} cannot be read, it may be damaged or cut off: {error}{_what_it_is(path)}"
         ) from error
     if len(values) != count:
         found = f"only {len(values)}" if len(values) < count else "more"
         raise BadInput(f"{path} is damaged: its header promises {count} bytes, {found} are there")
     return torch.frombuffer(values, dtype=torch.uint8).view(*sizes)
+
+
+def _what_it_is(path: Path) -> str:
+    """` (it is a web page)`, if the file is not the gzip archive that its name promises."""
+    with suppress(OSError), path.open("rb") as file:
+        kind = kind_of(file.read(HEAD_BYTES))
+        return f" (it is {kind})" if path.suffix == ".gz" and kind != GZIP else ""
+    return ""

@@ -21,8 +21,9 @@ from torch import Tensor
 from jobs.cgroup import memory_bytes
 from jobs.contract.files import cannot_be_listed
 from jobs.contract.layout import shown as shown
-from jobs.decoding import Shape, Unusable, read_image, threads
+from jobs.decoding import NothingFound, Shape, Unusable, read_image, threads
 from jobs.errors import BadInput
+from jobs.photographs import Subject
 
 #: Each has a line in the record, which is read as a whole.
 MOST_FILES: Final = 100_000
@@ -32,11 +33,15 @@ _SHARE: Final = 0.25
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """images: uint8 (N, C, H, W), of the files `names`; skipped: why each other file was not taken."""
+    """images: uint8 (N, C, H, W), of the files `names`; skipped: why each other file was not taken.
+
+    nothing: files that are photographs of nothing, as uint8 (C, H, W).
+    """
 
     images: Tensor
     names: tuple[str, ...]
     skipped: dict[str, str]
+    nothing: dict[str, Tensor]
 
 
 def list_files(folder: Path) -> list[str]:
@@ -63,7 +68,9 @@ def _regular_files(folder: Path) -> Iterator[str]:
                 yield str(path.relative_to(folder))
 
 
-def read_files(folder: Path, names: Iterable[str], wanted: int, shape: Shape) -> ImageFiles:
+def read_files(
+    folder: Path, names: Iterable[str], wanted: int, shape: Shape, subject: Subject = "digit"
+) -> ImageFiles:
     """The first `wanted` of these files that can be read; the rest is not looked at.
 
     Raises BadInput if not one can, or if they are more than there is memory for.
@@ -78,23 +85,35 @@ def read_files(folder: Path, names: Iterable[str], wanted: int, shape: Shape) ->
     images = torch.empty(wanted, *shape, dtype=torch.uint8)  # takes memory only where it is written
     taken: list[str] = []
     skipped: dict[str, str] = {}
+    nothing: dict[str, Tensor] = {}
+
+    def missing() -> int:
+        return wanted - len(taken) - len(nothing)
+
     left = iter(names)
     with ThreadPoolExecutor(threads()) as pool:
-        while len(taken) < wanted and (some := list(islice(left, min(wanted - len(taken), 256)))):
-            for name, image in zip(some, pool.map(lambda name: _try(folder, name, shape), some), strict=True):
+        while missing() and (some := list(islice(left, min(missing(), 256)))):
+            for name, image in zip(
+                some, pool.map(lambda name: _try(folder, name, shape, subject), some), strict=True
+            ):
                 if isinstance(image, str):
                     skipped[name] = image
+                elif isinstance(image, NothingFound):
+                    nothing[name] = image.picture
                 else:
                     images[len(taken)] = image
                     taken.append(name)
     if not taken:
+        skipped.update((name, "nothing is found on it") for name in nothing)
         first = ", ".join(f"{shown(name)}: {why}" for name, why in islice(skipped.items(), 3))
         raise BadInput(f"{folder}: none of {len(skipped):,} files can be taken ({first})")
-    return ImageFiles(images[: len(taken)], tuple(taken), skipped)
+    return ImageFiles(images[: len(taken)], tuple(taken), skipped, nothing)
 
 
-def _try(folder: Path, name: str, shape: Shape) -> Tensor | str:
+def _try(folder: Path, name: str, shape: Shape, subject: Subject) -> Tensor | NothingFound | str:
     try:
-        return read_image(folder, name, shape)
+        return read_image(folder, name, shape, subject)
+    except NothingFound as error:
+        return error
     except Unusable as error:
         return str(error)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,6 +22,7 @@ from jobs.contract.files import json_text
 from jobs.contract.volume import BOUNDARY
 from jobs.data import load
 from jobs.evidence import TrainedModel, trained_model
+from jobs.imagefiles import shown
 from jobs.latency import Latency, measure_latency
 from jobs.pictures import draw, file_safe, picture_name
 from jobs.predict import predict
@@ -51,7 +52,7 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     trained = trained_model(assignment)
     device = compute.prepare(config)
     started = time.perf_counter()
-    asked = what_is_asked(assignment, trained.spec.input_shape)
+    asked = what_is_asked(assignment, trained.spec.input_shape, trained.spec.dataset)
     seconds_to_read = time.perf_counter() - started
     inputs = {**trained.proofs, **assignment.named(asked.files)}
     assignment.keep_config()
@@ -64,14 +65,17 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
-    pictures = _show(assignment, asked, trained, done.log_probabilities, device)
-    assignment.fence.write(folder.predictions, _lines(asked, trained, done.log_probabilities, pictures))
+    empty = _draw_nothing(assignment, asked)
+    pictures = _show(assignment, asked, trained, done.log_probabilities, device, set(empty.values()))
+    lines = chain(_predictions(asked, trained, done.log_probabilities, pictures), _nothing(asked, empty))
+    assignment.fence.write(folder.predictions, _listed(lines))
     correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
     told = {
         "source": asked.source,
         "source_images": asked.source_images,
         "images": count,
         "correct": correct,
+        "nothing_found": list(asked.nothing),
         "skipped": [{"file": name, "reason": reason} for name, reason in asked.skipped.items()],
         "seconds_to_read": round(seconds_to_read, 3),
         "images_per_second": done.images_per_second,
@@ -89,10 +93,13 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
     )
     right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
+    if asked.nothing:
+        right += f", nothing found on {len(asked.nothing):,}"
     print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)} on the volume")
     metrics = {
         "samples": count,
         "correct": correct,
+        "nothing_found": len(asked.nothing) if asked.nothing else None,
         "skipped": len(asked.skipped) if config.infer.folder else None,
         "images_per_second": done.images_per_second,
         "latency_p50_ms": latency.p50_ms,
@@ -101,7 +108,9 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
     }
     return Outcome(
         inputs=inputs,
-        outputs=assignment.prove(*set(pictures.values()), folder.predictions, folder.inference),
+        outputs=assignment.prove(
+            *{*pictures.values(), *empty.values()}, folder.predictions, folder.inference
+        ),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
         skipped=dict(asked.skipped),
     )
@@ -133,8 +142,12 @@ def _show(
     trained: TrainedModel,
     log_probabilities: Tensor,
     device: torch.device,
+    others: Set[Path],
 ) -> dict[int, Path]:
-    """Print, and draw, what a person looks at; the paths of the pictures by the position in `asked`."""
+    """Print, and draw, what a person looks at; the paths of the pictures by the position in `asked`.
+
+    others: pictures that were drawn before; what else lies there is removed.
+    """
     count, names = len(asked.images), trained.spec.class_names
     drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
     positions = drawn[:MOST_PICTURES].sort().values.tolist()
@@ -149,7 +162,7 @@ def _show(
         pictures = dict.fromkeys(positions, _draw_boundary(assignment, trained, device))
     else:
         pictures = _draw_images(assignment, asked, trained, log_probabilities, positions)
-    for old in set(results.iterdir()) - set(pictures.values()):  # of other settings, or cut short
+    for old in set(results.iterdir()) - set(pictures.values()) - others:  # of other settings, or cut short
         assignment.fence.remove(old)
     return pictures
 
@@ -179,6 +192,19 @@ def _draw_images(
     return pictures
 
 
+def _draw_nothing(assignment: Assignment, asked: Asked) -> dict[str, Path]:
+    """Print, and draw, on which files nothing is found, by their names; as many as a person looks at."""
+    results = assignment.folder.results
+    results.mkdir(exist_ok=True)
+    taken: set[str] = set()
+    pictures = {}
+    for name, image in islice(asked.nothing.items(), MOST_PICTURES):
+        print(f"{shown(name)}: nothing found")
+        pictures[name] = results / picture_name(name, "nothing found", taken)
+        assignment.fence.write(pictures[name], draw(image, "nothing found", None, None))
+    return pictures
+
+
 def _draw_boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> Path:
     """One picture of all test points, however many are asked about: of a few there is little to see."""
     data = load(assignment.config, "test", assignment.folder.root)
@@ -192,10 +218,10 @@ def _draw_boundary(assignment: Assignment, trained: TrainedModel, device: torch.
     return path
 
 
-def _lines(
+def _predictions(
     asked: Asked, trained: TrainedModel, log_probabilities: Tensor, pictures: dict[int, Path]
-) -> Iterator[bytes]:
-    """predictions.json: a list with one image a line, made while it is written."""
+) -> Iterator[dict[str, Any]]:
+    """What predictions.json says of each image, made while it is written."""
     names = trained.spec.class_names
     for position, row in enumerate(log_probabilities.exp()):
         best = int(row.argmax())
@@ -210,8 +236,25 @@ def _lines(
             label = int(asked.labels[position])
             prediction |= {"true": label, "true_name": names[label], "correct": best == label}
         prediction["probabilities"] = [_rounded(value) for value in row.tolist()]
-        line = json.dumps(prediction, ensure_ascii=False, allow_nan=False)
-        yield f"{'[' if position == 0 else ','}\n  {line}".encode()
+        yield prediction
+
+
+def _nothing(asked: Asked, pictures: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """What predictions.json says of files on which nothing is found: no class, and no picture of one."""
+    for name in asked.nothing:
+        picture = pictures.get(name)
+        yield {
+            "image": name,
+            "nothing_found": True,
+            "predicted": None,
+            "picture": f"results/{picture.name}" if picture else None,
+        }
+
+
+def _listed(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """predictions.json: a list with one image a line, made while it is written."""
+    for number, line in enumerate(lines):
+        yield f"{',' if number else '['}\n  {json.dumps(line, ensure_ascii=False, allow_nan=False)}".encode()
     yield b"\n]\n"
 
 

@@ -23,17 +23,20 @@ _TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _INK: Final = {True: (0x2E, 0xA0, 0x43), False: (0xCF, 0x22, 0x2E)}  # right: green, wrong: red
 
 
-def draw(image: Tensor, predicted: str, probability: float, true: str | None) -> bytes:
+def draw(image: Tensor, predicted: str, probability: float | None, true: str | None) -> bytes:
     """PNG of a uint8 image (1, H, W) or RGB (3, H, W), enlarged, with its class below it.
 
-    true: what it is; None if nobody knows.
+    probability: of the class; None if `predicted` is none. true: what it is; None if nobody knows.
     """
     channels, height, width = image.shape
     colours = image.permute(1, 2, 0).contiguous()  # (H, W, C)
     pixels = Image.frombytes("L" if channels == 1 else "RGB", (width, height), colours.numpy().tobytes())
     scale = math.ceil(_PIXELS / max(width, height))
     enlarged = pixels.resize((width * scale, height * scale), Image.Resampling.NEAREST)
-    lines = [f"{predicted}  {probability:.1%}", "" if true is None else f"true: {true}"]
+    lines = [
+        predicted if probability is None else f"{predicted}  {probability:.1%}",
+        "" if true is None else f"true: {true}",
+    ]
     font = ImageFont.load_default(size=_FONT_SIZE)
     text_width = max(int(font.getlength(line)) for line in lines) + 2 * _MARGIN
     picture = Image.new(

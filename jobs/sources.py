@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from jobs.contract.record import FileProof
 from jobs.contract.volume import data_folder
 from jobs.data import describe, load
 from jobs.decoding import Shape
+from jobs.photographs import Subject
 from jobs.split import Images, chosen
 
 
@@ -32,13 +33,17 @@ class Asked:
     files: Mapping[Path, FileProof]
     skipped: Mapping[str, str]
     names: tuple[str, ...] | None  # of the files, if each image has one of its own
+    nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files on which nothing is found
 
 
-def what_is_asked(assignment: Assignment, shape: Shape | tuple[int]) -> Asked:
-    """What is in `infer.source`, as much as `infer.samples`, as a model takes it. Raises BadInput."""
+def what_is_asked(assignment: Assignment, shape: Shape | tuple[int], dataset: str) -> Asked:
+    """What is in `infer.source`, as much as `infer.samples`, as a model of this data set takes it.
+
+    Raises BadInput.
+    """
     if assignment.config.infer.folder:
         assert len(shape) == 3  # RunConfig sees to it
-        return _files(assignment, shape)
+        return _files(assignment, shape, "garment" if dataset.startswith("fashion-mnist") else "digit")
     return _test_images(assignment)
 
 
@@ -76,12 +81,12 @@ def _point(values: Tensor) -> str:
     return f"({', '.join(f'{value:.2f}' for value in values.tolist())})"
 
 
-def _files(assignment: Assignment, shape: Shape) -> Asked:
+def _files(assignment: Assignment, shape: Shape, subject: Subject) -> Asked:
     source = str(assignment.config.infer.folder)
     folder = data_folder(assignment.folder.root, source.removeprefix("data/"))
     names = imagefiles.list_files(folder)
     order = (names[index] for index in _drawn(assignment, len(names)).tolist())
-    found = imagefiles.read_files(folder, order, _wanted(assignment) or len(names), shape)
+    found = imagefiles.read_files(folder, order, _wanted(assignment) or len(names), shape, subject)
     ordered = sorted(range(len(found.names)), key=found.names.__getitem__)
     taken = tuple(found.names[index] for index in ordered)
     shown = tuple(nfc(name) for name in taken)
@@ -92,9 +97,10 @@ def _files(assignment: Assignment, shape: Shape) -> Asked:
         labels=None,
         source=source,
         source_images=len(names),
-        files={folder / name: FileProof.of(folder / name) for name in taken},
+        files={folder / name: FileProof.of(folder / name) for name in (*taken, *sorted(found.nothing))},
         skipped={imagefiles.shown(name): reason for name, reason in sorted(found.skipped.items())},
         names=shown,
+        nothing={nfc(name): picture for name, picture in sorted(found.nothing.items())},
     )
 
 

@@ -104,8 +104,8 @@ def test_half_a_data_set_is_neither_used_nor_overwritten(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("train-images-idx3-ubyte", b"", "not an IDX file .* begins with nothing"),
-        ("train-images-idx3-ubyte", b"<html>", "not an IDX file .* begins with 3c 68 74 6d"),
+        ("train-images-idx3-ubyte", b"", "not an IDX file .* it is empty"),
+        ("train-images-idx3-ubyte", b"<html>", "not an IDX file .* it is a web page .* 3c 68 74 6d"),
         ("train-labels-idx1-ubyte", bytes([0, 0, 8, 3, 0]), "not an IDX file of bytes with 1 dimension"),
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 3, 0, 0]), "cannot be read"),
         ("train-images-idx3-ubyte", idx_bytes(torch.zeros(9, 28, 28))[:-1], "promises 7056 bytes, only 7055"),
@@ -502,3 +502,14 @@ def test_the_small_data_set_is_made_of_the_first_images_of_every_class(tmp_path:
     assert len(read_labels(targets[0] / "t10k-labels-idx1-ubyte.gz")) == 1000
     for path in targets[0].iterdir():
         assert path.read_bytes() == (targets[1] / path.name).read_bytes()
+
+
+def test_a_file_that_is_no_idx_file_is_named_for_what_it_is(tmp_path: Path) -> None:
+    page, pointer = tmp_path / "train-images-idx3-ubyte", tmp_path / "train-images-idx3-ubyte.gz"
+    page.write_bytes(b"<!DOCTYPE html><title>Log in</title>")
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+
+    with pytest.raises(BadInput, match=r"dimension\(s\): it is a web page \(HTML\)"):
+        read_images(page)
+    with pytest.raises(BadInput, match=r"it is a Git LFS pointer, not the file itself"):
+        read_images(pointer)

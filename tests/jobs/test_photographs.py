@@ -1,0 +1,132 @@
+"""Photographs are prepared as the images were that a model has learnt from, and an empty one is nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image, ImageOps
+
+from jobs.photographs import Subject, prepared
+from tests import photographs
+from tests.jobs.support import REPOSITORY, Place
+from tests.photographs import Ink
+
+MINI = REPOSITORY / "jobs" / "assets" / "fashion-mnist-mini"
+#: Of the accuracy on the images of the data set, what is wanted on photographs.
+WANTED = 0.9
+
+
+def _as_mnist(ink: Ink) -> Ink:
+    """The ink as MNIST would have it: in 20 x 20, its centre of mass in the middle of 28 x 28; 0 to 1."""
+    rows, columns = (numpy.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    box = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(numpy.float32))
+    scale = 20 / max(box.size)
+    small = numpy.asarray(
+        box.resize(
+            (max(1, round(box.width * scale)), max(1, round(box.height * scale))), Image.Resampling.BOX
+        )
+    )
+    y, x = (float((places * small).sum() / small.sum()) for places in numpy.indices(small.shape))
+    whole = numpy.zeros((48, 48))
+    top, left = round(24 - y), round(24 - x)
+    whole[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return whole[10:38, 10:38]
+
+
+def test_strokes_have_the_place_and_the_size_that_mnist_gives_them() -> None:
+    rng = numpy.random.default_rng(1)
+    alike = 0
+    for number in range(200):
+        picture, ink = photographs.photographed(photographs.drawn(number % 10, rng), rng)
+        image = prepared(picture, "digit")
+        if image is None:
+            continue
+        found = numpy.asarray(image) / 255
+        expected = _as_mnist(ink)
+        used = numpy.argwhere(found > 0.2)
+        centre = [float((places * found).sum() / found.sum()) for places in numpy.indices(found.shape)]
+        alike += (
+            abs(int(numpy.ptp(used, axis=0).max()) - 19) <= 2
+            and max(abs(place - 14) for place in centre) <= 0.6
+            and numpy.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.7
+        )
+    assert alike >= 0.9 * 200
+
+
+def test_garments_on_grounds_are_recognised_nearly_as_well_as_the_native_images(tmp_path: Path) -> None:
+    place = Place(tmp_path, settings=("train.epochs=4",))
+    for stage in ("train", "eval"):
+        assert place.do(stage).code == 0
+    native = json.loads(place.folder.eval_results.read_text())["test_acc"]
+    folder = tmp_path / "data" / "photos"
+    folder.mkdir(parents=True)
+    for name, picture in photographs.clothes(*photographs.read_test_images(MINI), 100):
+        picture.save(folder / f"{name}.png", compress_level=1)
+
+    ended = place.do("infer", "--set", "infer.source=data/photos", "--set", "infer.samples=all")
+
+    assert ended.code == 0, ended
+    predictions = json.loads(place.folder.predictions.read_text())
+    assert len(predictions) == 100
+    assert photographs.right(predictions)["garment"] / 100 >= WANTED * native
+
+
+@pytest.mark.parametrize("subject", ["digit", "garment"])
+def test_an_image_of_the_data_set_stays_as_it_is_however_it_is_kept(subject: Subject) -> None:
+    for native in photographs.read_test_images(MINI)[0][:100]:
+        image = Image.fromarray(native)
+        for kept in (
+            image,
+            *(image.resize((28 * times,) * 2, Image.Resampling.NEAREST) for times in (2, 10, 17)),
+        ):
+            found = prepared(kept.convert("RGB"), subject)
+            assert found is not None
+            assert numpy.array_equal(numpy.asarray(found), native)
+        if numpy.median(native[[0, -1]]) <= 5:
+            found = prepared(ImageOps.invert(image).convert("RGB"), subject)
+            assert found is not None
+            assert numpy.array_equal(numpy.asarray(found), native)
+
+
+def test_paper_with_nothing_on_it_is_nothing() -> None:
+    rng = numpy.random.default_rng(5)
+
+    found = [prepared(photographs.empty(rng), "digit") for _ in range(60)]
+
+    assert sum(each is not None for each in found) <= 6  # a shadow now and then
+
+
+@pytest.mark.parametrize("subject", ["digit", "garment"])
+def test_one_colour_is_nothing(subject: Subject) -> None:
+    for colour in ("white", "gray", "saddlebrown", "black"):
+        for size in ((300, 200), (280, 280), (28, 28), (1, 1)):
+            assert prepared(Image.new("RGB", size, colour), subject) is None
+
+
+def test_nothing_is_no_prediction(trained: Place) -> None:
+    photos = trained.root / "data" / "photos"
+    photos.mkdir()
+    rng = numpy.random.default_rng(2)
+    photographs.on_paper(photographs.drawn(3, rng), rng).save(photos / "a.png")
+    Image.new("RGB", (300, 200), "beige").save(photos / "b.png")
+
+    ended = trained.do("infer", "--set", "infer.source=data/photos", "--set", "infer.samples=all")
+
+    assert ended.code == 0, ended
+    assert "classifying 1 image" in ended.out
+    assert "b.png: nothing found\n" in ended.out
+    assert "1 classified, nothing found on 1; the pictures are in" in ended.out
+    a, b = json.loads(trained.folder.predictions.read_text())
+    assert (a["image"], b["image"], b["nothing_found"], b["predicted"]) == ("a.png", "b.png", True, None)
+    assert "probability" not in b
+    picture = trained.folder.path / b["picture"]
+    assert picture.name == "b_nothing found.png"
+    assert picture.is_file()
+    told = json.loads(trained.folder.inference.read_text())
+    assert (told["images"], told["nothing_found"], told["skipped"]) == (1, ["b.png"], [])
+    record = trained.record("infer")
+    assert {b["picture"], "predictions.json"} <= record.outputs.keys()
+    assert "../../data/photos/b.png" in record.inputs
