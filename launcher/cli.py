@@ -8,17 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.contract.counting import counted
 from jobs.contract.redaction import redacted
+from launcher import lookcli
 from launcher.datacli import data, put
 from launcher.errors import BadInput, Exit, JobRelayError, Terminated
-from launcher.hints import Command
 from launcher.images.cli import images
 from launcher.options import config_options, output_option, run_options, target_options
 from launcher.typed import Group
@@ -98,6 +96,8 @@ def cli() -> None:
 cli.add_command(images)
 cli.add_command(put)
 cli.add_command(data)
+for _command in lookcli.ALL:
+    cli.add_command(_command)
 
 
 @cli.command("run-all")
@@ -161,167 +161,6 @@ def render(target: Target, console: Console, **arguments: Any) -> int:
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
     return Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("run", required=False)
-@output_option("table", "json")
-@target_options
-def status(target: Target, console: Console, run: str | None, output: str) -> int:
-    """How the stages of a run stand; -v: and where their seconds went. [default: the newest run]"""
-    from launcher import overview
-
-    run = _run_id(run) if run else None
-    states = overview.status(target.executor(), run)
-    _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
-    if console.verbose and output == "table":
-        from launcher.summary import print_timelines
-
-        print_timelines({state.stage: state.timeline for state in states if state.stage})
-    return Exit.SUCCEEDED
-
-
-@cli.command("list")
-@click.option("--recorded", is_flag=True, help="From the records on the volume, where Jobs are gone.")
-@output_option("table", "json", "name")
-@target_options
-def list_runs(target: Target, console: Console, recorded: bool, output: str) -> int:
-    """The runs, newest last."""
-    from launcher import overview
-
-    find = overview.all_stages if recorded or target.local else overview.stages_of
-    states = find(target.executor(), None)
-    rows = overview.run_rows(states)
-    if output == "name":
-        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
-    else:
-        _print(output, overview.RUN_COLUMNS, rows, [asdict(state) for state in states])
-    return Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("run", required=False)
-@click.argument("stage", type=_STAGES, required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on while the stage prints.")
-@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
-@target_options
-def logs(
-    target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None
-) -> int:
-    """Print what stages have printed. [default: all stages of the newest run]"""
-    from launcher import stagelogs
-    from launcher.terminal import log_output
-
-    run = _run_id(run) if run else None
-    with log_output() as out:
-        stagelogs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=out)
-    return Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("run", required=False)
-@click.option("-o", "--output", "folder", type=_PATH, help="Folder.  [default: runs/RUN]")
-@click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
-@target_options
-def fetch(target: Target, console: Console, run: str | None, folder: Path | None, everything: bool) -> int:
-    """Bring a run's results and logs from the volume. [default: the newest run]"""
-    from launcher import artifacts, overview
-
-    run = _run_id(run) if run else None
-    executor = target.executor()
-    run = run or overview.newest_run(executor)
-    fetched = artifacts.fetch(executor, run, folder or Path("runs") / run, everything=everything)
-    click.echo(f"{fetched.folder}: {counted(fetched.files, 'file')}, {counted(fetched.bytes, 'byte')}")
-    for problem in fetched.problems:
-        console.say(f"  {problem}")
-    return Exit.INCOMPLETE if fetched.problems else Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("name", metavar="[RUN|SWEEP]", required=False)
-@click.option("-o", "--output", "file", type=_PATH, help="File.  [default: report.html in its folder]")
-@target_options
-def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
-    """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
-    from launcher.report.command import make_report
-
-    click.echo(make_report(target, console, name, file))
-    return Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("run", required=False)
-@output_option("table", "json")
-@target_options
-def verify(target: Target, console: Console, run: str | None, output: str) -> int:
-    """Check that a run is complete on the volume: stages, checkpoint, results. [default: the newest run]"""
-    from launcher import artifacts, overview
-    from launcher.console import print_json
-
-    run = _run_id(run) if run else None
-    executor = target.executor()
-    checks = artifacts.check(executor, run or overview.newest_run(executor))
-    rows = [("✓" if check.good else "✗", check.what, check.found) for check in checks]
-    _print(output, ("", "check", "found"), rows, [check.model_dump() for check in checks])
-    if output == "table":
-        for content in filter(None, (check.content for check in checks)):
-            print_json({key: value for key, value in content.items() if not isinstance(value, list)})
-    return Exit.SUCCEEDED if all(check.good for check in checks) else Exit.INCOMPLETE
-
-
-@cli.command()
-@click.argument("run")
-@target_options
-def cancel(target: Target, console: Console, run: str) -> int:
-    """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
-    from launcher import overview
-
-    _run_id(run)
-    executor = target.executor()
-    names = executor.cancel(run)
-    click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
-    if not names:
-        overview.require_known(executor, run)
-        console.say(f"no Job of run {run} is at work")
-    return Exit.SUCCEEDED
-
-
-@cli.command()
-@click.argument("run")
-@click.option("--data", is_flag=True, help="Its files on the volume too.")
-@target_options
-def delete(target: Target, console: Console, run: str, data: bool) -> int:
-    """Delete the Jobs of a run; with --data all that it has left."""
-    from launcher import overview
-
-    _run_id(run)
-    executor = target.executor()
-    files = executor.volume(run) if data else None  # while its Jobs say which image reads them
-    deleted = executor.delete(run)
-    if files:
-        with files as volume:
-            if volume.exists(f"runs/{run}"):
-                volume.remove(f"runs/{run}")
-                deleted.append(f"runs/{run} on the volume")
-    if not deleted:
-        overview.require_known(executor, run)
-        raise BadInput(f"run {run} has no Jobs, only files on the volume", Command("delete", run, "--data"))
-    click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
-    return Exit.SUCCEEDED
-
-
-@cli.command()
-@output_option("table", "json")
-@target_options
-def doctor(target: Target, console: Console, output: str) -> int:
-    """Check what a run needs, and say what to do where it is not so."""
-    findings = target.executor().examine(target.manifests)
-    marks = {"ok": "✓", "warn": "!", "fail": "✗"}
-    todos = [console.complete(f.todo) for f in findings]
-    rows = [(marks[f.state], f.check, f.found, todo) for f, todo in zip(findings, todos, strict=True)]
-    tree = [{**asdict(f), "todo": todo} for f, todo in zip(findings, todos, strict=True)]
-    _print(output, ("", "check", "found", "what to do"), rows, tree)
-    return Exit.BAD_INPUT if any(f.state == "fail" for f in findings) else Exit.SUCCEEDED
 
 
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
@@ -395,18 +234,3 @@ def _as_setting(error: click.NoSuchOption, program: Sequence[str], arguments: Se
     if len(keys) > 1:
         return ", or ".join(f"--set {key}={value}" for key in keys)
     return shlex.join([*program, *arguments[:place], "--set", f"{keys[0]}={value}", *after])
-
-
-def _run_id(name: str, what: str = "run id") -> str:
-    from jobs.contract.volume import check_name
-
-    try:
-        return check_name(name, what)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-
-
-def _print(output: str, columns: Sequence[str], rows: Sequence[Sequence[str]], tree: Any) -> None:
-    from launcher.console import print_json, print_table
-
-    print_json(tree) if output == "json" else print_table(columns, rows)
