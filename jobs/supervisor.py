@@ -12,8 +12,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jobs import __version__
 from jobs.assignment import Assignment
@@ -22,7 +23,7 @@ from jobs.contract import exit_codes
 from jobs.contract.config import RunConfig, Stage
 from jobs.contract.counting import counted
 from jobs.contract.files import make_folder
-from jobs.contract.inputs import changed, listings
+from jobs.contract.inputs import as_lines, changed, listings
 from jobs.contract.record import (
     FileProof,
     Record,
@@ -42,6 +43,9 @@ from jobs.moments import moments, passed
 from jobs.process import StageProcess, hold_signals
 from jobs.stopping import StopRequest
 from jobs.tee import Tee
+
+#: Names in a record, which everybody reads as a whole (jobs.contract.safe_read.RECORD_BYTES).
+_MOST_INPUTS: Final = 10_000
 
 
 def supervise(
@@ -196,6 +200,7 @@ class _Supervisor:
             return self.last_words.close(code, error=error)
         self.assignment.fence.check()
         code, error = self._explained(code, report)
+        inputs, lists = self._kept_inputs(_proofs(report.get("inputs", {})))
         record = running.model_copy(
             update={
                 "status": "succeeded" if code == 0 else "failed",
@@ -203,11 +208,11 @@ class _Supervisor:
                 "exit_code": code,
                 "log": self.last_words.tee.proof(),
                 "error": self._with_trouble(error),
-                "inputs": _proofs(report.get("inputs", {})),
-                "outputs": _proofs(report.get("outputs", {})),
+                "inputs": inputs,
+                "outputs": {**_proofs(report.get("outputs", {})), **lists},
                 "metrics": report.get("metrics", {}),
                 "means": report.get("means", {}),
-                "skipped": report.get("skipped", {}),
+                "skipped": dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
                 "cost": self.last_words.meter.cost(),
                 "moments": report.get("moments", {}),
                 "versions": {
@@ -247,6 +252,17 @@ class _Supervisor:
     def _with_trouble(self, error: str | None) -> str | None:
         """The error, and what has become of the log."""
         return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
+
+    def _kept_inputs(self, inputs: dict[str, FileProof]) -> tuple[dict[str, FileProof], dict[str, FileProof]]:
+        """The inputs that the record names; and the file that lists the data, if that is too much for it."""
+        assignment = self.assignment
+        if len(inputs) <= _MOST_INPUTS:
+            return inputs, {}
+        data = {name: proof for name, proof in inputs.items() if name.startswith("../")}
+        others = {name: proof for name, proof in inputs.items() if name not in data}
+        path = assignment.folder.inputs(assignment.stage)
+        assignment.fence.write(path, as_lines(data))
+        return others, assignment.prove(path)
 
     def _write(self, record: Record) -> None:
         path = self.assignment.folder.record(self.assignment.stage)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -12,11 +14,14 @@ from typing import Final
 from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.files import cannot_be_listed
 from jobs.contract.record import FileProof, Record, RecordError, matches, read_record
+from jobs.contract.safe_read import open_regular
 from jobs.contract.volume import RunFolder
 
 #: A file that was last changed so long before a stage began is what the stage has read: `ctime` is the
 #: kernel's, no program can set it. The margin is for clocks that differ, the node's and the volume's.
 _MARGIN_SECONDS: Final = 120.0
+#: Of an input's name, escaped, and its proof.
+_LINE_BYTES: Final = 64 * 1024
 
 
 def listings(root: Path, config: RunConfig, stage: Stage) -> dict[str, str]:
@@ -40,7 +45,7 @@ def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[st
     size and the time of their last change, cannot be others.
     """
     found = []
-    for name, proof in record.inputs.items():
+    for name, proof in _inputs(run, record):
         path = Path(os.path.normpath(run.path / name))
         if not (_is_older(path, proof, record) and not hash_all) and not matches(path, proof, root=run.root):
             found.append(os.path.relpath(path, run.root))
@@ -50,6 +55,12 @@ def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[st
         if not any(each.startswith(f"{name}/") for each in found) and _listing(run.root, name) != before
     ]
     return found
+
+
+def as_lines(inputs: Mapping[str, FileProof]) -> Iterator[bytes]:
+    """What `changed` reads, in place of Record.inputs, where the data has too many files for a record."""
+    for name, proof in inputs.items():
+        yield json.dumps([name, proof.sha256, proof.bytes]).encode() + b"\n"
 
 
 def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
@@ -64,6 +75,18 @@ def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
             others = changed(run, record, hash_all=False)
             found[stage] = [name for name in others if name.startswith("data/")]
     return {stage: names for stage, names in found.items() if names}
+
+
+def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileProof]]:
+    yield from record.inputs.items()
+    path = run.inputs(record.stage)
+    if path.name not in record.outputs:
+        return
+    # a damaged one is no output as recorded, which is reported as such
+    with contextlib.suppress(OSError, ValueError, TypeError), open_regular(path, root=run.root) as lines:
+        while line := lines.readline(_LINE_BYTES):
+            name, sha256, size = json.loads(line)
+            yield str(name), FileProof(sha256=sha256, bytes=size)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

@@ -121,6 +121,10 @@ class RunFolder:
     def record(self, stage: Stage) -> Path:
         return self.path / f"{stage}.json"
 
+    def inputs(self, stage: Stage) -> Path:
+        """What a stage has read, a line a file, where that is more than its record can hold."""
+        return self.path / f"{stage}-inputs.jsonl"
+
     def rendezvous(self, stage: Stage) -> Path:
         """Where the Pod with index 0 says how the others reach it; by its name it is never sent home."""
         return self.path / f".{stage}-rendezvous.json.partial"

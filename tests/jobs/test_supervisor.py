@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.contract.inputs import changed
 from jobs.contract.record import Record, parse_closing, read_record
 from jobs.contract.volume import RunFolder
 from tests.jobs.support import REPOSITORY, Ended, finish, is_running, read_until
@@ -302,6 +303,30 @@ def test_a_record_that_cannot_be_written_is_a_failure(supervised: Supervised) ->
     closing = parse_closing(supervised.termination.read_text())
     assert closing is not None
     assert closing.exit_code == 1
+
+
+def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Supervised) -> None:
+    folder = supervised.folder.root / "data" / "clothes"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"{number}.png").write_text(str(number))
+    few = "from jobs import supervisor; supervisor._MOST_INPUTS = 3"
+    work = """
+        from jobs.contract.record import FileProof
+        (assignment.folder.path / "model.pt").write_text("weights")
+        data = [assignment.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
+        print("at work")
+        return Outcome(inputs=assignment.prove(assignment.folder.path / "model.pt", *data))
+        """
+    assert supervised.do(work, few).code == 0
+    assert list(supervised.record.inputs) == ["model.pt"]
+    assert list(supervised.record.outputs) == ["train-inputs.jsonl"]
+    assert changed(supervised.folder, supervised.record) == []
+    assert "at work" not in supervised.do(work, few).out
+
+    (folder / "2.png").write_text("another one")
+    assert changed(supervised.folder, supervised.record) == ["data/clothes/2.png"]
+    assert "data/clothes/2.png changed since; doing it again" in supervised.do(work, few).out
 
 
 def test_attempts_are_counted_and_keep_their_logs(supervised: Supervised) -> None:
