@@ -21,11 +21,12 @@ from launcher.collector import LogCollector
 from launcher.console import Console
 from launcher.early import EarlyStart, When
 from launcher.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, Terminated
-from launcher.executors.base import Executor, Submission, Updates
+from launcher.executors.base import Executor, Submission, Updates, adopt
 from launcher.executors.following import follow
 from launcher.hints import Command, Hint, SameAgain, of_run
 from launcher.manifests import (
     CONFIG_FILE,
+    LABEL_COMPONENT,
     Manifests,
     Plan,
     main_container,
@@ -199,7 +200,7 @@ def run_stages(
         artifacts.require_place(report.folder)
         executor.check(plan)
         training = training_in(plan.config_map, CONFIG_FILE)
-        claim(report.folder, Owner(run=plan.run, place=report.place, training=training))
+        _claim(executor, plan, options, report.folder, training)
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, options.stages, console)
         executor.share(plan.shared)
@@ -223,6 +224,17 @@ def run_stages(
         error.hint = of_run(error.hint, plan.run)
         raise
     return report
+
+
+def _claim(executor: Executor, plan: Plan, options: Options, folder: Path, training: str | None) -> None:
+    """Make the folder that of the run. Raises Conflict, which names the keys where its Jobs tell them."""
+    try:
+        claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
+    except Conflict:
+        for live, _ in executor.jobs(plan.run):
+            if (stage := live["metadata"]["labels"].get(LABEL_COMPONENT)) in options.stages:
+                adopt(plan.jobs[stage], live)
+        raise
 
 
 def _run_in_order(

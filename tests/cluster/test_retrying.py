@@ -34,7 +34,7 @@ def test_row_32_the_budget_of_disruptions_is_spent(place: Place, kubectl: Kubect
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 8, err
     assert "DisruptionLimitExceeded" in err
-    assert "goes on from the last checkpoint" in err
+    assert "train resumes from its last checkpoint" in err
     assert kubectl.wait_until(lambda: not kubectl.pods_alive(), seconds=60)
 
 
