@@ -297,7 +297,9 @@ def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
 
 def test_as_many_files_are_read_as_are_wanted(tmp_path: Path) -> None:
     for number in range(6):
-        _picture(tmp_path / f"{number}.png", numpy.full((28, 28), number, numpy.uint8))
+        pixels = numpy.zeros((28, 28), numpy.uint8)
+        pixels[0, 0], pixels[10:20, 14] = number, 255
+        _picture(tmp_path / f"{number}.png", pixels)
     (tmp_path / "1.png").write_bytes(b"")
     names = list_files(tmp_path)
 
