@@ -73,6 +73,11 @@ class RunPart:
     #: verdicts and requests are of the launcher that has followed the run, or of its Jobs; False: of neither
     told: bool
 
+    @property
+    def things(self) -> str:
+        """What the model learns from."""
+        return "points" if self.boundary else "images"
+
 
 def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     """What is known of the run in `folder`. told: by its Jobs; None for what is kept in the folder."""

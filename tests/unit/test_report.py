@@ -232,7 +232,10 @@ def test_points_have_one_picture_for_all_of_them(tmp_path: Path) -> None:
 
     assert part.boundary
     assert part.groups == ()
-    assert "Decision boundary" in render("run.html", run=part)
+    page = render("run.html", run=part)
+    assert "Decision boundary" in page
+    assert "points/s" in page
+    assert "images/s" not in page
 
 
 def test_the_validation_accuracy_has_a_curve_where_every_epoch_has_one(tmp_path: Path) -> None:
