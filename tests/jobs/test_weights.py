@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 from jobs import eval as testing
 from jobs.checkpoint import Position, Sidecar
 from jobs.contract.record import FileProof
+from jobs.contract.safe_read import open_regular, read_bytes
 from jobs.errors import BadEvidence, BadInput, Failed, Terminated
 from jobs.stopping import StopRequest
 from jobs.train import train
@@ -374,14 +375,14 @@ def test_row_54_sigterm_while_weights_are_loaded_is_no_fault_of_theirs(
 def test_a_volume_that_does_not_answer_is_no_other_model(
     trained: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of, description = FileProof.of, trained.folder.model_config
+    description = trained.folder.model_config
 
-    def silent(path: Path) -> FileProof:
+    def silent(path: Path, **options: Any) -> IO[bytes]:
         if path == description:
             raise OSError(errno.ESTALE, "Stale file handle")
-        return of(path)
+        return open_regular(path, **options)
 
-    monkeypatch.setattr(FileProof, "of", silent)
+    monkeypatch.setattr("jobs.contract.record.open_regular", silent)
 
     with pytest.raises(OSError, match="Stale file handle"):
         testing.eval(trained.assignment("eval"), StopRequest())
@@ -390,14 +391,14 @@ def test_a_volume_that_does_not_answer_is_no_other_model(
 def test_a_volume_that_does_not_answer_is_no_unreadable_record(
     trained: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assignment, read, record = trained.assignment("eval"), Path.read_bytes, trained.folder.record("train")
+    assignment, record = trained.assignment("eval"), trained.folder.record("train")
 
-    def silent(path: Path) -> bytes:
+    def silent(path: Path, limit: int, **options: Any) -> bytes:
         if path == record:
             raise OSError(errno.EIO, "Input/output error", str(path))
-        return read(path)
+        return read_bytes(path, limit, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", silent)
+    monkeypatch.setattr("jobs.contract.record.read_bytes", silent)
 
     with pytest.raises(Failed, match=r"cannot use .*train.json: Input/output error; this may pass"):
         testing.eval(assignment, StopRequest())
