@@ -4,11 +4,10 @@ from __future__ import annotations
 
 
 def counted(number: int, thing: str) -> str:
-    """1 file, 2 files, 1,234 classes"""
+    """1 file, 2 files, 5 epochs, 1,234 classes"""
     return f"{number:,} {thing if number == 1 else _plural(thing)}"
 
 
 def _plural(thing: str) -> str:
-    if thing.endswith(("s", "x", "ch", "sh")):
-        return f"{thing}es"
-    return f"{thing}s"
+    hissing = thing.endswith(("s", "x", "ch", "sh")) and not thing.endswith("epoch")
+    return f"{thing}es" if hissing else f"{thing}s"

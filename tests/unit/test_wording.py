@@ -137,6 +137,7 @@ def test_these_are_no_quantities(text: str) -> None:
         (1, "file", "1 file"),
         (1234, "class", "1,234 classes"),
         (2, "batch", "2 batches"),
+        (5, "epoch", "5 epochs"),
     ],
 )
 def test_a_count_agrees_with_its_noun(number: int, thing: str, text: str) -> None:
