@@ -459,7 +459,9 @@ class Conformance:
 
         (tmp_path / "photos/inner").mkdir(parents=True)
         for name in ("écharpe.png", "inner/bag.jpg"):
-            Image.new("RGB", (300, 200), "white").save(tmp_path / "photos" / name)
+            picture = Image.new("RGB", (300, 200), "white")
+            picture.paste("black", (100, 60, 180, 140))  # paper with nothing on it has no class
+            picture.save(tmp_path / "photos" / name)
         (tmp_path / "photos/empty.png").touch()
         place.run("put", str(tmp_path / "photos"), "photos")
         result = place.run("run-all", "--run", "a", *asked)
