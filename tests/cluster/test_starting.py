@@ -79,6 +79,13 @@ def test_row_19_a_registry_that_nobody_knows(place: Place) -> None:
     assert "nobody/nothing:1" in result.err
 
 
+def test_row_20_what_cannot_be_an_images_name_ends_before_anything_is_made(place: Place) -> None:
+    result = place.run("run-all", "--image", "not an image", expect=2)
+    assert "cannot be an image's name" in result.err
+    assert place.run("list", "-o", "name").out == ""
+    assert list(place.folder.iterdir()) == []
+
+
 def test_row_20_an_image_that_may_not_be_pulled(place: Place) -> None:
     def never(pod: Object, job: Object) -> None:
         pod["containers"][0].update(image="nothing:1", imagePullPolicy="Never")
