@@ -69,7 +69,7 @@ def test_row_31_a_worker_that_is_out_of_memory(place: Place) -> None:
     folder = programs(place.folder / "m", train=program)
     result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--set", "train.memory=128Mi", expect=1)
     assert "out of memory (limit 128Mi" in result.err
-    assert "fewer workers" in result.err
+    assert "--set train.memory=256Mi --run" in result.err
 
 
 def test_row_31_the_real_training_out_of_memory(place: Place) -> None:

@@ -112,4 +112,4 @@ def test_logs_when_the_jobs_are_gone_and_when_the_volume_is_gone(place: Place, k
     place.run("delete", "a", "--data")
     assert place.run("logs", "a").out == before  # from the fetched run
     (place.folder / "runs").rename(place.folder / "elsewhere")
-    assert "has no log" in place.run("logs", "a", expect=2).err
+    assert "nothing is known of run a" in place.run("logs", "a", expect=2).err

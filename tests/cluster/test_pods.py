@@ -14,7 +14,7 @@ NEVER_FETCH = ("--run", "a", "--no-fetch")
 def test_the_volume_pod_is_always_removed(place: Place, kubectl: Kubectl) -> None:
     place.run("run", "train", "--run", "a", *QUICK)
     place.run("fetch", "a")
-    place.run("fetch", "b", expect=7)
+    place.run("fetch", "b", expect=2)
     assert kubectl.wait_until(lambda: len(kubectl.items("pods")) == 1)
 
 

@@ -129,6 +129,7 @@ def test_row_59_the_role_has_nothing_that_is_never_asked_for(
 ) -> None:
     folder = programs(place.folder / "m", eval="import time; print('on', flush=True); time.sleep(60)")
     place.run("run-all", "--run", "a", "--ttl", "3600", *QUICK)
+    place.run("run-all", "--run", "a", *QUICK)  # finds its Jobs there
     place.run("run-all", "--run", "a", "--set", "seed=1", *QUICK, expect=6)
     place.interrupt_when("eval │ on", signal.SIGINT, "run-all", "--run", "b", "-k", str(folder), "--no-fetch")
     place.run("cancel", "b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,7 +51,8 @@ class Upstream:
         """A context of a kubeconfig, with all the ways to log in that the Kubernetes client knows."""
         from kubernetes import client, config
 
-        file = str(kubeconfig) if kubeconfig else None
+        # the client would take what KUBECONFIG was when it was imported
+        file = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
         contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
         chosen = next((c for c in contexts if c["name"] == context), None) if context else current
         if chosen is None:
