@@ -35,15 +35,17 @@ CORPUS = sorted(corpus(Path()))
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What came of every file of the corpus, in a process of its own."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for name, content in corpus(folder.parent / "trace").items():
+    home = tmp_path_factory.mktemp("corpus")
+    folder = home / "files"
+    folder.mkdir()
+    for name, content in corpus(home / "trace").items():
         _checkpoint(folder / name, content())
     done = subprocess.run(
         [sys.executable, "-m", "tests.jobs.hostile", str(folder)],
         cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=100,
     )  # fmt: skip
     found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert not list(folder.parent.rglob(TRACE))
+    assert not list(home.rglob(TRACE))
     return found
 
 
