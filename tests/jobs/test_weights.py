@@ -37,7 +37,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     """What came of every file of the corpus, in a process of its own."""
     home = tmp_path_factory.mktemp("corpus")
     folder = home / "files"
-    folder.mkdir()
+    for each in (folder, home / "trace"):
+        each.mkdir()
     for name, content in corpus(home / "trace").items():
         _checkpoint(folder / name, content())
     done = subprocess.run(
