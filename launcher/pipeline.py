@@ -277,9 +277,8 @@ def _run_in_order(
                 if view.job and not finished_condition(view.job):
                     executor.stop(this, verdict)
         except JobRelayError:
-            collector.finish(
-                _LOG_SECONDS, console.say
-            )  # whatever hinders the next one, this one's log is kept
+            # whatever hinders the next one, this one's log is kept
+            collector.finish(_LOG_SECONDS, console.say)
             raise
         view = _settled(updates, this)
         verdict = _judged_again(verdict, view)
