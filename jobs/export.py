@@ -30,8 +30,6 @@ from jobs.weights import NotWhole
 
 #: More than rounding makes of the order in which sums are taken.
 _TOLERANCE: Final = 1e-4
-#: Far more than any model here has.
-_MODEL_BYTES: Final = 4 * 2**30
 #: Of the test images; in batches of these sizes, so that the first dimension is seen to be free.
 _COMPARED: Final = 1000
 _BATCHES: Final = (1, 7, 500)

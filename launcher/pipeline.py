@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.config import STAGES, RunConfig, Stage
+from jobs.contract.counting import listed
 from jobs.contract.record import Closing, LogProof, differing
 from launcher import artifacts
 from launcher.attempts import AttemptReporter
@@ -164,7 +165,7 @@ def plan_run(
     if options.run:
         if changed := artifacts.changed_data(executor, options.run, config, options.stages[-1]):
             raise Conflict(
-                f"run {options.run} was made of other data: {_some(changed)} changed since",
+                f"run {options.run} was made of other data: {listed(changed)} changed since",
                 "name another run for the data as it is now (--run NAME); or, where train has not read it, "
                 f"delete the Jobs of run {options.run}, which then reads it again",
             )
@@ -173,13 +174,9 @@ def plan_run(
     if options.new or not (known := executor.find_run(plan.hash)):
         return plan
     if changed := artifacts.changed_data(executor, known, config, options.stages[-1]):
-        say(f"run {known} was made of other data ({_some(changed)} changed since); this is a new run")
+        say(f"run {known} was made of other data ({listed(changed)} changed since); this is a new run")
         return plan
     return rendered(known)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def run_stages(

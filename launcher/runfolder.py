@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.contract.config import STAGES, RunConfig, digest
+from jobs.contract.counting import listed
 from jobs.contract.files import write_json
 from jobs.contract.loading import ConfigError, load_config, validate
 from jobs.contract.safe_read import RECORD_BYTES, read_bytes
@@ -29,7 +30,6 @@ OUTCOME: Final = "report.json"
 PAGE: Final = "report.html"
 _OWN: Final = frozenset({OWNER, OUTCOME, PAGE})
 
-_MOST_NAMED: Final = 3
 _ANY: Final = RunFolder(Path(), "any")
 #: What every run has in its folder; an empty or a person's own folder has none of it.
 _TELLING: Final = frozenset(
@@ -87,7 +87,7 @@ def claim(folder: Path, owner: Owner) -> None:
     before = _admitted(folder, owner)
     if before is None and (there := sorted(_TELLING & _names(folder))):
         raise Conflict(
-            f"{folder} holds files of a run ({_some(there)}), and nothing says which", _move(folder)
+            f"{folder} holds files of a run ({listed(there)}), and nothing says which", _move(folder)
         )
     kept = before or owner
     if before != (wanted := owner.model_copy(update={"files": kept.files})):
@@ -112,7 +112,7 @@ def install(incoming: Path, names: Iterable[str], folder: Path, owner: Owner) ->
     ]
     if in_the_way:
         raise Conflict(
-            f"{folder} holds files that are not of run {owner.run}: {_some(in_the_way)}", _elsewhere(folder)
+            f"{folder} holds files that are not of run {owner.run}: {listed(in_the_way)}", _elsewhere(folder)
         )
     stale = {name for name in ours - set(new) if not name.startswith(f"{CHECKPOINTS}/")}
     kept = ours - stale
@@ -187,7 +187,3 @@ def _move(folder: Path) -> str:
 
 def _elsewhere(folder: Path) -> str:
     return f"move these files away, or name another folder than {folder} (fetch -o DIR)"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")

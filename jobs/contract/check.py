@@ -8,13 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.contract.config import STAGES, Stage
-from jobs.contract.counting import counted
+from jobs.contract.counting import counted, listed
 from jobs.contract.inputs import changed
 from jobs.contract.record import FileProof, Record, RecordError, differing, matches, read_record
 from jobs.contract.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
 from jobs.contract.volume import RunFolder, checkpoint_sidecars
-
-_MOST_NAMED = 3
 
 #: What a run is checked for, each by its name.
 PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
@@ -50,11 +48,10 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
     proofs: dict[str, FileProof] = {**record.outputs, **({record.log.file: record.log} if record.log else {})}
     others = differing(folder.path, proofs)
     if others:
-        named = ", ".join(others[:_MOST_NAMED]) + (", …" if len(others) > _MOST_NAMED else "")
-        return Check(what=stage, good=False, found=f"not what {stage}.json says: {named}")
+        return Check(what=stage, good=False, found=f"not what {stage}.json says: {listed(others)}")
     if inputs := changed(folder, record):
-        named = ", ".join(inputs[:_MOST_NAMED]) + (", …" if len(inputs) > _MOST_NAMED else "")
-        return Check(what=stage, good=False, found=f"has read what is another file now: {named}")
+        found = f"has read what is another file now: {listed(inputs)}"
+        return Check(what=stage, good=False, found=found)
     return Check(
         what=stage, good=True, found=f"succeeded; {counted(len(proofs), 'file')} as {stage}.json says"
     )
