@@ -41,7 +41,8 @@ _IMAGE = re.compile(
 
 #: What this module looks into (launcher.shapes); what is left out may be anything.
 _CONTAINER: Final[Object] = {
-    "name": str, "image": str, "env": [{"name": str}], "resources": {"requests": {}, "limits": {}},
+    "name": str, "image": str, "command": [str], "args": [str], "env": [{"name": str}],
+    "resources": {"requests": {}, "limits": {}},
 }  # fmt: skip
 
 

@@ -477,6 +477,8 @@ def test_any_tree_in_place_of_a_job_is_bad_input(folder: Path, tree: Any) -> Non
 @example(("spec", "template", "spec", "initContainers"), "x")
 @example(("spec", "template", "spec", "volumes", 1, "configMap"), None)
 @example(("metadata", "namespace"), 5)
+@example(("spec", "template", "spec", "containers", 0, "command"), True)
+@example(("spec", "template", "spec", "containers", 0, "args"), True)
 def test_any_tree_in_a_job_is_used_or_bad_input(folder: Path, place: tuple[Any, ...], tree: Any) -> None:
     job = copy.deepcopy(EVAL)
     inner = job
