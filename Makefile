@@ -38,7 +38,7 @@ install: $(installed) ## .venv with the locked dependencies (CPU build of PyTorc
 # or a folder of wheels, else from PyTorch's own index, which nothing else is asked of. Then the rest,
 # for which PyTorch is there already: the CUDA build cannot come in through a dependency.
 # At last `import torchvision` is made to work for every program, where its wheel is of another build.
-$(installed): constraints.txt $(requirements) jobs/torchvision_operators.py
+$(installed): constraints.txt $(requirements) jobs/jobrelay_train/torchvision_operators.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'make: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 …' >&2; exit 1; }
 	@test -x $(python) || $(PYTHON) -m venv $(VENV)
@@ -47,7 +47,7 @@ $(installed): constraints.txt $(requirements) jobs/torchvision_operators.py
 	  $(pip_install) --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
 	@echo 'installing the other dependencies, about 70 small packages'
 	@$(pip_install) -qq -c constraints.txt -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
-	@$(python) -P jobs/torchvision_operators.py
+	@$(python) -P jobs/jobrelay_train/torchvision_operators.py
 	@touch $@
 
 run: $(installed) ## train, evaluate and infer on this machine, no cluster (ARGS='--set train.epochs=2')
@@ -62,7 +62,7 @@ faults: $(installed) ## the catalogue of faults, with what comes of every row he
 check: $(installed) ## formatting, lint, types, imports
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
-	@$(python) -m mypy launcher jobs
+	@$(python) -m mypy
 	@$(VENV)/bin/lint-imports
 
 format: $(installed) ## put the code into the form that check wants

@@ -17,4 +17,5 @@ ENV PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     JOBRELAY_VOLUME=/mnt/jobrelay \
     JOBRELAY_RUN=docker
-CMD ["python", "-m", "jobs"]
+WORKDIR /app/jobs
+CMD ["python", "-m", "jobrelay_train"]

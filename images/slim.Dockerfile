@@ -25,7 +25,7 @@ RUN python3 -m venv /opt/venv \
     && $install -c /requirements/constraints.txt -r /requirements/jobs.txt \
     && /opt/venv/bin/pip uninstall -q -y setuptools pip
 # `import torchvision` works for every program, where its wheel is of another build than PyTorch's.
-COPY jobs/torchvision_operators.py /torchvision_operators.py
+COPY jobs/jobrelay_train/torchvision_operators.py /torchvision_operators.py
 RUN /opt/venv/bin/python /torchvision_operators.py && /opt/venv/bin/python -c 'import torchvision'
 # What a run never opens. Of the 852 MB of /opt/venv each saves (PyTorch 2.13.0, x86):
 #   98  symbols of libtorch_*.so       41  torch/include, torch/share
@@ -44,8 +44,8 @@ COPY images/warm_up.py /warm_up.py
 RUN /opt/venv/bin/python /warm_up.py \
     && cd /opt/venv/lib/python3*/site-packages && /opt/venv/bin/python -m compileall -q pydantic torchvision \
     && if [ -f _torchvision_operators.py ]; then /opt/venv/bin/python -m compileall -q _torchvision_operators.py; fi
-COPY jobs /app/jobs
-RUN /opt/venv/bin/python -m compileall -q /app/jobs
+COPY jobs /app
+RUN /opt/venv/bin/python -m compileall -q /app
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="JobRelay" \
@@ -62,6 +62,6 @@ ENV PATH=/opt/venv/bin:$PATH \
 RUN install -d -o 10001 -g 10001 /mnt/jobrelay
 WORKDIR /app
 COPY LICENSE ./
-COPY --from=build /app/jobs jobs
+COPY --from=build /app ./
 USER 10001:10001
-ENTRYPOINT ["python", "-m", "jobs"]
+ENTRYPOINT ["python", "-m", "jobrelay_train"]

@@ -1,4 +1,4 @@
-"""`python launcher ...` and `python -m launcher ...`.
+"""`python launcher ...`.
 
 This file alone is read by whatever `python` is: it is written so that a Python too old for the rest, or
 without the libraries, can read it and say so, or hand over to the one in .venv beside the checkout.
@@ -37,19 +37,16 @@ def _hand_over():
     """Go on with the Python in .venv, if there is one and it is not this one."""
     python = os.path.join(_VENV, "bin", "python")  # noqa: PTH118
     if os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(_VENV):  # noqa: PTH110
-        script = _FOLDER if __package__ else sys.argv[0]
         try:
-            os.execv(python, [python, script] + sys.argv[1:])  # noqa: S606, RUF005
+            os.execv(python, [python] + sys.argv)  # noqa: S606, RUF005
         except OSError as error:
             sys.stderr.write("error: " + python + ": " + str(error) + "\n")
 
 
 def _start():
     # type: () -> int
-    if not __package__:
-        # `python launcher` runs a folder: sys.path[0] is the folder itself, where our modules would
-        # shadow libraries and the package `launcher` could not be found. Its parent is what is meant.
-        sys.path[0] = _CHECKOUT
+    # sys.path[0] is this folder, where the package jobrelay is; those that it imports are in jobs/.
+    sys.path.insert(1, os.path.join(_CHECKOUT, "jobs"))  # noqa: PTH118
     complaint = _complaint()
     if complaint or _missing(_WANTED):
         _hand_over()
@@ -63,17 +60,10 @@ def _start():
             )
         sys.stderr.write("error: " + sys.executable + " " + complaint + "\n  try: " + hint + "\n")
         return 2
-    from launcher.cli import main
-    from launcher.terminal import print_in_any_encoding
+    from jobrelay.__main__ import run
 
-    print_in_any_encoding()
-    arguments = sys.argv[1:]
-    return main(arguments, program=sys.orig_argv[: len(sys.orig_argv) - len(arguments)])
+    return run()
 
 
 if __name__ == "__main__":
-    code = _start()
-    if code in (130, 143):  # a user who interrupts does not wait for calls that nobody answers
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    sys.exit(_start())

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,13 @@ TEST_CONTEXTS = re.compile(r"kind-.*|testcluster|minikube|k3d-.*")
 IMAGE = os.environ.get("JOBRELAY_TEST_IMAGE", "jobrelay:0.1.0")
 
 
+#: What tests start imports the code of this checkout, from whatever folder, and not an installed one.
+REPOSITORY = Path(__file__).resolve().parents[1]
+PYTHONPATH = os.pathsep.join(str(REPOSITORY / name) for name in ("launcher", "jobs", "."))
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PYTHONPATH"] = PYTHONPATH
     # A shell starts what it runs in the background with SIGINT ignored, and so would be what tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,8 +17,8 @@ _STAGE = """
 import os, sys, time
 from pathlib import Path
 from jobs import __main__, child
-from jobs.assignment import Outcome
-from jobs.rendezvous import rendezvous
+from jobrelay_runner.context import Outcome
+from jobrelay_train.distributed.rendezvous import rendezvous
 
 volume = Path(os.environ["JOBRELAY_VOLUME"])
 
@@ -40,7 +40,7 @@ with rendezvous(assignment) as meeting:
         outputs = assignment.prove(assignment.folder.model)
 """
 
-#: As the docstring of jobs.rendezvous has it.
+#: As the docstring of jobrelay_train.distributed.rendezvous has it.
 _SUMS = """
 import torch
 from torch.distributed import PrefixStore, TCPStore, all_reduce, destroy_process_group, init_process_group
@@ -148,7 +148,10 @@ class SeveralPods:
         assert (record["status"], record["exit_code"]) == ("failed", 76)
 
     def test_one_that_refuses_its_input_ends_all(self, place: Place) -> None:
-        body = "from jobs.errors import BadInput\nif index == 2: raise BadInput('not this')\ntime.sleep(60)"
+        body = (
+            "from jobrelay_runner.errors import BadInput\n"
+            "if index == 2: raise BadInput('not this')\ntime.sleep(60)"
+        )
         folder = stage(place.folder / "m", body, backoff_limit=5)
         result = place.run("run", "train", "--run", "a", "-k", str(folder), "--no-fetch", *NODES, expect=2)
         assert "Pod a-train-2-" in result.err

@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from jobs.contract.config import STAGES, Stage
-from jobs.contract.files import write_json
-from jobs.contract.record import Cost, FileProof, LogProof, Record
-from launcher.sweep.design import Trial
-from launcher.sweep.table import FIGURES, Row, to_csv
+from jobrelay.sweep.design import Trial
+from jobrelay.sweep.table import FIGURES, Row, to_csv
+from jobrelay_runner.volume.files import write_json
+from jobrelay_runner.volume.record import Cost, FileProof, LogProof, Record
+from jobrelay_train.config.schema import STAGES, Stage
 
 NAMES = ("T-shirt/top", "Trouser", "Shirt")
 MOMENTS = {

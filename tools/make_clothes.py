@@ -17,7 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-BOX = Path(__file__).resolve().parents[1] / "jobs" / "assets" / "fashion-mnist-mini"
+BOX = (
+    Path(__file__).resolve().parents[1] / "jobs" / "jobrelay_train" / "data" / "assets" / "fashion-mnist-mini"
+)
 PIXELS = 28
 #: By label: the class, and what the file is called.
 KINDS = (

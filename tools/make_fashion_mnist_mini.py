@@ -1,7 +1,8 @@
-"""Make jobs/assets/fashion-mnist-mini: a small, balanced part of Fashion-MNIST.
+"""Make jobs/jobrelay_train/data/assets/fashion-mnist-mini: a small, balanced part of Fashion-MNIST.
 
     apt-get install dataset-fashion-mnist
-    python tools/make_fashion_mnist_mini.py /usr/share/datasets/fashion-mnist jobs/assets/fashion-mnist-mini
+    cd jobs/jobrelay_train/data/assets
+    python ../../../../tools/make_fashion_mnist_mini.py /usr/share/datasets/fashion-mnist fashion-mnist-mini
 
 Of every class the first 600 training images and the first 100 test images are taken, in the order
 of the original files. Nothing is random: with the same zlib the same input gives the same bytes.

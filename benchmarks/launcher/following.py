@@ -21,13 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.report import REPOSITORY, finish
-from launcher.executors.base import Submission
-from launcher.executors.cluster.api import Api, collection
-from launcher.executors.cluster.resources import collection_of, path_of
-from launcher.executors.cluster.watching import RunUpdates
-from launcher.manifests import LABEL_RUN, render
-from launcher.target import Target
-from launcher.verdicts import Patience, Verdict, judge
+from jobrelay.executors.base import Submission
+from jobrelay.executors.cluster.api import Api, collection
+from jobrelay.executors.cluster.resources import collection_of, path_of
+from jobrelay.executors.cluster.watch import RunUpdates
+from jobrelay.manifests import LABEL_RUN, render
+from jobrelay.runs.target import Target
+from jobrelay.verdicts import Patience, Verdict, judge
 
 Object = dict[str, Any]
 

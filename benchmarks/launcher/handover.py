@@ -27,12 +27,12 @@ from typing import Any
 import yaml
 
 from benchmarks.report import REPOSITORY, finish, spread
-from jobs.contract.config import STAGES, Stage
-from launcher import manifests
-from launcher.console import Console
-from launcher.executors.cluster.watching import RunUpdates
-from launcher.pipeline import Options, plan_run, run_stages
-from launcher.target import Target
+from jobrelay import manifests
+from jobrelay.console import Console
+from jobrelay.executors.cluster.watch import RunUpdates
+from jobrelay.runs.relay import Options, plan_run, run_stages
+from jobrelay.runs.target import Target
+from jobrelay_train.config.schema import STAGES, Stage
 
 SCRIPT = """
 set -e

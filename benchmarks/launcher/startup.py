@@ -19,7 +19,8 @@ def main() -> None:
     for _ in range(RUNS):
         helps.append(seconds_of(str(REPOSITORY / "launcher"), "--help"))
         bare.append(seconds_of("-c", "pass"))
-    program = "import sys, launcher.cli, launcher.pipeline, launcher.target; print('torch' in sys.modules)"
+    modules = "jobrelay.cli.main, jobrelay.runs.relay, jobrelay.runs.target"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     imports = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -169,14 +169,15 @@ def _progress(out: str) -> int:
 
 
 def train(die_in_save: int, at_step: int) -> None:
-    """`python -m jobs …`, with a stage that may kill itself and its supervisor."""
-    from jobs import __main__, child
+    """`python -m jobrelay_train …`, with a stage that may kill itself and its supervisor."""
+    from jobrelay_runner import worker
+    from jobrelay_train import __main__
 
-    load = child._stage
+    load = worker._stage
 
     def stage(assignment: Any) -> Any:
         function = load(assignment)
-        from jobs import checkpoint
+        from jobrelay_train.training import checkpoint
 
         save, saves = checkpoint.save, 0
 
@@ -191,7 +192,7 @@ def train(die_in_save: int, at_step: int) -> None:
         checkpoint.save = counted
         return function
 
-    child._stage = stage
+    worker._stage = stage
     sys.exit(__main__.main(sys.argv[1:]))
 
 
@@ -236,9 +237,9 @@ def every_step(folder: Path) -> list[dict[str, Any]]:
 
     To be called in a process of its own: it forks.
     """
-    from jobs.checkpoint import Position, load_newest, save
-    from jobs.contract.volume import RunFolder
-    from jobs.fence import Fence
+    from jobrelay_runner.fence import Fence
+    from jobrelay_runner.volume.paths import RunFolder
+    from jobrelay_train.training.checkpoint import Position, load_newest, save
 
     results: list[dict[str, Any]] = []
     for step in range(1, 100):

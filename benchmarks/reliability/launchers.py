@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from benchmarks.report import finish
-from jobs.contract.config import STAGES
+from jobrelay_train.config.schema import STAGES
 from tests.support import REPOSITORY, Place, programs
 
 LINES = 200
@@ -91,9 +91,9 @@ sys.path.insert(0, {repository!r})
 from launcher import cli, target
 when, name, number = {seam!r}.split(":")
 if "--local" in sys.argv:
-    from launcher.executors.local import LocalExecutor as Executor
+    from jobrelay.executors.local import LocalExecutor as Executor
 else:
-    from launcher.executors.cluster import ClusterExecutor as Executor
+    from jobrelay.executors.cluster import ClusterExecutor as Executor
 call, count = getattr(Executor, name), 0
 def dying(*arguments, **more):
     global count

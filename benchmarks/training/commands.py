@@ -46,7 +46,7 @@ class Training:
 
 
 def ours(data: Path, name: str, settings: Sequence[str], cores: int | None = None) -> Training:
-    """`python -m jobs train`, then eval, on a volume of its own. `cores`: how many it may use."""
+    """`python -m jobrelay_train train`, then eval, on a volume of its own. `cores`: how many it may use."""
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder)
         if name != "fashion-mnist-mini":
@@ -54,7 +54,17 @@ def ours(data: Path, name: str, settings: Sequence[str], cores: int | None = Non
             (volume / "data" / name).symlink_to((data / name).resolve())
         options = [part for setting in (f"data.name={name}", *settings) for part in ("--set", setting)]
         for stage in ("train", "eval"):
-            command = [sys.executable, "-m", "jobs", stage, "--run", "a", "--volume", folder, *options]
+            command = [
+                sys.executable,
+                "-m",
+                "jobrelay_train",
+                stage,
+                "--run",
+                "a",
+                "--volume",
+                folder,
+                *options,
+            ]
             _run(command, REPOSITORY, {}, cores)
         run = volume / "runs" / "a"
         record = json.loads((run / "train.json").read_text())
@@ -86,8 +96,10 @@ def example(
         raw.mkdir(parents=True)
         for file in (data / "mnist").rglob("*ubyte*"):
             (raw / file.name).symlink_to(file.resolve())
-        # A torchvision that is built for CUDA needs help beside a CPU build of torch; see jobs/vision.py.
-        (code / "sitecustomize.py").write_text("import jobs.vision; jobs.vision.torchvision()\n")
+        # A torchvision that is built for CUDA needs help beside a CPU build of torch; see vision.
+        (code / "sitecustomize.py").write_text(
+            "import jobrelay_train.vision; jobrelay_train.vision.torchvision()\n"
+        )
         environment = {"PYTHONPATH": f"{code}{os.pathsep}{REPOSITORY}", "PYTHONUNBUFFERED": "1"}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)

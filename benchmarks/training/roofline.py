@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from torch.utils.flop_counter import FlopCounterMode
 
-from jobs.cgroup import usable_cpus
-from jobs.models import ModelSpec, build
+from jobrelay_runner.usage.cgroup import usable_cpus
+from jobrelay_train.models.registry import ModelSpec, build
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from launcher.report.command import write_sweep
-from launcher.report.page import render
-from launcher.report.run import gather
+from jobrelay.report.command import write_sweep
+from jobrelay.report.page import render
+from jobrelay.report.run import gather
 from tests.browser.conftest import Open
 from tests.pages import write_run
 from tests.pages import write_sweep as write_sweep_files

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from launcher.executors.base import ChangeCounter
-from launcher.executors.cluster.api import Api, collection
-from launcher.executors.cluster.watching import Watch
+from jobrelay.executors.base import ChangeCounter
+from jobrelay.executors.cluster.api import Api, collection
+from jobrelay.executors.cluster.watch import Watch
 from tests.cluster.kubectl import Kubectl
 from tests.faultproxy import FaultProxy, Rule
 from tests.support import PATIENCE, Place, Result, programs

@@ -138,7 +138,7 @@ def test_row_53_a_volume_that_is_full(place: Place) -> None:
     def small(stage: str, job: Object) -> None:
         if stage == "train":  # no file may be larger: the same error path as a full disk
             container = pod_spec(job)["containers"][0]
-            container["command"] = ["sh", "-c", "ulimit -f 60; exec python -m jobs train"]
+            container["command"] = ["sh", "-c", "ulimit -f 60; exec python -m jobrelay_train train"]
             container.pop("args")
             job["spec"]["backoffLimit"] = 0
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import BadInput
-from launcher.images.engine import engine_with
+from jobrelay.errors import BadInput
+from jobrelay.images.engine import engine_with
 from tests.cluster.kubectl import Kubectl
 from tests.conftest import IMAGE
 from tests.registry import Registry, registry

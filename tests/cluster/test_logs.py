@@ -38,10 +38,10 @@ def test_row_37_a_gap_that_nothing_fills_is_told(place: Place, kubectl: Kubectl)
 
 LOUD = """
 import sys, time
-import jobs.train
-from jobs.__main__ import main
+import jobrelay_train.train
+from jobrelay_train.__main__ import main
 
-train = jobs.train.train
+train = jobrelay_train.train.train
 
 def loud(assignment, stop):
     line = "x" * 992
@@ -53,7 +53,7 @@ def loud(assignment, stop):
     time.sleep(15)  # the next launcher comes while it still runs
     return train(assignment, stop)
 
-jobs.train.train = loud
+jobrelay_train.train.train = loud
 sys.exit(main(["train"]))
 """
 

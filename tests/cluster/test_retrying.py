@@ -59,7 +59,11 @@ def test_row_33_a_pod_that_is_deleted_and_does_not_go(
     def deaf(stage: str, job: Object) -> None:
         if stage == "train":  # the shell is PID 1, and does not pass SIGTERM on
             container = pod_spec(job)["containers"][0]
-            container["command"] = ["sh", "-c", 'trap "" TERM; python -m jobs train & wait $!; exit $?']
+            container["command"] = [
+                "sh",
+                "-c",
+                'trap "" TERM; python -m jobrelay_train train & wait $!; exit $?',
+            ]
             container.pop("args")
 
     folder = write_manifests(place.folder / "m", deaf)

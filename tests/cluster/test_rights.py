@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.preflight import (
-    RIGHTS,
-    SERVICE_RIGHTS,
-    SHARED_RIGHTS,
-    Right,
-    missing_rights,
-)
-from launcher.manifests import INDEXED_SINCE
+from jobrelay.executors.cluster.api import Api
+from jobrelay.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right, missing_rights
+from jobrelay.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.faultproxy import FaultProxy, Request
 from tests.nodes import NODES

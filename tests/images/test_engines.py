@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import cli
-from launcher.errors import BadInput
-from launcher.images.engine import (
+from jobrelay.cli import main as cli
+from jobrelay.errors import BadInput
+from jobrelay.images.engine import (
     ENGINES,
     Engine,
     ToolFailed,
@@ -23,8 +23,8 @@ from launcher.images.engine import (
     engines,
     run_tool,
 )
-from launcher.images.loading import load_into_containerd
-from launcher.images.measuring import weigh
+from jobrelay.images.loading import load_into_containerd
+from jobrelay.images.measuring import weigh
 from tests.registry import registry
 from tests.support import serving
 

@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.assignment import Assignment
-from jobs.contract.config import Stage
-from jobs.contract.loading import load_config
-from jobs.contract.record import Record, read_record
-from jobs.contract.volume import RunFolder
-from jobs.fence import Fence
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.fence import Fence
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import Record, read_record
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import Stage
 from tests.support import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -107,13 +107,13 @@ class Place:
     def start(
         self, *arguments: str, python: Sequence[str] = (), pod: str = "local"
     ) -> subprocess.Popen[bytes]:
-        """`python -m jobs …` for this run; with `python`, what Python is told before `-m`."""
+        """`python -m jobrelay_train …` for this run; with `python`, what Python is told before `-m`."""
         options = [part for setting in self.settings for part in ("--set", setting)]
         command = [
             sys.executable,
             *python,
             "-m",
-            "jobs",
+            "jobrelay_train",
             arguments[0],
             "--run",
             self.run,
@@ -129,7 +129,7 @@ class Place:
         )
 
     def do(self, *arguments: str, pod: str = "local") -> Ended:
-        """`python -m jobs …` to its end."""
+        """`python -m jobrelay_train …` to its end."""
         return finish(self.start(*arguments, pod=pod))
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs import blobs
-from jobs.boundary import draw_boundary
-from jobs.contract.config import STAGES
+from jobrelay_train.config.schema import STAGES
+from jobrelay_train.data import blobs
+from jobrelay_train.inference.boundary import draw_boundary
 from tests.jobs.support import Place
 
 BLUE, ORANGE = (0x09, 0x69, 0xDA), (0xE3, 0x6A, 0x09)

@@ -22,11 +22,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import download, idx, torchvision_operators, vision
-from jobs.contract.config import DataConfig, RunConfig
-from jobs.data import load
-from jobs.errors import BadInput, Failed, Terminated
-from jobs.idx import read_images, read_labels
+from jobrelay_runner.errors import BadInput, Failed, Terminated
+from jobrelay_train import torchvision_operators, vision
+from jobrelay_train.config.schema import DataConfig, RunConfig
+from jobrelay_train.data import download, idx
+from jobrelay_train.data.idx import read_images, read_labels
+from jobrelay_train.data.registry import load
 from tests.jobs.support import REPOSITORY, bars, idx_bytes, write_data
 from tests.support import PATIENCE
 
@@ -440,7 +441,7 @@ def _run(python: Path, *arguments: str) -> str:
 def test_any_program_can_import_torchvision_in_an_installed_environment(tmp_path: Path) -> None:
     python = _environment(tmp_path / "environment")
 
-    _run(python, "-P", "jobs/torchvision_operators.py")
+    _run(python, "-P", "jobs/jobrelay_train/torchvision_operators.py")
 
     program = (
         "import torchvision; print(torchvision.datasets.MNIST.__name__, torchvision.models.resnet18.__name__)"

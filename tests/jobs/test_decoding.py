@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin, features
 
-from jobs import decoding
-from jobs.decoding import Unreadable, Unusable, read_image
+from jobrelay_train.data.images import decoding
+from jobrelay_train.data.images.decoding import Unreadable, Unusable, read_image
 from tests.jobs.support import REPOSITORY, Place, png_of
 
 GREY = (1, 28, 28)
@@ -266,7 +266,7 @@ def test_a_dark_thing_on_white_is_inverted_also_at_the_very_size(tmp_path: Path)
 PEAK = """
 import resource, sys
 from pathlib import Path
-from jobs.decoding import read_image
+from jobrelay_train.data.images.decoding import read_image
 read_image(Path(sys.argv[1]), "small.jpg", (3, 64, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(read_image(Path(sys.argv[1]), "large.jpg", (3, 64, 64)).float().mean(dim=(1, 2)).round().int().tolist())

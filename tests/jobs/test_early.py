@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cgroup import usable_cpus
-from jobs.contract.record import Closing, Record, parse_closing
+from jobrelay_runner.usage.cgroup import usable_cpus
+from jobrelay_runner.volume.record import Closing, Record, parse_closing
 from tests.jobs.support import Place, finish, read_until
 
 WAITS = b"eval: started early, begins when train has succeeded\n"

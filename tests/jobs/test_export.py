@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract.record import FileProof
-from jobs.errors import Failed
-from jobs.export import compare, export, load_exported
-from jobs.models import ModelSpec, build, channels_last
-from jobs.predict import predict
-from jobs.weights import NotWhole
+from jobrelay_runner.errors import Failed
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train.inference.export import compare, export, load_exported
+from jobrelay_train.models.predict import predict
+from jobrelay_train.models.registry import ModelSpec, build, channels_last
+from jobrelay_train.models.serialization.weights import NotWhole
 from tests.jobs.support import Place
 
 CPU = torch.device("cpu")

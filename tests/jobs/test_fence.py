@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs import fence as fence_module
-from jobs.contract import archive
-from jobs.contract.record import differing, parse_closing
-from jobs.contract.volume import RunFolder
-from jobs.errors import Superseded
-from jobs.fence import Fence
+from jobrelay_runner import fence as fence_module
+from jobrelay_runner.errors import Superseded
+from jobrelay_runner.fence import Fence
+from jobrelay_runner.volume import archive
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import differing, parse_closing
 from tests.jobs.support import Place, every_process, finish, read_until, small_volume
 from tests.jobs.test_supervisor import Supervised
 
@@ -298,7 +298,7 @@ def test_row_34_a_process_that_has_been_superseded_says_so_to_its_pod(tmp_path: 
     supervised = Supervised(tmp_path / "volume")
     ended = supervised.do(
         """
-        from jobs.fence import Fence
+        from jobrelay_runner.fence import Fence
         Fence.claim(assignment.folder, "train", "pod-2")
         assignment.fence.write(assignment.folder.model, b"")
         """

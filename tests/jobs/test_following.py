@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.record import parse_closing
+from jobrelay_runner.volume.record import parse_closing
 from tests.jobs.support import Place, finish, read_until
 from tests.jobs.test_supervisor import Supervised
 
@@ -126,7 +126,9 @@ def test_it_may_not_write(leader: Supervised) -> None:
 
 
 def test_a_peer_that_is_lost_has_a_code_of_its_own(leader: Supervised) -> None:
-    ended = leader.do("from jobs.errors import PeerLost; raise PeerLost('index 2 is gone')", index=1)
+    ended = leader.do(
+        "from jobrelay_runner.errors import PeerLost; raise PeerLost('index 2 is gone')", index=1
+    )
     assert ended.code == 76
     closing = parse_closing(leader.termination.read_text())
     assert closing

@@ -23,20 +23,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs import cachebound, imagecache
-from jobs.contract.config import RunConfig
-from jobs.contract.layout import part_of
-from jobs.contract.loading import validate
-from jobs.contract.record import FileProof
-from jobs.data import load
-from jobs.decoding import Unusable, read_image
-from jobs.errors import BadInput, Failed
-from jobs.imagecache import decoded
-from jobs.imagefiles import list_files, read_files
-from jobs.pictures import picture_name
-from jobs.split import Rows, Split
-from jobs.stopping import StopRequest
-from jobs.train import train
+from jobrelay_runner.errors import BadInput, Failed
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.volume.layout import part_of
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train.config.loading import validate
+from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.data.images import cache_bound, image_cache
+from jobrelay_train.data.images.decoding import Unusable, read_image
+from jobrelay_train.data.images.image_cache import decoded
+from jobrelay_train.data.images.image_files import list_files, read_files
+from jobrelay_train.data.registry import load
+from jobrelay_train.data.split import Rows, Split
+from jobrelay_train.inference.figures import picture_name
+from jobrelay_train.train import train
 from tests.jobs.support import REPOSITORY, Place, png_of, stop_and_resume
 
 CLASSES = ("bottomwear", "dress", "footwear", "handbag", "topwear")
@@ -288,7 +288,7 @@ def test_an_image_of_400_million_pixels_costs_nothing(tmp_path: Path) -> None:
 def test_more_images_than_there_is_memory_for_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.imagefiles.memory_bytes", lambda: 40_000_000)
+    monkeypatch.setattr("jobrelay_train.data.images.image_files.memory_bytes", lambda: 40_000_000)
 
     with pytest.raises(BadInput, match=r"1,000 images of 64 x 64 take 12 MiB, and 10 MiB may be filled"):
         read_files(tmp_path, ["a.png"], 1000, SHAPE)
@@ -297,7 +297,7 @@ def test_more_images_than_there_is_memory_for_are_refused(
 # --- the cache ---
 
 
-def _decoded(clothes: Path, size: int = 64) -> imagecache.Decoded:
+def _decoded(clothes: Path, size: int = 64) -> image_cache.Decoded:
     return decoded(clothes, list_files(clothes), size)
 
 
@@ -321,11 +321,11 @@ def test_files_are_decoded_once(clothes: Path, capsys: pytest.CaptureFixture[str
 def test_files_that_are_as_they_were_are_not_read_again(
     clothes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagecache, "_TICK_NS", -(10**12))  # that they are new does not matter
+    monkeypatch.setattr(image_cache, "_TICK_NS", -(10**12))  # that they are new does not matter
     before = _decoded(clothes)
     name = before.names[7]
-    monkeypatch.setattr(imagecache.FileProof, "of", lambda path: pytest.fail(f"{path} was read"))
-    monkeypatch.setattr(imagecache, "matches", lambda path, proof: True)
+    monkeypatch.setattr(image_cache.FileProof, "of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(image_cache, "matches", lambda path, proof: True)
     assert _decoded(clothes).proofs == before.proofs
 
     monkeypatch.undo()
@@ -386,8 +386,8 @@ def _elsewhere(clothes: Path, size: int) -> subprocess.Popen[str]:
     program = f"""
 import sys
 from pathlib import Path
-from jobs.imagecache import decoded
-from jobs.imagefiles import list_files
+from jobrelay_train.data.images.image_cache import decoded
+from jobrelay_train.data.images.image_files import list_files
 folder = Path({str(clothes)!r})
 found = decoded(folder, list_files(folder), {size})
 print("mapped", flush=True)
@@ -409,8 +409,8 @@ print(int(found.images.sum()), flush=True)
 def _before(clothes: Path, size: int) -> None:
     """Decode as a process that has ended: its locks are gone with it."""
     _decoded(clothes, size)
-    while cachebound._held:
-        os.close(cachebound._held.popitem()[1])
+    while cache_bound._held:
+        os.close(cache_bound._held.popitem()[1])
 
 
 def test_the_cache_keeps_what_was_used_last_and_what_is_in_use(
@@ -446,7 +446,7 @@ def test_where_the_volume_is_full_other_entries_make_room(
     _before(clothes, 17)
     free = {2: 0, 1: 0, 0: 10**9}  # bytes, by the number of entries
     monkeypatch.setattr(
-        cachebound.shutil,
+        cache_bound.shutil,
         "disk_usage",
         lambda cache: SimpleNamespace(free=free[len([*cache.glob("*.pixels")])]),
     )
@@ -496,7 +496,7 @@ def test_a_file_that_changes_under_it_is_told(clothes: Path, monkeypatch: pytest
             (folder / name).write_bytes(b"another one")
         return torch.zeros(shape, dtype=torch.uint8)
 
-    monkeypatch.setattr(imagecache, "read_image", changing)
+    monkeypatch.setattr(image_cache, "read_image", changing)
 
     with pytest.raises(Failed, match=r"dress/.* was changed while it was read"):
         _decoded(clothes)

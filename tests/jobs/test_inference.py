@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from jobs import imagefiles
-from jobs.batching import GrowingBatch, Memory, memory_of
-from jobs.decoding import Unusable, read_image
-from jobs.errors import BadInput
-from jobs.idx import read_images
-from jobs.imagefiles import list_files, read_files
-from jobs.latency import measure_latency
-from jobs.models import ModelSpec, build
-from jobs.predict import predict
+from jobrelay_runner.errors import BadInput
+from jobrelay_train.data.idx import read_images
+from jobrelay_train.data.images import image_files
+from jobrelay_train.data.images.decoding import Unusable, read_image
+from jobrelay_train.data.images.image_files import list_files, read_files
+from jobrelay_train.inference.auto_batch import GrowingBatch, Memory, memory_of
+from jobrelay_train.inference.latency import measure_latency
+from jobrelay_train.models.predict import predict
+from jobrelay_train.models.registry import ModelSpec, build
 from tests.jobs.support import Place, png_of
 
 CPU = torch.device("cpu")
@@ -311,7 +311,7 @@ def test_as_many_files_are_read_as_are_wanted(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagefiles, "MOST_FILES", 2)
+    monkeypatch.setattr(image_files, "MOST_FILES", 2)
     for number in range(3):
         (tmp_path / f"{number}.png").touch()
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from jobs.contract import exit_codes
-from jobs.contract.config import Stage
+from jobrelay_runner import exit_codes
+from jobrelay_train.config.schema import Stage
 from tests.jobs.support import Place
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cgroup import Cgroup
-from jobs.contract.record import Closing, parse_closing
+from jobrelay_runner.usage.cgroup import Cgroup
+from jobrelay_runner.volume.record import Closing, parse_closing
 from tests.jobs.support import finish
 from tests.jobs.test_supervisor import Supervised
 
 #: A cgroup of files, which counts what the stage writes there.
 FAKED = """
-from jobs.cgroup import Cgroup
+from jobrelay_runner.usage.cgroup import Cgroup
 faked = Path(sys.argv[1]).parent / "cgroup"
 Cgroup.find = classmethod(lambda cls, *_: cls((faked,)))
 (faked / "cgroup.procs").write_text(f"{os.getpid()}\\n")
@@ -137,7 +137,7 @@ def test_row_31_a_real_kernel_that_kills_is_named(
     supervised = Supervised(tmp_path / "volume")
     enter = (
         f"Path({str(small_memory)!r}, 'cgroup.procs').write_text(str(os.getpid()))\n"
-        "from jobs.cgroup import Cgroup\n"
+        "from jobrelay_runner.usage.cgroup import Cgroup\n"
         f"Cgroup.find = classmethod(lambda cls, *_: cls((Path({str(small_memory)!r}),)))"
     )
     ended = finish(supervised.start(body, enter))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F  # noqa: N812
 
-from jobs.errors import BadEvidence
-from jobs.eval import confusion_matrix, per_class
-from jobs.models import ModelSpec, build, normalise
-from jobs.pictures import draw, file_safe
-from jobs.predict import predict
-from jobs.train import describe_model
+from jobrelay_runner.errors import BadEvidence
+from jobrelay_train.eval import confusion_matrix, per_class
+from jobrelay_train.inference.figures import draw, file_safe
+from jobrelay_train.models.predict import predict
+from jobrelay_train.models.registry import ModelSpec, build, normalise
+from jobrelay_train.train import describe_model
 from tests.jobs.support import Place
 
 MODELS = ("cnn", "mnist-net", "mnist-hogwild-net", "perceptron")
@@ -83,7 +83,7 @@ def test_the_hogwild_net_has_the_parameters_of_the_example() -> None:
 
 
 def test_pixels_are_normalised_over_the_training_images(place: Place) -> None:
-    from jobs.data import load
+    from jobrelay_train.data.registry import load
 
     config = place.assignment("train").config
     data = load(config, "train", place.root)

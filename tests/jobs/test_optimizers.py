@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.contract.config import TrainConfig
-from jobs.optimizers import make_moments, optimizer
-from jobs.stopping import StopRequest
-from jobs.train import train
+from jobrelay_runner.signals import StopRequest
+from jobrelay_train.config.schema import TrainConfig
+from jobrelay_train.train import train
+from jobrelay_train.training.optim import make_moments, optimizer
 from tests.jobs.support import Place, write_data
 from tests.support import REPOSITORY
 
@@ -76,8 +76,8 @@ def test_no_optimizer_imports_the_compiler() -> None:
     """Nothing here is compiled, and importing it takes a second and 70 MiB."""
     code = f"""
 import sys, torch
-from jobs.contract.config import TrainConfig
-from jobs.optimizers import make_moments, optimizer
+from jobrelay_train.config.schema import TrainConfig
+from jobrelay_train.training.optim import make_moments, optimizer
 for name in {OPTIMIZERS}:
     chosen = optimizer(TrainConfig(optimizer=name), torch.nn.Linear(2, 2).parameters(), torch.device("cpu"))
     make_moments(chosen)

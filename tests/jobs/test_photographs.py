@@ -9,12 +9,12 @@ import numpy
 import pytest
 from PIL import Image, ImageOps
 
-from jobs.photographs import Subject, prepared
+from jobrelay_train.data.images.photographs import Subject, prepared
 from tests import photographs
 from tests.jobs.support import REPOSITORY, Place
 from tests.photographs import Ink
 
-MINI = REPOSITORY / "jobs" / "assets" / "fashion-mnist-mini"
+MINI = REPOSITORY / "jobs" / "jobrelay_train" / "data" / "assets" / "fashion-mnist-mini"
 #: Of the accuracy on the images of the data set, what is wanted on photographs.
 WANTED = 0.9
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.contract.config import ModelConfig
-from jobs.contract.loading import load_config
-from jobs.contract.record import FileProof
-from jobs.errors import BadInput, Failed
-from jobs.learner import Learner
-from jobs.models import ModelSpec, build
-from jobs.pretrained import begin_with, read_weights
-from jobs.replicas import worth_it
-from jobs.split import Split
-from jobs.strategies.hogwild import share
-from jobs.team import Part
+from jobrelay_runner.errors import BadInput, Failed
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import ModelConfig
+from jobrelay_train.data.split import Split
+from jobrelay_train.distributed.replicas import worth_it
+from jobrelay_train.models.pretrained import begin_with, read_weights
+from jobrelay_train.models.registry import ModelSpec, build
+from jobrelay_train.training.step import Learner
+from jobrelay_train.training.strategies.hogwild import share
+from jobrelay_train.training.strategy import Part
 from tests.jobs.hostile import safetensors
 
 NAMES = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")

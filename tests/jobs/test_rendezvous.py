@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import rendezvous as rendezvous_module
-from jobs.assignment import Assignment
-from jobs.contract.loading import load_config
-from jobs.contract.volume import RunFolder
-from jobs.errors import PeerLost, Superseded
-from jobs.fence import ClosedFence, Fence
-from jobs.meeting import Meeting
-from jobs.rendezvous import rendezvous
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.errors import PeerLost, Superseded
+from jobrelay_runner.fence import ClosedFence, Fence
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.distributed import rendezvous as rendezvous_module
+from jobrelay_train.distributed.membership import Meeting
+from jobrelay_train.distributed.rendezvous import rendezvous
 from tests.jobs.support import REPOSITORY, clean_environment
 from tests.support import PATIENCE
 
@@ -276,7 +276,7 @@ import sys, time
 from pathlib import Path
 from jobs import meeting, rendezvous
 from tests.jobs.test_rendezvous import pod
-from jobs.contract.volume import RunFolder
+from jobrelay_runner.volume.paths import RunFolder
 meeting.GRACE_SECONDS = 0.5
 rendezvous.PORT = 0
 with rendezvous.rendezvous(pod(RunFolder(Path(sys.argv[1]), "a"), int(sys.argv[2]), 2)):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from jobs.models import MnistHogwildNet
-from jobs.replicas import Replicas, parts, worth_it
+from jobrelay_train.distributed.replicas import Replicas, parts, worth_it
+from jobrelay_train.models.registry import MnistHogwildNet
 from tests.jobs.support import Place, stop_and_resume
 
 IMAGES, LABELS = torch.rand(30, 1, 28, 28), torch.arange(30) % 10

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jobs.__main__ import in_full
+from jobrelay_train.__main__ import in_full
 from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until
 
 
@@ -27,7 +27,7 @@ def test_without_a_command_it_is_run_all(place: Place) -> None:
     environment = {**clean_environment(), "JOBRELAY_VOLUME": str(place.root), "JOBRELAY_RUN": "docker"}
     options = [part for setting in place.settings for part in ("--set", setting)]
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", *options],
+        [sys.executable, "-m", "jobrelay_train", *options],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

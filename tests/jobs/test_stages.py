@@ -14,10 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from jobs.contract.config import STAGES
-from jobs.contract.inputs import changed
-from jobs.contract.loading import load_config
-from jobs.contract.record import FileProof, differing, parse_closing
+from jobrelay_runner.volume.inputs import changed
+from jobrelay_runner.volume.record import FileProof, differing, parse_closing
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import STAGES
 from tests.jobs.support import REPOSITORY, Place, clean_environment, finish, read_until
 
 
@@ -217,7 +217,7 @@ def test_row_55_another_model_than_the_recorded_one_is_refused(trained: Place, s
 
     assert ended.code == 65
     assert "delete the Jobs of run a (its files stay) and start the run again" in ended.out
-    assert "python -m jobs" not in ended.out
+    assert "python -m jobrelay_train" not in ended.out
     assert f"{stage}: {trained.folder.model} is not the file that train.json of this run records" in ended.out
     assert not trained.folder.eval_results.exists()
     assert not trained.folder.results.exists()
@@ -320,7 +320,7 @@ def test_a_configuration_error_touches_nothing(tmp_path: Path) -> None:
 def test_arguments_that_cannot_work_are_configuration_errors(
     tmp_path: Path, arguments: list[str], told: str
 ) -> None:
-    ended = _python("-m", "jobs", *arguments, volume=tmp_path / "volume")
+    ended = _python("-m", "jobrelay_train", *arguments, volume=tmp_path / "volume")
 
     assert ended.returncode == 78
     assert told in ended.stderr
@@ -334,7 +334,7 @@ def test_environment_is_used_where_options_are_not_given(place: Place) -> None:
     message = place.root.parent / "message"
 
     ended = _python(
-        "-m", "jobs", "train", "--set", "train.epochs=1", volume=place.root,
+        "-m", "jobrelay_train", "train", "--set", "train.epochs=1", volume=place.root,
         JOBRELAY_RUN="a", JOBRELAY_CONFIG=str(config), JOBRELAY_POD="a-train-x7k2p",
         JOBRELAY_TERMINATION_MESSAGE=str(message),
     )  # fmt: skip
@@ -363,7 +363,8 @@ def test_row_54_the_gate_ends_at_once_on_sigterm(place: Place) -> None:
 
 
 def test_only_the_process_of_the_stage_imports_torch(tmp_path: Path) -> None:
-    program = "import sys, jobs.__main__, jobs.gate, jobs.supervisor; sys.exit('torch' in sys.modules)"
+    modules = "jobrelay_train.__main__, jobrelay_runner.order.gate, jobrelay_runner.supervisor"
+    program = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
 
     assert _python("-c", program, volume=tmp_path).returncode == 0
 

@@ -18,16 +18,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from jobs import crew
-from jobs.contract.config import RunConfig
-from jobs.contract.loading import load_config
-from jobs.errors import Terminated
-from jobs.precision import fastest
-from jobs.schedule import learning_rate
-from jobs.stopping import StopRequest
-from jobs.strategies import ddp
-from jobs.strategies.hogwild import Hogwild, Ledger
-from jobs.strategies.memory import Exchange, in_shared_memory
+from jobrelay_runner.errors import Terminated
+from jobrelay_runner.signals import StopRequest
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.distributed import launch
+from jobrelay_train.distributed.shared_memory import Exchange, in_shared_memory
+from jobrelay_train.training.precision import fastest
+from jobrelay_train.training.schedule import learning_rate
+from jobrelay_train.training.strategies import ddp
+from jobrelay_train.training.strategies.hogwild import Hogwild, Ledger
 from tests.jobs.support import Ended, Place, finish, read_until, write_data
 
 TOGETHER = ["hogwild", "ddp"]
@@ -281,19 +281,19 @@ def test_shared_memory_is_seen_by_a_forked_process() -> None:
 def test_precision_is_what_is_multiplied_faster(
     monkeypatch: pytest.MonkeyPatch, slower: float, chosen: str
 ) -> None:
-    monkeypatch.setattr("jobs.precision._seconds", lambda *_: [slower, 1.0])
+    monkeypatch.setattr("jobrelay_train.training.precision._seconds", lambda *_: [slower, 1.0])
 
     assert fastest(torch.device("cpu"), torch.nn.Conv2d(3, 3, 3)) == chosen
     assert fastest(torch.device("cpu"), torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, groups=3))) == "fp32"
 
 
 def test_precision_that_was_begun_with_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs.train import train
+    from jobrelay_train.train import train
 
-    monkeypatch.setattr("jobs.learner.fastest", lambda *_: "bf16")
+    monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda *_: "bf16")
     stop = StopRequest()
     assert train(place.assignment("train"), stop).means["precision"] == "bf16"
-    monkeypatch.setattr("jobs.learner.fastest", lambda _: "fp32")
+    monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda _: "fp32")
 
     assert train(place.assignment("train", "train.epochs=3"), stop).means["precision"] == "bf16"
 
@@ -364,7 +364,7 @@ def test_sums_and_flags_are_everybodys() -> None:
             found.append(exchange.add_up(rank, values).unique().item() + 0.5 * exchange.any_flag(step))
         return found
 
-    found = crew.run(3, work, StopRequest())
+    found = launch.run(3, work, StopRequest())
 
     assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]
 
@@ -373,7 +373,7 @@ def test_sums_and_flags_are_everybodys() -> None:
 def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
     monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
-    stop, start = StopRequest(), crew._Member.__init__
+    stop, start = StopRequest(), launch._Member.__init__
 
     def started(*arguments: Any) -> None:
         start(*arguments)
@@ -386,7 +386,7 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
                 raise Terminated("heard")
             time.sleep(0.02)
 
-    monkeypatch.setattr(crew._Member, "__init__", started)
+    monkeypatch.setattr(launch._Member, "__init__", started)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop.install()
     over = threading.Event()
@@ -394,7 +394,7 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
         threading.Thread(target=over.wait).start()  # which does not hold SIGTERM back
     try:
         with pytest.raises(Terminated, match="heard"):
-            crew.run(1, work, stop)
+            launch.run(1, work, stop)
     finally:
         over.set()
         for number, handler in handlers.items():
@@ -420,7 +420,7 @@ def test_row_54_nobody_goes_while_the_leader_saves(tmp_path: Path, monkeypatch: 
     place = ddp._Place(0, 2, lambda: dist.FileStore(str(tmp_path / "store"), 2), ddp._LOOPBACK)
     monkeypatch.setattr(ddp, "_begin", lambda *_: None)
     monkeypatch.setattr(ddp, "Ddp", lambda *_: None)
-    monkeypatch.setattr("jobs.compute.device_of", lambda *_: torch.device("cpu"))
+    monkeypatch.setattr("jobrelay_train.compute.device_of", lambda *_: torch.device("cpu"))
 
     with pytest.raises(Terminated):
-        crew.run(2, work, StopRequest())
+        launch.run(2, work, StopRequest())

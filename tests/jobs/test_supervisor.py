@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.inputs import changed
-from jobs.contract.record import Record, parse_closing, read_record
-from jobs.contract.volume import RunFolder
+from jobrelay_runner.volume.inputs import changed
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import Record, parse_closing, read_record
 from tests.jobs.support import REPOSITORY, Ended, finish, is_running, read_until
 from tests.support import PATIENCE, eventually
 
@@ -23,10 +23,10 @@ PROGRAM = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
 from jobs import child, supervisor
-from jobs.assignment import Outcome
-from jobs.contract.loading import load_config
-from jobs.contract.volume import RunFolder
-from jobs.errors import BadInput
+from jobrelay_runner.context import Outcome
+from jobrelay_train.config.loading import load_config
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.errors import BadInput
 
 def stage(assignment, stop):
 {body}
@@ -199,7 +199,7 @@ def test_row_54_sigterm_that_comes_again_interrupts_neither_the_end_nor_is_it_ig
     supervised: Supervised,
 ) -> None:
     late = """
-from jobs.stopping import StopRequest
+from jobrelay_runner.signals import StopRequest
 
 def ignore(stop):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -312,7 +312,7 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
         (folder / f"{number}.png").write_text(str(number))
     few = "from jobs import supervisor; supervisor._MOST_INPUTS = 3"
     work = """
-        from jobs.contract.record import FileProof
+        from jobrelay_runner.volume.record import FileProof
         (assignment.folder.path / "model.pt").write_text("weights")
         data = [assignment.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
         print("at work")
@@ -359,7 +359,7 @@ def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
 
 def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervised: Supervised) -> None:
     work = """
-        from jobs.contract.record import FileProof
+        from jobrelay_runner.volume.record import FileProof
         file = assignment.folder.path / "file"
         file.write_text("content")
         print("at work")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.batches import moved, plan
-from jobs.checkpoint import Position, load_newest, save
-from jobs.contract.loading import ConfigError
-from jobs.errors import BadInput, StageError
-from jobs.split import Split
-from jobs.stopping import StopRequest
-from jobs.train import train
+from jobrelay_runner.errors import BadInput, StageError
+from jobrelay_runner.signals import StopRequest
+from jobrelay_train.config.loading import ConfigError
+from jobrelay_train.data.loader import moved, plan
+from jobrelay_train.data.split import Split
+from jobrelay_train.train import train
+from jobrelay_train.training.checkpoint import Position, load_newest, save
 from tests.jobs.support import Place
 
 

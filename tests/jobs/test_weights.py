@@ -18,14 +18,14 @@ import pytest
 import torch
 from torch import nn
 
-from jobs import eval as testing
-from jobs.checkpoint import Position, Sidecar
-from jobs.contract.record import FileProof
-from jobs.contract.safe_read import open_regular, read_bytes
-from jobs.errors import BadEvidence, BadInput, Failed, Terminated
-from jobs.stopping import StopRequest
-from jobs.train import train
-from jobs.weights import Foreign, NotWhole, load_verified, to_bytes
+from jobrelay_runner.errors import BadEvidence, BadInput, Failed, Terminated
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.safe_read import open_regular, read_bytes
+from jobrelay_train import eval as testing
+from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
+from jobrelay_train.train import train
+from jobrelay_train.training.checkpoint import Position, Sidecar
 from tests.jobs.hostile import MIB, TRACE, Call, corpus, safetensors, saved
 from tests.jobs.support import REPOSITORY, Place
 
@@ -385,7 +385,7 @@ def test_a_volume_that_does_not_answer_is_no_other_model(
             raise OSError(errno.ESTALE, "Stale file handle")
         return open_regular(path, **options)
 
-    monkeypatch.setattr("jobs.contract.record.open_regular", silent)
+    monkeypatch.setattr("jobrelay_runner.volume.record.open_regular", silent)
 
     with pytest.raises(OSError, match="Stale file handle"):
         testing.eval(trained.assignment("eval"), StopRequest())
@@ -401,7 +401,7 @@ def test_a_volume_that_does_not_answer_is_no_unreadable_record(
             raise OSError(errno.EIO, "Input/output error", str(path))
         return read_bytes(path, limit, **options)
 
-    monkeypatch.setattr("jobs.contract.record.read_bytes", silent)
+    monkeypatch.setattr("jobrelay_runner.volume.record.read_bytes", silent)
 
     with pytest.raises(Failed, match=r"cannot use .*train.json: Input/output error; this may pass"):
         testing.eval(assignment, StopRequest())

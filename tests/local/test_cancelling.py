@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import Exit, JobRelayError
-from launcher.executors.base import Submission
-from launcher.executors.local import LocalExecutor, ending, layout, liveness
-from launcher.verdicts import JobView, Verdict, judge
+from jobrelay.errors import Exit, JobRelayError
+from jobrelay.executors.base import Submission
+from jobrelay.executors.local import LocalExecutor, ending, layout, liveness
+from jobrelay.verdicts import JobView, Verdict, judge
 from tests.local.training import TRAINS, holder, is_alive, job_folder
 from tests.support import PATIENCE, Place, programs
 

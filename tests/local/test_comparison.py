@@ -13,8 +13,8 @@ ROUND = f"""
 import dataclasses, json, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from launcher.images.comparing import WORKLOAD, Contender, Rounds, interleaved
-from launcher.target import Target
+from jobrelay.images.comparing import WORKLOAD, Contender, Rounds, interleaved
+from jobrelay.runs.target import Target
 
 target = Target(local=True, volume=Path("volume"))
 config = target.config(None, [*WORKLOAD, "train.epochs=1"])

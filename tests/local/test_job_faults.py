@@ -116,9 +116,9 @@ def test_row_34_a_program_that_was_started_twice_has_one_result(place: Place, tm
 
 
 def _jobs(volume: Path, pod: str, *settings: str) -> subprocess.Popen[bytes]:
-    """`python -m jobs train`, as a container starts it."""
+    """`python -m jobrelay_train train`, as a container starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs", "train", "--run", "a", "--volume", str(volume), *settings],
+        [sys.executable, "-m", "jobrelay_train", "train", "--run", "a", "--volume", str(volume), *settings],
         cwd=REPOSITORY,
         env={**clean_environment(), "JOBRELAY_POD": pod},
         stdout=subprocess.PIPE,

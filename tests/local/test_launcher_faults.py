@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reliability import launchers
-from launcher.executors.local.runner import JobRunner
+from jobrelay.executors.local.pod.runner import JobRunner
 from tests.jobs.support import write_data
 from tests.support import LONG, PATIENCE, QUICK, Place, Result, programs
 from tests.unit import objects as o

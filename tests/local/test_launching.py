@@ -34,7 +34,7 @@ def test_a_python_without_the_libraries_hands_over_to_the_one_beside_the_checkou
 ) -> None:
     if not (REPOSITORY / ".venv/bin/python").exists():
         pytest.skip("needs .venv beside the checkout, not here")
-    for command in ([REPOSITORY / "launcher"], ["-m", "launcher"]):
+    for command in ([REPOSITORY / "launcher"], ["-m", "jobrelay"]):
         done = subprocess.run(
             [bare_python, *command, "list", "--local", "--volume", tmp_path, "-o", "json"],
             cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False,

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from launcher.executors.local import contact, layout, liveness
+from jobrelay.executors.local import contact, layout, liveness
 from tests.local.training import TRAINS, is_alive, job_folder
 from tests.support import PATIENCE, REPOSITORY, Place, eventually, programs
 

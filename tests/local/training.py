@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from launcher.executors.local import liveness
+from jobrelay.executors.local import liveness
 
 #: Heeds SIGTERM as a training does: it ends, and says so.
 TRAINS: Final = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import redaction
+from jobrelay_runner.text import redaction
 from tests.unit.way import Pki, make_pki
 
 _VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.contract.config import RunConfig, Stage
-from jobs.contract.record import Closing, Cost, LogProof
-from launcher import manifests
+from jobrelay import manifests
+from jobrelay_runner.volume.record import Closing, Cost, LogProof
+from jobrelay_train.config.schema import RunConfig, Stage
 
 Object = dict[str, Any]
 

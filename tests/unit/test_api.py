@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeoutException
 
-from launcher import cli
-from launcher.errors import ApiLost, BadInput, Conflict, Exit, JobRelayError
-from launcher.executors.cluster import api as module
-from launcher.executors.cluster import submitting
-from launcher.executors.cluster.api import Api, ApiError, Execution, collection
-from launcher.executors.cluster.executor import ClusterExecutor
-from launcher.hints import SameAgain
+from jobrelay.cli import main as cli
+from jobrelay.errors import ApiLost, BadInput, Conflict, Exit, JobRelayError
+from jobrelay.executors.cluster import api as module
+from jobrelay.executors.cluster import submitting
+from jobrelay.executors.cluster.api import Api, ApiError, Execution, collection
+from jobrelay.executors.cluster.executor import ClusterExecutor
+from jobrelay.hints import SameAgain
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
 Connect = Callable[..., tuple[Api, Server]]

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.contract import archive, folders
-from jobs.contract.archive import PROOFS_NAME, ArchiveError, Limits
-from jobs.imagefiles import list_files
+from jobrelay_runner.volume import archive, folders
+from jobrelay_runner.volume.archive import PROOFS_NAME, ArchiveError, Limits
+from jobrelay_train.data.images.image_files import list_files
 
 Files = dict[str, bytes]
 

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from launcher import cli
+from jobrelay.cli import main as cli
 from tests.support import BASE
 
 KEYS = st.sampled_from(

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher import cli
-from launcher.errors import Exit
-from launcher.executors.cluster.parallel import in_parallel
-from launcher.executors.local import LocalExecutor, layout
-from launcher.manifests import render
-from launcher.target import Target
+from jobrelay.cli import main as cli
+from jobrelay.errors import Exit
+from jobrelay.executors.cluster.parallel import in_parallel
+from jobrelay.executors.local import LocalExecutor, layout
+from jobrelay.manifests import render
+from jobrelay.runs.target import Target
 from tests.support import BASE, PATIENCE, REPOSITORY
 from tests.unit.apiserver import kubeconfig
 
@@ -403,7 +403,7 @@ def test_ctrl_c_ends_with_130(line: CommandLine, monkeypatch: pytest.MonkeyPatch
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("launcher.manifests.render", interrupt)
+    monkeypatch.setattr("jobrelay.manifests.render", interrupt)
     assert line.run("render") == Exit.INTERRUPTED
 
 

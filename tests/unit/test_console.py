@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.console import Console, print_json, print_table
-from launcher.errors import BadInput
-from launcher.hints import Command
-from launcher.terminal import log_output, print_in_any_encoding, printable
+from jobrelay.console import Console, print_json, print_table
+from jobrelay.errors import BadInput
+from jobrelay.hints import Command
+from jobrelay.terminal import log_output, print_in_any_encoding, printable
 
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HARMLESS = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=BIDIRECTIONAL))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.check import check_run
-from jobs.contract.config import STAGES
-from jobs.contract.record import FileProof, Record
-from jobs.contract.volume import RunFolder
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import FileProof, Record
+from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.schema import STAGES
 
 OUTPUTS = {
     "train": ["model.pt"],

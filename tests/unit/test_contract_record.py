@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.files import write_atomically, write_json
-from jobs.contract.record import (
+from jobrelay_runner.volume.files import write_atomically, write_json
+from jobrelay_runner.volume.paths import TERMINATION_MESSAGE_BYTES, check_name
+from jobrelay_runner.volume.record import (
     Closing,
     Cost,
     FileProof,
@@ -22,7 +23,6 @@ from jobs.contract.record import (
     parse_closing,
     read_record,
 )
-from jobs.contract.volume import TERMINATION_MESSAGE_BYTES, check_name
 
 COST = Cost(wall_seconds=1, cpu_seconds=1, peak_memory_bytes=1, peak_memory_from="process")
 LOG = LogProof(file="logs/train-a.log", sha256="0" * 64, bytes=0, lines=0)

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import tenacity.nap
 
-from launcher import cli
-from launcher.errors import ApiLost, BadInput, Exit
-from launcher.executors.cluster import credentials as module
-from launcher.executors.cluster import kubeconfig as places
-from launcher.executors.cluster import plugin as plugins
-from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.credentials import Credentials
-from launcher.executors.cluster.kubeconfig import load
+from jobrelay.cli import main as cli
+from jobrelay.errors import ApiLost, BadInput, Exit
+from jobrelay.executors.cluster.api import Api
+from jobrelay.executors.cluster.login import credentials as module
+from jobrelay.executors.cluster.login import kubeconfig as places
+from jobrelay.executors.cluster.login import plugin as plugins
+from jobrelay.executors.cluster.login.credentials import Credentials
+from jobrelay.executors.cluster.login.kubeconfig import load
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
 Object = dict[str, Any]

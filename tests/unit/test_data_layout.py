@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.layout import Layout, LayoutError, describe, lay_out, warnings
-from jobs.contract.parts import division
+from jobrelay_runner.volume.layout import Layout, LayoutError, describe, lay_out, warnings
+from jobrelay_runner.volume.parts import division
 
 
 def files(folders: Iterable[str], count: int = 3) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from jobs.contract.config import RunConfig
-from jobs.contract.loading import resolve
-from launcher.errors import Exit
-from launcher.manifests import ANNOTATION_DISRUPTIONS, with_disruptions
-from launcher.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, lost_pods
+from jobrelay.errors import Exit
+from jobrelay.manifests import ANNOTATION_DISRUPTIONS, with_disruptions
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, lost_pods
+from jobrelay_train.config.loading import resolve
+from jobrelay_train.config.schema import RunConfig
 from tests.unit import objects as o
 
 Object = dict[str, Any]

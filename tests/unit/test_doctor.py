@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.executors.cluster import health
+from jobrelay.executors.cluster import doctor
 from tests.support import REPOSITORY
 from tests.unit import objects as o
 
@@ -32,7 +32,7 @@ class Api:
 
 
 def image(name: str, *on_node: str) -> Any:
-    return health._Checks(Api(*on_node), o.base(), "ns", name)._images()  # type: ignore[arg-type]
+    return doctor._Checks(Api(*on_node), o.base(), "ns", name)._images()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from jobs.contract.outlook import seconds_left
-from jobs.loop import tell
-from launcher import early, manifests, overview
-from launcher.early import EarlyStart, When
-from launcher.errors import ApiLost
-from launcher.executors.base import Submission
-from launcher.executors.cluster import room
-from launcher.manifests import ANNOTATION_EARLY, ANNOTATION_HASH, can_wait, started_early
-from launcher.verdicts import JobView, Verdict, Waiting, judge
+from jobrelay import manifests
+from jobrelay.errors import ApiLost
+from jobrelay.executors.base import Submission
+from jobrelay.executors.cluster import capacity
+from jobrelay.manifests import ANNOTATION_EARLY, ANNOTATION_HASH, can_wait, started_early
+from jobrelay.runs import early_start as early
+from jobrelay.runs import status
+from jobrelay.runs.early_start import EarlyStart, When
+from jobrelay.verdicts import JobView, Verdict, Waiting, judge
+from jobrelay_runner.text.outlook import seconds_left
+from jobrelay_train.training.loop import tell
 from tests.unit import objects as o
 
 Object = dict[str, Any]
@@ -281,7 +283,7 @@ def test_status_says_that_it_waits(before: Object, state: str) -> None:
         def jobs(self, run: str | None) -> Any:
             return jobs
 
-    found = overview.stages_of(Jobs(), None)  # type: ignore[arg-type]
+    found = status.stages_of(Jobs(), None)  # type: ignore[arg-type]
 
     assert [one.state for one in found] == ["running" if state == "waiting" else "succeeded", state]
     assert ("begins after train" in found[1].reason) is (state == "waiting")
@@ -337,5 +339,5 @@ def _pod(node: str, cpu: str, memory: str, limit: str = "") -> Object:
 )
 def test_room_is_what_nobody_has_asked_for_where_the_volume_is(api: Any, yes: bool) -> None:
     beside = {"metadata": {"namespace": "a"}, "spec": {"nodeName": "n0"}}
-    assert room.is_free_beside(api, EVAL, beside, "jobrelay") == yes
-    assert not room.is_free_beside(api, EVAL, beside | {"spec": {}}, "jobrelay")  # it has no node yet
+    assert capacity.is_free_beside(api, EVAL, beside, "jobrelay") == yes
+    assert not capacity.is_free_beside(api, EVAL, beside | {"spec": {}}, "jobrelay")  # it has no node yet

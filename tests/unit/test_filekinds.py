@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.filekinds import HEAD_BYTES, kind_of
+from jobrelay_train.data.filekinds import HEAD_BYTES, kind_of
 
 
 def _zip(name: str) -> bytes:

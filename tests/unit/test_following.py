@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import ApiLost, Exit
-from launcher.executors.base import Submission
-from launcher.executors.following import follow
-from launcher.verdicts import JobView, Patience, Verdict, Waiting
+from jobrelay.errors import ApiLost, Exit
+from jobrelay.executors.base import Submission
+from jobrelay.executors.follow import follow
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher import cli
-from launcher.errors import BadInput, Exit
-from launcher.hints import Command, Hint, SameAgain, as_json, from_json, of_run
-from launcher.typed import completed
-from launcher.verdicts import JobView, Verdict, judge
+from jobrelay.cli import main as cli
+from jobrelay.cli.typed import completed
+from jobrelay.errors import BadInput, Exit
+from jobrelay.hints import Command, Hint, SameAgain, as_json, from_json, of_run
+from jobrelay.verdicts import JobView, Verdict, judge
 from tests.support import REPOSITORY
 from tests.unit import objects as o
 from tests.unit.test_verdicts import ENDED
@@ -95,7 +95,9 @@ def test_every_command_in_a_hint_is_one_that_the_launcher_takes() -> None:
 def test_every_option_that_the_same_command_is_given_is_one_of_it() -> None:
     found = [(where, words) for where, kind, words in commands() if kind == "SameAgain"]
     assert len(found) >= 3
-    of_put = [(where, words) for where, words in found if where.startswith("launcher/datasets.py")]
+    of_put = [
+        (where, words) for where, words in found if where.startswith("launcher/jobrelay/data/datasets.py")
+    ]
     assert [where for where, words in of_put if not is_taken(words, ["put", ".", "a"])] == []
     of_a_run = [each for each in found if each not in of_put]
     assert [where for where, words in of_a_run if not is_taken(words, ["run-all"])] == []
@@ -129,7 +131,7 @@ def test_every_option_that_is_spoken_of_is_an_option() -> None:
     }  # fmt: skip
     found = set()
     for where, text in texts():
-        if " " in text and not where.startswith("launcher/images/engine.py"):
+        if " " in text and not where.startswith("launcher/jobrelay/images/engine.py"):
             found |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert found - known - others == set()
 
@@ -265,7 +267,7 @@ def test_what_is_no_hint_is_refused(tree: object) -> None:
     ("folder", "started"),
     [
         (".", [sys.executable, "launcher"]),
-        (".", [sys.executable, "-m", "launcher"]),
+        (".", [sys.executable, "-m", "jobrelay"]),
         ("tests/unit", [sys.executable, "-X", "dev", "../../launcher"]),
     ],
     ids=["folder", "module", "elsewhere"],
@@ -293,7 +295,7 @@ def test_an_embedding_program_keeps_its_own_arguments_to_itself(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("launcher.executors.local.LocalExecutor.watch", interrupt)
+    monkeypatch.setattr("jobrelay.executors.local.LocalExecutor.watch", interrupt)
     assert cli.main(["run-all", "--local", "--run", "a"]) == Exit.INTERRUPTED
     err = capsys.readouterr().err
     assert "secret" not in err
@@ -308,6 +310,6 @@ def test_an_error_has_the_hint_as_it_can_be_pasted(
     def refuse(*_: object, **__: object) -> None:
         raise BadInput("no", Command("fetch", "a"))
 
-    monkeypatch.setattr("launcher.overview.status", refuse)
+    monkeypatch.setattr("jobrelay.runs.status.status", refuse)
     assert cli.main(["status", "--local", "--volume", "v"], program=("p", "l")) == Exit.BAD_INPUT
     assert capsys.readouterr().err == "error: no\n  try: p l fetch a --local --volume v\n"

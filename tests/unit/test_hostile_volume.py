@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from jobs.contract.check import check_run
-from jobs.contract.config import STAGES
-from jobs.contract.record import FileProof, LogProof, Record, RecordError, list_runs, read_record
-from jobs.contract.safe_read import RECORD_BYTES
-from jobs.contract.volume import RunFolder
-from launcher import artifacts, cli
+from jobrelay.cli import main as cli
+from jobrelay.runs import results
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import FileProof, LogProof, Record, RecordError, list_runs, read_record
+from jobrelay_runner.volume.safe_read import RECORD_BYTES
+from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.schema import STAGES
 from tests.pages import write_run
 from tests.support import PATIENCE
 
@@ -148,7 +149,7 @@ def test_a_file_is_hashed_no_further_than_its_proof(tmp_path: Path) -> None:
         log=LogProof(file="log", lines=0, **proof.model_dump()),
     )  # fmt: skip
     (tmp_path / "train.json").write_text(record.model_dump_json())
-    assert artifacts.proven_log(tmp_path, "train") is None
+    assert results.proven_log(tmp_path, "train") is None
 
 
 @pytest.mark.parametrize("lines", [None, 0, 1, 2, 3, 99])

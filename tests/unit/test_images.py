@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.record import parse_closing
-from launcher import cli
-from launcher.errors import BadInput, EvidenceIncomplete, StageEnded
-from launcher.images.comparing import Contender, Sample, interleaved, sample_of
-from launcher.images.engine import Engine, ToolFailed, engine_that_works, full_name, without_tag
-from launcher.images.measuring import Weight, weigh
-from launcher.images.report import METRICS, Compared, draw, ratio, rows, tree
-from launcher.pipeline import RunReport, StageReport
-from launcher.verdicts import JobView, Verdict, judge
+from jobrelay.cli import main as cli
+from jobrelay.errors import BadInput, EvidenceIncomplete, StageEnded
+from jobrelay.images.comparing import Contender, Sample, interleaved, sample_of
+from jobrelay.images.engine import Engine, ToolFailed, engine_that_works, full_name, without_tag
+from jobrelay.images.measuring import Weight, weigh
+from jobrelay.images.report import METRICS, Compared, draw, ratio, rows, tree
+from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.verdicts import JobView, Verdict, judge
+from jobrelay_runner.volume.record import parse_closing
 from tests.unit import objects as o
 
 # --- archives ---
@@ -138,12 +138,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
         return calls
 
-    monkeypatch.setattr("launcher.images.engine.ENGINES", ("docker",))
+    monkeypatch.setattr("jobrelay.images.engine.ENGINES", ("docker",))
     return put
 
 
 def test_a_docker_without_its_daemon_is_passed_over(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.images.engine.ENGINES", ("docker", "podman"))
+    monkeypatch.setattr("jobrelay.images.engine.ENGINES", ("docker", "podman"))
     fake("docker", "echo 'Cannot connect to the daemon' >&2; exit 1")
     fake("podman")
     assert engine_that_works(None) == Engine("podman")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import inputs
-from jobs.contract.check import check_run
-from jobs.contract.inputs import changed_since, listings
-from jobs.contract.loading import resolve
-from jobs.contract.record import FileProof, Record
-from jobs.contract.volume import RunFolder
+from jobrelay_runner.volume import inputs
+from jobrelay_runner.volume.inputs import changed_since, listings
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import FileProof, Record
+from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.loading import resolve
 
 CONFIG = resolve({}, ["data.name=imagefolder", "data.folder=data/clothes", "model.name=cnn"])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.config import RunConfig
-from jobs.contract.loading import load_config
-from jobs.contract.record import Record
-from jobs.contract.volume import RunFolder
-from jobs.gate import Gate
+from jobrelay_runner.order.gate import Gate
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import Record
+from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import RunConfig
 
 
 class World:

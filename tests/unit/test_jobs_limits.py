@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cgroup
-from jobs.cgroup import Cgroup, usable_cpus
+from jobrelay_runner.usage import cgroup
+from jobrelay_runner.usage.cgroup import Cgroup, usable_cpus
 
 
 def _write(folder: Path, **files: str) -> None:

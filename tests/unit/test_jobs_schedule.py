@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.config import TrainConfig
-from jobs.schedule import learning_rate, one_cycle
+from jobrelay_train.config.schema import TrainConfig
+from jobrelay_train.training.schedule import learning_rate, one_cycle
 
 
 @given(total=st.integers(1, 5000), peak=st.floats(1e-6, 10))

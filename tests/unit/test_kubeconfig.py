@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher.errors import BadInput
-from launcher.executors.cluster.connection import Connection
-from launcher.executors.cluster.kubeconfig import load
+from jobrelay.errors import BadInput
+from jobrelay.executors.cluster.login.connection import Connection
+from jobrelay.executors.cluster.login.kubeconfig import load
 from tests.unit.apiserver import kubeconfig
 
 Object = dict[str, Any]

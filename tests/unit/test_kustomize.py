@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.contract.config import RunConfig
-from launcher import manifests
-from launcher.errors import BadInput
-from launcher.manifests import Manifests
-from launcher.target import Target
+from jobrelay import manifests
+from jobrelay.errors import BadInput
+from jobrelay.manifests import Manifests
+from jobrelay.runs.target import Target
+from jobrelay_train.config.schema import RunConfig
 from tests.support import BASE
 from tests.unit import objects as o
 from tests.unit.apiserver import kubeconfig
@@ -210,7 +210,7 @@ def test_without_a_tool_it_is_said_what_is_missing(
 
 
 def test_a_tool_that_never_ends(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.manifests.kustomize._SECONDS", 0.2)
+    monkeypatch.setattr("jobrelay.manifests.kustomize._SECONDS", 0.2)
     tool(tmp_path / "bin", "kubectl", "exec /bin/sleep 100")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     change(folder, resources=["https://example.invalid/repo"])

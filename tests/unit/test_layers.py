@@ -11,16 +11,25 @@ import pytest
 
 from tests.support import REPOSITORY
 
-MODULES = sorted(
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-    for path in (REPOSITORY / "launcher").rglob("*.py")
-    if path.name != "__main__.py"
-)
+
+def modules_of(*packages: Path) -> list[str]:
+    """The names of all modules in packages, as they are imported."""
+    return sorted(
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        for package in packages
+        for path in package.rglob("*.py")
+        if path.name != "__main__.py"
+    )
+
+
+MODULES = modules_of(REPOSITORY / "launcher" / "jobrelay")
 
 
 def loaded_after(program: str, folder: Path) -> set[str]:
     """The top-level modules that a fresh interpreter has after a program."""
-    whole = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{program}\n"
+    whole = (
+        f"import sys; sys.path[:0] = {[str(REPOSITORY / top) for top in ('launcher', 'jobs')]!r}\n{program}\n"
+    )
     whole += "import json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     done = subprocess.run(
         [sys.executable, "-c", whole], capture_output=True, text=True, check=True, cwd=folder
@@ -29,21 +38,25 @@ def loaded_after(program: str, folder: Path) -> set[str]:
 
 
 def test_the_launcher_never_imports_torch(tmp_path: Path) -> None:
-    assert "launcher.executors.cluster.api" in MODULES
+    assert "jobrelay.executors.cluster.api" in MODULES
     loaded = loaded_after("\n".join(f"import {module}" for module in MODULES), tmp_path)
-    assert {"launcher", "urllib3", "pydantic"} <= loaded
+    assert {"jobrelay", "urllib3", "pydantic"} <= loaded
     assert not {"torch", "torchvision", "torchmetrics"} & loaded
 
 
 def test_numpy_comes_with_plots_alone(tmp_path: Path) -> None:
-    modules = [module for module in MODULES if module != "launcher.sweep.plots"]
+    modules = [module for module in MODULES if module != "jobrelay.sweep.plots"]
     assert not {"matplotlib", "numpy"} & loaded_after("\n".join(f"import {m}" for m in modules), tmp_path)
 
 
-def test_the_contract_never_imports_torch(tmp_path: Path) -> None:
-    files = (REPOSITORY / "jobs/contract").glob("*.py")
-    program = "\n".join(f"import jobs.contract.{path.stem}" for path in files if path.stem != "__init__")
-    assert not {"torch", "torchvision", "numpy", "launcher"} & loaded_after(program, tmp_path)
+def test_the_runner_and_the_configuration_never_import_torch(tmp_path: Path) -> None:
+    jobs = REPOSITORY / "jobs"
+    modules = [
+        *modules_of(jobs / "jobrelay_runner"),
+        *(f"jobrelay_train.{module}" for module in modules_of(jobs / "jobrelay_train" / "config")),
+    ]
+    program = "\n".join(f"import {module}" for module in modules)
+    assert not {"torch", "torchvision", "numpy", "jobrelay"} & loaded_after(program, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +65,7 @@ def test_the_contract_never_imports_torch(tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    program = f"from launcher.cli import main; assert main({arguments!r}) == 0"
+    program = f"from jobrelay.cli.main import main; assert main({arguments!r}) == 0"
     heavy = {
         "kubernetes",
         "pydantic",
@@ -69,7 +82,7 @@ def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["launcher"], ["-m", "launcher"]],
+    [["launcher"], ["-m", "jobrelay"]],
     ids=["as-a-folder", "as-a-module"],
 )
 def test_both_ways_to_start_it(command: list[str]) -> None:
@@ -80,7 +93,7 @@ def test_both_ways_to_start_it(command: list[str]) -> None:
 
 
 def test_it_starts_from_another_folder_whose_files_are_named_like_libraries(tmp_path: Path) -> None:
-    for name in ("click.py", "yaml.py", "jobs.py", "launcher.py"):
+    for name in ("click.py", "yaml.py", "jobrelay.py", "jobrelay_train.py"):
         (tmp_path / name).write_text("raise SystemExit('the wrong file')\n")
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "launcher"), "render", "--run", "a"],

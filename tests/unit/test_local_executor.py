@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from launcher.executors.base import Submission
-from launcher.executors.local import LocalExecutor, contact, layout
-from launcher.manifests import CONFIG_FILE
+from jobrelay.executors.base import Submission
+from jobrelay.executors.local import LocalExecutor, contact, layout
+from jobrelay.manifests import CONFIG_FILE
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import BadInput
-from launcher.executors.local import LocalExecutor, configs
-from launcher.executors.local.process import Process, process_of
+from jobrelay.errors import BadInput
+from jobrelay.executors.local import LocalExecutor, configs
+from jobrelay.executors.local.pod.process import Process, process_of
 from tests.support import pod_spec
 from tests.unit import objects as o
 
@@ -128,7 +128,7 @@ def test_working_directories(tmp_path: Path) -> None:
     below = process(root, workingDir="/results/new")
     assert (below.folder, root / "new" in below.made) == (f"{root}/new", True)
     assert process(root, workingDir="/usr").folder == "/usr"
-    assert (Path(process(root, workingDir="/app").folder) / "jobs").is_dir()  # the image's
+    assert (Path(process(root, workingDir="/app").folder) / "jobrelay_train").is_dir()  # the image's
     with pytest.raises(BadInput, match="its workingDir /opt/nowhere is not on this machine"):
         process(root, workingDir="/opt/nowhere")
 

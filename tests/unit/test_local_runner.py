@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.executors.local import LocalExecutor, container, layout, liveness
-from launcher.executors.local.container import Container
-from launcher.executors.local.runner import JobRunner, main
-from launcher.executors.local.state import JobState
+from jobrelay.executors.local import LocalExecutor, layout, liveness
+from jobrelay.executors.local.pod import container
+from jobrelay.executors.local.pod.container import Container
+from jobrelay.executors.local.pod.runner import JobRunner, main
+from jobrelay.executors.local.pod.state import JobState
 from tests.support import PATIENCE, set_command
 from tests.unit import objects as o
 

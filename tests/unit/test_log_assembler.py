@@ -15,10 +15,10 @@ import urllib3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from launcher.errors import ApiLost
-from launcher.executors.cluster import logs
-from launcher.executors.cluster.api import ApiError
-from launcher.executors.cluster.logs import LogAssembler
+from jobrelay.errors import ApiLost
+from jobrelay.executors.cluster import logs
+from jobrelay.executors.cluster.api import ApiError
+from jobrelay.executors.cluster.logs import LogAssembler
 
 BEGIN = datetime(2026, 11, 21, 14, 22, 33, tzinfo=UTC)
 

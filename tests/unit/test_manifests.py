@@ -17,11 +17,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES, RunConfig, Stage
-from jobs.contract.loading import resolve
-from launcher import manifests
-from launcher.errors import BadInput, Exit
-from launcher.manifests import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN, Manifests, Plan
+from jobrelay import manifests
+from jobrelay.errors import BadInput, Exit
+from jobrelay.manifests import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN, Manifests, Plan
+from jobrelay_train.config.loading import resolve
+from jobrelay_train.config.schema import STAGES, RunConfig, Stage
 from tests.support import BASE, pod_spec, write_manifests
 from tests.unit import objects as o
 

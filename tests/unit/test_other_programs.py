@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from launcher import manifests
-from launcher.errors import Exit
-from launcher.verdicts import (
+from jobrelay import manifests
+from jobrelay.errors import Exit
+from jobrelay.verdicts import (
     JobView,
     Patience,
     Verdict,
@@ -21,7 +21,7 @@ from launcher.verdicts import (
     lost_pods,
     with_last_line,
 )
-from launcher.verdicts.words import exit_text
+from jobrelay.verdicts.words import exit_text
 from tests.support import programs, set_command
 from tests.unit import objects as o
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from launcher import cli, overview
-from launcher.errors import Exit
-from launcher.executors.local.volume import LocalVolume
+from jobrelay.cli import main as cli
+from jobrelay.errors import Exit
+from jobrelay.executors.local.volume import LocalVolume
+from jobrelay.runs import status as overview
 from tests.pages import write_run
 from tests.unit import objects as o
 
@@ -178,6 +179,6 @@ def test_logs_takes_a_stage_for_what_it_is(
     there = Executor(
         root, (o.job("train", o.condition("Complete")), [o.pod(o.job("train"))]), log=b"of train\n"
     )
-    monkeypatch.setattr("launcher.target.Target.executor", lambda self: there)
+    monkeypatch.setattr("jobrelay.runs.target.Target.executor", lambda self: there)
     assert cli.main(["logs", "train"]) == 0
     assert capsysbinary.readouterr().out == b"of train\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import Conflict
-from launcher.executors.cluster.policies import check_policy
+from jobrelay.errors import Conflict
+from jobrelay.executors.cluster.policies import check_policy
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from launcher import cli
-from launcher.errors import BadInput, Exit
-from launcher.executors.cluster import api as module
-from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.proxies import proxy_for
+from jobrelay.cli import main as cli
+from jobrelay.errors import BadInput, Exit
+from jobrelay.executors.cluster import api as module
+from jobrelay.executors.cluster.api import Api
+from jobrelay.executors.cluster.login.proxies import proxy_for
 from tests.unit.apiserver import kubeconfig, ok, refusal, serving
 from tests.unit.way import Pki, proxying
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import cli
-from launcher.errors import ApiLost, Exit
-from launcher.executors.cluster.volume import VolumePod
+from jobrelay.cli import main as cli
+from jobrelay.errors import ApiLost, Exit
+from jobrelay.executors.cluster.volume import VolumePod
 
 NFC, NFD = (unicodedata.normalize(form, "Röcke") for form in ("NFC", "NFD"))
 

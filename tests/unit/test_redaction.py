@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.redaction import keep_secret, redacted, redacted_tree
-from jobs.errors import BadInput as StageBadInput
-from launcher.console import Console, libraries_heard, print_json, print_table, show_traceback
-from launcher.errors import JobRelayError
-from launcher.report.page import template
+from jobrelay.console import Console, libraries_heard, print_json, print_table, show_traceback
+from jobrelay.errors import JobRelayError
+from jobrelay.report.page import template
+from jobrelay_runner.errors import BadInput as StageBadInput
+from jobrelay_runner.text.redaction import keep_secret, redacted, redacted_tree
 
 KNOWN = "kb4-known.Value/of+a token".replace(" ", "-")
 PAIR = base64.b64encode(b"ann:pass-word-7").decode()
@@ -104,7 +104,7 @@ def every_way_out(text: str) -> dict[str, Callable[[], object]]:
         "traceback": raised,
         "thread": in_a_thread,
         "logger": lambda: logging.getLogger("urllib3").error("failed: %s", text),
-        "warning": lambda: logging.getLogger("launcher.x").warning("%s", text),
+        "warning": lambda: logging.getLogger("jobrelay.x").warning("%s", text),
         "warnings": lambda: warnings.warn(text, stacklevel=1),
     }
 
@@ -125,10 +125,10 @@ def test_no_way_out_shows_a_credential(way: str, capsys: pytest.CaptureFixture[s
 def test_libraries_are_quiet_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with libraries_heard():
         logging.getLogger("urllib3").warning("Connection pool is full")
-        logging.getLogger("launcher.x").warning("one thing")
+        logging.getLogger("jobrelay.x").warning("one thing")
     assert capsys.readouterr().err == "warning: one thing\n"
     with libraries_heard(quiet=True):
-        logging.getLogger("launcher.x").warning("one thing")
+        logging.getLogger("jobrelay.x").warning("one thing")
     assert capsys.readouterr().err == ""
 
 

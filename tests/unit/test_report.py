@@ -15,24 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES, Stage
-from jobs.contract.volume import BOUNDARY
-from launcher import cli
-from launcher.console import Console
-from launcher.errors import Exit
-from launcher.executors.base import Executor
-from launcher.outcome import outcome_of_jobs
-from launcher.pipeline import RunReport, StageReport
-from launcher.report import run as of_run
-from launcher.report import sweep as of_sweep
-from launcher.report.command import write_sweep
-from launcher.report.confusion import LEVELS, confusion
-from launcher.report.curves import curve, ticks
-from launcher.report.ending import keep_report, prepare
-from launcher.report.files import EvalResults, RunOutcome
-from launcher.report.page import render
-from launcher.report.phases import segments
-from launcher.verdicts import Verdict
+from jobrelay.cli import main as cli
+from jobrelay.console import Console
+from jobrelay.errors import Exit
+from jobrelay.executors.base import Executor
+from jobrelay.report import run as of_run
+from jobrelay.report import sweep as of_sweep
+from jobrelay.report.command import write_sweep
+from jobrelay.report.confusion import LEVELS, confusion
+from jobrelay.report.curves import curve, ticks
+from jobrelay.report.ending import keep_report, prepare
+from jobrelay.report.files import EvalResults, RunOutcome
+from jobrelay.report.page import render
+from jobrelay.report.phases import segments
+from jobrelay.runs.outcome import outcome_of_jobs
+from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.verdicts import Verdict
+from jobrelay_runner.volume.paths import BOUNDARY
+from jobrelay_train.config.schema import STAGES, Stage
 from tests.pages import MOMENTS, NAMES, outcome, write_run
 from tests.pages import write_sweep as write_sweep_files
 from tests.unit import objects
@@ -563,7 +563,7 @@ def test_a_report_that_cannot_be_written_is_told_and_no_more(
 def test_nor_does_a_library_that_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "launcher.report.command", None)
+    monkeypatch.setitem(sys.modules, "jobrelay.report.command", None)
     prepare()
     keep_report(ended(tmp_path, "train"), Console())
     assert "no report was written: ModuleNotFoundError" in capsys.readouterr().err

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import BadInput
-from launcher.executors.cluster.api import Api
-from launcher.executors.cluster.resources import Resources, path_of
+from jobrelay.errors import BadInput
+from jobrelay.executors.cluster.api import Api
+from jobrelay.executors.cluster.resources import Resources, path_of
 from tests.unit.apiserver import kubeconfig as write_kubeconfig
 from tests.unit.apiserver import ok, refusal, serving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from launcher.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right
+from jobrelay.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right
 from tests.support import BASE
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.loading import resolve
-from launcher import artifacts, cli
-from launcher.errors import Conflict, Exit
-from launcher.executors.local import LocalExecutor
-from launcher.runfolder import OWNER, Owner, belongs, claim, training_of
+from jobrelay.cli import main as cli
+from jobrelay.errors import Conflict, Exit
+from jobrelay.executors.local import LocalExecutor
+from jobrelay.runs import results as artifacts
+from jobrelay.runs.folder import OWNER, Owner, belongs, claim, training_of
+from jobrelay_train.config.loading import resolve
 from tests.pages import write_run
 
 

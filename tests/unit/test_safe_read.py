@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have put there (jobs.contract.safe_read)."""
+"""Reading files that somebody else may have put there (jobrelay_runner.volume.safe_read)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.safe_read import (
+from jobrelay_runner.volume.safe_read import (
     TooLarge,
     UnsafeFile,
     open_regular,

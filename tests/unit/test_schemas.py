@@ -13,8 +13,9 @@ import kubernetes_validate.utils
 import pytest
 import yaml
 
-from jobs.contract.loading import resolve
-from launcher import cli, manifests
+from jobrelay import manifests
+from jobrelay.cli import main as cli
+from jobrelay_train.config.loading import resolve
 from tests.support import REPOSITORY
 from tests.unit import objects as o
 

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.contract.loading import resolve
-from jobs.contract.record import LogProof, parse_closing
-from launcher import manifests, pipeline
-from launcher.artifacts import Fetched
-from launcher.collector import LogCollector
-from launcher.console import Console
-from launcher.errors import BadInput, Exit
-from launcher.executors.base import Submission
-from launcher.executors.cluster import preflight
-from launcher.manifests import LABEL_RUN, Plan
-from launcher.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, last_pod
+from jobrelay import manifests
+from jobrelay.console import Console
+from jobrelay.errors import BadInput, Exit
+from jobrelay.executors.base import Submission
+from jobrelay.executors.cluster import preflight
+from jobrelay.manifests import LABEL_RUN, Plan
+from jobrelay.runs import relay
+from jobrelay.runs.log_copies import LogCollector
+from jobrelay.runs.results import Fetched
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, last_pod
+from jobrelay_runner.volume.record import LogProof, parse_closing
+from jobrelay_train.config.loading import resolve
 from tests.support import BASE, changed, pod_spec
 from tests.unit import objects as o
 
@@ -360,11 +361,11 @@ def test_the_log_of_each_is_compared_with_what_it_says(
     collector = read(Executor(loses), tmp_path / "logs", *pods)
     view = JobView(COMPLETE, pods)
     found = verdict(*pods, job=COMPLETE)
-    report = pipeline._report("train", Submission(COMPLETE, "created"), found, view, collector, "", True)
+    report = relay._report("train", Submission(COMPLETE, "created"), found, view, collector, "", True)
     assert report.log_complete is complete
     # what the volume has in its place counts if it is what each of them says
     fetched = Fetched(tmp_path, 0, 0, ("train",), ())
-    home = pipeline.RunReport("a", "here", tmp_path, [report], fetched)
+    home = relay.RunReport("a", "here", tmp_path, [report], fetched)
     for index in (1, 2):
         (tmp_path / "logs" / f"{index}.log").write_bytes(PRINTED)
     assert home.has_log(report) is (there == 3)

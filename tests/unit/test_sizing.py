@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.config import STAGES
-from jobs.contract.loading import load_config, validate
-from jobs.contract.record import Closing, Cost, LogProof
-from launcher import manifests
-from launcher.autosize import autosized
-from launcher.console import Console
-from launcher.manifests import Plan, main_container
-from launcher.quantities import parse_quantity
-from launcher.sizing import Size, requests_against_use, suggest
+from jobrelay import manifests
+from jobrelay.console import Console
+from jobrelay.figures.quantities import parse_quantity
+from jobrelay.figures.sizing import Size, requests_against_use, suggest
+from jobrelay.manifests import Plan, main_container
+from jobrelay.runs.autosize import autosized
+from jobrelay_runner.volume.record import Closing, Cost, LogProof
+from jobrelay_train.config.loading import load_config, validate
+from jobrelay_train.config.schema import STAGES
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.files import write_json
-from launcher.console import Console
-from launcher.errors import ApiLost, BadInput, JobRelayError
-from launcher.pipeline import Options
-from launcher.runfolder import OWNER
-from launcher.sweep import whole
-from launcher.sweep.design import (
+from jobrelay.console import Console
+from jobrelay.errors import ApiLost, BadInput, JobRelayError
+from jobrelay.runs.folder import OWNER
+from jobrelay.runs.relay import Options
+from jobrelay.runs.target import Target
+from jobrelay.sweep import whole
+from jobrelay.sweep.design import (
     MAX_TRIALS,
     Axis,
     Trial,
@@ -29,13 +29,13 @@ from launcher.sweep.design import (
     parse_axis,
     with_seeds,
 )
-from launcher.sweep.log import SweepLog
-from launcher.sweep.observations import observations, points
-from launcher.sweep.running import Condition, run_trials
-from launcher.sweep.table import Row, to_csv
-from launcher.sweep.trial import Trials
-from launcher.sweep.whole import Sweep
-from launcher.target import Target
+from jobrelay.sweep.log import SweepLog
+from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.running import Condition, run_trials
+from jobrelay.sweep.table import Row, to_csv
+from jobrelay.sweep.trial import Trials
+from jobrelay.sweep.whole import Sweep
+from jobrelay_runner.volume.files import write_json
 from tests import pages
 
 EPOCHS, RATES = parse_axis("train.epochs=1,3"), parse_axis("train.learning_rate=0.001,0.01")

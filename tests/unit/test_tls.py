@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from launcher import cli
-from launcher.errors import BadInput, Exit
-from launcher.executors.cluster import connection
-from launcher.executors.cluster.api import Api
+from jobrelay.cli import main as cli
+from jobrelay.errors import BadInput, Exit
+from jobrelay.executors.cluster.api import Api
+from jobrelay.executors.cluster.login import connection
 from tests.support import PATIENCE, REPOSITORY
 from tests.unit.apiserver import Server, kubeconfig, ok, refusal, serving
 from tests.unit.way import Pki
@@ -77,7 +77,7 @@ import os, signal, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 if not {memfd}:
     del os.memfd_create
-from launcher.executors.cluster.api import Api
+from jobrelay.executors.cluster.api import Api
 Api(None).get("/x")
 os.kill(os.getpid(), signal.SIGKILL)
 """

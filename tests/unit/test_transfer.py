@@ -1,4 +1,4 @@
-"""`python -m jobs volume …`, as the launcher's reader Pod runs it."""
+"""`python -m jobrelay_runner volume …`, as the launcher's reader Pod runs it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import transfer
-from jobs.contract import archive
-from jobs.contract.volume import below, inside
+from jobrelay_runner.volume import archive, serve
+from jobrelay_runner.volume.paths import below, inside
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Volume:
 
     def run(self, *arguments: str, stdin: bytes = b"") -> int:
         self.patch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
-        code = transfer.main(arguments, self.root)
+        code = serve.main(arguments, self.root)
         out, err = self.capture.readouterr()
         self.out, self.err = out, err.decode()
         return code

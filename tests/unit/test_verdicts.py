@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.errors import Exit
-from launcher.manifests import ANNOTATION_VERDICT
-from launcher.verdicts import JobView, Patience, Verdict, Waiting, closing, judge, last_pod
-from launcher.wording import clock
+from jobrelay.errors import Exit
+from jobrelay.figures.wording import clock
+from jobrelay.manifests import ANNOTATION_VERDICT
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, closing, judge, last_pod
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.check import PARTS, check_run
-from jobs.contract.record import list_runs
-from jobs.contract.volume import RunFolder
-from launcher import artifacts, cli
-from launcher.errors import EvidenceIncomplete, Exit, JobRelayError
-from launcher.executors.cluster import answers
-from launcher.executors.cluster.volume import StartReporter, VolumePod
-from launcher.target import Target
-from launcher.verdicts import Deadline, JobView, Verdict, Waiting
+from jobrelay.cli import main as cli
+from jobrelay.errors import EvidenceIncomplete, Exit, JobRelayError
+from jobrelay.executors.cluster import answers
+from jobrelay.executors.cluster.volume import StartReporter, VolumePod
+from jobrelay.runs import results
+from jobrelay.runs.target import Target
+from jobrelay.verdicts import Deadline, JobView, Verdict, Waiting
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import list_runs
+from jobrelay_runner.volume.verify import PARTS, check_run
 from tests.support import PATIENCE, eventually
 
 GOOD = [{"what": what, "good": True, "found": "yes"} for what in PARTS]
@@ -99,7 +100,7 @@ def test_row_55_an_answer_that_says_nothing_verifies_nothing(
 
 def test_row_55_what_was_not_answered_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify(monkeypatch, lines(*GOOD[:2])) == Exit.INCOMPLETE
-    checks = artifacts.check(Executor(pod(lines(*GOOD[:2]))), "a")  # type: ignore[arg-type]
+    checks = results.check(Executor(pod(lines(*GOOD[:2]))), "a")  # type: ignore[arg-type]
     assert [check.what for check in checks if not check.good] == list(PARTS[2:])
 
 
@@ -214,7 +215,7 @@ def test_row_35_what_the_pod_waits_for_is_reported_once_and_until_when() -> None
 def test_row_35_a_pod_that_does_not_start_and_says_nothing_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("launcher.executors.cluster.volume._SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr("jobrelay.executors.cluster.volume._SILENCE_SECONDS", 0.0)
     said: list[str] = []
     with StartReporter(said.append, "p"), eventually(PATIENCE) as until:
         until(lambda: bool(said))

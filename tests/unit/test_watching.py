@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import ApiLost, BadInput
-from launcher.executors.base import ChangeCounter, Submission
-from launcher.executors.cluster.api import Api, ApiError
-from launcher.executors.cluster.watching import RunUpdates, Watch
+from jobrelay.errors import ApiLost, BadInput
+from jobrelay.executors.base import ChangeCounter, Submission
+from jobrelay.executors.cluster.api import Api, ApiError
+from jobrelay.executors.cluster.watch import RunUpdates, Watch
 from tests.support import PATIENCE
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
 
@@ -49,9 +49,9 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchi
     """A watch on Jobs that has begun, and the server that it watches."""
     path = tmp_path / "kubeconfig"
     monkeypatch.setenv("KUBECONFIG", str(path))
-    monkeypatch.setattr("launcher.executors.cluster.watching.backoff", lambda failures: 0.01)
-    monkeypatch.setattr("launcher.executors.cluster.watching._OPENING_SECONDS", 0.01)
-    monkeypatch.setattr("launcher.executors.cluster.api._pause", lambda state: 0.01)
+    monkeypatch.setattr("jobrelay.executors.cluster.watch.backoff", lambda failures: 0.01)
+    monkeypatch.setattr("jobrelay.executors.cluster.watch._OPENING_SECONDS", 0.01)
+    monkeypatch.setattr("jobrelay.executors.cluster.api._pause", lambda state: 0.01)
     open_now: list[Any] = []
 
     def begin(*answers: Answer, give_up: float = 300) -> tuple[Watch, ChangeCounter, Server]:
@@ -196,7 +196,7 @@ def test_a_watch_that_is_refused_is_told(watching: Watching, answer: Answer, err
 def test_a_watch_that_always_ends_at_once_does_not_run_in_circles(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.executors.cluster.watching.backoff", lambda failures: 0.1 * failures)
+    monkeypatch.setattr("jobrelay.executors.cluster.watch.backoff", lambda failures: 0.1 * failures)
     _, _, server = watching(listed(), Answer(body=b""))
     time.sleep(1)
     assert len(server.requests) < 10
@@ -307,7 +307,7 @@ def test_nothing_is_left_running(watching: Watching) -> None:
 def test_a_server_that_ends_every_watch_after_an_event_is_not_asked_without_a_pause(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.executors.cluster.watching._OPENING_SECONDS", 1.0)
+    monkeypatch.setattr("jobrelay.executors.cluster.watch._OPENING_SECONDS", 1.0)
     error = ("ERROR", {"kind": "Status", "code": 410, "metadata": {}})
     rounds = [(listed(job()), events(("MODIFIED", job(version=10 + n)), error)) for n in range(500)]
     begun = time.monotonic()

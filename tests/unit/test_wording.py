@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.contract.counting import counted
-from jobs.contract.record import parse_closing
-from launcher.quantities import parse_quantity
-from launcher.wording import accuracy, duration, mebibytes, memory
+from jobrelay.figures.quantities import parse_quantity
+from jobrelay.figures.wording import accuracy, duration, mebibytes, memory
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume.record import parse_closing
 from tests.support import REPOSITORY
 from tests.unit import objects as o
 

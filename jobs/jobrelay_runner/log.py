@@ -1,0 +1,100 @@
+"""Every byte a stage prints, to the container's log and to a file on the volume, counted and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from typing import BinaryIO
+
+from jobrelay_runner.volume.files import make_folder
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import LogProof
+from jobrelay_train.config.schema import Stage
+
+
+class Tee:
+    """Copies bytes to a descriptor and to a log file of its own.
+
+    The bytes are never decoded, so torn UTF-8, carriage returns and a missing last newline arrive
+    as they were printed. Neither a closed descriptor nor a full disk stops the stage: the copy that
+    can still be written is, the other is given up, and `problem` says so.
+    """
+
+    def __init__(self, folder: RunFolder, stage: Stage, pod: str, descriptor: int) -> None:
+        """Open the log file. Raises OSError."""
+        make_folder(folder.logs)
+        self.problem: str | None = None
+        self._folder = folder
+        self._descriptor: int | None = descriptor
+        self._file: BinaryIO | None = self._open(folder, stage, pod)
+        self._name = self._file.name
+        self._hasher = hashlib.sha256()
+        self._bytes = 0
+        self._newlines = 0
+        self._line_is_open = False
+
+    @staticmethod
+    def _open(folder: RunFolder, stage: Stage, pod: str) -> BinaryIO:
+        """A new file: STAGE-POD.log, or STAGE-POD-2.log … where a process of that name was here before."""
+        for number in itertools.count(1):
+            try:
+                return folder.log(stage, pod if number == 1 else f"{pod}-{number}").open("xb", buffering=0)
+            except FileExistsError:
+                continue
+        raise AssertionError("unreachable")
+
+    def write(self, content: bytes) -> None:
+        """Copy bytes to both places. The file comes first, so that it holds all that a follower has seen."""
+        if not content:
+            return
+        self._hasher.update(content)
+        self._bytes += len(content)
+        self._newlines += content.count(b"\n")
+        self._line_is_open = not content.endswith(b"\n")
+        if self._file is not None:
+            try:
+                _write_all(self._file.fileno(), content)
+            except OSError as error:
+                self._give_up(f"the log file {self._name} ends early: {error.strerror}")
+                self._file.close()
+                self._file = None
+        if self._descriptor is not None:
+            try:
+                _write_all(self._descriptor, content)
+            except OSError as error:
+                self._give_up(f"standard output ends early: {error.strerror}")
+                self._descriptor = None
+
+    def say(self, line: str) -> None:
+        """Write a line of the supervisor's own, on a line of its own."""
+        start = "\n" if self._line_is_open else ""
+        self.write(f"{start}{line}\n".encode(errors="backslashreplace"))
+
+    def proof(self) -> LogProof:
+        """What was written until now; the log file is made to last first."""
+        if self._file is not None:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._give_up(f"the log file {self._name} may end early: {error.strerror}")
+        return LogProof(
+            file=os.path.relpath(self._name, self._folder.path),
+            sha256=self._hasher.hexdigest(),
+            bytes=self._bytes,
+            lines=self._newlines + self._line_is_open,
+        )
+
+    def close(self) -> None:
+        """Nothing is written after this."""
+        if self._file is not None:
+            self._file.close()
+
+    def _give_up(self, problem: str) -> None:
+        self.problem = f"{self.problem}; {problem}" if self.problem else problem
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

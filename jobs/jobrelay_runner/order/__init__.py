@@ -1,0 +1,1 @@
+"""A stage after another one, and Pods of a stage after the first."""

@@ -1,0 +1,42 @@
+"""A stage that was started early: it imports while the one before works, then waits for its record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobrelay_runner import exit_codes
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.errors import NotBegun, Terminated
+from jobrelay_runner.order.gate import Gate
+from jobrelay_runner.process import StageProcess
+from jobrelay_runner.termination import LastWords
+
+#: The file may be a network's: often enough to begin soon, and no load.
+_POLL_SECONDS: Final = 0.05
+
+
+def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWords) -> StageProcess | None:
+    """The stage's process, which has imported all and waits to be let go, once the gate is open.
+
+    None if it was open from the first: then nobody need wait. Raises NotBegun if the stage before has
+    failed for good, Terminated if somebody has ended the wait.
+    """
+    said, verdict = gate.look()
+    if verdict == exit_codes.SUCCEEDED:
+        return None
+    last_words.say(f"started early, begins when {gate.stage} has succeeded")
+    process = StageProcess(assignment, last_words.tee, last_words.meter)
+
+    def is_over() -> bool:
+        nonlocal said, verdict
+        said, verdict = gate.look()
+        return verdict is not None
+
+    if not process.hold_until(is_over, _POLL_SECONDS):
+        if process.was_terminated():
+            process.dismiss()
+            raise Terminated(f"it had not begun, and waited for {gate.stage}")
+    elif verdict != exit_codes.SUCCEEDED:
+        process.dismiss()
+        raise NotBegun(f"not begun: {said}")
+    return process

@@ -1,0 +1,206 @@
+"""The process of a stage, seen from its parent: fork, output, signals, end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+from jobrelay_runner import exit_codes, worker
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.log import Tee
+from jobrelay_runner.text.redaction import redacted
+from jobrelay_runner.usage.meter import Meter
+
+#: How long processes that the stage left behind may still print before they are killed.
+STRAGGLER_SECONDS: Final = 2.0
+
+#: How often it is asked whether another process has taken over. A training that has been superseded
+#: writes nothing, but until its next checkpoint it would keep the processors and memory busy.
+FENCE_SECONDS: Final = 5.0
+
+#: CPUCLOCK_SCHED of the kernel's include/linux/posix-timers_types.h: all threads of a process
+_CPU_CLOCK: Final = 2
+_HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+def hold_signals() -> None:
+    """Let signals wait until the stage's process can be told of them.
+
+    A signal that is blocked stays pending even for PID 1, to which the kernel else delivers
+    nothing that it has no handler for.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+
+class StageProcess:
+    """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
+
+    def __init__(self, assignment: Assignment, tee: Tee, meter: Meter) -> None:
+        self._tee = tee
+        self._meter = meter
+        #: what the work costs, without the imports before it; None until it begins
+        self.meter_of_the_work: Meter | None = None
+        self._stage = assignment.stage
+        self._fence = assignment.fence
+        #: whether SIGTERM or SIGINT has come; the stage may have been at its end already
+        self.told_to_stop = False
+        self._status: int | None = None
+        self._report = bytearray()
+        output, output_end = os.pipe()
+        report, report_end = os.pipe()
+        go_end, self._go = os.pipe()
+        self._wake, wake_end = os.pipe()
+        os.set_blocking(wake_end, False)
+        hold_signals()  # until both processes have their handlers
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            code = 1
+            try:
+                for descriptor in (output, report, self._go, self._wake, wake_end):
+                    os.close(descriptor)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                code = worker.run(assignment, go_end, output_end, report_end)
+            except BaseException:
+                sys.stderr.write(redacted(traceback.format_exc()))
+            finally:
+                os._exit(code)  # nothing of the parent's is to be flushed or cleaned up twice
+        os.close(go_end)
+        os.close(output_end)
+        os.close(report_end)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
+        # Straight from the handler: it works even while standard output blocks.
+        signal.signal(signal.SIGTERM, lambda *_: self._pass_on())
+        signal.signal(signal.SIGINT, lambda *_: self._pass_on())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        self._pipes = selectors.DefaultSelector()
+        self._pipes.register(output, selectors.EVENT_READ, self._tee.write)
+        self._pipes.register(report, selectors.EVENT_READ, self._hear)
+        self._pipes.register(self._wake, selectors.EVENT_READ, None)
+
+    def _hear(self, content: bytes) -> None:
+        """A part of the report; its first line comes when the work begins."""
+        self._report.extend(content)
+        if self.meter_of_the_work is None and b"\n" in self._report:
+            line, _, self._report = self._report.partition(b"\n")
+            self.meter_of_the_work = self._meter.from_now_on(json.loads(line)["cpu_seconds"])
+
+    def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
+        """Copy the output until `is_over`, asked at such intervals. False: the stage has ended before."""
+        while not is_over():
+            self._copy(seconds)
+            if self._status is not None:
+                return False
+        return True
+
+    def was_terminated(self) -> bool:
+        """Whether it has ended because somebody asked for it."""
+        return self._status is not None and self._exit_code(self._status) == exit_codes.TERMINATED
+
+    def let_go(self) -> None:
+        """The work may begin."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended while it imported; `wait` tells how
+            os.write(self._go, b"!")
+        os.close(self._go)
+
+    def cpu_seconds(self) -> float:
+        """What the stage has used so far; 0 where the system does not tell (macOS)."""
+        try:
+            return time.clock_gettime(~self._pid << 3 | _CPU_CLOCK)
+        except OSError:
+            return 0.0
+
+    def dismiss(self) -> None:
+        """There is no work; return when the stage's process is gone."""
+        os.close(self._go)
+        self.wait()
+
+    def wait(self) -> int:
+        """Copy the output until the stage has ended and all of it is read. Returns 128 + n for signal n.
+
+        A stage that another process has taken over is killed.
+        """
+        ended: float | None = None
+        looked = time.monotonic()
+        killed = False
+        while True:
+            self._copy(0.2 if ended is not None else FENCE_SECONDS)
+            if self._status is None:
+                if time.monotonic() - looked > FENCE_SECONDS:
+                    looked = time.monotonic()
+                    if self._fence.is_lost():
+                        os.kill(self._pid, signal.SIGKILL)
+                continue
+            ended = time.monotonic() if ended is None else ended
+            if len(self._pipes.get_map()) == 1:  # all but the wake-up pipe are at their end
+                break
+            if time.monotonic() - ended > 2 * STRAGGLER_SECONDS:
+                # It left the process group and holds the pipe open: not ours to find.
+                self._tee.say(
+                    f"{self._stage}: a process that outlived the stage still holds its output; left alone"
+                )
+                break
+            if time.monotonic() - ended > STRAGGLER_SECONDS and not killed:
+                killed = self._kill_stragglers()
+        self._kill_stragglers()
+        return self._exit_code(self._status)
+
+    def report(self) -> dict[str, Any]:
+        """What the child said at its end; empty if it did not come to that."""
+        try:
+            told = json.loads(self._report)
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    @staticmethod
+    def _exit_code(status: int) -> int:
+        """128 + n for signal n."""
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+    def _copy(self, seconds: float) -> None:
+        """What there is to read within so many seconds, and who has ended."""
+        for key, _ in self._pipes.select(timeout=seconds):
+            content = os.read(key.fd, 65536)
+            if key.data is not None and content:
+                key.data(content)
+            elif not content:
+                self._pipes.unregister(key.fd)
+                os.close(key.fd)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Collect whoever has ended: the stage, and as PID 1 any orphan."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._pid:
+                self._status = status
+
+    def _pass_on(self) -> None:
+        self.told_to_stop = True
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):  # it is just being collected
+                os.kill(self._pid, signal.SIGTERM)
+
+    def _kill_stragglers(self) -> bool:
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # PermissionError: macOS, for a group of zombies
+            return True
+        return True

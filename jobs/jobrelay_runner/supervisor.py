@@ -1,0 +1,307 @@
+"""The parent of a stage: keeps its log, passes signals on, and writes down how it ended.
+
+The stage runs in a forked child, so that whatever happens to it (a crash of native code, the
+kernel's out-of-memory killer), somebody is left to drain the log and to write the record. As
+PID 1 of a container the supervisor also reaps orphans.
+"""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay_runner import __version__, exit_codes
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
+from jobrelay_runner.fence import ClosedFence, Fence
+from jobrelay_runner.log import Tee
+from jobrelay_runner.order.early import process_at_the_gate
+from jobrelay_runner.order.follow import wait_for_the_record
+from jobrelay_runner.order.gate import Gate
+from jobrelay_runner.process import StageProcess, hold_signals
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.termination import LastWords, leave_message
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.usage.clock import now
+from jobrelay_runner.usage.meter import Meter
+from jobrelay_runner.usage.timeline import moments, passed
+from jobrelay_runner.volume.files import make_folder
+from jobrelay_runner.volume.inputs import as_lines, changed, listings
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_record, verified
+from jobrelay_train.config.schema import RunConfig, Stage
+
+#: Names in a record, which everybody reads as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
+_MOST_INPUTS: Final = 10_000
+
+
+def supervise(
+    stage: Stage,
+    config: RunConfig,
+    folder: RunFolder,
+    pod: str,
+    termination: Path | None = None,
+    index: int = 0,
+    after: Stage | None = None,
+) -> int:
+    """Run the stage to its end and return the exit code of this process.
+
+    after: it was started early, and does nothing before that stage has succeeded.
+
+    The record is written to the run's folder and its short form to `termination`. A stage that is
+    done already is not run again. Another process of the same stage, if there is one, is superseded.
+    Of a stage of several Pods, only the one with index 0 does so; the others take part and follow it.
+    """
+    hold_signals()
+    passed("begun")
+    meter = Meter.start()
+    try:
+        tee = _open_log(folder, stage, pod)
+    except StageError as error:
+        # The volume cannot even hold a log: there is only the container's own.
+        print(f"{stage}: {error}", file=sys.stderr)
+        leave_message(termination, f"{stage}: {error}")
+        return error.exit_code
+    last_words = LastWords(stage, tee, meter, termination)
+    try:
+        fence = ClosedFence.around(folder, stage) if index else Fence.claim(folder, stage, pod)
+        try:
+            assignment = Assignment(stage, config, folder, pod, fence, index)
+            waiting = (
+                process_at_the_gate(assignment, Gate(config, folder, after), last_words) if after else None
+            )
+            if waiting:
+                last_words = replace(last_words, meter=meter.from_now_on(waiting.cpu_seconds()))
+            return _Supervisor(assignment, last_words).run(waiting)
+        finally:
+            fence.release()
+    except (StageError, OSError) as error:
+        known = from_os_error(error, folder.path) if isinstance(error, OSError) else error
+        if known is None:
+            raise
+        last_words.say(str(known))
+        return last_words.close(known.exit_code, error=str(known))
+
+
+@dataclass(frozen=True)
+class _Supervisor:
+    assignment: Assignment
+    last_words: LastWords
+
+    def run(self, waiting: StageProcess | None = None) -> int:
+        """Raises OSError if the volume refuses, Superseded if another process has taken over.
+
+        waiting: the stage's process, if it is there already.
+        """
+        previous = self._previous_record()
+        if previous is not None and self._is_done(previous):
+            device = f", on {previous.means['device']}" if "device" in previous.means else ""
+            self.last_words.say(
+                f"nothing to do, done already on {previous.finished} by {previous.pod}{device}; "
+                f"{counted(len(previous.outputs), 'file')} as its record says"
+            )
+            if waiting:
+                waiting.dismiss()
+            return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
+        if self.assignment.index:
+            return self._follow()
+        running = self._begin(previous)
+        self._write(running)
+        process = waiting or self._process()
+        process.let_go()
+        code = process.wait()
+        return self._after(process)._finish(running, code, process.report())
+
+    def _process(self) -> StageProcess:
+        return StageProcess(self.assignment, self.last_words.tee, self.last_words.meter)
+
+    def _after(self, process: StageProcess) -> _Supervisor:
+        """The same, for the end of this process: what it has cost counts from the beginning of its work."""
+        meter = process.meter_of_the_work or self.last_words.meter
+        return replace(self, last_words=replace(self.last_words, meter=meter))
+
+    def _previous_record(self) -> Record | None:
+        try:
+            folder = self.assignment.folder
+            return read_record(folder.record(self.assignment.stage), root=folder.root)
+        except RecordError as error:
+            self.last_words.say(f"{error}; going on as if there were none")
+            return None
+
+    def _is_done(self, record: Record) -> bool:
+        """Whether this very work is done and all of it still there. Raises OSError if it cannot tell now."""
+        if record.status != "succeeded" or record.config_hash != self.assignment.config_hash:
+            return False
+        folder, proofs = self.assignment.folder.path, {**record.inputs, **record.outputs}
+        others = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
+        others = others or changed(self.assignment.folder, record, hash_all=False)
+        if others:
+            self.last_words.say(f"done before, but {', '.join(others)} changed since; doing it again")
+        return not others
+
+    def _begin(self, previous: Record | None) -> Record:
+        """The record of a stage that runs; its attempt is counted from the last one that did not succeed."""
+        config_hash = self.assignment.config_hash
+        attempt = 1
+        if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
+            attempt = previous.attempt + 1
+            self.last_words.say(f"attempt {attempt}")
+        return Record(
+            run=self.assignment.folder.run,
+            stage=self.assignment.stage,
+            status="running",
+            pod=self.assignment.pod,
+            attempt=attempt,
+            config_hash=config_hash,
+            started=now(),
+            listings=listings(self.assignment.folder.root, self.assignment.config, self.assignment.stage),
+        )
+
+    def _follow(self) -> int:
+        """Take part in the stage; it has succeeded when the record of the Pod with index 0 says so.
+
+        Raises PeerLost if that one ends otherwise: a Pod that had already succeeded would not be started
+        again, and the next attempt needs all of them.
+        """
+        process = self._process()
+        process.let_go()
+        code = process.wait()
+        return self._after(process)._followed(process, code)
+
+    def _followed(self, process: StageProcess, code: int) -> int:
+        code, error = self._explained(code, process.report())
+        if code == exit_codes.SUCCEEDED:
+            StopRequest().install()  # before the question: a signal comes either before or after it
+            if process.told_to_stop:
+                raise Terminated("stopped by SIGTERM")
+            wait_for_the_record(self.assignment)
+        return self.last_words.close(code, error=self._with_trouble(error))
+
+    def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
+        """Write the record of a stage that has ended, then the last words. Returns the exit code.
+
+        Raises Superseded, whatever the stage's own end was: its successor's is the one that counts.
+        """
+        error = report.get("error")
+        if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
+            return self.last_words.close(code, error=error)
+        self.assignment.fence.check()
+        code, error = self._explained(code, report)
+        inputs, lists = self._kept_inputs(_proofs(report.get("inputs", {})))
+        record = running.model_copy(
+            update={
+                "status": "succeeded" if code == 0 else "failed",
+                "finished": now(),
+                "exit_code": code,
+                "log": self.last_words.tee.proof(),
+                "error": self._with_trouble(error),
+                "inputs": inputs,
+                "outputs": {**_proofs(report.get("outputs", {})), **lists},
+                "metrics": report.get("metrics", {}),
+                "means": report.get("means", {}),
+                "skipped": dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
+                "cost": self.last_words.meter.cost(),
+                "moments": report.get("moments", {}),
+                "versions": {
+                    "jobrelay": __version__,
+                    "python": platform.python_version(),
+                    **report.get("versions", {}),
+                },
+            }
+        )
+        try:
+            self._write(record)
+        except OSError as problem:
+            text = (
+                f"cannot write the record: {from_os_error(problem, self.assignment.folder.path) or problem}"
+            )
+            self.last_words.say(text)
+            return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
+        passed("recorded")
+        return self.last_words.close(
+            code, record.metrics, moments={**record.moments, **moments()}, error=record.error
+        )
+
+    def _explained(self, code: int, report: Mapping[str, Any]) -> tuple[int, str | None]:
+        """The stage's exit code, and what there is to say of it; None after a success without a word."""
+        error = report.get("error")
+        meter = self.last_words.meter
+        if error is None and (code != 0 or "outputs" not in report):
+            # It could not speak for itself.
+            error = _unexplained(code, meter)
+            self.last_words.say(error)
+            code = code or exit_codes.FAILED
+        elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
+            self.last_words.say(_out_of_memory(meter))
+            error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
+        return code, error
+
+    def _with_trouble(self, error: str | None) -> str | None:
+        """The error, and what has become of the log."""
+        return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
+
+    def _kept_inputs(self, inputs: dict[str, FileProof]) -> tuple[dict[str, FileProof], dict[str, FileProof]]:
+        """The inputs that the record names; and the file that lists the data, if that is too much for it."""
+        assignment = self.assignment
+        if len(inputs) <= _MOST_INPUTS:
+            return inputs, {}
+        data = {name: proof for name, proof in inputs.items() if name.startswith("../")}
+        others = {name: proof for name, proof in inputs.items() if name not in data}
+        path = assignment.folder.inputs(assignment.stage)
+        assignment.fence.write(path, as_lines(data))
+        return others, assignment.prove(path)
+
+    def _write(self, record: Record) -> None:
+        path = self.assignment.folder.record(self.assignment.stage)
+        self.assignment.fence.write(path, record.model_dump_json(indent=2) + "\n")
+
+
+def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
+    """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
+    try:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
+        return Tee(folder, stage, pod, descriptor=sys.stdout.fileno())
+    except (NotADirectoryError, FileExistsError) as error:
+        raise BadInput(in_the_way(error.filename)) from error
+    except OSError as error:
+        raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
+
+
+def _unexplained(code: int, meter: Meter) -> str:
+    """What can be said of a stage that ended without a report."""
+    if code == exit_codes.PEER_LOST:
+        return "another Pod of this stage was lost, without which this one could not go on"
+    number = code - 128
+    if meter.oom_kills():
+        how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"
+        return _out_of_memory(meter) + how
+    if number == signal.SIGKILL:
+        return f"killed by signal 9 (out of memory?){_peak_and_limit(meter)}"
+    if number in signal.valid_signals():
+        return f"killed by signal {number} ({signal.strsignal(number)})"
+    return f"ended with exit code {code} without a word about why"
+
+
+def _out_of_memory(meter: Meter) -> str:
+    killed = meter.oom_kills()
+    which = "a process" if killed == 1 else f"{killed} processes"
+    return f"out of memory: the kernel killed {which} of this stage{_peak_and_limit(meter)}"
+
+
+def _peak_and_limit(meter: Meter) -> str:
+    cost = meter.cost()
+    if cost.memory_limit_bytes is None:
+        return ""
+    gib = 1024**3
+    return f"; peak {cost.peak_memory_bytes / gib:.2f} GiB, limit {cost.memory_limit_bytes / gib:.2f} GiB"
+
+
+def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:
+    return {name: FileProof.model_validate(proof) for name, proof in told.items()}

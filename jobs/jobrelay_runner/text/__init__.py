@@ -1,0 +1,1 @@
+"""Words of messages: counts, secrets taken out, the time that is left."""

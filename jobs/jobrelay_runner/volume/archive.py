@@ -1,0 +1,300 @@
+"""Files as a tar stream with proofs: how folders travel between the volume and people's machines.
+
+The last member of a stream is `.jobrelay-proofs.json`, the size and SHA-256 of every file before
+it: a stream that was cut, or changed on the way, is noticed and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final, cast
+
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume import folders
+from jobrelay_runner.volume.files import cannot_be_listed, sync_folder
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.safe_read import open_regular
+
+PROOFS_NAME: Final = ".jobrelay-proofs.json"
+_BLOCK: Final = 1024 * 1024
+#: A file's proof in JSON is never larger: its name has 1024 characters, of 12 bytes at most when escaped.
+_PROOF_BYTES: Final = 16 * 1024
+#: Of members that only tell of the next one: its name, a few figures.
+_HEADER_BYTES: Final = 64 * 1024
+_HEADERS: Final = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+_ODD: Final = {
+    r"[\ud800-\udfff]": "bytes that are not UTF-8",
+    r"[\x00-\x1f\x7f]": "a control character",
+    r"\\": "a backslash",
+    r"[\u202a-\u202e\u2066-\u2069]": "a character that turns the direction of writing",
+}
+#: What file systems take.
+_NAME_CHARACTERS: Final = 1024
+_PART_BYTES: Final = 255
+
+
+class ArchiveError(ValueError):
+    """The stream is not one that `pack` made, was cut, or wants to write where it must not."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold at most."""
+
+    files: int = 1_000_000
+    bytes: int = 1 << 40
+
+
+def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda name: False) -> int:
+    """Write the regular files below `folder` to `out`; returns how many.
+
+    Names are relative to `folder`. Links and devices are left out, and so is whatever `leave_out`
+    says (it is asked with the relative name, of folders too) and what a stage is still writing
+    (`.NAME.partial`). Raises OSError.
+    """
+    return pack_files({name: folder / name for name in _regular_files(folder, leave_out)}, out)
+
+
+def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
+    """Write files to `out`, under the names that they are given; returns how many. Raises OSError.
+
+    A file that is cut, or no longer a regular file, when its turn comes is an error.
+    """
+    proofs: dict[str, dict[str, Any]] = {}
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in sorted(files.items()):
+            with open_regular(path) as file:
+                member = tarfile.TarInfo(name)
+                member.size = os.fstat(file.fileno()).st_size
+                member.mtime = int(os.fstat(file.fileno()).st_mtime)
+                hashing = _Hashing(file)
+                tar.addfile(member, cast("IO[bytes]", hashing))
+                proofs[name] = {"sha256": hashing.hexdigest(), "bytes": member.size}
+        text = json.dumps(proofs).encode()
+        member = tarfile.TarInfo(PROOFS_NAME)
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+    return len(proofs)
+
+
+def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
+    """What `pack` writes, as chunks. Raises OSError."""
+    return _streamed(lambda out: pack(folder, out, leave_out))
+
+
+def packed_files(files: Mapping[str, Path]) -> Iterator[bytes]:
+    """What `pack_files` writes, as chunks. Raises OSError."""
+    return _streamed(lambda out: pack_files(files, out))
+
+
+def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
+    read_end, write_end = os.pipe()
+    failure: list[BaseException] = []
+
+    def fill() -> None:
+        try:
+            with os.fdopen(write_end, "wb") as writer:
+                write(writer)
+        except BrokenPipeError:
+            pass  # nobody reads on
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    with os.fdopen(read_end, "rb", buffering=0) as reader:
+        while chunk := reader.read(256 * 1024):
+            yield chunk
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def unpack(
+    stream: IO[bytes], folder: Path, limits: Limits = Limits(), *, replace: bool = False
+) -> dict[str, FileProof]:
+    """Read what `pack` wrote into the new folder `folder`; returns the proof of every file.
+
+    `folder` appears, or is replaced, only when all of it has come and every proof holds. Raises
+    ArchiveError, FileExistsError if the folder is already there and not to be replaced, OSError.
+    """
+    folders.restore(folder)
+    if folder.exists() and not replace:
+        raise FileExistsError(f"{folder} is already there")
+    with folders.temporary_beside(folder) as incoming:
+        proofs = _extract(stream, incoming, limits)
+        incoming.chmod(0o755)  # a temporary folder is private; other runs' users read data too
+        if replace:
+            folders.replace(incoming, folder)
+        else:
+            incoming.rename(folder)
+    sync_folder(folder.parent)
+    return proofs
+
+
+@contextlib.contextmanager
+def received(
+    stream: IO[bytes], folder: Path, limits: Limits = Limits()
+) -> Iterator[tuple[Path, dict[str, FileProof]]]:
+    """What `pack` wrote, in a new folder beside `folder`, and the proof of every file.
+
+    All of it has come, and every proof holds. What is not moved out of there is removed. Raises as `unpack`.
+    """
+    with folders.temporary_beside(folder) as incoming:
+        yield incoming, _extract(stream, incoming, limits)
+
+
+def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[str]:
+    for here, inner, files in os.walk(folder, onerror=cannot_be_listed):
+        base = Path(here).relative_to(folder).as_posix()
+        prefix = "" if base == "." else f"{base}/"
+        inner[:] = [f for f in inner if not leave_out(prefix + f) and not _is_unfinished(f)]
+        for file in files:
+            if leave_out(prefix + file) or _is_unfinished(file):
+                continue
+            if stat.S_ISREG(os.lstat(Path(here) / file).st_mode):
+                yield prefix + file
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether a stage names so what is not finished yet: `.NAME.partial`. `NAME.partial` is a person's."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+class _Member(tarfile.TarInfo):
+    """As `pack` makes them: with small headers. `tarfile` would read those of any size into memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its hook for subclasses
+        if self.type in _HEADERS and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
+def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileProof]:
+    found: dict[str, FileProof] = {}
+    promised: dict[str, Any] | None = None
+    total = 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
+            for member in tar:
+                if promised is not None:
+                    raise ArchiveError(f"{member.name!r} comes after the end")
+                content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+                if content is None:
+                    raise ArchiveError(f"{member.name!r} is not a regular file")
+                if member.name == PROOFS_NAME:
+                    if member.size > _PROOF_BYTES * (len(found) + 1):
+                        raise ArchiveError(
+                            f"its proofs are {member.size} bytes, for {counted(len(found), 'file')}"
+                        )
+                    promised = json.loads(content.read())
+                    continue
+                total += member.size
+                if len(found) >= limits.files or total > limits.bytes:
+                    raise ArchiveError(f"more than {limits.files} files or {limits.bytes} bytes")
+                target = folder / safe_name(member.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                found[member.name] = _write(content, target)
+    except ArchiveError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"the stream was cut or is no archive: {error}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ArchiveError(f"{error.filename} comes twice") from error
+    if promised is None:
+        raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
+    if promised != {name: proof.model_dump() for name, proof in found.items()}:
+        raise ArchiveError("a file is not what was sent")
+    # Before the folder was locked, another process may have taken it for what a killed one has left.
+    gone = sum(not (folder / safe_name(name)).is_file() for name in found)
+    if gone:
+        raise ArchiveError(f"{counted(gone, 'file')} removed meanwhile")
+    return found
+
+
+def _write(content: IO[bytes], target: Path) -> FileProof:
+    hashing = _Hashing(content)
+    with target.open("xb") as file:
+        shutil.copyfileobj(cast("IO[bytes]", hashing), file, _BLOCK)
+        file.flush()
+        os.fsync(file.fileno())
+        return FileProof(sha256=hashing.hexdigest(), bytes=file.tell())
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
+    if why := why_odd(name):
+        raise ArchiveError(f"{name!r} is not a name that may be written: {why}")
+    return PurePosixPath(name)
+
+
+def why_odd(name: str) -> str | None:
+    """Why no file of an archive may have this name, relative to its folder; None if it may."""
+    path = PurePosixPath(name)
+    for characters, what in _ODD.items():
+        if re.search(characters, name):
+            return f"its name has {what}"
+    if len(name) > _NAME_CHARACTERS or any(len(part.encode()) > _PART_BYTES for part in path.parts):
+        return (
+            f"its name is longer than {_NAME_CHARACTERS} characters, or a part of it than {_PART_BYTES} bytes"
+        )
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return "its name leads out of the folder"
+    return None
+
+
+class _Hashing:
+    """A reader that hashes what passes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self._hasher.update(block)
+        return block
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()
+
+
+def stream_of(chunks: Iterable[bytes]) -> IO[bytes]:
+    """A reader over chunks of bytes that come from elsewhere (a socket, a generator)."""
+    return io.BufferedReader(_ByteStream(chunks))
+
+
+class _ByteStream(io.RawIOBase):
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return 0
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size

@@ -1,0 +1,100 @@
+"""The data sets on a volume: which there are, how large, and what seems to be in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobrelay_runner.volume import folders
+from jobrelay_runner.volume.layout import Layout, LayoutError, files, lay_out
+from jobrelay_runner.volume.paths import below
+
+#: Of a folder that holds more, nobody looks at the names.
+_MOST_NAMES: Final = 200_000
+_IMAGES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
+_IDX: Final = re.compile(r"(.*/)?(train|t10k)[-.](images|labels)[-.]idx[13][-.]ubyte(\.gz)?")
+
+
+class DataSet(BaseModel):
+    """A folder data/NAME: its own files, what seems to be in them, and what stages have cached of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer image may say more
+
+    name: str = Field(min_length=1, max_length=255)
+    files: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    contents: str = Field(max_length=255)
+    cache_bytes: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the names of the files say.
+
+    layout: of an image folder; problem: why it is none, if it looks like one.
+    """
+
+    kind: str
+    layout: Layout | None = None
+    problem: str | None = None
+
+
+def contents(names: Iterable[str]) -> Contents:
+    """What seems to be in a folder with these files."""
+    visible = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    if visible and all(_IDX.fullmatch(name) for name in visible):
+        return Contents(f"IDX, {files(len(visible))}")
+    images = sum(PurePosixPath(name).suffix.casefold() in _IMAGES for name in visible)
+    if images * 2 <= len(visible):
+        return Contents("files")
+    try:
+        layout = lay_out(visible, seed=0)
+    except LayoutError as error:
+        sorted_into_folders = any("/" in name for name in visible)
+        return Contents("images without classes", problem=str(error) if sorted_into_folders else None)
+    return Contents(f"images in {len(layout.class_names):,} classes", layout)
+
+
+def list_data_sets(root: Path) -> list[DataSet]:
+    """Every data/NAME on the volume, by name."""
+    return [_look_at(path) for path in sorted((root / "data").glob("[!.]*/")) if not path.is_symlink()]
+
+
+def _look_at(folder: Path) -> DataSet:
+    names: list[str] = []
+    number = size = cached = 0
+    for name, path in _files(folder):
+        try:
+            this = path.lstat().st_size
+        except OSError:
+            continue  # removed meanwhile
+        if name.startswith(".cache/"):
+            cached += this
+            continue
+        number, size = number + 1, size + this
+        if len(names) < _MOST_NAMES:
+            names.append(name)
+    kind = contents(names).kind if number == len(names) else "files"
+    return DataSet(name=folder.name, files=number, bytes=size, contents=kind, cache_bytes=cached)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for here, _, names in os.walk(folder):  # follows no links
+        for name in names:
+            path = Path(here, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+def exists(root: Path, name: str) -> bool:
+    """Whether runs/RUN or data/NAME, or a file in one, is there. Raises ValueError for another name."""
+    path = below(root, name)
+    folders.restore(root.joinpath(*path.relative_to(root).parts[:2]))
+    return path.exists()

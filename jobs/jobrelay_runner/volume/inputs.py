@@ -1,0 +1,117 @@
+"""Whether the data that a run was made of is still what lies on the volume."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from jobrelay_runner.volume.files import cannot_be_listed
+from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.record import FileProof, Record, RecordError, matches, read_record
+from jobrelay_runner.volume.safe_read import open_regular
+from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+
+#: A file that was last changed so long before a stage began is what the stage has read: `ctime` is the
+#: kernel's, no program can set it. The margin is for clocks that differ, the node's and the volume's.
+_MARGIN_SECONDS: Final = 120.0
+#: Of an input's name, escaped, and its proof.
+_LINE_BYTES: Final = 64 * 1024
+
+
+def listings(root: Path, config: RunConfig, stage: Stage) -> dict[str, str]:
+    """Of each folder in which every file counts (of classes, of pictures): what `listing` says of it."""
+    folders = [config.data.folder, config.infer.folder if stage == "infer" else None]
+    return {name: listing(root / name) for name in folders if name}
+
+
+def listing(folder: Path) -> str:
+    """SHA-256 (hex) of the names and sizes of all files in a folder; hidden ones do not count."""
+    hasher = hashlib.sha256()
+    for name, size in sorted(_files(folder)):
+        hasher.update(f"{size} {name}\0".encode("utf-8", "surrogateescape"))
+    return hasher.hexdigest()
+
+
+def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[str]:
+    """What a stage has read and is not so any more, relative to the volume: data/mnist/…, data/clothes/.
+
+    Files that an earlier stage has left are among them. hash_all: False leaves out files which, by their
+    size and the time of their last change, cannot be others.
+    """
+    found = []
+    for name, proof in _inputs(run, record):
+        path = Path(os.path.normpath(run.path / name))
+        if not (_is_older(path, proof, record) and not hash_all) and not matches(path, proof, root=run.root):
+            found.append(os.path.relpath(path, run.root))
+    found += [
+        f"{name}/ (files were added or removed)"
+        for name, before in record.listings.items()
+        if not any(each.startswith(f"{name}/") for each in found) and _listing(run.root, name) != before
+    ]
+    return found
+
+
+def as_lines(inputs: Mapping[str, FileProof]) -> Iterator[bytes]:
+    """What `changed` reads, in place of Record.inputs, where the data has too many files for a record."""
+    for name, proof in inputs.items():
+        yield json.dumps([name, proof.sha256, proof.bytes]).encode() + b"\n"
+
+
+def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
+    """By stage, the data that a run has read, as far as it is another now; see `changed`."""
+    found: dict[Stage, list[str]] = {}
+    for stage in STAGES:
+        try:
+            record = read_record(run.record(stage), root=run.root)
+        except RecordError:
+            continue
+        if record and record.status == "succeeded":
+            others = changed(run, record, hash_all=False)
+            found[stage] = [name for name in others if name.startswith("data/")]
+    return {stage: names for stage, names in found.items() if names}
+
+
+def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileProof]]:
+    yield from record.inputs.items()
+    path = run.inputs(record.stage)
+    if path.name not in record.outputs:
+        return
+    # a damaged one is no output as recorded, which is reported as such
+    with contextlib.suppress(OSError, ValueError, TypeError), open_regular(path, root=run.root) as lines:
+        while line := lines.readline(_LINE_BYTES):
+            name, sha256, size = json.loads(line)
+            yield str(name), FileProof(sha256=sha256, bytes=size)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    for here, folders, files in os.walk(folder, onerror=cannot_be_listed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                path = Path(here, name)
+                yield path.relative_to(folder).as_posix(), path.lstat().st_size
+
+
+def _listing(root: Path, name: str) -> str:
+    parts = Path(name).parts
+    if len(parts) != 2 or parts[0] != "data" or ".." in parts:  # a record may say anything
+        return ""
+    try:
+        return listing(root / name)
+    except OSError:
+        return ""
+
+
+def _is_older(path: Path, proof: FileProof, record: Record) -> bool:
+    try:
+        status = path.lstat()
+        started = datetime.fromisoformat(record.started).timestamp()
+    except (OSError, ValueError):
+        return False
+    return status.st_size == proof.bytes and status.st_ctime < started - _MARGIN_SECONDS

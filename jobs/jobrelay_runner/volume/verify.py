@@ -1,0 +1,115 @@
+"""Whether a run on the volume is complete: its stages, its checkpoint, its results, and the files of each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobrelay_runner.text.counting import counted, listed
+from jobrelay_runner.volume.inputs import changed
+from jobrelay_runner.volume.paths import RunFolder, checkpoint_sidecars
+from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, matches, read_record
+from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
+from jobrelay_train.config.schema import STAGES, Stage
+
+#: What a run is checked for, each by its name.
+PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
+
+
+class Check(BaseModel):
+    """One thing that must be there. content: of a file that people want to see, what is in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    good: bool
+    found: str
+    content: dict[str, Any] | None = None
+
+
+def check_run(folder: RunFolder) -> list[Check]:
+    """Look at a run's files, and hash all of them."""
+    return [
+        *(_stage(folder, stage) for stage in STAGES),
+        _checkpoint(folder),
+        _eval_results(folder),
+        _pictures(folder),
+    ]
+
+
+def _stage(folder: RunFolder, stage: Stage) -> Check:
+    record = _record(folder, stage)
+    if isinstance(record, str):
+        return Check(what=stage, good=False, found=record)
+    if record.status != "succeeded":
+        return Check(what=stage, good=False, found=f"{record.status}: {record.error or 'it has not ended'}")
+    proofs: dict[str, FileProof] = {**record.outputs, **({record.log.file: record.log} if record.log else {})}
+    others = differing(folder.path, proofs)
+    if others:
+        return Check(what=stage, good=False, found=f"not what {stage}.json says: {listed(others)}")
+    if inputs := changed(folder, record):
+        found = f"has read what is another file now: {listed(inputs)}"
+        return Check(what=stage, good=False, found=found)
+    return Check(
+        what=stage, good=True, found=f"succeeded; {counted(len(proofs), 'file')} as {stage}.json says"
+    )
+
+
+def _checkpoint(folder: RunFolder) -> Check:
+    """The newest one that is whole."""
+    try:
+        there = checkpoint_sidecars(regular_files(folder.checkpoints, root=folder.root))
+    except OSError as error:
+        return Check(what="checkpoint", good=False, found=_why(error))
+    for name in there:
+        sidecar = folder.checkpoints / name
+        path = sidecar.with_suffix(".pt")
+        try:
+            proof = FileProof.model_validate_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
+        except (OSError, ValidationError):
+            continue
+        if matches(path, proof, root=folder.root):
+            found = f"checkpoints/{path.name} ({proof.bytes / 1e6:.1f} MB)"
+            return Check(what="checkpoint", good=True, found=found)
+    return Check(what="checkpoint", good=False, found="none is whole" if there else "there is none")
+
+
+def _eval_results(folder: RunFolder) -> Check:
+    name = folder.eval_results.name
+    try:
+        content = json.loads(read_bytes(folder.eval_results, RECORD_BYTES, root=folder.root))
+        found = f"test acc {content['test_acc']:.4f} ({content['correct']:,} of {content['samples']:,})"
+    except OSError as error:
+        return Check(what=name, good=False, found=_why(error))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Check(what=name, good=False, found=f"is not what eval writes: {error!r}")
+    return Check(what=name, good=True, found=found, content=content)
+
+
+def _pictures(folder: RunFolder) -> Check:
+    """Those that infer has recorded, all of them and no other ones."""
+    record = _record(folder, "infer")
+    recorded = {name for name in ([] if isinstance(record, str) else record.outputs) if name.endswith(".png")}
+    try:
+        names = regular_files(folder.results, root=folder.root)
+    except OSError as error:
+        return Check(what="pictures", good=False, found=_why(error))
+    there = {f"{folder.results.name}/{name}" for name in names if name.endswith(".png")}
+    found = f"{len(there):,} in {folder.results.name}/"
+    if there != recorded:
+        found += f", infer.json has {len(recorded):,}"
+    return Check(what="pictures", good=bool(there) and there == recorded, found=found)
+
+
+def _record(folder: RunFolder, stage: Stage) -> Record | str:
+    """The record of a stage, or why there is none."""
+    try:
+        return read_record(folder.record(stage), root=folder.root) or "no record: it has not run"
+    except RecordError as error:
+        return str(error)
+
+
+def _why(error: OSError) -> str:
+    return str(error) if isinstance(error, UnsafeFile) else error.strerror or str(error)

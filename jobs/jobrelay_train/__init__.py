@@ -1,0 +1,1 @@
+"""The built-in PyTorch programs: train, eval, infer."""

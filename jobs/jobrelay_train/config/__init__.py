@@ -1,0 +1,1 @@
+"""Everything that a run may be told. No PyTorch: the launcher imports this, too."""

@@ -1,0 +1,320 @@
+"""RunConfig: everything that one run may be told.
+
+Two kinds of keys stand side by side in a stage's section. Those that decide the result (epochs,
+batch_size, …) are part of the stage's hash; those of `Placement` only decide where and how long
+it may run, so that a run which died of memory goes on with more of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from jobrelay_train.config.values import (
+    Cpu,
+    Memory,
+    Number,
+    address,
+    data_file,
+    data_source,
+    folder_of_data,
+    sha256,
+)
+
+Stage = Literal["train", "eval", "infer"]
+STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Placement(_Section):
+    """Where and how long a stage may run. What is left out stays as the manifest says."""
+
+    cpu: Cpu | None = Field(default=None, description="CPU request, as Kubernetes writes it: 2, 500m")
+    memory: Memory | None = Field(default=None, description="memory request and limit: 2Gi")
+    autosize: bool = Field(
+        default=False, description="what is not given of these two: as the last run of the same work suggests"
+    )
+    timeout_seconds: int | None = Field(default=None, ge=1, description="run time of one attempt")
+    backoff_limit: int | None = Field(default=None, ge=0, le=10, description="attempts after the first")
+    disruption_limit: int | None = Field(
+        default=None, ge=0, le=1000, description="Pods that may be lost to evictions and the like"
+    )
+    queue_timeout_seconds: int | None = Field(default=None, ge=1, description="how long it may be suspended")
+    schedule_timeout_seconds: int | None = Field(default=None, ge=1, description="until its Pod has a node")
+    start_timeout_seconds: int | None = Field(default=None, ge=1, description="from there until it runs")
+
+
+DataName = Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"]
+
+
+class DataConfig(_Section):
+    """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes.
+
+    imagefolder: image files in folders that are named for their classes. They become RGB squares.
+    blobs: no images, but points of two classes in the plane, made by the seed, for the perceptron.
+    """
+
+    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"] = (
+        "fashion-mnist-mini"
+    )
+    folder: Annotated[str, AfterValidator(folder_of_data)] | None = Field(
+        default=None, description="of imagefolder: data/NAME on the volume"
+    )
+    size: int = Field(default=64, ge=16, le=512, description="of imagefolder: pixels of a side")
+    skip_limit: int = Field(
+        default=100, ge=0, le=100_000, description="of imagefolder: how many of its files may be unusable"
+    )
+    mirror: Annotated[str, AfterValidator(address)] | None = Field(
+        default=None, description="where to download from instead of torchvision's own mirrors"
+    )
+
+    @model_validator(mode="after")
+    def _keys_are_of_this_set(self) -> Self:
+        if self.name == "imagefolder":
+            if self.folder is None:
+                raise ValueError(
+                    "imagefolder needs its folder: put a folder on the volume as data/NAME, and set "
+                    "data.folder=data/NAME"
+                )
+            return self
+        for key in ("folder", "size", "skip_limit"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is of imagefolder alone, not of {self.name}")
+        return self
+
+
+ModelName = Literal[
+    "cnn",
+    "mnist-net",
+    "mnist-hogwild-net",
+    "perceptron",
+    "mobilenet_v3_small",
+    "resnet18",
+    "efficientnet_b0",
+]
+#: Those that torchvision builds: for RGB images, which they halve five times.
+TORCHVISION_MODELS: Final[frozenset[str]] = frozenset({"mobilenet_v3_small", "resnet18", "efficientnet_b0"})
+_TORCHVISION_PIXELS: Final = 33
+
+
+class ModelConfig(_Section):
+    """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
+
+    name: ModelName = "cnn"
+    weights: Annotated[str, AfterValidator(data_file)] | None = Field(
+        default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
+    )
+    weights_sha256: Annotated[str, AfterValidator(sha256)] | None = Field(
+        default=None, description="what the file of weights must be"
+    )
+
+    @property
+    def is_torchvisions(self) -> bool:
+        return self.name in TORCHVISION_MODELS
+
+    @model_validator(mode="after")
+    def _weights_fit_the_model(self) -> Self:
+        if self.weights and not self.is_torchvisions:
+            raise ValueError(
+                f"weights are read for {', '.join(sorted(TORCHVISION_MODELS))}, not for {self.name}"
+            )
+        if self.weights_sha256 and not self.weights:
+            raise ValueError("weights_sha256 is of no file: weights is not set")
+        return self
+
+
+class TrainConfig(Placement):
+    epochs: int = Field(default=5, ge=1, le=1000)
+    batch_size: int = Field(default=64, ge=1, le=65536, description="images of one step, of all processes")
+    learning_rate: Number = Field(default=0.005, gt=0, le=10)
+    optimizer: Literal["adamw", "sgd", "adadelta"] = Field(
+        default="adamw", description="sgd: with a momentum of 0.9"
+    )
+    schedule: Literal["one-cycle", "step"] = Field(
+        default="one-cycle", description="step: the learning rate times gamma after every epoch"
+    )
+    gamma: Number = Field(default=0.7, gt=0, le=1, description="of schedule step; 1: a constant rate")
+    weight_decay: Number = Field(default=0.05, ge=0, le=1)
+    label_smoothing: Number = Field(
+        default=0.1, ge=0, lt=1, description="part of the target that is spread over all classes"
+    )
+    freeze: Literal["none", "backbone"] = Field(
+        default="none", description="backbone: of a model that has weights, only the head learns"
+    )
+    validation_split: Number = Field(
+        default=0,
+        ge=0,
+        le=0.5,
+        description="part of the training images, drawn by the seed, that judges every epoch and is not "
+        "learnt from; none where the data has validation images of its own",
+    )
+    augment: bool = Field(
+        default=True, description="vary the images in ways that leave their class: mirrored, moved"
+    )
+    horizontal_flip: Literal["auto", True, False] = Field(
+        default="auto",
+        description="mirror images left to right; auto: where the data set is known to allow it",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 where a short measurement finds it faster"
+    )
+    strategy: Literal["single", "hogwild", "ddp"] = "single"
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        default="auto", description="on each node; auto: 1 for single, 2 for hogwild and ddp"
+    )
+    nodes: int = Field(default=1, ge=1, le=256, description="Pods that train together, by ddp")
+
+    @model_validator(mode="after")
+    def _keys_fit_each_other(self) -> Self:
+        if self.horizontal_flip is True and not self.augment:
+            raise ValueError("horizontal_flip is true, and augment is false, so that no image is varied")
+        if self.strategy == "single" and self.processes not in ("auto", 1):
+            raise ValueError(f"strategy single is one process, not {self.processes}: take hogwild or ddp")
+        if self.strategy != "ddp" and self.nodes > 1:
+            raise ValueError(f"{self.nodes} nodes need strategy ddp, not {self.strategy}")
+        if self.batch_size < self.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} is less than one image for each of {self.workers} processes"
+            )
+        return self
+
+    @property
+    def processes_a_node(self) -> int:
+        if self.processes == "auto":
+            return 1 if self.strategy == "single" else 2
+        return self.processes
+
+    @property
+    def workers(self) -> int:
+        """Processes that train, on all nodes."""
+        return self.nodes * self.processes_a_node
+
+
+class EvalConfig(Placement):
+    batch_size: int = Field(default=1000, ge=1, le=65536)
+    export: Literal["none", "torch"] = Field(
+        default="none", description="torch: the model as model.pt2 too, by torch.export"
+    )
+
+
+class InferConfig(Placement):
+    source: Annotated[str, AfterValidator(data_source)] = Field(
+        default="test", description="test: the data set's own images; data/NAME: image files on the volume"
+    )
+    samples: Literal["all"] | Annotated[int, Field(ge=1, le=10000)] = Field(
+        default=5, description="how many of its images, drawn by the seed"
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        default="auto", description="auto: grown while that makes it faster and memory allows"
+    )
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of image files on the volume, if that is what is asked about."""
+        return None if self.source == "test" else self.source
+
+
+class RunConfig(_Section):
+    """One run: data, model and what each stage does."""
+
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: the best there is"
+    )
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    infer: InferConfig = InferConfig()
+
+    @model_validator(mode="after")
+    def _strategy_fits_the_device(self) -> Self:
+        works_on = {"hogwild": ("auto", "cpu"), "ddp": ("auto", "cpu", "cuda")}
+        devices = works_on.get(self.train.strategy, (self.device,))
+        if self.device not in devices:
+            raise ValueError(
+                f"strategy {self.train.strategy} does not work on {self.device}: "
+                f"--set device={devices[-1]}, or --set train.strategy=single"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_no_images(self) -> Self:
+        if self.data.name == "blobs" and self.model.name != "perceptron":
+            raise ValueError(
+                f"model {self.model.name} takes images, and data blobs has none: --set model.name=perceptron"
+            )
+        if self.data.name == "blobs" and self.train.horizontal_flip is True:
+            raise ValueError("train.horizontal_flip is for images, and data blobs has none")
+        if self.data.name == "blobs" and self.infer.folder:
+            raise ValueError(
+                f"infer.source {self.infer.source} is a folder of images, and a model of points takes none: "
+                "--set infer.source=test"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _model_fits_the_data(self) -> Self:
+        name, folder = self.model.name, self.data.name == "imagefolder"
+        if self.model.is_torchvisions and not folder:
+            raise ValueError(
+                f"model {name} takes RGB images, {self.data.name} has none: take data.name=imagefolder, "
+                "or model.name=cnn"
+            )
+        if self.model.is_torchvisions and self.data.size < _TORCHVISION_PIXELS:
+            raise ValueError(
+                f"model {name} halves images five times: data.size must be {_TORCHVISION_PIXELS} or more, "
+                f"not {self.data.size}"
+            )
+        if name in ("mnist-net", "mnist-hogwild-net") and folder:
+            raise ValueError(
+                f"model {name} takes grey images of 28 x 28, not an imagefolder's: model.name=cnn"
+            )
+        if self.train.freeze == "backbone" and not self.model.weights:
+            raise ValueError("train.freeze: a backbone that has learnt nothing: set model.weights, or none")
+        return self
+
+    def on_the_volume(self, stages: Iterable[Stage]) -> list[str]:
+        """Folders and files below the volume's root that must have been put there for these stages."""
+        stages = set(stages)
+        needed = [
+            self.data.folder,
+            self.model.weights if "train" in stages else None,
+            self.infer.folder if "infer" in stages else None,
+        ]
+        return list(dict.fromkeys(name for name in needed if name))
+
+    def stage(self, stage: Stage) -> dict[str, Any]:
+        """What decides the result of `stage`: its own keys and those of every stage before it."""
+        keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
+        excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror", "skip_limit"}}
+        dumped = self.model_dump(mode="json", exclude=excluded)
+        return {name: dumped[name] for name in keep}
+
+    def stage_hash(self, stage: Stage) -> str:
+        """SHA-256 (hex) of `stage(stage)`."""
+        return digest(self.stage(stage))
+
+    def placement(self, stage: Stage) -> Placement:
+        """The section of `stage`, seen as its placement."""
+        section = getattr(self, stage)
+        assert isinstance(section, Placement)
+        return section
+
+    def result_config(self) -> dict[str, Any]:
+        """What a Job is given to read: all keys but those of placement, which the Job itself has."""
+        excluded: dict[str, set[str]] = {name: set(Placement.model_fields) for name in STAGES}
+        return self.model_dump(mode="json", exclude=excluded)
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 (hex) of a JSON tree in its canonical form."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

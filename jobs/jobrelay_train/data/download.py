@@ -1,0 +1,98 @@
+"""Fetching a data set to the volume: whole or not at all, and by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from jobrelay_runner.errors import BadInput, from_os_error
+from jobrelay_runner.text.redaction import redacted
+from jobrelay_runner.volume.locks import one_at_a_time
+
+#: For connecting and for every read; torchvision itself would wait for ever.
+TIMEOUT_SECONDS: Final = 20.0
+
+
+def download(
+    torchvision_name: str,
+    folder: Path,
+    mirror: str | None,
+    is_there: Callable[[], bool],
+    help_text: str,
+) -> None:
+    """Download a data set of torchvision's, checked against its checksums, to `folder`.
+
+    It is made in a temporary folder beside it and then renamed. `is_there` is asked again once this
+    process has its turn: somebody else may have been quicker. `mirror` (a URL) is used in place of
+    torchvision's own. Raises BadInput, ending in `help_text`, if it cannot be had.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder.with_name(f".{folder.name}.lock")) as alone:
+        if alone:
+            _remove_remains(folder)
+        if is_there():
+            return
+        temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}-{os.getpid()}.partial")
+        print(
+            f"downloading {folder.name} from {redacted(mirror) if mirror else 'its own site'} to {folder}",
+            flush=True,
+        )
+        try:
+            _fetch(torchvision_name, temporary, mirror)
+            _put_in_place(temporary, folder, is_there)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            known = from_os_error(error, folder) if isinstance(error, OSError) else None
+            raise known or BadInput(
+                f"cannot download {folder.name}: {_one_line(error)}; {help_text}"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fetch(torchvision_name: str, root: Path, mirror: str | None) -> None:
+    """All four files, unpacked, below `root` in torchvision's layout."""
+    from jobrelay_train.vision import datasets  # half a second, and only needed here
+
+    dataset = getattr(datasets(), torchvision_name)
+    if mirror is not None:
+        # The name of the class is the name of the folder, so the subclass keeps it.
+        dataset = type(torchvision_name, (dataset,), {"mirrors": [f"{mirror.rstrip('/')}/"]})
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
+    try:
+        # Its progress bars are for a terminal; in a log they are thousands of lines.
+        with contextlib.redirect_stderr(io.StringIO()):
+            dataset(str(root), train=True, download=True)
+    finally:
+        socket.setdefaulttimeout(before)
+    for packed in root.rglob("*.gz"):
+        packed.unlink()
+
+
+def _put_in_place(temporary: Path, folder: Path, is_there: Callable[[], bool]) -> None:
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    try:
+        temporary.rename(folder)  # replaces an empty folder, no other
+    except OSError:
+        if not is_there():  # else somebody without a lock was quicker, with the same files
+            raise
+
+
+def _remove_remains(folder: Path) -> None:
+    """What a process that was killed in the middle left behind."""
+    for remains in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Image files: found, decoded, prepared as the data set was, and cached."""

@@ -1,0 +1,238 @@
+"""The image files of a folder, decoded once: on the volume, beside them, for every stage of every run.
+
+    data/NAME/.cache/files.json    size, times and SHA-256 of every file
+    data/NAME/.cache/KEY.pixels    the images of all that can be used, as a model takes them
+    data/NAME/.cache/KEY.json      which files those are, why others are not, and what KEY.pixels must be
+
+KEY comes of the names and hashes of all files and of the size that they are scaled to: other content is
+another key. A file is hashed again when its size or one of its times has changed, as git does it; the time
+of its last change (ctime) is the kernel's, no program can set it.
+
+KEY.json is written last: pixels without it were never finished. They are mapped, so that the kernel holds
+as much of them as it has room for, once for all processes. cache_bound says how many KEYs are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from jobrelay_runner.errors import BadInput, Failed, passing_trouble
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume.files import write_atomically
+from jobrelay_runner.volume.locks import one_at_a_time
+from jobrelay_runner.volume.record import FileProof, Sha256, matches
+from jobrelay_runner.volume.safe_read import read_bytes
+from jobrelay_train.config.schema import digest
+from jobrelay_train.data.images import cache_bound
+from jobrelay_train.data.images.decoding import FILE_BYTES, Unreadable, Unusable, is_safe, read_image, threads
+from jobrelay_train.data.images.image_files import shown
+
+#: To be raised when the same files become other pixels.
+_FORMAT: Final = 2
+#: A file that has changed so short a time before it was hashed may have changed again within one tick of the
+#: file system's clock.
+_TICK_NS: Final = 2_000_000_000
+#: Of a million files, files.json has some 200 MB.
+_INDEX_BYTES: Final = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """images: uint8 (N, 3, size, size), of the files `names`, in the order in which they were given.
+
+    proofs: of the files that were hashed; skipped: why each file that is not in `names` is not.
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    proofs: Mapping[str, FileProof]
+    skipped: Mapping[str, str]
+
+
+class _Hashed(BaseModel):
+    """What a file was when it was hashed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: Sha256
+
+
+class _Hashes(BaseModel):
+    """files.json"""
+
+    hashed_ns: int  # when that was begun
+    files: dict[str, _Hashed]
+
+
+class _Index(FileProof):
+    """KEY.json: the proof of KEY.pixels, and what its images are of."""
+
+    names: list[str]
+    skipped: dict[str, str]
+
+
+def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
+    """The images of these files, decoded by whoever comes first. Raises StageError, OSError."""
+    cache = folder / ".cache"
+    cache.mkdir(exist_ok=True)
+    usable, skipped = _looked_at(folder, names)
+    with one_at_a_time(cache / "lock") as alone:
+        if alone:
+            for remains in cache.glob("*.partial"):  # of somebody who was killed
+                remains.unlink(missing_ok=True)
+        hashed = _hashed(folder, usable, cache / "files.json")
+        hashes = {name: known.sha256 for name, known in hashed.items()}
+        key = digest({"format": _FORMAT, "size": size, "files": hashes})[:32]
+        pixels, path = cache / f"{key}.pixels", cache / f"{key}.json"
+        index = _read(path, pixels, hashed, size)
+        if index is None:
+            if alone:
+                cache_bound.make_room(cache, key, len(hashed) * size * size * 3)
+            index = _decode(folder, hashed, size, pixels, path)
+        if alone:
+            cache_bound.hold(cache, key)
+    if not index.names:
+        first = "; ".join(f"{shown(n)}: {why}" for n, why in list((skipped | index.skipped).items())[:3])
+        raise BadInput(f"{folder}: none of {len(names):,} files is an image that can be used ({first})")
+    values = torch.from_file(str(pixels), size=index.bytes, dtype=torch.uint8)
+    images = values.view(len(index.names), size, size, 3).permute(0, 3, 1, 2)
+    proofs = {name: FileProof(sha256=known.sha256, bytes=known.bytes) for name, known in hashed.items()}
+    return Decoded(images, tuple(index.names), proofs, {**skipped, **index.skipped})
+
+
+def _looked_at(folder: Path, names: Iterable[str]) -> tuple[dict[str, os.stat_result], dict[str, str]]:
+    """The files that are worth reading, and why the others are not."""
+    usable, skipped = {}, {}
+    for name in names:
+        status = (folder / name).lstat()
+        if not is_safe(name):
+            skipped[name] = "its name is not one that `put` brings"
+        elif status.st_size == 0:
+            skipped[name] = "it is empty"
+        elif status.st_size > FILE_BYTES:
+            skipped[name] = f"it has {status.st_size:,} bytes, {FILE_BYTES:,} at most are read"
+        else:
+            usable[name] = status
+    return usable, skipped
+
+
+def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> dict[str, _Hashed]:
+    """The hash of each file; of one that is as it was, the hash that it had. Raises OSError."""
+    now = time.time_ns()
+    before = _Hashes(hashed_ns=0, files={})
+    with suppress(OSError, ValidationError):  # it only saves time
+        before = _Hashes.model_validate_json(read_bytes(path, _INDEX_BYTES))
+
+    def known(name: str, status: os.stat_result) -> _Hashed | None:
+        old = before.files.get(name)
+        if old is None or status.st_ctime_ns > before.hashed_ns - _TICK_NS:
+            return None
+        is_now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return old if (old.bytes, old.mtime_ns, old.ctime_ns) == is_now else None
+
+    def hashed(name: str) -> _Hashed:
+        status = files[name]
+        try:
+            proof = FileProof.of(folder / name)
+        except OSError as error:
+            raise passing_trouble(error, folder / name) or BadInput(
+                f"{folder / name} cannot be read: {error.strerror}"
+            ) from error
+        return _Hashed(
+            bytes=proof.bytes, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, sha256=proof.sha256
+        )
+
+    found = {name: known(name, status) for name, status in files.items()}
+    new = [name for name, old in found.items() if old is None]
+    with ThreadPoolExecutor(threads()) as pool:
+        fresh = dict(zip(new, pool.map(hashed, new), strict=True))
+    all_of_them = {name: old or fresh[name] for name, old in found.items()}
+    if new or len(before.files) != len(all_of_them):
+        _write(path, [_Hashes(hashed_ns=now, files=all_of_them).model_dump_json().encode()])
+    return all_of_them
+
+
+def _read(path: Path, pixels: Path, files: Mapping[str, _Hashed], size: int) -> _Index | None:
+    """What is in the cache, if it is whole and of these files."""
+    try:
+        index = _Index.model_validate_json(read_bytes(path, _INDEX_BYTES))
+    except (OSError, ValidationError):
+        return None
+    fits = index.bytes == len(index.names) * size * size * 3
+    whole = fits and {*index.names, *index.skipped} == set(files) and matches(pixels, index)
+    return index if whole else None
+
+
+def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path, path: Path) -> _Index:
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    hasher = hashlib.sha256()
+
+    def blocks() -> Iterator[bytes]:
+        for name, image in _read_all(folder, list(files), size):
+            if isinstance(image, str):
+                skipped[name] = image
+            else:
+                names.append(name)
+                block = image.permute(1, 2, 0).contiguous().numpy().tobytes()
+                hasher.update(block)
+                yield block
+
+    print(
+        f"decoding {counted(len(files), 'file')} of {folder.name}, once, to {size} x {size} pixels",
+        flush=True,
+    )
+    started = time.perf_counter()
+    _write(pixels, blocks())
+    for name, known in files.items():  # those that were hashed are those that were decoded
+        status = (folder / name).lstat()
+        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (
+            known.bytes, known.mtime_ns, known.ctime_ns,
+        ):  # fmt: skip
+            raise Failed(f"{folder / name} was changed while it was read; start the stage again")
+    index = _Index(
+        sha256=hasher.hexdigest(), bytes=len(names) * size * size * 3, names=names, skipped=skipped
+    )
+    _write(path, [index.model_dump_json().encode()])
+    print(f"decoded {counted(len(names), 'image')} in {time.perf_counter() - started:.1f} s", flush=True)
+    return index
+
+
+def _read_all(folder: Path, names: Sequence[str], size: int) -> Iterator[tuple[str, Tensor | str]]:
+    """Each file's name, with its image or why there is none. Raises Failed where the machine is at fault."""
+
+    def read(name: str) -> Tensor | str:
+        try:
+            return read_image(folder, name, (3, size, size))
+        except Unreadable as error:  # never to be remembered
+            raise Failed(f"{folder / shown(name)}: {error}") from error
+        except Unusable as error:
+            return str(error)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        left = iter(names)
+        while some := list(islice(left, 64)):
+            yield from zip(some, pool.map(read, some), strict=True)
+
+
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
+    # a name of its own: two Pods may have processes of the same number
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    write_atomically(path, blocks, temporary)

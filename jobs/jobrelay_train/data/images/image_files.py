@@ -1,0 +1,119 @@
+"""The image files below a folder: which there are, and as what a model takes.
+
+People put all kinds of files there. One that cannot be used is told and left out, and none can cost
+more than a bounded amount of memory, or lead out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from jobrelay_runner.errors import BadInput
+from jobrelay_runner.usage.cgroup import memory_bytes
+from jobrelay_runner.volume.files import cannot_be_listed
+from jobrelay_runner.volume.layout import shown as shown
+from jobrelay_train.data.images.decoding import NothingFound, Shape, Unusable, read_image, threads
+from jobrelay_train.data.images.photographs import Subject
+
+#: Each has a line in the record, which is read as a whole.
+MOST_FILES: Final = 100_000
+#: Of the memory that is allowed, what the images of one question may take.
+_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """images: uint8 (N, C, H, W), of the files `names`; skipped: why each other file was not taken.
+
+    nothing: files that are photographs of nothing, as uint8 (C, H, W).
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    skipped: dict[str, str]
+    nothing: dict[str, Tensor]
+
+
+def list_files(folder: Path) -> list[str]:
+    """Names of all regular files below `folder`, relative to it, sorted; hidden ones are left out.
+
+    Raises BadInput if there is no folder, or none or too many in it.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not there; put the folder of images on the volume as data/{folder.name}")
+    names = sorted(islice(_regular_files(folder), MOST_FILES + 1))
+    if not names:
+        raise BadInput(f"{folder} holds no files")
+    if len(names) > MOST_FILES:
+        raise BadInput(f"{folder} holds more than {MOST_FILES:,} files; divide it into several")
+    return names
+
+
+def _regular_files(folder: Path) -> Iterator[str]:
+    for here, folders, files in os.walk(folder, onerror=cannot_be_listed):  # follows no links
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(here, name)
+            if not name.startswith(".") and stat.S_ISREG(path.lstat().st_mode):
+                yield str(path.relative_to(folder))
+
+
+def read_files(
+    folder: Path, names: Iterable[str], wanted: int, shape: Shape, subject: Subject = "digit"
+) -> ImageFiles:
+    """The first `wanted` of these files that can be read; the rest is not looked at.
+
+    Raises BadInput if not one can, or if they are more than there is memory for.
+    """
+    most = int(memory_bytes() * _SHARE)
+    if (size := wanted * shape[0] * shape[1] * shape[2]) > most:
+        raise BadInput(
+            f"{folder}: {wanted:,} images of {shape[1]} x {shape[2]} take {size / 2**20:,.0f} MiB, and "
+            f"{most / 2**20:,.0f} MiB may be filled with them here; ask about fewer, --set infer.samples=N, "
+            "or --set infer.memory=…"
+        )
+    images = torch.empty(wanted, *shape, dtype=torch.uint8)  # takes memory only where it is written
+    taken: list[str] = []
+    skipped: dict[str, str] = {}
+    nothing: dict[str, Tensor] = {}
+
+    def missing() -> int:
+        return wanted - len(taken) - len(nothing)
+
+    left = iter(names)
+    with ThreadPoolExecutor(threads()) as pool:
+        while missing() and (some := list(islice(left, min(missing(), 256)))):
+            for name, image in zip(
+                some, pool.map(lambda name: _try(folder, name, shape, subject), some), strict=True
+            ):
+                if isinstance(image, str):
+                    skipped[name] = image
+                elif isinstance(image, NothingFound):
+                    nothing[name] = image.picture
+                else:
+                    images[len(taken)] = image
+                    taken.append(name)
+    if not taken:
+        skipped.update((name, "nothing is found on it") for name in nothing)
+        first = ", ".join(f"{shown(name)}: {why}" for name, why in islice(skipped.items(), 3))
+        raise BadInput(f"{folder}: none of {len(skipped):,} files can be taken ({first})")
+    return ImageFiles(images[: len(taken)], tuple(taken), skipped, nothing)
+
+
+def _try(folder: Path, name: str, shape: Shape, subject: Subject) -> Tensor | NothingFound | str:
+    try:
+        return read_image(folder, name, shape, subject)
+    except NothingFound as error:
+        return error
+    except Unusable as error:
+        return str(error)

@@ -1,0 +1,181 @@
+"""Data sets as tensors: pixels as uint8, a quarter of what float32 would take.
+
+fashion-mnist-mini   inside this package (assets/), needs nothing
+mnist                data/mnist on the volume, downloaded by the first who needs it
+fashion-mnist        data/fashion-mnist on the volume, likewise
+imagefolder          image files on the volume, in folders of classes: see data.images.image_folder
+blobs                no images: points in the plane, made by the seed (data.blobs), needs nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from jobrelay_runner.errors import BadInput
+from jobrelay_runner.volume.layout import shown
+from jobrelay_runner.volume.paths import data_folder
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train.config.schema import DataConfig, RunConfig
+from jobrelay_train.data import blobs
+from jobrelay_train.data.download import download
+from jobrelay_train.data.idx import read_images, read_labels
+from jobrelay_train.data.images import image_folder
+from jobrelay_train.data.split import Split, SplitName
+
+_ASSETS: Final = Path(__file__).parent / "assets"
+_PREFIX: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
+_CLASSES: Final = 10
+#: Names of files that a message lists.
+_MOST_SHOWN: Final = 10
+_DIGITS: Final = tuple("0123456789")
+_CLOTHES: Final = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """In what ways an image may be varied and be of the same class, as far as that is known."""
+
+    mirrored: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2, and of other folders nobody knows
+    reach: int  # by how many pixels it may be moved; 0: it does not help
+
+
+VARIATIONS: Final = {
+    "fashion-mnist-mini": Variation(mirrored=True, reach=0),
+    "fashion-mnist": Variation(mirrored=True, reach=0),
+    "mnist": Variation(mirrored=False, reach=1),
+    "imagefolder": Variation(mirrored=False, reach=0),
+    "blobs": Variation(mirrored=False, reach=0),
+}
+
+
+@dataclass(frozen=True)
+class _IdxSet:
+    """What is known of a data set of IDX files without reading it."""
+
+    class_names: tuple[str, ...]
+    torchvision_name: str  # its class in torchvision.datasets, and its folder in their layout
+
+
+_IDX_SETS: Final = {
+    "fashion-mnist-mini": _IdxSet(_CLOTHES, "FashionMNIST"),
+    "fashion-mnist": _IdxSet(_CLOTHES, "FashionMNIST"),
+    "mnist": _IdxSet(_DIGITS, "MNIST"),
+}
+
+
+def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
+    """One split of the configured data set, downloaded to the volume if it is not there.
+
+    Raises BadInput if a file is damaged, or if there is no data and no way to get it.
+    """
+    if config.data.name == "imagefolder":
+        return image_folder.load(config, split, volume)
+    if config.data.name == "blobs":
+        return Split(*blobs.make(config.seed, split), class_names=blobs.CLASS_NAMES, files={})
+    return _load_idx(config.data, split, volume)
+
+
+def describe(config: DataConfig) -> str:
+    """How people call the configured data set: by its name, or by its folder."""
+    return config.folder or config.name
+
+
+def _load_idx(config: DataConfig, split: SplitName, volume: Path) -> Split:
+    known = _IDX_SETS[config.name]
+    if config.name == "fashion-mnist-mini":
+        images, labels = _find_split(_ASSETS / config.name, config, split) or _missing(config, _ASSETS)
+        return _read_split(images, labels, known.class_names, proven=False)
+    folder = data_folder(volume, config.name)
+    if not _is_complete(folder, config):
+        _refuse_half_a_data_set(folder, config)
+        download(
+            torchvision_name=known.torchvision_name,
+            folder=folder,
+            mirror=config.mirror,
+            is_there=lambda: _is_complete(folder, config),
+            help_text=_ways_out(config),
+        )
+    images, labels = _find_split(folder, config, split) or _missing(config, folder)
+    return _read_split(images, labels, known.class_names, proven=True)
+
+
+def _read_split(images_path: Path, labels_path: Path, class_names: tuple[str, ...], proven: bool) -> Split:
+    images, labels = read_images(images_path), read_labels(labels_path)
+    if tuple(images.shape[1:]) != (1, 28, 28):
+        raise BadInput(f"{images_path}: images of {images.shape[2]} x {images.shape[3]}, 28 x 28 is expected")
+    if len(images) != len(labels):
+        raise BadInput(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
+    if int(labels.max()) >= _CLASSES:
+        raise BadInput(f"{labels_path}: label {int(labels.max())}, but there are {_CLASSES} classes")
+    files = {path: FileProof.of(path) for path in (images_path, labels_path)} if proven else {}
+    return Split(images, labels, class_names, files)
+
+
+def _is_complete(folder: Path, config: DataConfig) -> bool:
+    return all(_find_split(folder, config, split) for split in _PREFIX)
+
+
+def _find_split(folder: Path, config: DataConfig, split: str) -> tuple[Path, Path] | None:
+    """Image and label file of a split, in any of the accepted places; None if one is not there."""
+    images = _find(folder, config, f"{_PREFIX[split]}-images-idx3-ubyte")
+    labels = _find(folder, config, f"{_PREFIX[split]}-labels-idx1-ubyte")
+    return (images, labels) if images and labels else None
+
+
+def _find(folder: Path, config: DataConfig, name: str) -> Path | None:
+    return next((path for path in _places(folder, config, name) if path.is_file()), None)
+
+
+def _places(folder: Path, config: DataConfig, name: str) -> Iterator[Path]:
+    dotted = name.replace("-idx", ".idx")  # as many unpackers write it
+    for place in (folder, folder / _IDX_SETS[config.name].torchvision_name / "raw"):
+        for spelled in (name, dotted, dotted.replace("-ubyte", ".ubyte")):
+            yield place / spelled
+            yield place / f"{spelled}.gz"
+            yield place / spelled / spelled  # unpacked into a folder of its own name
+
+
+def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
+    """What a person put there is neither overwritten nor mixed with a download."""
+    # Before the files: another Pod's download, which comes as a whole, may come between the two looks.
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    names = [
+        f"{prefix}-{kind}"
+        for prefix in _PREFIX.values()
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
+    missing = [name for name in names if _find(folder, config, name) is None]
+    if missing:
+        there = sorted(shown(path.name) for path in folder.iterdir())[:_MOST_SHOWN]
+        raise BadInput(
+            f"{folder} is there but lacks {', '.join(missing)} (it holds {', '.join(there)}); add "
+            "what is missing, plain or .gz, or remove the folder so that the data set is downloaded"
+        )
+
+
+def _missing(config: DataConfig, folder: Path) -> NoReturn:
+    raise BadInput(f"{folder} does not hold {config.name} any more")
+
+
+def _ways_out(config: DataConfig) -> str:
+    return (
+        "three ways out:\n"
+        "  --set data.name=fashion-mnist-mini            the images in the box\n"
+        f"  put a folder as data/{config.name:<25}the four IDX files of your own\n"
+        "  a network, or --set data.mirror=URL           a copy that can be reached"
+    )

@@ -1,0 +1,91 @@
+"""What a data set is to those who train and test: images, labels, and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from jobrelay_runner.volume.record import FileProof
+
+SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a tensor of images, which are read when they are asked for.
+
+    images: uint8 (M, C, H, W), which may be a file that is mapped; rows: int64 (N,). It is used as the
+    tensor `images[rows]` would be, which may be larger than the memory.
+    """
+
+    images: Tensor
+    rows: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.images.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | Tensor) -> Tensor:
+        return self.images[self.rows[which]]
+
+    def to(self, device: torch.device) -> Images:
+        """Itself on the CPU; on another device a tensor that holds all of them."""
+        return self if device.type == "cpu" else self[:].to(device)
+
+
+Images = Tensor | Rows
+
+
+def chosen(images: Images, which: Tensor) -> Images:
+    """Some of the images, by their places; those of a file are not read yet."""
+    return images[which] if isinstance(images, Tensor) else Rows(images.images, images.rows[which])
+
+
+def _without_a_copy(images: Images, which: Tensor) -> Images:
+    return Rows(images, which) if isinstance(images, Tensor) else chosen(images, which)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W) and their labels int64 (N,), each a place in class_names.
+
+    names: of the files that the images were read from, as they are shown, if each had one of its own.
+    files: what was read, as it was; empty for what ships with this package. skipped: files of the whole set
+    that cannot be used, and why. validation: what a training on these images may be judged by as it goes.
+    """
+
+    images: Images
+    labels: Tensor
+    class_names: tuple[str, ...]
+    files: Mapping[Path, FileProof]
+    names: tuple[str, ...] | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    validation: Split | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def held_out(self, share: float, generator: torch.Generator) -> Split:
+        """The same without a part of its images, which become its validation. None is copied.
+
+        share: of the images; at least one is held out and one is left. Itself if it has a validation already.
+        """
+        if not share or self.validation is not None or len(self) < 2:
+            return self
+        order = torch.randperm(len(self), generator=generator)
+        count = min(max(round(len(self) * share), 1), len(self) - 1)
+        held, left = order[:count].sort().values, order[count:].sort().values
+        return replace(self._rows(left), files=self.files, skipped=self.skipped, validation=self._rows(held))
+
+    def _rows(self, which: Tensor) -> Split:
+        names = tuple(self.names[row] for row in which.tolist()) if self.names else None
+        images = _without_a_copy(self.images, which)
+        return Split(images, self.labels[which], self.class_names, {}, names)

@@ -1,0 +1,151 @@
+"""Several processes for one stage: forked, watched, and ended together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Final, Generic, TypeVar, cast
+
+from jobrelay_runner.errors import Failed, PeerLost, StageError, Terminated
+from jobrelay_runner.orphans import die_with_parent
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.text.redaction import redacted
+from jobrelay_runner.usage.timeline import also_passed, moments
+
+_T = TypeVar("_T")
+_fork = multiprocessing.get_context("fork")
+
+#: When one has ended badly the others soon notice, and end as well. Who was first is the cause.
+_GRACE_SECONDS: Final = 1.0
+
+
+def run(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
+    """work(0), …, work(size - 1), each in a process of its own; returns what work(0) does.
+
+    They are forked, and so have all that this process has read and built; it must not have used
+    threads before. SIGTERM is passed on to all of them. As soon as one ends badly the others are killed,
+    and its error is raised: a StageError as it was, Failed for any other end.
+    """
+    members: list[_Member[_T]] = []
+    processes: list[BaseProcess] = []
+    with stop.passed_on_to(processes):
+        try:
+            with _held_back(signal.SIGTERM):
+                for rank in range(size):
+                    members.append(_Member(rank, size, work, processes))
+                    processes.append(members[-1].process)
+            # It is held back in this thread alone. Where there are others, one of them takes it, and the
+            # handler has told only those that were there.
+            if stop.requested:
+                for process in processes:
+                    process.terminate()
+            _wait_for(members)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    return members[0].result()
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """A signal waits for the end of this block, here and in processes that are forked in it.
+
+    Then all are there to be told of it. And Python forgets a signal that comes to a process just forked,
+    before its interpreter runs.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Member(Generic[_T]):
+    """One of the processes, and what it answers."""
+
+    def __init__(self, rank: int, size: int, work: Callable[[int], _T], others: list[BaseProcess]) -> None:
+        self._name = f"process {rank} of {size}"
+        self._answer, sender = _fork.Pipe(duplex=False)
+        self.process: BaseProcess = _fork.Process(target=_do, args=(work, rank, sender, others), daemon=True)
+        self.process.start()
+        sender.close()
+
+    def failed(self) -> bool:
+        """Whether it has ended badly; to be asked when it has ended."""
+        self.process.join()
+        return self.process.exitcode != 0
+
+    def result(self) -> _T:
+        """What its work returned. Raises what its work raised, or Failed if it came to neither."""
+        try:
+            done, value, told = self._answer.recv()
+        except EOFError:
+            raise Failed(f"{self._name} {self._how()}; the others were ended") from None
+        also_passed(told)
+        if not done:
+            raise value
+        return cast(_T, value)
+
+    def error(self) -> StageError:
+        """What was wrong with one that has failed."""
+        try:
+            self.result()
+        except StageError as error:
+            return error
+        return Failed(f"{self._name} {self._how()} after its work was done")
+
+    def _how(self) -> str:
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
+
+
+def _do(
+    work: Callable[[int], _T], rank: int, sender: connection.Connection, others: list[BaseProcess]
+) -> None:
+    die_with_parent()
+    others.clear()  # a signal is passed on by the parent alone
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        result = work(rank)
+        sender.send((True, result, moments()))
+    except StageError as error:
+        sender.send((False, error, moments()))
+        os._exit(error.exit_code)
+    except BaseException:
+        sys.stderr.write(redacted(traceback.format_exc()))
+        os._exit(1)
+
+
+def _wait_for(members: Sequence[_Member[_T]]) -> None:
+    """Until all have ended, or one badly: then raise its error."""
+    left, errors = list(members), dict[_Member[_T], StageError]()
+    deadline: float | None = None
+    while left and (ended := _ended(left, deadline)):
+        errors |= {member: member.error() for member in ended if member.failed()}
+        # Those that were asked to stop do it in their own time: one of them is still saving.
+        if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
+            deadline = time.monotonic() + _GRACE_SECONDS
+    in_order = [errors[member] for member in members if member in errors]
+    if in_order:
+        raise next((error for error in in_order if not isinstance(error, PeerLost)), in_order[0])
+
+
+def _ended(left: list[_Member[_T]], deadline: float | None) -> list[_Member[_T]]:
+    """Take those out of `left` that have ended; wait for the first one until `deadline` (None: for ever)."""
+    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+    ready = connection.wait([member.process.sentinel for member in left], seconds)
+    ended = [member for member in left if member.process.sentinel in ready]
+    left[:] = [member for member in left if member not in ended]
+    return ended

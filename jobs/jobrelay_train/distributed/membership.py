@@ -1,0 +1,171 @@
+"""The Pods of one attempt of a stage, once they have met: each hears when another is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from jobrelay_runner import exit_codes
+from jobrelay_runner.errors import PeerLost
+
+#: After a loss, for the stage to end by itself. Not every collective operation notices.
+GRACE_SECONDS: Final = 15.0
+#: How far behind the error of a collective operation the news of the loss may be.
+_NEWS_SECONDS: Final = 5.0
+#: A node that vanishes closes no connection: probed after 10 s of silence, lost after 25.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+_LONGEST_LINE: Final = 65536
+
+
+class Line:
+    """A connection that carries one JSON object a line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._rest = b""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):  # macOS has not all of them
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def send(self, said: Mapping[str, Any]) -> None:
+        """Say it, if anybody is there to hear it."""
+        with contextlib.suppress(OSError):
+            self.socket.sendall(json.dumps(said).encode() + b"\n")
+
+    def arrived(self) -> bool:
+        """Read what is there, of a socket that does not block: whether `receive` has its answer now."""
+        try:
+            chunk = self.socket.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        self._rest += chunk
+        return not chunk or b"\n" in self._rest or len(self._rest) > _LONGEST_LINE
+
+    def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
+        """The next line; None when there is none any more, or one that makes no sense.
+
+        seconds: for all of it, however it comes; then None, too. Without, as the socket is set.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            while b"\n" not in self._rest:
+                if deadline is not None:
+                    self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                chunk = self.socket.recv(4096)
+                if not chunk or len(self._rest) > _LONGEST_LINE:
+                    return None
+                self._rest += chunk
+                if deadline is not None and time.monotonic() > deadline:
+                    return None
+            line, _, self._rest = self._rest.partition(b"\n")
+            said = json.loads(line)
+        except (OSError, ValueError, RecursionError):
+            return None
+        return said if isinstance(said, dict) else None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
+        self.socket.close()
+
+
+class Meeting:
+    """All Pods of one attempt, met; see jobrelay_train.distributed.rendezvous for what to do with it.
+
+    index: of this Pod. address, port: on which index 0 serves the stage's own store. token: 32 hex
+    digits, the same on all, and of this attempt alone.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        address: str,
+        port: int,
+        token: str,
+        lines: Mapping[int, Line],
+        listener: socket.socket | None = None,
+    ) -> None:
+        self.index = index
+        self.address = address
+        self.port = port
+        self.token = token
+        self._lines = lines  # of index 0 to all others, of each of them to index 0
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._lost: int | None = None
+        self._over = False
+        for peer, line in lines.items():
+            threading.Thread(target=self._hear, args=(peer, line), daemon=True).start()
+
+    def take_listener(self) -> int | None:
+        """On index 0, the descriptor that is bound to `port` and listens; it is the caller's now."""
+        return self._listener.detach() if self._listener else None
+
+    def lost(self, seconds: float = 0) -> int | None:
+        """The index that was lost first, if one was; waits up to `seconds` for that news."""
+        self._news.wait(seconds)
+        return self._lost
+
+    def close(self) -> None:
+        """Leave in good order: the others do not count this one as lost."""
+        for line in self._lines.values():
+            line.send({"bye": True})
+        self._hang_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        lost = self.lost(_NEWS_SECONDS) if isinstance(error, RuntimeError | PeerLost) else None
+        self._hang_up()  # without a goodbye: the others cannot go on either
+        if lost is not None:
+            raise PeerLost(f"index {lost} of this stage is lost: {error}") from error
+
+    def _hang_up(self) -> None:
+        self._over = True
+        for line in self._lines.values():
+            line.close()
+        if self._listener:
+            self._listener.close()
+
+    def _hear(self, peer: int, line: Line) -> None:
+        while (said := line.receive()) is not None:
+            if isinstance(index := said.get("lost"), int):
+                self._lose(index)
+            if "bye" in said:
+                return
+        self._lose(peer)
+
+    def _lose(self, index: int) -> None:
+        with self._lock:
+            if self._over or self._lost is not None:
+                return
+            self._lost = index
+        for line in self._lines.values():
+            line.send({"lost": index})
+        self._news.set()
+        threading.Thread(target=self._end_what_hangs, daemon=True).start()
+
+    def _end_what_hangs(self) -> None:
+        time.sleep(GRACE_SECONDS)
+        if not self._over:
+            print(f"index {self._lost} of this stage is lost, and this one hangs: ended", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(exit_codes.PEER_LOST)

@@ -1,0 +1,274 @@
+"""How the Pods of one stage find each other, and learn that one of them is lost.
+
+The Pod with index 0 listens and calls the roll. The others find it by a small file on the volume, or by
+its name in the cluster's DNS, which the headless Service of the run gives it: whichever leads there
+first, and neither needs the other. Each keeps its connection until the stage ends: once all have come,
+index 0 tells everyone where the stage itself is to meet; and whoever goes without a goodbye is told to
+all the others.
+
+A file or a name that an earlier attempt has left leads to nobody who answers for this run, so nothing
+stale is ever taken: it is a living process with index 0 that says `welcome`, and the token that it
+gives is of this attempt alone.
+
+    --> {"run": "a", "stage": "train", "config": "9f86…", "index": 1, "pod": "a-train-1-x7k2p"}
+    <-- {"admitted": true}
+    <-- {"welcome": {"port": 41233, "token": "4c1d…"}}    once all are there
+    <-- {"missing": [2]}                                  if they do not come
+    <-- {"replaced": "a-train-1-9bcd4"}                   by another Pod with the same index
+    <-- {"lost": 2}                                       after that, when one has gone
+    <-> {"bye": true}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import selectors
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn, Self
+
+from jobrelay_runner.context import Assignment
+from jobrelay_runner.errors import PeerLost, Superseded
+from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
+from jobrelay_runner.volume.safe_read import read_bytes
+from jobrelay_train.distributed.membership import Line, Meeting
+
+#: Where index 0 calls the roll in a cluster, in which every Pod has an address of its own. Where the
+#: port is taken, as on one machine, it takes any other, and the file tells which.
+PORT: Final = 29400
+#: An address and a port; a larger file in its place is not read.
+_ADDRESS_BYTES: Final = 64 * 1024
+#: Kubernetes waits up to 6 minutes before it starts another attempt of a Pod that has failed.
+TIMEOUT_SECONDS: Final = 600.0
+
+_POLL_SECONDS: Final = 0.5
+_CONNECT_SECONDS: Final = 3.0
+#: How many may stand at the door; then the first one goes.
+_STRANGERS: Final = 256
+
+
+def rendezvous(
+    assignment: Assignment,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    environment: Mapping[str, str] = os.environ,
+) -> Meeting:
+    """Meet the other Pods of this attempt. Called once a Pod, by all of its `train.nodes` Pods.
+
+    Returns when all are there, on each the same address, port and token. Raises PeerLost that names the
+    indexes that have not come in time; Superseded if another Pod has come with the same index.
+
+    The Meeting is a context manager for all that is done together: a RuntimeError in it, which is what
+    torch.distributed raises when a peer is gone, becomes a PeerLost that says which. A stage that does not
+    end by itself soon after a loss (membership.GRACE_SECONDS) is ended, with exit code PEER_LOST.
+
+        with rendezvous(assignment) as meeting:
+            store = TCPStore(
+                meeting.address, meeting.port, is_master=meeting.index == 0,
+                master_listen_fd=meeting.take_listener(),
+            )
+            init_process_group("gloo", store=PrefixStore(meeting.token, store), rank=…, world_size=…)
+    """
+    deadline = time.monotonic() + timeout_seconds
+    if assignment.index == 0:
+        with _RollCall(assignment, environment.get(ENV_ADDRESS) or "127.0.0.1") as roll:
+            return roll.call(deadline)
+    return _join(assignment, environment.get(ENV_LEADER) or "", deadline)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stranger:
+    """A connection that has not said yet whose it is, and until when it may."""
+
+    line: Line
+    until: float
+
+
+class _RollCall:
+    """Index 0, until all others have come."""
+
+    def __init__(self, assignment: Assignment, address: str) -> None:
+        self._assignment = assignment
+        self._address = address
+        self._wanted = set(range(1, assignment.config.train.nodes))
+        self._door = _listen(address, PORT)
+        self._door.setblocking(False)
+        self._come: dict[int, Line] = {}
+        self._strangers: list[_Stranger] = []  # in the order in which they have come
+        self._token = secrets.token_hex(16)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._door.close()
+        for stranger in self._strangers:
+            stranger.line.close()
+        for line in self._come.values() if kind else ():
+            line.close()
+
+    def call(self, deadline: float) -> Meeting:
+        """Raises PeerLost, Superseded."""
+        place = {"address": self._address, "port": self._door.getsockname()[1]}
+        path = self._assignment.folder.rendezvous(self._assignment.stage)
+        self._assignment.fence.write(path, json.dumps({**place, "pod": self._assignment.pod}) + "\n")
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._door, selectors.EVENT_READ)
+            while missing := self._wanted - self._come.keys():
+                self._assignment.fence.check()
+                if time.monotonic() > deadline:
+                    self._give_up(sorted(missing))
+                for key, _ in selector.select(timeout=_POLL_SECONDS):
+                    if key.fileobj is self._door:
+                        self._open(selector)
+                    elif isinstance(key.data, _Stranger):
+                        self._listen_to(key.data, selector)
+                    elif self._come[key.data].socket is key.fileobj:  # else replaced a moment ago
+                        self._dismiss(key.data, selector)  # nobody has anything to say yet: it is gone
+                self._tire(selector)
+            while self._strangers:
+                self._turn_away(self._strangers[0], selector)
+        listener = _listen(self._address, 0)
+        port = listener.getsockname()[1]
+        for line in self._come.values():
+            line.send({"welcome": {"port": port, "token": self._token}})
+        return Meeting(0, self._address, port, self._token, self._come, listener)
+
+    def _open(self, selector: selectors.BaseSelector) -> None:
+        """Somebody has come; who it is, is heard beside all others: nobody can hold up the roll call."""
+        try:
+            connection, _ = self._door.accept()
+        except OSError:  # gone already
+            return
+        connection.setblocking(False)
+        stranger = _Stranger(Line(connection), time.monotonic() + _CONNECT_SECONDS)
+        self._strangers.append(stranger)
+        selector.register(connection, selectors.EVENT_READ, stranger)
+        if len(self._strangers) > _STRANGERS:
+            self._turn_away(self._strangers[0], selector)
+
+    def _tire(self, selector: selectors.BaseSelector) -> None:
+        """Turn those away who have not said all of it in time, however they say it."""
+        while self._strangers and self._strangers[0].until < time.monotonic():
+            self._turn_away(self._strangers[0], selector)
+
+    def _turn_away(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
+        self._strangers.remove(stranger)
+        selector.unregister(stranger.line.socket)
+        stranger.line.close()
+
+    def _listen_to(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
+        line = stranger.line
+        if (
+            stranger not in self._strangers or not line.arrived()
+        ):  # turned away a moment ago, or not all of it
+            return
+        said = line.receive() or {}
+        index = said.pop("index", None)
+        name = said.pop("pod", None)
+        if said != _subject(self._assignment) or not isinstance(index, int) or index not in self._wanted:
+            self._turn_away(stranger, selector)  # of another run, or nobody of ours
+            return
+        self._strangers.remove(stranger)
+        if index in self._come:  # as in jobrelay_runner.fence, of two the later one wins
+            self._come[index].send({"replaced": str(name)})
+            self._dismiss(index, selector)
+        line.socket.setblocking(True)
+        line.send({"admitted": True})
+        self._come[index] = line
+        selector.modify(line.socket, selectors.EVENT_READ, index)
+
+    def _dismiss(self, index: int, selector: selectors.BaseSelector) -> None:
+        line = self._come.pop(index)
+        selector.unregister(line.socket)
+        line.close()
+
+    def _give_up(self, missing: list[int]) -> NoReturn:
+        for line in self._come.values():
+            line.send({"missing": missing})
+        raise _absent(missing, self._assignment)
+
+
+def _join(assignment: Assignment, leader: str, deadline: float) -> Meeting:
+    """Any other index: find index 0, and wait there until all have come."""
+    trouble = ""
+    while time.monotonic() < deadline:
+        for address, port in _places(assignment, leader):
+            try:
+                line = _knock(assignment, address, port)
+            except OSError as error:
+                trouble = f"{address}, port {port}: {error.strerror or error}"
+                continue
+            said = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
+            line.socket.settimeout(None)
+            if welcome := said.get("welcome"):
+                return Meeting(
+                    assignment.index, address, int(welcome["port"]), str(welcome["token"]), {0: line}
+                )
+            line.close()
+            if name := said.get("replaced"):
+                raise Superseded(f"{name} has come with the same index; this one ends")
+            if missing := said.get("missing"):
+                raise _absent(missing, assignment)
+            trouble = f"{address}, port {port}: it was there, and is gone"
+        time.sleep(_POLL_SECONDS)
+    raise _absent([0], assignment, trouble)
+
+
+def _knock(assignment: Assignment, address: str, port: int) -> Line:
+    """The connection to index 0 that has let this one in. Raises OSError."""
+    line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
+    line.send({**_subject(assignment), "index": assignment.index, "pod": assignment.pod})
+    if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
+        line.close()
+        raise ConnectionRefusedError("whoever is there is not index 0 of this run")
+    return line
+
+
+def _places(assignment: Assignment, leader: str) -> Iterator[tuple[str, int]]:
+    """Where index 0 may be: by its file, then by its name. Either may be old, or not there yet.
+
+    The file first, because a name that no server answers for can take the better part of a minute.
+    """
+    folder = assignment.folder
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(read_bytes(folder.rendezvous(assignment.stage), _ADDRESS_BYTES, root=folder.root))
+        yield str(told["address"]), int(told["port"])
+    if leader:
+        with contextlib.suppress(OSError):
+            for found in socket.getaddrinfo(leader, PORT, type=socket.SOCK_STREAM):
+                yield str(found[4][0]), PORT
+
+
+def _subject(assignment: Assignment) -> dict[str, str]:
+    """What all must agree in, to be Pods of one stage."""
+    return {
+        "run": assignment.folder.run,
+        "stage": assignment.stage,
+        "config": assignment.config_hash,
+    }
+
+
+def _absent(missing: list[int], assignment: Assignment, trouble: str = "") -> PeerLost:
+    which = f"index {missing[0]} has" if len(missing) == 1 else f"indexes {', '.join(map(str, missing))} have"
+    nodes = assignment.config.train.nodes
+    return PeerLost(
+        f"{which} not come: {nodes} Pods are to train together, and all must run at once"
+        + (f" ({trouble})" if trouble else "")
+    )
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """A socket that listens on that port of the address, or on any where it is taken."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=256)
+    except OSError:
+        if not port:
+            raise
+        return socket.create_server((address, 0), family=family, backlog=256)

@@ -1,0 +1,121 @@
+"""eval: this run's model on all test images. Writes eval_results.json and, if asked, model.pt2."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
+
+from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.volume.files import json_text
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train import compute
+from jobrelay_train.data.registry import describe, load
+from jobrelay_train.data.split import Images
+from jobrelay_train.inference.artifacts import TrainedModel, trained_model
+from jobrelay_train.models.predict import predict
+
+
+def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (the stage's name)
+    """Test the model that this run trained."""
+    config, folder = assignment.config, assignment.folder
+    trained = trained_model(assignment)
+    device = compute.prepare(config)
+    data = load(config, "test", folder.root)
+    inputs = {**trained.proofs, **assignment.named(data.files)}
+    assignment.keep_config()
+    where, things = compute.describe(device), trained.spec.things
+    print(f"testing {trained.spec.name} on {len(data):,} {things} of {describe(config.data)}, {where}")
+
+    started = time.perf_counter()
+    log_probabilities = predict(trained.model, trained.spec, data.images, device, config.eval.batch_size)
+    images_per_second = len(data) / (time.perf_counter() - started)
+
+    test_loss = F.nll_loss(log_probabilities, data.labels, reduction="sum").item() / len(data)
+    confusion = confusion_matrix(data.labels, log_probabilities.argmax(1), trained.spec.classes)
+    correct = int(confusion.diagonal().sum())
+    test_acc = correct / len(data)
+    results = {
+        "test_loss": test_loss,
+        "test_acc": test_acc,
+        "samples": len(data),
+        "correct": correct,
+        "images_per_second": round(images_per_second, 1),
+        "dataset": describe(config.data),
+        "model": trained.spec.name,
+        "model_sha256": trained.proofs[folder.model.name].sha256,
+        "per_class": per_class(confusion, trained.spec.class_names),
+        "class_names": list(trained.spec.class_names),
+        "confusion_matrix": confusion.tolist(),  # rows: true class, columns: predicted class
+    }
+    assignment.fence.write(folder.eval_results, json_text(results))
+    print(
+        f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
+        f"{images_per_second / 1000:.1f}k {things}/s"
+    )
+    outputs = [folder.eval_results]
+    metrics = {
+        "test_loss": test_loss,
+        "test_acc": test_acc,
+        "images_per_second": round(images_per_second, 1),
+    }
+    if config.eval.export == "none":
+        assignment.fence.remove(folder.exported)  # of other settings: nobody has compared it with this model
+    else:
+        outputs.append(folder.exported)
+        metrics |= _export(assignment, trained, data.images)
+    return Outcome(inputs, assignment.prove(*outputs), metrics, skipped=dict(data.skipped))
+
+
+def _export(assignment: Assignment, trained: TrainedModel, images: Images) -> dict[str, float]:
+    """Write model.pt2, once it is read back and found to say what the model says. Returns how near."""
+    from jobrelay_train.inference import (
+        export,  # with the compiler that it imports it takes a second, and few ask for it
+    )
+
+    content = export.export(trained.model, trained.spec)
+    path = assignment.folder.exported
+    assignment.fence.write(path, content)
+    proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    program = export.load_exported(path, proof)
+    parity = export.compare(program, trained.model, trained.spec, images)
+    print(
+        f"exported {path.name} ({len(content) / 1e6:.1f} MB): as the model on {parity.images:,} test images, "
+        f"probabilities within {parity.largest_difference:.1e}"
+    )
+    return {
+        "export_images": float(parity.images),
+        "export_largest_difference": parity.largest_difference,
+    }
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """int64 (classes, classes): how often class `row` was taken for class `column`."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def per_class(confusion: Tensor, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of every class, each 0 where it would be 0/0; support is its number of images.
+
+    Three lines of arithmetic: torchmetrics would give the same, and import torchvision for it.
+    """
+    true_positive = confusion.diagonal().double()
+    precision = true_positive / confusion.sum(0).clamp(min=1)
+    recall = true_positive / confusion.sum(1).clamp(min=1)
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+    return [
+        {
+            "class": number,
+            "name": name,
+            "precision": precision[number].item(),
+            "recall": recall[number].item(),
+            "f1": f1[number].item(),
+            "support": int(confusion[number].sum()),
+        }
+        for number, name in enumerate(class_names)
+    ]

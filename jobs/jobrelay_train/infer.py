@@ -1,0 +1,263 @@
+"""infer: names what is on images, or points. Writes predictions.json, inference.json and results/*.png."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume.files import json_text
+from jobrelay_runner.volume.paths import BOUNDARY
+from jobrelay_train import compute
+from jobrelay_train.data.images.image_files import shown
+from jobrelay_train.data.registry import load
+from jobrelay_train.data.split import Images
+from jobrelay_train.inference.artifacts import TrainedModel, trained_model
+from jobrelay_train.inference.auto_batch import GrowingBatch, memory_of
+from jobrelay_train.inference.boundary import draw_boundary
+from jobrelay_train.inference.figures import draw, file_safe, picture_name
+from jobrelay_train.inference.inputs import Asked, what_is_asked
+from jobrelay_train.inference.latency import Latency, measure_latency
+from jobrelay_train.models.predict import predict
+
+#: Of all that is classified, so many are drawn and printed: what a person looks at.
+MOST_PICTURES: Final = 100
+#: Skipped files that the log names; inference.json has them all.
+_MOST_SKIPPED_SHOWN: Final = 10
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What came of a pass over all that was asked about, and how fast it went."""
+
+    log_probabilities: Tensor  # float32 (N, classes)
+    images_per_second: float
+    batch_size: int  # the one that was settled on
+    latency: Latency
+
+
+def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
+    """Classify test images or image files, drawn by the run's seed, with the model that this run trained."""
+    config, folder = assignment.config, assignment.folder
+    trained = trained_model(assignment)
+    device = compute.prepare(config)
+    started = time.perf_counter()
+    asked = what_is_asked(assignment, trained.spec.input_shape, trained.spec.dataset)
+    seconds_to_read = time.perf_counter() - started
+    inputs = {**trained.proofs, **assignment.named(asked.files)}
+    assignment.keep_config()
+    count = len(asked.images)
+    which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
+    what = counted(count, trained.spec.things.removesuffix("s"))
+    where = compute.describe(device)
+    print(f"classifying {what} ({which}; read in {seconds_to_read:.1f} s), {where}")
+    if config.infer.folder:  # of a data set it has been told
+        _tell_skipped(asked.skipped)
+
+    done = _pass(trained, asked.images, device, config.infer.batch_size)
+    empty = _draw_nothing(assignment, asked)
+    pictures = _show(assignment, asked, trained, done.log_probabilities, device, set(empty.values()))
+    lines = chain(_predictions(asked, trained, done.log_probabilities, pictures), _nothing(asked, empty))
+    assignment.fence.write(folder.predictions, _listed(lines))
+    correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
+    told = {
+        "source": asked.source,
+        "source_images": asked.source_images,
+        "images": count,
+        "correct": correct,
+        "nothing_found": list(asked.nothing),
+        "skipped": [{"file": name, "reason": reason} for name, reason in asked.skipped.items()],
+        "seconds_to_read": round(seconds_to_read, 3),
+        "images_per_second": done.images_per_second,
+        "batch_size": done.batch_size,
+        "latency": asdict(done.latency),
+        "device": where,
+        "model": trained.spec.name,
+        "model_sha256": trained.proofs[folder.model.name].sha256,
+    }
+    assignment.fence.write(folder.inference, json_text(told))
+    latency, things = done.latency, trained.spec.things
+    print(
+        f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
+        f"one {things.removesuffix('s')} alone: "
+        f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
+    )
+    right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
+    if asked.nothing:
+        right += f", nothing found on {len(asked.nothing):,}"
+    print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)} on the volume")
+    metrics = {
+        "samples": count,
+        "correct": correct,
+        "nothing_found": len(asked.nothing) if asked.nothing else None,
+        "skipped": len(asked.skipped) if config.infer.folder else None,
+        "images_per_second": done.images_per_second,
+        "latency_p50_ms": latency.p50_ms,
+        "latency_p99_ms": latency.p99_ms,
+        "batch_size": done.batch_size,
+    }
+    return Outcome(
+        inputs=inputs,
+        outputs=assignment.prove(
+            *{*pictures.values(), *empty.values()}, folder.predictions, folder.inference
+        ),
+        metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        skipped=dict(asked.skipped),
+    )
+
+
+def _pass(
+    trained: TrainedModel, images: Images, device: torch.device, batch_size: int | Literal["auto"]
+) -> Pass:
+    """First single images, which also warms the model up, then all of them in batches."""
+    latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
+    batches = GrowingBatch(memory_of(device)) if batch_size == "auto" else batch_size
+    started = time.perf_counter()
+    log_probabilities = predict(trained.model, trained.spec, images, device, batches)
+    images_per_second = round(len(images) / (time.perf_counter() - started), 1)
+    settled = batches.size if isinstance(batches, GrowingBatch) else batches
+    return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
+
+
+def _tell_skipped(skipped: Mapping[str, str]) -> None:
+    for name, reason in islice(skipped.items(), _MOST_SKIPPED_SHOWN):
+        print(f"skipped {name}: {reason}")
+    if len(skipped) > _MOST_SKIPPED_SHOWN:
+        print(f"skipped {len(skipped) - _MOST_SKIPPED_SHOWN:,} more; inference.json names them all")
+
+
+def _show(
+    assignment: Assignment,
+    asked: Asked,
+    trained: TrainedModel,
+    log_probabilities: Tensor,
+    device: torch.device,
+    others: Set[Path],
+) -> dict[int, Path]:
+    """Print, and draw, what a person looks at; the paths of the pictures by the position in `asked`.
+
+    others: pictures that were drawn before; what else lies there is removed.
+    """
+    count, names = len(asked.images), trained.spec.class_names
+    drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
+    positions = drawn[:MOST_PICTURES].sort().values.tolist()
+    best = log_probabilities.argmax(1).tolist()
+    for position in positions:
+        probability = log_probabilities[position, best[position]].exp().item()
+        known = f" (true: {names[int(asked.labels[position])]})" if asked.labels is not None else ""
+        print(f"{asked.titles[position]}: {names[best[position]]} {probability:.1%}{known}")
+    results = assignment.folder.results
+    assignment.fence.make_folder(results)
+    if trained.spec.things == "points":
+        pictures = dict.fromkeys(positions, _draw_boundary(assignment, trained, device))
+    else:
+        pictures = _draw_images(assignment, asked, trained, log_probabilities, positions)
+    for old in set(results.iterdir()) - set(pictures.values()) - others:  # of other settings, or cut short
+        assignment.fence.remove(old)
+    return pictures
+
+
+def _draw_images(
+    assignment: Assignment,
+    asked: Asked,
+    trained: TrainedModel,
+    log_probabilities: Tensor,
+    positions: Sequence[int],
+) -> dict[int, Path]:
+    """A picture for each of these positions."""
+    names = trained.spec.class_names
+    taken: set[str] = set()
+    pictures = {}
+    for position in positions:
+        row = log_probabilities[position].exp()
+        best = int(row.argmax())
+        true = None if asked.labels is None else names[int(asked.labels[position])]
+        if asked.names is None:
+            name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
+        else:
+            name = picture_name(asked.names[position], names[best], taken)
+        pictures[position] = assignment.folder.results / name
+        image = asked.images[position : position + 1][0]
+        assignment.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
+    return pictures
+
+
+def _draw_nothing(assignment: Assignment, asked: Asked) -> dict[str, Path]:
+    """Print, and draw, on which files nothing is found, by their names; as many as a person looks at."""
+    results = assignment.folder.results
+    results.mkdir(exist_ok=True)
+    taken: set[str] = set()
+    pictures = {}
+    for name, image in islice(asked.nothing.items(), MOST_PICTURES):
+        print(f"{shown(name)}: nothing found")
+        pictures[name] = results / picture_name(name, "nothing found", taken)
+        assignment.fence.write(pictures[name], draw(image, "nothing found", None, None))
+    return pictures
+
+
+def _draw_boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> Path:
+    """One picture of all test points, however many are asked about: of a few there is little to see."""
+    data = load(assignment.config, "test", assignment.folder.root)
+
+    def classify(points: Tensor) -> Tensor:
+        return predict(trained.model, trained.spec, points, device).argmax(1)
+
+    path = assignment.folder.results / BOUNDARY
+    picture = draw_boundary(classify, data.images[:], data.labels, trained.spec.class_names)
+    assignment.fence.write(path, picture)
+    return path
+
+
+def _predictions(
+    asked: Asked, trained: TrainedModel, log_probabilities: Tensor, pictures: dict[int, Path]
+) -> Iterator[dict[str, Any]]:
+    """What predictions.json says of each image, made while it is written."""
+    names = trained.spec.class_names
+    for position, row in enumerate(log_probabilities.exp()):
+        best = int(row.argmax())
+        prediction: dict[str, Any] = {
+            **asked.keys[position],
+            "file": f"results/{pictures[position].name}" if position in pictures else None,
+            "predicted": best,
+            "predicted_name": names[best],
+            "probability": _rounded(row[best].item()),
+        }
+        if asked.labels is not None:
+            label = int(asked.labels[position])
+            prediction |= {"true": label, "true_name": names[label], "correct": best == label}
+        prediction["probabilities"] = [_rounded(value) for value in row.tolist()]
+        yield prediction
+
+
+def _nothing(asked: Asked, pictures: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """What predictions.json says of files on which nothing is found: no class, and no picture of one."""
+    for name in asked.nothing:
+        picture = pictures.get(name)
+        yield {
+            "image": name,
+            "nothing_found": True,
+            "predicted": None,
+            "picture": f"results/{picture.name}" if picture else None,
+        }
+
+
+def _listed(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """predictions.json: a list with one image a line, made while it is written."""
+    for number, line in enumerate(lines):
+        yield f"{',' if number else '['}\n  {json.dumps(line, ensure_ascii=False, allow_nan=False)}".encode()
+    yield b"\n]\n"
+
+
+def _rounded(probability: float) -> float:
+    """Without the digits that depend on the batch that the image was in."""
+    return round(probability, 6)

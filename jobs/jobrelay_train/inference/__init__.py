@@ -1,0 +1,1 @@
+"""What eval and infer need beside the model: inputs, pictures, times, exports."""

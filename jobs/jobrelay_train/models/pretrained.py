@@ -1,0 +1,152 @@
+"""Weights that a torchvision model starts with, from a file on the volume, and what of it stays as it is.
+
+The file holds a state_dict, as torchvision's own do, or as people keep one: in a training's checkpoint
+(`state_dict`, `model` …), with the names that a wrapper gives (`module.`, `_orig_mod.` …), as safetensors.
+Its last layer knows other classes, ImageNet's thousand perhaps: where their number differs, that layer
+starts with fresh weights. Anything else that does not fit is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from jobrelay_runner.errors import BadInput, passing_trouble
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_train.config.schema import ModelConfig
+from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified
+
+#: Of ImageNet's pixels, with which torchvision's weights were trained: torchvision.transforms' documentation.
+MEAN: Final = (0.485, 0.456, 0.406)
+STD: Final = (0.229, 0.224, 0.225)
+#: All that is not the backbone.
+_HEADS: Final = {"resnet18": "fc", "mobilenet_v3_small": "classifier", "efficientnet_b0": "classifier"}
+#: The largest of these models has 47 MB; a checkpoint has its optimiser and averages as well.
+_FILE_BYTES: Final = 512 * 1024 * 1024
+#: Where the weights are in a training's checkpoint; the first that is there. An average is the better model.
+_NESTED: Final = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state", "model",
+    "weights", "params", "net", "network",
+)  # fmt: skip
+#: What DistributedDataParallel, torch.compile, Lightning and others put before every name.
+_PREFIXES: Final = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
+#: Files of a PyTorch before 0.4.1 lack it, and PyTorch loads them: it only counts batches.
+_COUNTER: Final = ".num_batches_tracked"
+#: How many models an average is of (torch.optim.swa_utils.AveragedModel); it is no part of the model.
+_AVERAGED: Final = "n_averaged"
+_MOST_NAMED: Final = 5
+
+
+def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dict[Path, FileProof]]:
+    """The state_dict of `model.weights`, and the proof of its file; both empty if none is set.
+
+    Raises BadInput if it is not there, not the one of `model.weights_sha256`, or no file of weights;
+    Failed if the volume does not answer.
+    """
+    if config.weights is None:
+        return {}, {}
+    path = volume / config.weights
+    try:
+        found = path.resolve()
+        if not found.is_relative_to((volume / "data").resolve()):
+            raise BadInput(f"{path} leads out of the volume's data/")
+        proof = FileProof.of(found)
+        if config.weights_sha256 not in (None, proof.sha256):
+            raise BadInput(
+                f"{path} is not the file that model.weights_sha256 names: its SHA-256 is {proof.sha256}"
+            )
+        return load_verified(found, proof, _FILE_BYTES), {path: proof}
+    except OSError as error:
+        raise passing_trouble(error, path) or BadInput(
+            f"{path} cannot be read: {error.strerror}; put the folder that has it on the volume as "
+            f"data/{config.weights.split('/')[1]}"
+        ) from error
+    except (Foreign, NotWhole) as error:
+        raise BadInput(
+            f"{path} is not a file of weights that can be used: {error}. It must hold a state_dict, as "
+            "torch.save(model.state_dict(), FILE) writes it, or be a safetensors file"
+        ) from error
+
+
+def begin_with(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig) -> list[str]:
+    """Load the weights into the model; returns what was done to make them fit, one phrase each.
+
+    Raises BadInput naming the keys that do not fit.
+    """
+    own = model.state_dict()
+    state, notes = _unwrapped(weights, own)
+    # weight (classes, features) and bias (classes,) of the last layer
+    head = [name for name in list(own)[-2:] if _is_of_other_classes(state.get(name), own[name])]
+    if head:
+        notes.append(f"its last layer is of {len(state[head[0]]):,} classes, a fresh one takes its place")
+        state |= {name: own[name] for name in head}
+    state = {name: own[name] for name in own if name.endswith(_COUNTER)} | state
+    others = [
+        name
+        for name in own.keys() & state.keys()
+        if not isinstance(state[name], Tensor) or state[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{what} {_named(names)}"
+        for what, names in (
+            ("it lacks", own.keys() - state.keys()),
+            ("it has, and the model has not,", state.keys() - own.keys()),
+            ("of another shape:", others),
+        )
+        if names
+    ]
+    if problems:
+        raise BadInput(f"{config.weights} does not fit {config.name}: {'; '.join(problems)}")
+    model.load_state_dict(state)
+    return notes
+
+
+def _unwrapped(weights: Mapping[str, Any], own: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+    """The state_dict in what a file holds, and what was around it."""
+    state, notes = dict(weights), []
+    key = next((key for key in _NESTED if isinstance(state.get(key), dict)), None)
+    if key is not None and not own.keys() & state.keys():
+        others = _named(state.keys() - {key})
+        notes.append(f"taken from {key!r} in it" + (f", without {others}" if others else ""))
+        state = state[key]
+    state = {name: value for name, value in state.items() if name != _AVERAGED}
+    while prefix := _common_prefix(state, own):
+        notes.append(f"without the prefix {prefix!r} of its names")
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state, notes
+
+
+def _common_prefix(state: Mapping[Any, Any], own: Mapping[str, Tensor]) -> str | None:
+    """A known prefix that every name has; none if names are the model's as they are."""
+    if own.keys() & state.keys() or not all(isinstance(name, str) for name in state):
+        return None
+    return next((prefix for prefix in _PREFIXES if state and all(n.startswith(prefix) for n in state)), None)
+
+
+def _is_of_other_classes(value: Any, own: Tensor) -> bool:
+    """Whether a part of the last layer differs in the number of classes alone."""
+    if not isinstance(value, Tensor) or value.dim() != own.dim():
+        return False
+    return value.shape[1:] == own.shape[1:] and len(value) != len(own)
+
+
+def freeze_backbone(model: nn.Module, name: str) -> None:
+    """Let nothing but the head learn."""
+    for child_name, child in model.named_children():
+        if child_name != _HEADS[name]:
+            child.requires_grad_(False)
+
+
+def backbone(model: nn.Module, name: str) -> Iterable[nn.Module]:
+    """The parts of a model before its head."""
+    return (child for child_name, child in model.named_children() if child_name != _HEADS[name])
+
+
+def _named(names: Iterable[str]) -> str:
+    ordered = sorted(map(str, names))
+    more = len(ordered) - _MOST_NAMED
+    return ", ".join(islice(ordered, _MOST_NAMED)) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,108 @@
+"""State as the bytes of a file and back: bytes that are not this program's own are never believed.
+
+Two things can be wrong with a file of weights. It may not be the one that its record tells of: it is
+damaged, and an older one may do. Or it may be that very one and hold what this program does not write:
+then somebody has made it, and its record too, and nothing in that place can be trusted.
+
+`torch.load(weights_only=True)` runs no code, but some harmless names that it allows make gigabytes out
+of a few bytes. A look at the file beforehand does not help: it is a look by another reader, which sees
+another file (PyTorch takes DATA.PKL for data.pkl). So the file is read here, by a reader that can make
+nothing but what it holds (unpickling, tensors), and of a file that is no larger than expected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jobrelay_runner.errors import StageError
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.safe_read import TooLarge, UnsafeFile, read_bytes
+from jobrelay_train.data.filekinds import HEAD_BYTES, kind_of
+from jobrelay_train.models.serialization import safetensors, torchfile
+from jobrelay_train.models.serialization.tensors import Foreign as Foreign
+
+#: What a file has beside its tensors' values: names, figures of a thousand epochs, and the archive itself.
+_BESIDE_THE_VALUES = 16 * 1024 * 1024
+
+
+class NotWhole(ValueError):
+    """A file is not the one that was written."""
+
+
+def to_bytes(state: Mapping[str, Any]) -> bytes:
+    """`state` as torch.save writes it; in memory, so that a full disk is an OSError of the writing."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def model_to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """model.pt, for a model with this state: the same bytes for the same state, wherever it comes from."""
+    return to_bytes({name: tensor.cpu().contiguous() for name, tensor in state.items()})
+
+
+def room_for(tensors: Iterable[Tensor], copies: int = 1) -> int:
+    """How many bytes a file may have that holds so many copies of these tensors."""
+    return copies * sum(tensor.nbytes for tensor in tensors) + _BESIDE_THE_VALUES
+
+
+def load_verified(path: Path, proof: FileProof, limit: int) -> dict[str, Any]:
+    """Tensors (on the CPU) and plain values from the file of this proof. Raises OSError, NotWhole, Foreign.
+
+    limit: more bytes than that are not read, whatever the proof says: a file with holes takes no room on
+    the volume, and all of its size in memory. The hash is of the very bytes that are read.
+    """
+    try:
+        content = read_bytes(path, min(proof.bytes, limit))
+    except TooLarge as error:
+        if proof.bytes <= limit:
+            raise NotWhole(f"it has more than the {proof.bytes:,} bytes that are expected") from error
+        raise Foreign(f"it is to have {proof.bytes:,} bytes, at most {limit:,} are needed") from error
+    except UnsafeFile as error:
+        raise NotWhole(f"it {error.strerror}") from error
+    if len(content) != proof.bytes:
+        raise NotWhole(f"it has {len(content):,} bytes, {proof.bytes:,} are expected; it is damaged")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != proof.sha256:
+        raise NotWhole(
+            f"its SHA-256 is {sha256[:12]}…, {proof.sha256[:12]}… is expected; it is damaged or another file"
+        )
+    return from_bytes(content)
+
+
+def from_bytes(content: bytes) -> dict[str, Any]:
+    """The dict in a file of PyTorch's or of safetensors. Raises Foreign.
+
+    What it takes in memory is no more than a few times `content`.
+    """
+    try:
+        state = _reader_of(content)(content)
+    except (Foreign, StageError):  # SIGTERM, which may come anywhere, is no fault of the file's
+        raise
+    except Exception as error:  # whatever a file of somebody else's may provoke
+        raise Foreign(f"it is not built as PyTorch builds files: {one_line(error)}") from error
+    if not isinstance(state, dict):
+        raise Foreign(f"it holds a {type(state).__name__}, not a dict")
+    return state
+
+
+def _reader_of(content: bytes) -> Callable[[bytes], Any]:
+    if content.startswith(torchfile.ZIP):
+        return torchfile.from_zip
+    if content.startswith(torchfile.OLDER):
+        return torchfile.from_pickles
+    if safetensors.looks_like_it(content):
+        return safetensors.from_safetensors
+    raise Foreign(f"it is {kind_of(content[:HEAD_BYTES])}")
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Training: the loop, what it saves, and how several processes share it."""

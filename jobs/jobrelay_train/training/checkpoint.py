@@ -1,0 +1,165 @@
+"""Checkpoints: saved whole or not at all, verified before they are loaded, the newest two kept.
+
+    checkpoints/epoch-0003.pt            after three epochs
+    checkpoints/epoch-0003-step-00042.pt 42 steps into the fourth; after SIGTERM
+    checkpoints/epoch-0003.json          its SHA-256, and what must stay the same to go on from it
+
+The sidecar is written last and removed first: a .pt without one was never finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError as PydanticError
+
+from jobrelay_runner.errors import BadInput, Failed, in_the_way
+from jobrelay_runner.fence import Fence
+from jobrelay_runner.volume.paths import checkpoint_sidecars
+from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes, regular_files
+from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
+
+KEPT: Final = 2
+#: A sidecar is a few hundred bytes; a larger file in its place is not read.
+_SIDECAR_BYTES: Final = 64 * 1024
+
+
+class Position(BaseModel):
+    """How far training has come: whole epochs, and steps into the next one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+    @property
+    def name(self) -> str:
+        return f"epoch-{self.epoch:04}" + (f"-step-{self.step:05}" if self.step else "")
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f", step {self.step} of the next" if self.step else "")
+
+
+class Sidecar(FileProof):
+    """What stands beside a checkpoint."""
+
+    format: Literal[1] = 1
+    position: Position
+    settings: dict[str, Any] = Field(description="those that may not change on the way")
+
+
+def save(
+    fence: Fence, folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]
+) -> Path:
+    """Write a checkpoint and drop the ones before the newest two.
+
+    Raises OSError or Superseded; then the checkpoints are those from before.
+    """
+    fence.make_folder(folder)
+    content = to_bytes(state)
+    path = folder / f"{position.name}.pt"
+    fence.write(path, content)
+    sidecar = Sidecar(
+        position=position, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), settings=settings
+    )
+    fence.write(path.with_suffix(".json"), sidecar.model_dump_json(indent=2) + "\n")
+    _drop_old(fence, folder)
+    return path
+
+
+def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Position, dict[str, Any]] | None:
+    """The newest checkpoint that is whole, with tensors on the CPU; None if there is none at all.
+
+    limit: how many bytes one may have (serialization.weights.room_for). A damaged one is reported and the one
+    before it taken. Raises BadInput if what is there belongs to another training (`settings` differ) or
+    was made by another program, Failed if there are checkpoints and none is whole.
+    """
+    problems = []
+    for sidecar_path in _newest_first(folder):
+        path = sidecar_path.with_suffix(".pt")
+        try:
+            sidecar = _read_sidecar(sidecar_path)
+            _require_same(sidecar.settings, settings)
+            state = load_verified(path, sidecar, limit)
+        except Foreign as error:
+            raise foreign(path, sidecar_path, error) from error
+        except (OSError, PydanticError, NotWhole) as error:
+            problems.append(f"checkpoints/{path.name}: {str(error).splitlines()[0]}")
+            print(f"warning: {problems[-1]}; trying the checkpoint before it", flush=True)
+            continue
+        return sidecar.position, state
+    if problems:
+        raise Failed(
+            f"no checkpoint is whole ({'; '.join(problems)}); "
+            f"remove {folder} to train from the beginning, or take another --run"
+        )
+    return None
+
+
+def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
+    for sidecar_path in _newest_first(folder):
+        path = sidecar_path.with_suffix(".pt")
+        with contextlib.suppress(OSError, ValueError):  # NotWhole, Foreign and pydantic's among them
+            yield path.name, load_verified(path, _read_sidecar(sidecar_path), limit)
+
+
+def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
+    """What to say of a file that fits its record and yet is not of this program."""
+    return BadInput(
+        f"{path} is what {record.name} records, but it was not written by this program: {error}. "
+        "Nothing of it was run or used. Find out who has written it; then remove both, or take another --run"
+    )
+
+
+def _read_sidecar(path: Path) -> Sidecar:
+    sidecar = Sidecar.model_validate_json(read_bytes(path, _SIDECAR_BYTES))
+    if sidecar.position.name != path.stem:
+        raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
+    return sidecar
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One `key: was A, is B` for every leaf in which two trees of settings differ."""
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: was {old}, is {new}")
+    return found
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = differences(before, now)
+    if changed:
+        raise BadInput(
+            f"this run was trained with other settings ({'; '.join(changed)}); "
+            "take another --run for these, or give the same again"
+        )
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Sidecars. Raises BadInput for a link in place of the folder."""
+    try:
+        names = regular_files(folder, root=folder.parent)
+    except UnsafeFile as error:
+        raise BadInput(in_the_way(folder)) from error
+    return [folder / name for name in checkpoint_sidecars(names)]
+
+
+def _drop_old(fence: Fence, folder: Path) -> None:
+    newest = _newest_first(folder)
+    for old in newest[KEPT:]:
+        fence.remove(old)
+    kept = {path.stem for path in newest[:KEPT]}
+    for weights in folder.glob("epoch-*.pt"):
+        if weights.stem not in kept:
+            fence.remove(weights)

@@ -1,5 +1,0 @@
-"""The cluster side: the API as plain dicts is `api`, how it is reached `connection`."""
-
-from launcher.executors.cluster.executor import ClusterExecutor
-
-__all__ = ["ClusterExecutor"]

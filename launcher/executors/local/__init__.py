@@ -1,5 +1,0 @@
-"""The local side: Jobs as processes, each looked after by a runner of its own."""
-
-from launcher.executors.local.executor import LocalExecutor
-
-__all__ = ["LocalExecutor"]

@@ -1,0 +1,143 @@
+"""The subcommands of `images`. Imported for every --help, so it imports the rest where it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from jobrelay.cli.options import output_option, target_options
+from jobrelay.cli.typed import Group
+from jobrelay.errors import BadInput, Exit
+
+if TYPE_CHECKING:
+    from jobrelay.console import Console
+    from jobrelay.runs.target import Target
+
+_ENGINE = click.option(
+    "--engine", type=click.Choice(["docker", "podman", "buildah"]), help="[default: the first that is there]"
+)
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Only errors and results.")
+
+
+@click.group(cls=Group)
+def images() -> None:
+    """Build, load, push, measure and compare the images that stages run in."""
+
+
+@images.command()
+@click.argument("which", type=click.Choice(["slim", "gpu", "bulky"]), default="slim")
+@click.argument("options", nargs=-1, metavar="[-- OPTION…]")
+@click.option("-t", "--tag", "image", metavar="IMAGE", help="Its name.  [default: the manifests' one]")
+@_ENGINE
+@_QUIET
+def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
+    """Build slim (the default), gpu (the same with PyTorch's CUDA build) or bulky.
+
+    After --, options of the engine itself: images build slim -- --build-arg BASE=IMAGE
+    """
+    from jobrelay.console import Console
+    from jobrelay.images.building import RECIPES, REPOSITORY
+    from jobrelay.images.engine import engine_that_works, full_name
+
+    recipe, console = RECIPES[which], Console(quiet=quiet)
+    image = full_name(image or recipe.image)
+    dockerfile = REPOSITORY / "images" / recipe.dockerfile
+    given = [*recipe.options, *options]
+    engine_that_works(engine).build(image, dockerfile, REPOSITORY, given, console.say)
+    click.echo(image)
+    return Exit.SUCCEEDED
+
+
+@images.command()
+@click.argument("image")
+@click.option("--kind", "cluster", metavar="CLUSTER", help="Onto the nodes of this kind cluster.")
+@click.option(
+    "--containerd", "address", metavar="SOCKET", is_flag=False, flag_value="/run/containerd/containerd.sock",
+    help="Into the containerd of this machine.",
+)  # fmt: skip
+@_ENGINE
+def load(image: str, cluster: str | None, address: str | None, engine: str | None) -> int:
+    """Load IMAGE into a cluster that pulls it from no registry."""
+    from jobrelay.images.engine import engine_with, full_name
+    from jobrelay.images.loading import load_into_containerd, load_into_kind
+
+    if (cluster is None) == (address is None):
+        raise BadInput("images load: where to?", "--kind CLUSTER, or --containerd [SOCKET]")
+    if cluster is not None:
+        load_into_kind(engine_with(image, engine), image, cluster)
+    else:
+        load_into_containerd(engine_with(image, engine), image, str(address))
+    click.echo(full_name(image))
+    return Exit.SUCCEEDED
+
+
+@images.command()
+@click.argument("image")
+@click.argument("reference", metavar="REGISTRY/NAME[:TAG]")
+@_ENGINE
+@_QUIET
+def push(image: str, reference: str, engine: str | None, quiet: bool) -> int:
+    """Push IMAGE to a registry; prints the name by which any cluster pulls exactly this one.
+
+    The login is the engine's own: docker, podman or buildah login.
+    """
+    from jobrelay.console import Console
+    from jobrelay.images.engine import check_reference, engine_with, without_tag
+
+    check_reference(reference)
+    digest = engine_with(image, engine).push(image, reference, Console(quiet=quiet).say)
+    click.echo(f"{without_tag(reference)}@{digest}")
+    return Exit.SUCCEEDED
+
+
+@images.command("list")
+@output_option("table", "json", "name")
+def list_images(output: str) -> int:
+    """The images of JobRelay that the engines here have."""
+    from dataclasses import asdict
+
+    from jobrelay.console import print_json, print_table
+    from jobrelay.images.engine import known_images
+
+    found = [image for image in known_images() if "jobrelay" in image.name.rpartition("/")[2]]
+    if output == "json":
+        print_json([asdict(image) for image in found])
+    elif output == "name":
+        click.echo("".join(f"{image.name}\n" for image in found), nl=False)
+    else:
+        rows = [
+            (image.name, image.size, image.id.removeprefix("sha256:")[:12], image.engine) for image in found
+        ]
+        print_table(("image", "size", "id", "engine"), rows)
+    return Exit.SUCCEEDED
+
+
+@images.command()
+@click.argument("first", metavar="IMAGE[=NAME]")
+@click.argument("second", metavar="IMAGE[=NAME]")
+@click.option(
+    "--runs", "count", type=click.IntRange(1, 100), default=5, show_default=True, help="In each image."
+)
+@click.option("--name", help="Of the comparison, and its folder in comparisons/.  [default: the time]")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the runs: train.epochs=20, …"
+)
+@click.option("--timeout", type=click.IntRange(min=1), help="Seconds for an attempt of a stage.")
+@_ENGINE
+@output_option("table", "json")
+@target_options
+def compare(target: Target, console: Console, **asked: Any) -> int:
+    """Weigh two images, and run the perceptron in both, in turn, on the cluster.
+
+    IMAGE is weighed here; NAME is what the cluster knows it by, if that is another.
+    """
+    from dataclasses import replace
+
+    from jobrelay.images.command import run_comparison
+
+    if click.get_current_context().get_parameter_source("image") is ParameterSource.ENVIRONMENT:
+        target = replace(target, image=None)  # it is for commands that run in one image
+    return run_comparison(target, console, folder=Path("comparisons"), **asked)

@@ -1,0 +1,206 @@
+"""The subcommands for runs that are there: look at them, fetch them, end and remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobrelay.cli.options import output_option, target_options
+from jobrelay.cli.typed import Subcommand
+from jobrelay.errors import BadInput, Exit
+from jobrelay.hints import Command
+from jobrelay_runner.text.counting import counted
+
+if TYPE_CHECKING:
+    from jobrelay.console import Console
+    from jobrelay.runs.target import Target
+    from jobrelay_train.config.schema import Stage
+
+_PATH = click.Path(path_type=Path)
+_STAGES = click.Choice(["train", "eval", "infer"])
+
+
+@click.command(cls=Subcommand)
+@click.argument("run", required=False)
+@output_option("table", "json")
+@target_options
+def status(target: Target, console: Console, run: str | None, output: str) -> int:
+    """How the stages of a run stand; -v: and where their seconds went. [default: the newest run]"""
+    from jobrelay.runs import status as overview
+
+    run = _run_id(run) if run else None
+    states = overview.status(target.executor(), run)
+    _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
+    if console.verbose and output == "table":
+        from jobrelay.runs.summary import print_timelines
+
+        print_timelines({state.stage: state.timeline for state in states if state.stage})
+    return Exit.SUCCEEDED
+
+
+@click.command("list", cls=Subcommand)
+@click.option("--recorded", is_flag=True, help="From the records on the volume, where Jobs are gone.")
+@output_option("table", "json", "name")
+@target_options
+def list_runs(target: Target, console: Console, recorded: bool, output: str) -> int:
+    """The runs, newest last."""
+    from jobrelay.runs import status as overview
+
+    find = overview.all_stages if recorded or target.local else overview.stages_of
+    states = find(target.executor(), None)
+    rows = overview.run_rows(states)
+    if output == "name":
+        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
+    else:
+        _print(output, overview.RUN_COLUMNS, rows, [asdict(state) for state in states])
+    return Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@click.argument("run", required=False)
+@click.argument("stage", type=_STAGES, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on while the stage prints.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
+@target_options
+def logs(
+    target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None
+) -> int:
+    """Print what stages have printed. [default: all stages of the newest run]"""
+    from jobrelay.runs import earlier_logs
+    from jobrelay.terminal import log_output
+
+    run = _run_id(run) if run else None
+    with log_output() as out:
+        earlier_logs.print_logs(target.executor(), run, stage, follow=follow, tail=tail, out=out)
+    return Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@click.argument("run", required=False)
+@click.option("-o", "--output", "folder", type=_PATH, help="Folder.  [default: runs/RUN]")
+@click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
+@target_options
+def fetch(target: Target, console: Console, run: str | None, folder: Path | None, everything: bool) -> int:
+    """Bring a run's results and logs from the volume. [default: the newest run]"""
+    from jobrelay.runs import results
+    from jobrelay.runs import status as overview
+
+    run = _run_id(run) if run else None
+    executor = target.executor()
+    run = run or overview.newest_run(executor)
+    fetched = results.fetch(executor, run, folder or Path("runs") / run, everything=everything)
+    click.echo(f"{fetched.folder}: {counted(fetched.files, 'file')}, {counted(fetched.bytes, 'byte')}")
+    for problem in fetched.problems:
+        console.say(f"  {problem}")
+    return Exit.INCOMPLETE if fetched.problems else Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@click.argument("name", metavar="[RUN|SWEEP]", required=False)
+@click.option("-o", "--output", "file", type=_PATH, help="File.  [default: report.html in its folder]")
+@target_options
+def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
+    """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
+    from jobrelay.report.command import make_report
+
+    click.echo(make_report(target, console, name, file))
+    return Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@click.argument("run", required=False)
+@output_option("table", "json")
+@target_options
+def verify(target: Target, console: Console, run: str | None, output: str) -> int:
+    """Check that a run is complete on the volume: stages, checkpoint, results. [default: the newest run]"""
+    from jobrelay.console import print_json
+    from jobrelay.runs import results
+    from jobrelay.runs import status as overview
+
+    run = _run_id(run) if run else None
+    executor = target.executor()
+    checks = results.check(executor, run or overview.newest_run(executor))
+    rows = [("✓" if check.good else "✗", check.what, check.found) for check in checks]
+    _print(output, ("", "check", "found"), rows, [check.model_dump() for check in checks])
+    if output == "table":
+        for content in filter(None, (check.content for check in checks)):
+            print_json({key: value for key, value in content.items() if not isinstance(value, list)})
+    return Exit.SUCCEEDED if all(check.good for check in checks) else Exit.INCOMPLETE
+
+
+@click.command(cls=Subcommand)
+@click.argument("run")
+@target_options
+def cancel(target: Target, console: Console, run: str) -> int:
+    """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
+    from jobrelay.runs import status as overview
+
+    _run_id(run)
+    executor = target.executor()
+    names = executor.cancel(run)
+    click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
+    if not names:
+        overview.require_known(executor, run)
+        console.say(f"no Job of run {run} is at work")
+    return Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@click.argument("run")
+@click.option("--data", is_flag=True, help="Its files on the volume too.")
+@target_options
+def delete(target: Target, console: Console, run: str, data: bool) -> int:
+    """Delete the Jobs of a run; with --data all that it has left."""
+    from jobrelay.runs import status as overview
+
+    _run_id(run)
+    executor = target.executor()
+    files = executor.volume(run) if data else None  # while its Jobs say which image reads them
+    deleted = executor.delete(run)
+    if files:
+        with files as volume:
+            if volume.exists(f"runs/{run}"):
+                volume.remove(f"runs/{run}")
+                deleted.append(f"runs/{run} on the volume")
+    if not deleted:
+        overview.require_known(executor, run)
+        raise BadInput(f"run {run} has no Jobs, only files on the volume", Command("delete", run, "--data"))
+    click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
+    return Exit.SUCCEEDED
+
+
+@click.command(cls=Subcommand)
+@output_option("table", "json")
+@target_options
+def doctor(target: Target, console: Console, output: str) -> int:
+    """Check what a run needs, and say what to do where it is not so."""
+    findings = target.executor().examine(target.manifests)
+    marks = {"ok": "✓", "warn": "!", "fail": "✗"}
+    todos = [console.complete(f.todo) for f in findings]
+    rows = [(marks[f.state], f.check, f.found, todo) for f, todo in zip(findings, todos, strict=True)]
+    tree = [{**asdict(f), "todo": todo} for f, todo in zip(findings, todos, strict=True)]
+    _print(output, ("", "check", "found", "what to do"), rows, tree)
+    return Exit.BAD_INPUT if any(f.state == "fail" for f in findings) else Exit.SUCCEEDED
+
+
+def _run_id(name: str, what: str = "run id") -> str:
+    from jobrelay_runner.volume.paths import check_name
+
+    try:
+        return check_name(name, what)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _print(output: str, columns: Sequence[str], rows: Sequence[Sequence[str]], tree: Any) -> None:
+    from jobrelay.console import print_json, print_table
+
+    print_json(tree) if output == "json" else print_table(columns, rows)
+
+
+#: For the group that they belong to.
+ALL = (status, list_runs, logs, fetch, report, verify, cancel, delete, doctor)

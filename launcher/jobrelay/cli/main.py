@@ -1,0 +1,237 @@
+"""The command line: a subcommand parses, makes one library call, prints, returns an exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobrelay.cli import look
+from jobrelay.cli.data import data, put
+from jobrelay.cli.images import images
+from jobrelay.cli.options import config_options, output_option, run_options, target_options
+from jobrelay.cli.typed import Group
+from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
+from jobrelay_runner.text.redaction import redacted
+
+if TYPE_CHECKING:
+    from jobrelay.console import Console
+    from jobrelay.runs.target import Target
+    from jobrelay_train.config.schema import Stage
+
+_PATH = click.Path(path_type=Path)
+_STAGES = click.Choice(["train", "eval", "infer"])
+#: How anybody can start this launcher, wherever they are.
+_ANYWHERE = (sys.executable, str(Path(__file__).resolve().parents[2]))
+
+
+def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
+    """Run a command line; returns the exit code (see jobrelay.errors).
+
+    program: the words before `argv`, with which hints start the launcher again.
+    """
+    from jobrelay.console import libraries_heard
+
+    arguments = list(argv)
+    quiet, verbose = bool({"-q", "--quiet"} & set(arguments)), bool({"-v", "--verbose"} & set(arguments))
+    with libraries_heard(quiet=quiet, verbose=verbose):
+        return _main(arguments, program, verbose)
+
+
+def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
+    from jobrelay.console import Console, show_traceback
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        code = cli.main(arguments, prog_name=shlex.join(program), standalone_mode=False, obj=tuple(program))
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.ClickException as error:
+        error.message = redacted(error.message)  # type: ignore[misc]  # shown below, and nowhere else
+        error.show()
+        if isinstance(error, click.NoSuchOption) and (meant := _as_setting(error, program, arguments)):
+            from jobrelay.console import Console
+
+            Console().hint(meant)
+        return Exit.BAD_INPUT
+    except JobRelayError as error:
+        if verbose:
+            show_traceback(error)
+        Console().error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except Terminated:
+        return Exit.TERMINATED
+    except (BrokenPipeError, SystemExit):  # the latter is what click makes of the former
+        # whoever read our stdout has gone; the interpreter must not try to flush it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.INCOMPLETE
+    except Exception as error:  # a fault of this program, or of the machine; never a traceback unasked
+        if verbose:
+            show_traceback(error)
+        what = f"{type(error).__name__}: {error}"
+        Console().error(JobRelayError(what, "the same with -v shows where; the Jobs, if any, go on"))
+        return Exit.FAILED
+
+
+def _on_sigterm(number: int, frame: object) -> None:
+    raise Terminated
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option("0.1.0", prog_name="jobrelay")
+def cli() -> None:
+    """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume."""
+
+
+cli.add_command(images)
+cli.add_command(put)
+cli.add_command(data)
+for _command in look.ALL:
+    cli.add_command(_command)
+
+
+@cli.command("run-all")
+@run_options
+@target_options
+def run_all(**arguments: Any) -> int:
+    """Run train, eval and infer, and bring the results home."""
+    from jobrelay_train.config.schema import STAGES
+
+    return _run(list(STAGES), **arguments)
+
+
+@cli.command()
+@click.argument("stage", type=_STAGES)
+@run_options
+@target_options
+def run(stage: Stage, **arguments: Any) -> int:
+    """Run one stage of a run."""
+    return _run([stage], **arguments)
+
+
+@cli.command()
+@click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
+@click.option("--one-at-a-time", is_flag=True, help="Each key by itself, the others as configured.")
+@click.option(
+    "--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B."
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
+@click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
+@click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, val_acc>=0.99.")
+@click.option(
+    "--choose-on", type=click.Choice(["validation", "test"]), default="validation", show_default=True,
+    help="What the best trial is chosen by: training images that are held out (train.validation_split, "
+    "a tenth unless set), or the test images, to repeat a published table.",
+)  # fmt: skip
+@click.option("--name", help="Of the sweep, and its folder in sweeps/.  [default: by what it tries]")
+@click.option("--dry-run", is_flag=True, help="Print the trials; touch nothing.")
+@config_options
+@output_option("table", "csv")
+@target_options
+def sweep(target: Target, console: Console, **asked: Any) -> int:
+    """Try many configurations: train and eval for each, one table, pictures."""
+    from jobrelay.sweep.command import run_sweep
+
+    if asked["run_id"]:
+        raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
+    return run_sweep(target, console, **asked)
+
+
+@cli.command()
+@config_options
+@target_options
+def render(target: Target, console: Console, **arguments: Any) -> int:
+    """Print the manifests of a run, for kubectl alone."""
+    from jobrelay import manifests
+
+    config = target.config(arguments["config_file"], arguments["overrides"])
+    plan = manifests.render(
+        target.manifests, config, arguments["run_id"] or manifests.new_run_id(),
+        namespace=target.namespace, image=target.image, timeout_seconds=arguments["timeout"],
+    )  # fmt: skip
+    click.echo(manifests.to_yaml(plan.objects()), nl=False)
+    return Exit.SUCCEEDED
+
+
+def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
+    from jobrelay import manifests
+    from jobrelay.report.ending import keep_report
+    from jobrelay.runs import relay
+    from jobrelay.runs.summary import print_report
+    from jobrelay.verdicts import Patience
+
+    config = target.config(asked["config_file"], asked["overrides"])
+    options = relay.Options(
+        run=asked["run_id"],
+        namespace=target.namespace,
+        image=target.image,
+        timeout_seconds=asked["timeout"],
+        patience=Patience(
+            queue=asked["queue_timeout"], schedule=asked["schedule_timeout"], start=asked["start_timeout"]
+        ),
+        stages=stages,
+        new=asked["new"],
+        fetch=not asked["no_fetch"],
+        cancel_on_interrupt=asked["cancel_on_interrupt"],
+        early=asked["early"],
+        ttl_seconds=asked["ttl"],
+        needs=config.on_the_volume(stages),
+    )
+    if asked["dry_run"]:
+        from jobrelay.runs.preview import preview
+
+        shown = preview(target, config, options, console)
+        for text in shown.lines:
+            console.say(text)
+        click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
+        return Exit.SUCCEEDED
+    if target.local and any(config.placement(stage).autosize for stage in stages):
+        console.say("autosize: processes on this machine ask for nothing and are not limited")
+    executor = target.executor()
+    plan = relay.plan_run(executor, target.manifests, config, options, console.say)
+    report = relay.run_stages(executor, plan, options, console, _import_while_waiting)
+    keep_report(report, console)
+    print_report(report, output=asked["output"], console=console)
+    return report.exit_code
+
+
+def _import_while_waiting(step: str, stage: str) -> None:
+    """Import what the end of the run takes while the next stage is at work, which is not kept waiting."""
+    if step == "log":
+        threading.Thread(target=_import_for_the_end, name="imports").start()
+
+
+def _import_for_the_end() -> None:
+    import rich.table  # noqa: F401
+
+    from jobrelay.report.ending import prepare
+
+    prepare()
+
+
+def _as_setting(error: click.NoSuchOption, program: Sequence[str], arguments: Sequence[str]) -> str:
+    """`--epochs 3` as the launcher takes it: `--set train.epochs=3`; "" if no such key was meant."""
+    from jobrelay_train.config.loading import keys_named
+
+    takes = {name for parameter in error.ctx.command.params for name in parameter.opts} if error.ctx else ()
+    keys = keys_named(error.option_name.lstrip("-").replace("-", "_"))
+    if "--set" not in takes or not keys:
+        return ""
+    place = [word.partition("=")[0] for word in arguments].index(error.option_name)
+    _, equals, value = arguments[place].partition("=")
+    after = arguments[place + 1 :]
+    if not equals:
+        value, after = (after[0], after[1:]) if after else ("VALUE", [])
+    if len(keys) > 1:
+        return ", or ".join(f"--set {key}={value}" for key in keys)
+    return shlex.join([*program, *arguments[:place], "--set", f"{keys[0]}={value}", *after])

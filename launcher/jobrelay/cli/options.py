@@ -1,0 +1,149 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from jobrelay.errors import BadInput
+
+Command = Callable[..., Any]
+
+_PATH = click.Path(path_type=Path)
+_SECONDS = click.IntRange(min=1)
+#: What only a cluster has, as it is typed.
+_CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--image"}
+_WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
+
+
+def target_options(command: Command) -> Command:
+    """The options that say where; they reach the command as one `target`, and as `console`."""
+    options = [
+        click.option("--local", is_flag=True, help="Run as processes on this machine, without a cluster."),
+        click.option(
+            "--volume", type=_PATH, default="jobrelay-data", show_default=True,
+            help="With --local: the folder that stands for the PersistentVolumeClaim.",
+        ),
+        click.option(
+            "--context", envvar="JOBRELAY_CONTEXT", show_envvar=True,
+            help="Context of the kubeconfig.  [default: the current one]",
+        ),
+        click.option(
+            "-n", "--namespace", envvar="JOBRELAY_NAMESPACE", show_envvar=True,
+            help="Namespace.  [default: the manifests']",
+        ),
+        click.option(
+            "-k", "--kustomize", "kustomization", type=_PATH,
+            help="Folder with a kustomization.yaml.  [default: k8s/base]",
+        ),
+        click.option(
+            "--image", envvar="JOBRELAY_IMAGE", show_envvar=True,
+            help="Image of the stages, in place of the manifests'. Without it, a run's own reads its files.",
+        ),
+        click.option(
+            "--api-timeout", type=_SECONDS,
+            help="Seconds without an answer of the API server, until it counts as lost (exit 5)."
+            "  [default: 300; 5 for the first answer]",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Also what is waited for, where the time went, tracebacks."
+        ),
+    ]  # fmt: skip
+
+    @functools.wraps(command)
+    def with_target(quiet: bool, verbose: bool, kustomization: Path | None, **others: Any) -> Any:
+        from jobrelay import manifests
+        from jobrelay.cli.typed import completed
+        from jobrelay.console import Console
+        from jobrelay.runs.target import Target
+
+        context = click.get_current_context()
+        where = {key: others.pop(key) for key in _WHERE}
+        _fit(context, where)
+        complete = functools.partial(completed, context)
+        console = Console(quiet=quiet, verbose=verbose, complete=complete)
+        target = Target(kustomization=kustomization or manifests.BASE, say=console.say, **where)
+        return command(target=target, console=console, **others)
+
+    return _decorated(with_target, options)
+
+
+def _fit(context: click.Context, where: dict[str, Any]) -> None:
+    """Refuse options that cannot mean anything together. Raises BadInput.
+
+    What the environment says of a cluster is for commands that go to one.
+    """
+    typed = [name for name in (*_CLUSTER, "volume") if _source(context, name) is ParameterSource.COMMANDLINE]
+    if where["local"]:
+        if unfit := [_CLUSTER[name] for name in typed if name in _CLUSTER]:
+            raise BadInput(
+                f"--local runs processes on this machine: {', '.join(unfit)} cannot be used with it",
+                f"leave out {', '.join(unfit)}, or --local",
+            )
+        where.update(dict.fromkeys(_CLUSTER))
+    elif "volume" in typed:
+        raise BadInput(
+            "--volume names the folder of a run on this machine", "add --local, or leave --volume out"
+        )
+
+
+def _source(context: click.Context, name: str) -> ParameterSource | None:
+    return context.get_parameter_source(name)
+
+
+def config_options(command: Command) -> Command:
+    """What a run consists of; it reaches the command as keyword arguments."""
+    options = [
+        click.option(
+            "--run", "run_id", help="Id of the run.  [default: the newest equal one, else a new one]"
+        ),
+        click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
+        click.option("--timeout", type=_SECONDS, help="Seconds for an attempt of a stage that has none set."),
+    ]
+    return _decorated(command, options)
+
+
+def run_options(command: Command) -> Command:
+    """How a run is carried out, and what it consists of; as keyword arguments."""
+    options = [
+        click.option("--new", is_flag=True, help="A new run, even where an equal one is there."),
+        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended; as --timeout."),
+        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node; as --timeout."),
+        _patience("--start-timeout", 600, "Seconds from there until it runs; as --timeout."),
+        click.option(
+            "--early", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+            help="Start a stage while the one before ends, to import; auto: where there is room for both.",
+        ),
+        click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
+        click.option(
+            "--ttl",
+            type=click.IntRange(min=0),
+            help="Seconds until the Jobs are removed, once all of it is home.  [default: they stay]",
+        ),
+        click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
+        click.option("--dry-run", is_flag=True, help="Print what a run would send here now; touch nothing."),
+        output_option("table", "json"),
+    ]  # fmt: skip
+    return config_options(_decorated(command, options))
+
+
+def output_option(*formats: str) -> Command:
+    """-o: the first format is the default."""
+    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
+
+
+def _patience(name: str, seconds: int, text: str) -> Command:
+    return click.option(name, type=_SECONDS, default=seconds, show_default=True, help=text)
+
+
+def _decorated(command: Command, options: list[Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

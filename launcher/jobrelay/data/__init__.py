@@ -1,0 +1,1 @@
+"""Data sets of this machine, on their way to the volume."""

@@ -1,0 +1,99 @@
+"""What the Pod that reads the volume answers: its image and the files it reads are not ours to trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from jobrelay.errors import EvidenceIncomplete
+from jobrelay_runner.volume.datasets import DataSet
+from jobrelay_runner.volume.record import Record
+from jobrelay_runner.volume.verify import Check
+from jobrelay_train.config.schema import STAGES, Stage
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+#: Of a list of runs; one run is some ten kilobytes of it.
+MOST_BYTES: Final = 64 * 2**20
+OTHER_IMAGE: Final = "give it an image of this version of JobRelay with --image"
+_LONGEST_NAME: Final = 255
+_MOST_WORDS: Final = 1000
+
+
+def bounded(chunks: Iterable[bytes], what: str) -> bytes:
+    """All of an answer. Raises EvidenceIncomplete beyond MOST_BYTES, before it is kept."""
+    answer = bytearray()
+    for chunk in chunks:
+        answer += chunk
+        if len(answer) > MOST_BYTES:
+            raise _unusable(what, f"more than {MOST_BYTES // 2**20} MiB")
+    return bytes(answer)
+
+
+def runs_in(answer: bytes) -> list[Object]:
+    """The runs of `volume list`: {"run": …, "records": {stage: …}}. Raises EvidenceIncomplete."""
+    return [_read(line, _run, "what is on the volume") for line in answer.splitlines()]
+
+
+def checks_in(answer: bytes) -> list[Check]:
+    """The checks of `volume check`, at least one. Raises EvidenceIncomplete."""
+    checks = [_read(line, Check.model_validate_json, "the check of a run") for line in answer.splitlines()]
+    if not checks:
+        raise _unusable("the check of a run", "nothing")
+    return checks
+
+
+def data_sets_in(answer: bytes) -> list[DataSet]:
+    """The data sets of `volume data`. Raises EvidenceIncomplete."""
+    return [_read(line, DataSet.model_validate_json, "the data sets") for line in answer.splitlines()]
+
+
+def names_in(answer: bytes) -> dict[Stage, list[str]]:
+    """The names of `volume changed`, by stage. Raises EvidenceIncomplete."""
+    return _read(answer, _names, "the data of a run")
+
+
+def words(stderr: bytes) -> str:
+    """What a command has said on stderr, as far as people want to read it."""
+    said = stderr.decode("utf-8", "replace").strip()
+    return said if len(said) <= _MOST_WORDS else f"…{said[-_MOST_WORDS:]}"
+
+
+def _run(line: bytes) -> Object:
+    tree = json.loads(line)
+    run, records = tree["run"], tree["records"]
+    if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_NAME or not isinstance(records, dict):
+        raise ValueError("a run without name or records")
+    known = {stage: _record(records[stage]) for stage in STAGES if stage in records}
+    return {"run": run, "records": known, "changed": str(tree.get("changed", ""))[:_LONGEST_NAME]}
+
+
+def _names(answer: bytes) -> dict[Stage, list[str]]:
+    tree = json.loads(answer)
+    return {stage: [str(name) for name in tree[stage]] for stage in STAGES if stage in tree}
+
+
+def _record(tree: Object) -> Object:
+    if tree.keys() == {"status", "error"}:  # of one that cannot be read
+        return {"status": "failed", "error": str(tree["error"])[:_MOST_WORDS]}
+    return Record.model_validate(tree).model_dump(
+        mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
+    )
+
+
+def _read(line: bytes, parse: Callable[[bytes], T], what: str) -> T:
+    try:
+        return parse(line)
+    except (ValidationError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _unusable(what, repr(line[:60])) from error
+
+
+def _unusable(what: str, answer: str) -> EvidenceIncomplete:
+    return EvidenceIncomplete(
+        f"the Pod that reads the volume was asked for {what} and answered {answer}",
+        OTHER_IMAGE,
+    )

@@ -1,0 +1,357 @@
+"""The Kubernetes API as plain dicts, with patience for a server that is away for a while.
+
+How it is reached, and as whom, is in `connection`; there is no model of its objects, since real servers
+send what models reject.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
+
+import urllib3
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
+from websocket import WebSocketBadStatusException, WebSocketException
+
+from jobrelay.errors import ApiLost, BadInput, Exit, JobRelayError
+from jobrelay.executors.cluster.execution import Execution
+from jobrelay.executors.cluster.login.connection import Connection
+from jobrelay.executors.cluster.login.kubeconfig import IN_CLUSTER
+from jobrelay.hints import Command, SameAgain
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+#: Seconds between two reads, so that the next try begins within 30.
+READ: Final = 29.0
+#: Seconds without one good call after which the API is given up (rows 1 and 6 of docs/faults.md).
+GIVE_UP: Final = 300.0
+#: The same for the very first call, unless somebody has asked for another time: nothing runs yet, and the
+#: address may simply be wrong.
+FIRST_GIVE_UP: Final = 5.0
+
+MERGE: Final = "application/merge-patch+json"
+APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
+FIELD_MANAGER: Final = "jobrelay"
+
+
+class NoLogin(OSError):
+    """In the middle of a run, there are no credentials to be had for a request."""
+
+
+STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
+
+
+class ApiError(JobRelayError):
+    """The server answered, and the answer is no."""
+
+    exit_code = Exit.BAD_INPUT
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            answer = {}
+        if not isinstance(answer, dict):  # not the API server's own, but a proxy's before it
+            answer = {}
+        details = answer.get("details")
+        self.status = status
+        self.reason = str(answer.get("reason") or status)
+        self.message = str(answer.get("message") or body[:500].decode("utf-8", "replace"))
+        self.details: Object = details if isinstance(details, dict) else {}
+        self.retry_after = _seconds(headers.get("Retry-After"))
+        super().__init__(f"{self.status} {self.reason}: {self.message}", Command("doctor"))
+
+
+def _seconds(text: str | None) -> float | None:
+    return min(float(text), 60.0) if text and text.isdigit() else None
+
+
+class Api:
+    """One context of a kubeconfig. Thread-safe.
+
+    give_up: seconds without one good call after which it raises ApiLost. None: GIVE_UP, but FIRST_GIVE_UP
+    for the first call.
+    """
+
+    def __init__(self, context: str | None, give_up: float | None = None) -> None:
+        self._first_give_up = give_up
+        give_up = GIVE_UP if give_up is None else give_up
+        self._connection = Connection(context)
+        self.context = self._connection.access.context
+        self.context_namespace = self._connection.access.namespace
+        self._give_up = give_up
+        #: seconds of silence after which a connection counts as dead
+        self._read = min(READ, max(give_up, 1.0))
+        self._last_good = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def server(self) -> str:
+        return self._connection.server
+
+    def get(self, path: str, **query: str) -> Object:
+        return self._retrying(lambda: self._json("GET", path, query))
+
+    def create(self, path: str, body: Object) -> Object:
+        """POST. When its reply was lost, the retry meets its own object as a 409, as any other."""
+        return self._retrying(lambda: self._json("POST", path, {}, body))
+
+    def patch(self, path: str, body: Object) -> Object:
+        return self._retrying(lambda: self._json("PATCH", path, {}, body, MERGE))
+
+    def apply(self, path: str, body: Object) -> Object:
+        """Server-side apply, never forced."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._retrying(lambda: self._json("PATCH", path, query, body, APPLY))
+
+    def delete(self, path: str, uid: str | None = None, grace_seconds: int | None = None) -> bool:
+        """DELETE in the background; only the object with that uid, if one is given.
+
+        False if it was gone, or another one has its name.
+        """
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        try:
+            self._retrying(lambda: self._json("DELETE", path, {}, body))
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
+    @contextlib.contextmanager
+    def open(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        """A response to be read as it comes (a watch, a log). Raises ApiError, STREAM_ENDED."""
+        response = self._request("GET", path, query, None, None)
+        try:
+            if response.status >= 400:
+                raise ApiError(response.status, response.read(), response.headers)
+            self.was_good()
+            yield response
+        finally:
+            response.close()  # not back into the pool: it may stand in the middle of a body
+
+    def execute(self, path: str, command: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
+        """Run a command in a running container. path: the Pod's."""
+        query = [("command", part) for part in command]
+        query += [("stdin", str(stdin is not None).lower()), ("stdout", "true"), ("stderr", "true")]
+        name = path.rsplit("/", 1)[-1]
+        try:
+            socket = self._retrying(lambda: self._exec_socket(f"{path}/exec?{urlencode(query)}"))
+        except ApiError as error:
+            what = f"exec in {name}: {error}"
+            if error.status == 403:
+                raise BadInput(what, Command("doctor")) from error
+            raise ApiLost(what) from error
+        return Execution(socket, stdin)
+
+    def _exec_socket(self, path: str, again: bool = True) -> Any:
+        """Raises ApiError, BadInput, STREAM_ENDED. again: once more after a 401, logged in anew."""
+        used = self._connection
+        try:
+            return self._sent(lambda connection: connection.exec_socket(path, READ / 2))
+        except WebSocketBadStatusException as error:
+            if error.status_code == 401 and again and self._last_good and self._log_in_again(used):
+                return self._exec_socket(path, again=False)
+            raise ApiError(error.status_code, error.resp_body or b"", error.resp_headers or {}) from error
+        except WebSocketException as error:
+            raise ConnectionError(str(error)) from error
+
+    def was_good(self) -> None:
+        with self._lock:
+            self._last_good = time.monotonic()
+
+    def check_patience(self, error: Exception, since: float | None = None) -> None:
+        """Raise ApiLost if the last good call is too long ago to go on hoping.
+
+        since: time.monotonic() of the caller's own last good call, where others' do not help it.
+        """
+        with self._lock:
+            last = self._last_good if since is None else since
+        if last and time.monotonic() - last > self._give_up:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> ApiLost:
+        root = _root(error)
+        if isinstance(root, NoLogin):
+            what = f"the API server {self.server} cannot be asked any more: {root}"
+        else:
+            what = f"the API server {self._who} does not answer: {root}"
+        return ApiLost(
+            f"{what}. The Jobs, if any, go on; run the same command again to re-attach", SameAgain()
+        )
+
+    def _no_tls(self, error: ssl.SSLError) -> BadInput:
+        """What a failed handshake is, before there was any good answer."""
+        cluster = self._connection.access.cluster
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return BadInput(
+                f"the certificate of the API server {self._who} is not trusted: {error.verify_message}",
+                f"compare certificate-authority and server of {cluster.what} in {cluster.file}",
+            )
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        return BadInput(
+            f"no TLS with the API server {self._who}: {reason}",
+            f"compare {cluster.what} and {self._connection.access.user.what} in {cluster.file}",
+        )
+
+    @property
+    def _who(self) -> str:
+        proxy = self._connection.proxy
+        return f"{self.server} (context {self.context}{f', by the proxy {proxy}' if proxy else ''})"
+
+    def not_accepted_any_more(self) -> ApiLost:
+        """What a 401 is, once there was a good answer."""
+        return ApiLost(
+            f"the API server {self.server} no longer accepts the credentials of {self.context}. "
+            "The Jobs go on; log in again, then run the same command again to re-attach",
+            SameAgain(),
+        )
+
+    def _retrying(self, call: Callable[[], T]) -> T:
+        """`call`, again with jitter while the API is down, busy or out of order."""
+        first = FIRST_GIVE_UP if self._first_give_up is None else self._first_give_up
+        patience = self._give_up if self._last_good else first
+        retrying = Retrying(
+            retry=retry_if_exception(_worth_another_try),
+            stop=stop_after_delay(patience),
+            wait=_pause,
+            reraise=True,
+        )
+        try:
+            result = retrying(call)
+        except STREAM_ENDED as error:
+            if not self._last_good and (refusal := _tls_refusal(error)):
+                raise self._no_tls(refusal) from error
+            raise self._lost(error) from error
+        except ApiError as error:
+            if error.status >= 500 or error.status == 429:
+                raise self._lost(error) from error
+            if error.status == 401 and self._last_good:
+                raise self.not_accepted_any_more() from error
+            if error.status == 401:
+                raise BadInput(
+                    f"the API server {self.server} does not accept the credentials of context {self.context}",
+                    "log in again, or choose another --context",
+                ) from error
+            raise
+        self.was_good()
+        return result
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None = None,
+        kind: str | None = None,
+    ) -> Object:
+        response = self._request(method, path, query, body, kind)
+        content = response.read()
+        response.release_conn()
+        if response.status >= 400:
+            raise ApiError(response.status, content, response.headers)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ApiLost(
+                f"{self.server} (context {self.context}) answers, but not as a Kubernetes API server does: "
+                f"{content[:60]!r}",
+                "look at the server of that context, and at what is before it",
+            )
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        kind: str | None,
+    ) -> Any:
+        text = json.dumps(body) if body is not None else None
+        full = path + (f"?{urlencode(query)}" if query else "")
+
+        def send(connection: Connection) -> Any:
+            return connection.request(method, full, text, kind or "application/json", self._read)
+
+        used = self._connection
+        response = self._sent(send)
+        if response.status == 401 and self._last_good and self._log_in_again(used):
+            response.close()
+            response = self._sent(send)
+        return response
+
+    def _sent(self, send: Callable[[Connection], T]) -> T:
+        """`send`; a login that fails in the middle of a run is waited for, as a server that is away."""
+        try:
+            return send(self._connection)
+        except BadInput as error:
+            if not self._last_good:
+                raise
+            raise NoLogin(error.what) from error
+
+    def _log_in_again(self, used: Connection) -> bool:
+        """Read the kubeconfig again: somebody may have logged in, or a token been renewed (row 8)."""
+        with self._lock:
+            if self._connection is used:  # else another thread has done so meanwhile
+                try:
+                    self._connection = Connection(None if self.context == IN_CLUSTER else self.context)
+                except BadInput:
+                    return False  # the 401 says more
+        return True
+
+
+def collection(version: str, resource: str, namespace: str | None) -> str:
+    """collection("batch/v1", "jobs", "a") → /apis/batch/v1/namespaces/a/jobs"""
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    inside = f"/namespaces/{quote(namespace)}" if namespace else ""
+    return f"{root}{inside}/{resource}"
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    if isinstance(error, ApiError):
+        # several creates at once meet in the counter of a quota; nothing was made then
+        quota = error.status == 409 and error.details.get("kind") == "resourcequotas"
+        return quota or error.status == 429 or error.status >= 500
+    return isinstance(error, STREAM_ENDED) and not _tls_refusal(error)
+
+
+def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
+    """A handshake that fails again however often it is tried: a wrong certificate stays wrong."""
+    root = _root(error)
+    if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return root
+    return None
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ApiError) and error.retry_after is not None:
+        return error.retry_after
+    return backoff(state.attempt_number)
+
+
+def backoff(times: int) -> float:
+    """Seconds to wait before the next try, after so many: they grow, up to five, and have jitter."""
+    return min(0.1 * 2.0 ** min(times, 10), 5.0) * random.uniform(0.5, 1.0)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What it is about: urllib3 wraps errors, each kind in a way of its own."""
+    inner = [getattr(error, "reason", None), getattr(error, "original_error", None), *error.args[:2]]
+    found = next((each for each in inner if isinstance(each, BaseException)), None)
+    return _root(found) if found else error

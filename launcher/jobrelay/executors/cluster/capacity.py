@@ -1,0 +1,67 @@
+"""What is free on nodes: what they have, less what their Pods have asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jobrelay.executors.cluster.api import Api, collection
+from jobrelay.figures.quantities import parse_quantity
+from jobrelay.manifests import main_container
+
+Object = dict[str, Any]
+Room = dict[str, float]
+
+
+def schedulable_nodes(api: Api) -> list[Object]:
+    return [node for node in api.get("/api/v1/nodes")["items"] if not node["spec"].get("unschedulable")]
+
+
+def free_room(api: Api, nodes: Iterable[Object], node: str | None = None) -> dict[str, Room]:
+    """What is left of every resource, by node. node: only its Pods are looked at. Raises ApiError."""
+    selector = "status.phase!=Succeeded,status.phase!=Failed" + (f",spec.nodeName={node}" if node else "")
+    free = {node["metadata"]["name"]: _numbers(node["status"]["allocatable"]) for node in nodes}
+    for pod in api.get("/api/v1/pods", fieldSelector=selector)["items"]:
+        left = free.get(pod["spec"].get("nodeName"), {})
+        for container in pod["spec"]["containers"]:
+            for resource, number in _asked(container).items():
+                left[resource] = left.get(resource, 0.0) - number
+    return free
+
+
+def asked_by(job: Object) -> Room:
+    """What a Job's stage asks for."""
+    return _asked(main_container(job))
+
+
+def fits(asked: Room, free: Room) -> bool:
+    return all(free.get(resource, 0.0) >= number for resource, number in asked.items())
+
+
+def is_free_beside(api: Api, job: Object, pod: Object, claim: str) -> bool:
+    """Whether a Pod of the Job can run on the node of `pod` now, and will come to it. Raises ApiError.
+
+    With several nodes and a volume that only one may mount, the scheduler might choose another, where
+    it could not start before its time. With a quota, the Pod at work may need what is left of it.
+    """
+    namespace, node = pod["metadata"]["namespace"], pod["spec"].get("nodeName")
+    nodes = schedulable_nodes(api) if node else []
+    if not node or not fits(asked_by(job), free_room(api, nodes, node).get(node, {})):
+        return False
+    if len(nodes) > 1:
+        modes = api.get(f"{collection('v1', 'persistentvolumeclaims', namespace)}/{claim}")["spec"][
+            "accessModes"
+        ]
+        if "ReadWriteMany" not in modes:
+            return False
+    return not api.get(collection("v1", "resourcequotas", namespace))["items"]
+
+
+def _asked(container: Object) -> Room:
+    resources = container.get("resources") or {}
+    # what is limited and not asked for is asked for, too: the API server fills it in
+    return _numbers({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+
+
+def _numbers(quantities: Object) -> Room:
+    return {resource: parse_quantity(quantity) for resource, quantity in quantities.items()}

@@ -1,0 +1,162 @@
+"""One way to the API server, for requests, watches and exec alike: proxy, TLS, credentials."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from typing import Any, Final
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from websocket import WebSocket
+
+from jobrelay.executors.cluster.login.credentials import Certificate, Credentials, Login
+from jobrelay.executors.cluster.login.kubeconfig import Access, load
+from jobrelay.executors.cluster.login.proxies import proxy_for
+from jobrelay.executors.cluster.login.tls import tls_context
+
+#: Seconds to connect.
+CONNECT: Final = 5.0
+
+_PORTS: Final = {"http": 80, "https": 443}
+_EXEC_PROTOCOL: Final = "v4.channel.k8s.io"
+#: Idle connections that are kept: a run has some watches and logs open, and asks from several threads.
+_KEPT: Final = 32
+_warned: set[str] = set()
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """A context of the kubeconfig, as it was when this was made. Thread-safe."""
+
+    def __init__(self, context: str | None) -> None:
+        """Raises BadInput. Nothing is sent yet, and no plugin is asked."""
+        self.access: Access = load(context)
+        self.server = self.access.server
+        self._credentials = Credentials(self.access)
+        try:
+            self.proxy = proxy_for(self.server, self.access.cluster.text("proxy-url"))
+        except ValueError as error:
+            raise self.access.cluster.wrong(
+                str(error), "an HTTP proxy, or a tunnel (ssh -L) with its address as the server"
+            ) from None
+        if self.proxy and self.proxy.url.startswith("https:") and not self._is_tls:
+            raise self.access.cluster.wrong(
+                f"a server with http:// cannot be asked by the proxy {self.proxy}"
+            )
+        self._lock = threading.Lock()
+        self._insecure = self.access.cluster.flag("insecure-skip-tls-verify")
+        if self._insecure and self._is_tls:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one for every request
+            _warn_once(f"the certificate of {self.server} is not checked (insecure-skip-tls-verify)")
+        self._made_for: Certificate | None = None
+        self._tls, self._pool = self._made(None)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: str | None,
+        kind: str,
+        timeout: float,
+    ) -> Any:
+        """A response that is still to be read. kind: of the body.
+
+        Raises BadInput where no credentials are to be had, urllib3's HTTPError and OSError.
+        """
+        login = self._credentials.current()
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "jobrelay"})
+        if body is not None:
+            headers["Content-Type"] = kind
+        for name, value in self._identity(login):
+            headers.add(name, value.encode().decode("latin-1"))  # which is what http.client encodes again
+        # not ProxyManager's own: it joins headers of one name, and so makes one group of all groups
+        _, pool = self._means(login)
+        return urllib3.PoolManager.urlopen(
+            pool,
+            method,
+            self.server + path,
+            redirect=False,  # no API server redirects, and credentials go nowhere else
+            body=body,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=CONNECT, read=timeout),
+            retries=False,
+            preload_content=False,
+        )
+
+    def exec_socket(self, path: str, timeout: float) -> WebSocket:
+        """The WebSocket of an exec. timeout: seconds that it waits for a byte.
+
+        Raises websocket's WebSocketException, and as `request`.
+        """
+        login = self._credentials.current()
+        headers = [f"{name}: {value}" for name, value in self._identity(login)]
+        headers.append(f"Sec-WebSocket-Protocol: {_EXEC_PROTOCOL}")
+        stream = self._stream(login)
+        stream.settimeout(timeout)
+        web = WebSocket()
+        web.settimeout(timeout)
+        url = f"{self.server}{path}".replace("http", "ws", 1)
+        web.connect(url, socket=stream, header=headers, redirect_limit=0)  # type: ignore[no-untyped-call]
+        return web
+
+    def _identity(self, login: Login) -> list[tuple[str, str]]:
+        """The headers that say who asks, and as whom."""
+        own = [("Authorization", login.authorization)] if login.authorization else []
+        return own + self._credentials.impersonation
+
+    @property
+    def _is_tls(self) -> bool:
+        return self.server.startswith("https:")
+
+    def _means(self, login: Login) -> tuple[ssl.SSLContext | None, urllib3.PoolManager]:
+        """TLS and connections that show this login's certificate: a plugin may renew it."""
+        with self._lock:
+            if login.certificate != self._made_for:
+                self._tls, self._pool = self._made(login.certificate)
+                self._made_for = login.certificate
+            return self._tls, self._pool
+
+    def _made(self, certificate: Certificate | None) -> tuple[ssl.SSLContext | None, urllib3.PoolManager]:
+        cluster = self.access.cluster
+        tls = tls_context(cluster, self.access.user, certificate) if self._is_tls else None
+        options: dict[str, Any] = {"maxsize": _KEPT, "ssl_context": tls}
+        if name := cluster.text("tls-server-name"):
+            options["server_hostname"] = name
+        if self.proxy is None:
+            return tls, urllib3.PoolManager(**options)
+        return tls, urllib3.ProxyManager(self.proxy.url, proxy_headers=self.proxy.headers, **options)
+
+    def _stream(self, login: Login) -> socket.socket:
+        """A connected socket, with TLS where there is TLS, by the same way as every request."""
+        tls, _ = self._means(login)
+        server = urllib3.util.parse_url(self.server)
+        proxy = urllib3.util.parse_url(self.proxy.url) if self.proxy else None
+        first = proxy or server
+        options: dict[str, Any] = {"timeout": CONNECT, "proxy": proxy}
+        options["proxy_config"] = ProxyConfig(None, False, None, None) if proxy else None
+        assert first.host
+        assert server.host
+        connection: HTTPConnection
+        port = first.port or _PORTS[str(first.scheme)]
+        if tls is None:
+            connection = HTTPConnection(first.host.strip("[]"), port, **options)
+        else:
+            name = self.access.cluster.text("tls-server-name") or None
+            connection = HTTPSConnection(
+                first.host.strip("[]"), port, ssl_context=tls, server_hostname=name, **options
+            )
+        if self.proxy and proxy:
+            connection.set_tunnel(
+                server.host, server.port or _PORTS[str(server.scheme)], self.proxy.headers, str(proxy.scheme)
+            )
+        connection.connect()
+        return connection.sock
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        _log.warning("%s", text)

@@ -1,0 +1,279 @@
+"""Which cluster, and who: a context of the kubeconfig, read as kubectl reads it.
+
+KUBECONFIG may name several files; of whatever two of them define, the first counts. A path in a file is
+relative to that file. Nothing is connected to here, and no plugin is run: see credentials and connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from jobrelay.errors import BadInput
+from jobrelay_runner.text.redaction import keep_secret
+from jobrelay_runner.volume.safe_read import read_named
+
+Object = dict[str, Any]
+
+#: What the context is called inside a Pod.
+IN_CLUSTER: Final = "in-cluster"
+#: Where the kubelet puts what a Pod may log in with.
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_LIMIT: Final = 16 * 1024 * 1024
+_WAYS: Final = "start one (make kind-up), name one with --context, or run without a cluster: --local"
+_IN_A_POD: Final = "give the Pod automountServiceAccountToken: true, or a kubeconfig"
+#: Fields of a user that nobody else may see, there or in what an auth-provider keeps.
+_SECRET: Final = frozenset(
+    ("token", "password", "client-key-data", "id-token", "access-token", "refresh-token", "client-secret")
+)
+_SECRET_WORDS: Final = ("secret", "token", "password", "key")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cluster or a user of the kubeconfig: its fields, and the file that they are in."""
+
+    context: str
+    what: str  # cluster c, user u
+    fields: Object
+    file: Path | None = None
+
+    def wrong(self, problem: str, hint: str = _WAYS) -> BadInput:
+        """The error that says what is wrong with this entry."""
+        where = f" ({self.file})" if self.file else ""
+        return BadInput(f"context {self.context} cannot be used: {self.what}{where}: {problem}", hint)
+
+    def text(self, key: str) -> str:
+        """A field that is a text; empty where it is missing. Raises BadInput."""
+        value = self.fields.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self.wrong(f"{key} is not a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.fields.get(key)
+        if value not in (None, True, False):
+            raise self.wrong(f"{key} is neither true nor false")
+        return bool(value)
+
+    def tree(self, key: str) -> Object:
+        """A field that is a mapping; empty where it is missing. Raises BadInput."""
+        value = self.fields.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.wrong(f"{key} is not a mapping")
+        return value
+
+    def path(self, name: str) -> Path:
+        """A path that the file names: relative to the file."""
+        path = Path(name).expanduser() if name.startswith("~") else Path(name)
+        return self.file.parent / path if self.file else path
+
+    def content(self, key: str) -> bytes:
+        """What `key-data` holds in base64, else what is in the file that `key` names; else nothing.
+
+        Raises BadInput.
+        """
+        if data := self.text(f"{key}-data"):
+            try:
+                return base64.b64decode("".join(data.split()), validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise self.wrong(f"{key}-data is not base64: {error}") from None
+        if name := self.text(key):
+            try:
+                return read_named(self.path(name), _LIMIT)
+            except (OSError, ValueError) as error:
+                raise self.wrong(f"{key} cannot be read: {error}") from error
+        return b""
+
+
+@dataclass(frozen=True)
+class Access:
+    """A context: the cluster, the user, and the namespace that it names."""
+
+    context: str
+    namespace: str | None
+    cluster: Entry
+    user: Entry
+
+    @property
+    def server(self) -> str:
+        return self.cluster.text("server").rstrip("/")
+
+
+def load(context: str | None) -> Access:
+    """A context by its name, or the current one; in a Pod without a kubeconfig, the Pod's own.
+
+    Raises BadInput.
+    """
+    files = _files()
+    merged = _Merged(files)
+    if context is None and merged.is_empty() and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return _in_cluster()
+    name = context if context is not None else merged.current
+    if not name:
+        raise BadInput(f"no cluster: {_nothing_in(files)}", _WAYS)
+    found = merged.named("contexts", name)
+    if found is None and context is not None:
+        known = ", ".join(merged.names("contexts")) or "none"
+        nothing = "" if merged.names("contexts") else f"no cluster: {_nothing_in(files)}: "
+        raise BadInput(f"{nothing}no context {name!r} in the kubeconfig", f"it has: {known}; {_WAYS}")
+    if found is None:
+        raise BadInput(
+            f"no cluster: the kubeconfig's current context {name!r} is not one of its contexts "
+            f"({', '.join(merged.names('contexts')) or 'it has none'})",
+            _WAYS,
+        )
+    chosen = Entry(name, f"context {name}", *found)
+    access = Access(
+        name,
+        chosen.text("namespace") or None,
+        _entry(merged, chosen, "cluster"),
+        _entry(merged, chosen, "user"),
+    )
+    if not access.server.startswith(("http://", "https://")):
+        raise access.cluster.wrong("it has no server with http(s)://")
+    return access
+
+
+def _entry(merged: _Merged, chosen: Entry, kind: str) -> Entry:
+    """The cluster or the user that the context names."""
+    name = chosen.text(kind)
+    if not name and kind == "user":
+        return Entry(chosen.context, "no user", {})  # as kubectl has it: somebody without credentials
+    found = merged.named(f"{kind}s", name)
+    if found is None:
+        raise chosen.wrong(f"{kind} {name!r} is not in the kubeconfig")
+    return Entry(chosen.context, f"{kind} {name}", *found)
+
+
+def _files() -> list[Path]:
+    """The kubeconfig's files, whether they are there or not."""
+    listed = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+    return [Path(name).expanduser() for name in listed] or [Path.home() / ".kube" / "config"]
+
+
+def _nothing_in(files: list[Path]) -> str:
+    named = ", ".join(map(str, files))
+    if not any(file.exists() for file in files):
+        return f"there is no kubeconfig at {named}"
+    return f"the kubeconfig ({named}) has no current context"
+
+
+class _Merged:
+    """All files as one: entries by kind and name, each with the fields and the file that it is from."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.current = ""
+        self._entries: dict[str, dict[str, tuple[Object, Path]]] = {}
+        for file in files:
+            tree = _read(file)
+            current = tree.get("current-context")
+            self.current = self.current or (current if isinstance(current, str) else "")
+            for kind in ("contexts", "clusters", "users"):
+                for name, fields in _named(tree, kind, file).items():
+                    self._entries.setdefault(kind, {}).setdefault(name, (fields, file.absolute()))
+        for fields, _ in self._entries.get("users", {}).values():
+            _keep_secrets(fields)
+
+    def is_empty(self) -> bool:
+        return not (self.current or self._entries)
+
+    def names(self, kind: str) -> list[str]:
+        return list(self._entries.get(kind, {}))
+
+    def named(self, kind: str, name: str) -> tuple[Object, Path] | None:
+        return self._entries.get(kind, {}).get(name)
+
+
+def _read(file: Path) -> Object:
+    """One file; as kubectl has it, one that is missing or empty says nothing. Raises BadInput."""
+    try:
+        tree = yaml.safe_load(read_named(file, _LIMIT).decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except yaml.YAMLError as error:
+        # its own text quotes the line, which may be the one with the token
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not YAML"
+        raise _unreadable(file, f"{problem}{where}") from None
+    except UnicodeDecodeError:
+        raise _unreadable(file, "it is not UTF-8") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(file, f"{error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise _unreadable(file, "it is not a mapping of clusters, users and contexts")
+    return tree
+
+
+def _named(tree: Object, kind: str, file: Path) -> dict[str, Object]:
+    """{name: fields} of `clusters: [{name: …, cluster: {…}}]` and the like."""
+    entries = tree.get(kind) or []
+    if not isinstance(entries, list):
+        raise _unreadable(file, f"{kind} is not a list")
+    found: dict[str, Object] = {}
+    for entry in entries:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        fields = entry.get(kind[:-1]) if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not isinstance(fields, dict | None):
+            raise _unreadable(file, f"each of {kind} has a name and a {kind[:-1]}, and one has not")
+        if name in found:
+            raise _unreadable(file, f"it has two {kind} called {name}")
+        found[name] = fields or {}
+    return found
+
+
+def _unreadable(file: Path, problem: str) -> BadInput:
+    return BadInput(f"the kubeconfig {file} cannot be read: {problem}", _WAYS)
+
+
+def _keep_secrets(fields: Object) -> None:
+    """What must not be printed, of a user whom nobody may have asked for."""
+    provider = fields.get("auth-provider")
+    kept = provider.get("config") if isinstance(provider, dict) else None
+    for tree in (fields, kept):
+        if isinstance(tree, dict):
+            keep_secret(*(tree[key] for key in _SECRET & set(tree) if isinstance(tree[key], str)))
+    plugin = fields.get("exec")
+    variables = plugin.get("env") if isinstance(plugin, dict) else None
+    for variable in variables if isinstance(variables, list) else ():
+        if isinstance(variable, dict) and isinstance(value := variable.get("value"), str):
+            name = str(variable.get("name")).lower()
+            if any(word in name for word in _SECRET_WORDS):
+                keep_secret(value)
+
+
+def _in_cluster() -> Access:
+    """This Pod's cluster and service account, as the client library finds them. Raises BadInput."""
+    # Imported here: it takes longer than all else together, and only a launcher in a Pod needs it.
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    token, ca = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
+    found = Configuration()
+    try:
+        InClusterConfigLoader(str(token), str(ca)).load_and_set(found)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, ValueError) as error:
+        raise BadInput(f"the service account of this Pod cannot be used: {error}", _IN_A_POD) from error
+    cluster = {"server": found.host, "certificate-authority": found.ssl_ca_cert}
+    return Access(
+        IN_CLUSTER,
+        None,
+        Entry(IN_CLUSTER, "the cluster of this Pod", cluster),
+        # the file, not what was in it: the kubelet renews the token
+        Entry(IN_CLUSTER, "the service account of this Pod", {"tokenFile": str(token)}),
+    )

@@ -1,0 +1,322 @@
+"""A container's log, byte for byte, whatever happens to the connection.
+
+The kubelet stamps each line with nanoseconds, but resumes only at whole seconds: a stream that was
+cut is asked for again from some seconds before the last line, and the lines that were there already
+are taken out by stamp, bytes and count. A last read without follow closes the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import select
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import urllib3
+
+from jobrelay.executors.base import Sink
+from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError
+
+Object = dict[str, Any]
+
+#: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
+OVERLAP_SECONDS: Final = 3.0
+#: 2026-11-21T14:22:33.123456789Z and the space before the text
+_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
+#: Bytes of a line after which container runtimes begin a new entry, with a stamp of its own.
+_PART: Final = 16384
+#: Bytes of a log that are worked on at a time, if so many are there.
+_PIECE: Final = 262144
+#: Lines that a log is closed with: more than a stream's good end has ever lacked.
+_LAST_LINES: Final = 1000
+#: A line waits so long for the next ones at most; and so long at a time, while they come one by one.
+_GATHER_SECONDS: Final = 0.1
+_PAUSE_SECONDS: Final = 0.01
+#: 5xx and 429 in a row, after which a log is given up: about a minute.
+_REFUSALS: Final = 22
+
+
+class LogAssembler:
+    """Lines of overlapping reads → each line once, in order.
+
+    `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
+    tailing: the first read begins somewhere in the log, and nothing older is wanted.
+
+    Known limit: lines whose stamps lie more than the overlap before the newest one (the node's clock
+    was set back) and that no read has brought before a cut are not asked for again. They are missed
+    when the log is compared with what its stage has counted.
+    """
+
+    def __init__(self, tailing: bool = False) -> None:
+        self._tailing = tailing
+        self._oldest: tuple[datetime, bytes] | None = None
+        self.last_second: datetime | None = None
+        self._written: dict[datetime, list[bytes]] = {}  # stamped, by second, within the overlap
+        self._long: list[tuple[datetime, bytes]] = []  # lines of many parts, and the second that followed
+        self._just_long: list[bytes] = []  # the same, with nothing behind it yet
+        self._expected: Counter[bytes] = Counter()
+        self._at_start = True
+        self._rest = bytearray()
+
+    def begin(self) -> datetime | None:
+        """Start a read; returns from when on the log is to be asked for (None: from its start)."""
+        self._rest.clear()
+        self._at_start = True
+        if self.last_second is None:
+            return None
+        since = self.last_second - timedelta(seconds=OVERLAP_SECONDS)
+        self._expected = Counter()
+        for second, lines in self._written.items():
+            if second >= since:
+                self._expected.update(lines)
+        return since
+
+    def has_written(self, stamped: bytes) -> bool:
+        """Whether that line has come out, and may come again in the read that has begun."""
+        return self._expected[stamped] > 0
+
+    def take(self, chunk: bytes) -> bytes:
+        """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
+        head, newline, tail = chunk.rpartition(b"\n")
+        if not newline:
+            self._rest += chunk
+            return b""
+        whole = bytes(self._rest) + head
+        self._rest[:] = tail
+        return b"".join([self._line(line + b"\n") for line in whole.split(b"\n")])
+
+    def end(self) -> bytes:
+        """The last line, if the log does not end with a newline. Only after a read without follow."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return self._line(rest) if rest else b""
+
+    def _line(self, stamped: bytes) -> bytes:
+        at_start, self._at_start = self._at_start, False
+        count = self._expected.get(stamped)
+        if count:
+            self._expected[stamped] = count - 1
+            return b""
+        if at_start and self._ends_a_long_line(stamped):
+            return b""
+        stamp = _STAMP.match(stamped)
+        second = _second(stamp[1], stamp[3]) if stamp else None
+        if stamp is None or second is None:
+            return stamped  # the kubelet's own words, unstamped: better twice than never
+        if self._tailing and self._is_older(second, stamp[2]):
+            return b""
+        self._keep(second, stamped)
+        return _joined(stamped[stamp.end() :])
+
+    def _keep(self, second: datetime, stamped: bytes) -> None:
+        if self._just_long:
+            self._long += [(second, line) for line in self._just_long]
+            self._just_long = []
+        if len(stamped) > _PART:
+            self._just_long.append(stamped)
+        if self.last_second is None or second > self.last_second:
+            self.last_second = second
+            horizon = second - timedelta(seconds=OVERLAP_SECONDS)
+            for old in [kept for kept in self._written if kept < horizon]:
+                del self._written[old]
+            self._long = [kept for kept in self._long if kept[0] >= horizon]
+        self._written.setdefault(second, []).append(stamped)
+
+    def _ends_a_long_line(self, stamped: bytes) -> bool:
+        """A read may begin within a long line: its parts are minutes apart, if it grows as a
+        progress bar does, and the kubelet leaves out those that are older than what was asked for."""
+        lines = [*self._just_long, *(line for _, line in self._long)]
+        return any(line.endswith(stamped) for line in lines)
+
+    def _is_older(self, second: datetime, fraction: bytes | None) -> bool:
+        when = (second, (fraction or b"").ljust(9, b"0"))
+        self._oldest = self._oldest or when
+        return when < self._oldest
+
+
+def _joined(text: bytes) -> bytes:
+    """A line without the stamps that kubelets before 1.26 write at the head of its every part."""
+    parts = []
+    at = 0
+    while len(text) - at > _PART and (stamp := _STAMP.match(text, at + _PART)):
+        parts.append(text[at : at + _PART])
+        at = stamp.end()
+    return b"".join([*parts, text[at:]]) if parts else text
+
+
+def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | None = None) -> None:
+    """Follow a container's log to its end. Raises ApiLost; ApiError 404 when the Pod is gone.
+
+    tail: begin with only so many of the lines that are there.
+    """
+    assembler = LogAssembler(tailing=tail is not None)
+    if tail is not None:
+        _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
+    refused = _Refused(api, pod_path)
+    ended_without_a_log = 0
+    while True:
+        try:
+            for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
+                refused.times = ended_without_a_log = 0
+                if new := assembler.take(chunk):
+                    sink(new)
+            # a stream that ended in good order may still lack what was written at the very end,
+            # and one that was cut looks the same: only the Pod tells
+            if _has_ended(api, pod_path, container):
+                break
+            time.sleep(0.2)
+        except (ApiError, *STREAM_ENDED) as error:
+            if isinstance(error, ApiError) and error.status == 400 and _has_ended(api, pod_path, container):
+                # twice: it may have ended just now. What a node has forgotten has no log any more.
+                ended_without_a_log += 1
+                if ended_without_a_log > 1:
+                    raise
+            refused.wait(error, may_be_starting=True)
+    _read_end(api, pod_path, container, assembler, sink)
+    if new := assembler.end():
+        sink(new)
+
+
+def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+    """As `kubectl logs`: what the kubelet has now, and with `follow` what comes."""
+    if follow:
+        read_log(api, pod_path, container, sink, lines)
+    elif lines != 0:
+        assembler = LogAssembler(tailing=lines is not None)
+        _read_once(api, pod_path, container, assembler, sink, lines)
+        if new := assembler.end():
+            sink(new)
+
+
+def _read_end(api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink) -> None:
+    """What the stream lacks of the very end: from the last lines, if they join on, else from the overlap.
+
+    Of a stage that prints much, the overlap is much, and the kubelet looks for it from the start.
+    """
+    assembler.begin()
+    lines = b""
+    with contextlib.suppress(ApiError, *STREAM_ENDED):
+        lines = b"".join(_stream(api, pod_path, container, follow=False, tail=_LAST_LINES))
+    if not assembler.has_written(lines[: lines.find(b"\n") + 1]):
+        _read_once(api, pod_path, container, assembler, sink)
+    elif new := assembler.take(lines):
+        sink(new)
+
+
+def _read_once(
+    api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink, tail: int | None = None
+) -> None:
+    """All that is there now; a read that was cut or stood still is made again."""
+    refused = _Refused(api, pod_path)
+    while True:
+        try:
+            since = assembler.begin()
+            last = None if since else tail
+            for chunk in _stream(api, pod_path, container, follow=False, since=since, tail=last):
+                if new := assembler.take(chunk):
+                    sink(new)
+            return
+        except (ApiError, *STREAM_ENDED) as error:
+            refused.wait(error)
+
+
+class _Refused:
+    """The pause between two reads, as long as there is hope."""
+
+    def __init__(self, api: Api, pod_path: str) -> None:
+        self._api = api
+        self._pod_path = pod_path
+        self.times = 0
+
+    def wait(self, error: Exception, may_be_starting: bool = False) -> None:
+        """Sleep. Raises ApiLost, or `error` if it will stay so."""
+        pause = None
+        if not isinstance(error, ApiError):
+            self._api.check_patience(error)
+        elif error.status != 400 or not may_be_starting:  # 400: not started yet, or just being set up
+            self.times += 1
+            passing = error.status >= 500 or error.status == 429
+            if not passing or self.times > _REFUSALS:
+                raise error
+            pause = error.retry_after
+            self._api.get(self._pod_path)  # the kubelet's state; if it is the API server's, this waits
+        time.sleep(pause or 0.2 * (1 + self.times))
+
+
+def _drop(chunk: bytes) -> None:
+    """A sink that keeps nothing."""
+
+
+def _stream(
+    api: Api,
+    pod_path: str,
+    container: str,
+    *,
+    follow: bool,
+    since: datetime | None = None,
+    tail: int | None = None,
+) -> Iterator[bytes]:
+    query = {"container": container, "follow": str(follow).lower(), "timestamps": "true"}
+    if since:
+        query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if tail is not None:
+        query["tailLines"] = str(tail)
+    with api.open(f"{pod_path}/log", query) as response:
+        try:
+            yield from _gathered(response)
+        except urllib3.exceptions.ReadTimeoutError:
+            if not follow:
+                raise
+            # silent for long: is it the stage, or the connection? Whoever reads asks again
+
+
+def _gathered(response: Any) -> Iterator[bytes]:
+    """A body as it comes, in pieces: servers send every line by itself, and each would cost as much."""
+    arrived = select.poll()
+    arrived.register(response.fileno(), select.POLLIN)
+    chunks = response.read_chunked() if response.chunked else iter(lambda: response.read1(_PIECE), b"")
+    piece = bytearray()
+    since = 0.0
+    try:
+        for chunk in chunks:
+            since = since if piece else time.monotonic()
+            piece += chunk
+            if len(piece) < _PIECE and time.monotonic() - since < _GATHER_SECONDS:
+                if arrived.poll(0):
+                    continue
+                time.sleep(_PAUSE_SECONDS)
+                if arrived.poll(0):
+                    continue
+            yield bytes(piece)
+            piece.clear()
+    except STREAM_ENDED:
+        if piece:
+            yield bytes(piece)
+        raise
+    if piece:
+        yield bytes(piece)
+
+
+def _has_ended(api: Api, pod_path: str, container: str) -> bool:
+    status = api.get(pod_path).get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return True  # of a Pod past its deadline, the containers' states are never brought up to date
+    for group in ("containerStatuses", "initContainerStatuses"):
+        for state in status.get(group) or ():
+            if state["name"] == container:
+                return "terminated" in (state.get("state") or {})
+    return False
+
+
+@functools.lru_cache(16)  # the lines of one second come together
+def _second(second: bytes, zone: bytes) -> datetime | None:
+    """A stamp's time, without its fraction; None if it is none."""
+    try:
+        return datetime.fromisoformat((second + zone.replace(b"Z", b"+00:00")).decode())
+    except ValueError:  # a 13th month
+        return None

@@ -1,0 +1,93 @@
+"""Creating a Job under a name that may be taken: by itself, by a failed one, by one that is being deleted."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any, Final, Literal
+
+from jobrelay.errors import BadInput, Conflict, JobRelayError
+from jobrelay.executors.base import ChangeCounter, Submission, adopt
+from jobrelay.executors.cluster.api import Api, ApiError, backoff
+from jobrelay.executors.cluster.resources import collection_of, path_of
+from jobrelay.executors.cluster.watch import Watch
+from jobrelay.hints import Command
+from jobrelay.manifests import LABEL_RUN
+
+Object = dict[str, Any]
+
+#: Seconds that a deleted object may take to be gone (faults.md, row 13).
+DELETION_SECONDS: Final = 60.0
+
+
+def submit(api: Api, job: Object) -> Submission:
+    """Create the Job, adopt an equal one, or replace one that has failed. Raises Conflict, BadInput."""
+    how: Literal["created", "replaced"] = "created"
+    deadline = time.monotonic() + DELETION_SECONDS
+    for times in itertools.count():
+        if times > 1:  # the second try follows at once: what was in the way is gone
+            time.sleep(min(backoff(times), max(deadline - time.monotonic(), 0)))
+        try:
+            return Submission(api.create(collection_of(job), job), how)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise refused(job, error) from error
+        live = _get(api, job)
+        if live is None:
+            _check_time(job, deadline)
+        elif live["metadata"].get("deletionTimestamp"):
+            _wait_until_gone(api, live, deadline)
+        elif adopt(job, live):
+            return Submission(live, "adopted")
+        else:
+            how = "replaced"
+            api.delete(path_of(job), uid=live["metadata"]["uid"])
+            _wait_until_gone(api, live, deadline)
+    raise AssertionError
+
+
+def refused(item: Object, error: ApiError) -> JobRelayError:
+    """What the server's no to a create is."""
+    title = f"{item['kind']} {item['metadata']['name']}"
+    return BadInput(
+        f"the API server refuses {title}: {error.message}",
+        Command("render", "--run", item["metadata"]["labels"][LABEL_RUN]),
+    )
+
+
+def _get(api: Api, item: Object) -> Object | None:
+    try:
+        return api.get(path_of(item))
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _check_time(job: Object, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise Conflict(
+            f"Job {job['metadata']['name']} cannot be created: for {DELETION_SECONDS:.0f} s the API server "
+            "has answered in turn that it is there, and that it is not",
+            "kubectl get job shows whether it is there; look at what is before the API server",
+        )
+
+
+def _wait_until_gone(api: Api, live: Object, deadline: float) -> None:
+    changes = ChangeCounter()
+    selector = {"fieldSelector": f"metadata.name={live['metadata']['name']}"}
+    watch = Watch(api, collection_of(live), selector, changes)
+    watch.start()
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            seen = changes.seen()
+            if watch.listed.is_set() and watch.get(live["metadata"]["uid"]) is None:
+                return
+            changes.wait(seen, left)
+    finally:
+        watch.stop()
+    raise Conflict(
+        f"Job {live['metadata']['name']} is being deleted and not gone after {DELETION_SECONDS:.0f} s "
+        f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
+        "kubectl describe job shows what holds it",
+    )

@@ -1,0 +1,262 @@
+"""The shared volume, through a small Pod that mounts it for a moment and is always removed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
+from jobrelay.executors.base import ChangeCounter, Submission
+from jobrelay.executors.cluster import answers
+from jobrelay.executors.cluster.api import Api, ApiError, collection
+from jobrelay.executors.cluster.execution import Execution
+from jobrelay.executors.cluster.watch import Watch
+from jobrelay.executors.follow import follow
+from jobrelay.figures.wording import clock, in_one_line
+from jobrelay.hints import Command
+from jobrelay.manifests import reader_pod
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
+from jobrelay_runner.volume import archive
+from jobrelay_runner.volume.datasets import DataSet
+from jobrelay_runner.volume.verify import Check
+from jobrelay_train.config.schema import Stage
+
+Object = dict[str, Any]
+
+Say = Callable[[str], None]
+
+_PATIENCE: Final = Patience(start=120)
+#: After which it is reported that the Pod is waited for, where nothing says why.
+_SILENCE_SECONDS: Final = 10.0
+_PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
+
+
+class VolumePod:
+    """A running Pod on the volume. Use as a context manager."""
+
+    def __init__(
+        self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
+    ) -> None:
+        """say: where to report what keeps it from starting."""
+        self._say = say
+        self._api = api
+        self._namespace = namespace
+        self._claim = claim
+        self._image = image
+        self._path = ""
+
+    def __enter__(self) -> VolumePod:
+        pods = collection("v1", "pods", self._namespace)
+        pod = reader_pod(self._namespace, self._claim, self._image, self._node_of_volume(pods))
+        self._path = f"{pods}/{quote(pod['metadata']['name'])}"
+        try:
+            try:
+                created = self._create(pods, pod)
+            except ApiError as error:
+                raise BadInput(
+                    f"the API server refuses the Pod that reads the volume: {error.message}",
+                    Command("doctor"),
+                ) from error
+            self._wait_until_running(pods, created)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def runs(self) -> list[Object]:
+        return answers.runs_in(self._answer(["list"], "the volume cannot be listed"))
+
+    def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        execution = self._execute(["send", folder, *(["--all"] if everything else [])])
+        yield from execution.stdout()
+        self._expect_success(execution, f"{folder} cannot be fetched from the volume")
+
+    def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
+        sent = _Sent(archive.packed_files(files))
+        execution = self._execute(["receive", folder, *(["--replace"] if replace else [])], sent.chunks())
+        what = f"{folder} could not be put on the volume"
+        try:
+            code = execution.finish()
+        except JobRelayError:
+            if sent.failure:  # the stream was cut here, for this reason
+                raise sent.failure from None
+            raise
+        if code:
+            raise JobRelayError(f"{what}: {answers.words(execution.stderr) or f'exit code {code}'}")
+        if not self.exists(folder):
+            raise EvidenceIncomplete(f"{what}: {folder} is not there", Command("doctor"))
+
+    def data_sets(self) -> list[DataSet]:
+        return answers.data_sets_in(self._answer(["data"], "the data sets on the volume cannot be listed"))
+
+    def exists(self, path: str) -> bool:
+        execution = self._execute(["exists", path])
+        code = self._finish(execution)
+        if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
+            raise self._failed(execution, code, f"{path} on the volume cannot be looked for")
+        return code == 0
+
+    def check(self, run: str) -> list[Check]:
+        return answers.checks_in(self._answer(["check", run], f"run {run} cannot be looked at"))
+
+    def changed(self, run: str) -> Mapping[Stage, list[str]]:
+        return answers.names_in(self._answer(["changed", run], f"the data of run {run} cannot be looked at"))
+
+    def remove(self, folder: str) -> None:
+        self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")
+
+    def _answer(self, arguments: list[str], what: str) -> bytes:
+        execution = self._execute(arguments)
+        answer = answers.bounded(execution.stdout(), f"`{' '.join(arguments)}`")
+        self._expect_success(execution, what)
+        return answer
+
+    def _execute(self, arguments: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
+        return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
+
+    def _expect_success(self, execution: Execution, what: str) -> None:
+        code = self._finish(execution)
+        if code:
+            raise self._failed(execution, code, what)
+
+    @staticmethod
+    def _finish(execution: Execution) -> int:
+        """The exit code. Raises ApiLost, EvidenceIncomplete."""
+        try:
+            return execution.finish()
+        except JobRelayError as error:
+            if error.exit_code != Exit.FAILED:
+                raise
+            raise EvidenceIncomplete(error.what, answers.OTHER_IMAGE) from error
+
+    def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
+        said = answers.words(execution.stderr) or f"exit code {code}"
+        return EvidenceIncomplete(f"{what}: {said}", Command("list", "--recorded"))
+
+    def _create(self, pods: str, pod: Object) -> Object:
+        try:
+            return self._api.create(pods, pod)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            return self._api.get(self._path)  # ours: its name is random, only the reply was lost
+
+    def _node_of_volume(self, pods: str) -> str | None:
+        """The node of a Pod that has the claim mounted: a ReadWriteOnce volume is only there."""
+        for pod in self._api.get(pods, fieldSelector="status.phase=Running").get("items") or ():
+            for volume in pod["spec"].get("volumes") or ():
+                if volume.get("persistentVolumeClaim", {}).get("claimName") == self._claim:
+                    return str(pod["spec"]["nodeName"])
+        return None
+
+    def _wait_until_running(self, pods: str, created: Object) -> None:
+        updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
+        name = created["metadata"]["name"]
+        with updates, StartReporter(self._say, name) as reporter:
+            try:
+                verdict, _ = follow(updates, updates.submission, _PATIENCE, reporter.notice)
+            except _Running:
+                return
+        raise EvidenceIncomplete(
+            f"Pod {name}, which reads the volume, did not start: {verdict.reason}: {verdict.message}",
+            verdict.hint,
+        )
+
+    def _remove(self) -> None:
+        self._api.delete(self._path, grace_seconds=0)
+
+
+class _Sent:
+    """Chunks that are sent from another thread, and why they ended before their time."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: OSError | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+class _Running(Exception):
+    """The Pod runs: no more to wait for."""
+
+
+class StartReporter:
+    """Reports what the Pod waits for and until when, each cause once; use as a context manager."""
+
+    def __init__(self, say: Say, name: str) -> None:
+        self._say = say
+        self._name = name
+        self._reported: set[str] = set()
+        self._since: dict[str, datetime] = {}  # as jobrelay.executors.follow counts it
+        until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
+        self._timer = threading.Timer(_SILENCE_SECONDS, self._report, ("it has not started yet", until))
+        self._timer.daemon = True
+
+    def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
+        if not isinstance(judged, Waiting):
+            return
+        if judged.phase == "running":
+            raise _Running
+        now = datetime.now(UTC)
+        self._since = {limit.key: self._since.get(limit.key, now) for limit in judged.deadlines}
+        ends = [self._since[limit.key] + timedelta(seconds=limit.seconds) for limit in judged.deadlines]
+        if judged.detail:
+            self._report(judged.detail, min(ends, default=None))
+
+    def _report(self, cause: str, until: datetime | None = None) -> None:
+        self._timer.cancel()
+        if cause not in self._reported:
+            self._reported.add(cause)
+            end = f"until {clock(until)} " if until else ""
+            self._say(f"  waiting {end}for Pod {self._name}, which reads the volume: {in_one_line(cause)}")
+
+    def __enter__(self) -> StartReporter:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+class _PodUpdates(ChangeCounter):
+    """Updates on a Pod without a Job, so that it is judged as a stage's Pod is."""
+
+    def __init__(self, api: Api, pods: str, events: str, created: Object) -> None:
+        super().__init__()
+        name = created["metadata"]["name"]
+        self._created = created
+        self._pod = Watch(api, pods, {"fieldSelector": f"metadata.name={name}"}, self)
+        self._events = Watch(api, events, {"fieldSelector": f"involvedObject.name={name}"}, self)
+        stands_for = {"metadata": created["metadata"], "spec": {"template": {"spec": created["spec"]}}}
+        self.submission = Submission(stands_for, "created")
+
+    def view(self, submission: Submission) -> JobView:
+        uid = self._created["metadata"]["uid"]
+        gone = self._pod.is_deleted(self._created)
+        pod = self._pod.get(uid) or self._created
+        return JobView(None if gone else submission.job, [pod], self._events.objects())
+
+    def refresh(self) -> None:
+        self._pod.refresh()
+        self._events.refresh()
+
+    def __enter__(self) -> _PodUpdates:
+        self._pod.start()
+        self._events.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pod.stop()
+        self._events.stop()

@@ -1,0 +1,296 @@
+"""Watches on Jobs, Pods and Events: one of each kind for all that is followed.
+
+A watch is read until it is cut or silent for READ seconds, then opened again where it was; that
+call is also the proof that the API still answers. Nothing is ever asked for at intervals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import urllib3
+
+from jobrelay.errors import BadInput, JobRelayError
+from jobrelay.executors.base import ChangeCounter, Submission
+from jobrelay.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, backoff, collection
+from jobrelay.manifests import LABEL_RUN
+from jobrelay.verdicts import JobView, finished_condition
+
+Object = dict[str, Any]
+
+_GONE: Final = 410
+_EVENTS_KEPT: Final = 1000
+#: So many openings follow each other at once; from then on, no more than that in so many seconds. Events are
+#: good news, and a server that sends one and then ends the watch would be asked without a pause.
+_OPENINGS: Final = 5
+_OPENING_SECONDS: Final = 5.0
+
+
+class Watch:
+    """The live objects of one kind, by uid, kept so by a thread."""
+
+    def __init__(self, api: Api, path: str, selector: Mapping[str, str], counter: ChangeCounter) -> None:
+        self._api = api
+        self._path = path
+        self._selector = selector
+        self._counter = counter
+        self._lock = threading.Lock()
+        self._objects: dict[str, Object] = {}
+        self._of: dict[str, dict[str, Object]] = {}  # the same, by what each belongs to
+        self._deleted: dict[str, Object] = {}
+        self._listed_version = 0
+        self._version: str | None = None
+        self._failures = 0  # in a row, with no event between them
+        self._good = 0.0  # time.monotonic() of the last sign of life
+        self._opened: deque[float] = deque(maxlen=_OPENINGS)  # time.monotonic() of the last ones
+        self._stopped = threading.Event()
+        #: set once the objects that were there before are known
+        self.listed = threading.Event()
+        #: time.monotonic() at which the change that finished a Job arrived, by uid
+        self.finished_at: dict[str, float] = {}
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name=f"watch {self._path}", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def refresh(self) -> None:
+        """List now: the watch may be half open, and not know it yet. Raises ApiLost."""
+        with contextlib.suppress(ApiError):  # not to be had: the watch will say so, in its own time
+            self._list()
+
+    def objects(self) -> list[Object]:
+        with self._lock:
+            return list(self._objects.values())
+
+    def of(self, whole: str) -> list[Object]:
+        """Those that belong to it: Pods to their Job's uid, Events to the name of what they are about."""
+        return self.parts(whole)[0]
+
+    def parts(self, whole: str) -> tuple[list[Object], list[Object]]:
+        """Those that belong to it, and those that did once, as they were seen last: nothing is in both.
+
+        Each in the order of its last change.
+        """
+        with self._lock:
+            gone = [item for item in self._deleted.values() if _whole(item) == whole]
+            return list(self._of.get(whole, {}).values()), gone
+
+    def is_deleted(self, item: Object) -> bool:
+        """Whether an object that was there is gone, even if it never showed up here."""
+        uid = item["metadata"]["uid"]
+        with self._lock:
+            if uid in self._deleted:
+                return True
+            # made before the list, and not in it: it went in between
+            return uid not in self._objects and 0 < _number(item) < self._listed_version
+
+    def get(self, uid: str) -> Object | None:
+        with self._lock:
+            return self._objects.get(uid)
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except JobRelayError as error:
+            self._counter.failed(error)
+        except Exception as error:  # whoever follows must not wait for a thread that is no more
+            self._counter.failed(JobRelayError(f"the watch on {self._path} broke: {error!r}"))
+
+    def _watch(self) -> None:
+        self._good = time.monotonic()
+        while not self._stopped.is_set():
+            try:
+                self._pace()
+                if self._version is None:
+                    self._list()
+                opened = time.monotonic()
+                self._read()
+                self._good = time.monotonic()
+                if self._good - opened > 1:
+                    self._failures = 0
+                else:  # something on the way ends watches at once: no reason to run in circles
+                    self._failures += 1
+                    self._stopped.wait(backoff(self._failures))
+            except ApiError as error:
+                if error.status == _GONE:
+                    self._version = None
+                    self._failures += 1
+                    if self._failures > 1:  # the first is listed at once
+                        self._stopped.wait(backoff(self._failures))
+                    continue
+                if error.status == 401:
+                    raise self._api.not_accepted_any_more() from error
+                if error.status in (403, 404):
+                    raise BadInput(f"cannot watch {self._path}: {error.message}") from error
+                self._api.check_patience(error, self._good)
+                self._failures += 1
+                self._stopped.wait(error.retry_after or backoff(self._failures))
+            except STREAM_ENDED as error:
+                if self._stopped.is_set():
+                    return
+                self._api.check_patience(error)
+                self._failures += 1
+                if self._failures > 1:  # the first cut is reopened at once
+                    self._stopped.wait(backoff(self._failures))
+
+    def _pace(self) -> None:
+        if len(self._opened) == _OPENINGS:
+            self._stopped.wait(max(self._opened[0] + _OPENING_SECONDS - time.monotonic(), 0))
+        self._opened.append(time.monotonic())
+
+    def _list(self) -> None:
+        answer = self._api.get(self._path, **self._selector)
+        items = answer.get("items") or []
+        for item in items:  # a list leaves these out of its items
+            item.setdefault("kind", answer["kind"].removesuffix("List"))
+            item.setdefault("apiVersion", answer["apiVersion"])
+        with self._lock:  # all at once: of half a list, the other half would seem to be deleted
+            left = {item["metadata"]["uid"] for item in items}
+            others = [item for uid, item in self._objects.items() if uid not in left]
+            # the watch may have told more than the list knows, which was on its way meanwhile
+            newer = [item for item in others if _number(item) > _number(answer)]
+            for item in others:
+                self._forget(item["metadata"]["uid"])
+                if item not in newer:
+                    self._drop(item["metadata"]["uid"], item)
+            for item in (*items, *newer):
+                self._keep(item)
+            self._listed_version = _number(answer)
+        self._version = answer["metadata"]["resourceVersion"]
+        self.listed.set()
+        self._counter.changed()
+
+    def _read(self) -> None:
+        query = {
+            **self._selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version or "",
+        }
+        with self._api.open(self._path, query) as response:
+            for line in _lines(response):
+                if self._stopped.is_set():
+                    return
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            event = json.loads(line)
+            kind, item = event["type"], event["object"]
+            if kind == "ERROR":
+                raise ApiError(int(item.get("code") or 500), json.dumps(item).encode(), {})
+            version = item["metadata"]["resourceVersion"]
+            uid = item["metadata"]["uid"] if kind != "BOOKMARK" else ""
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            # an event is lost, and the next one's version would be behind it: begin anew with a list
+            raise ApiError(_GONE, line, {}) from None
+        self._api.was_good()
+        self._good = time.monotonic()
+        self._failures = 0
+        with self._lock:
+            if kind in ("ADDED", "MODIFIED"):
+                self._keep(item)
+            elif kind == "DELETED":
+                self._forget(uid)
+                self._drop(uid, item)
+        self._version = version
+        if kind != "BOOKMARK":
+            self._counter.changed()
+
+    def _drop(self, uid: str, item: Object) -> None:
+        if item["kind"] != "Event":  # these go by the hour, and nobody asks for them
+            self._deleted[uid] = item
+
+    def _keep(self, item: Object) -> None:
+        uid = item["metadata"]["uid"]
+        if uid in self._deleted or _number(item) < _number(self._objects.get(uid, item)):
+            return  # old news: lists and the watch overtake each other
+        if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
+            self.finished_at[uid] = time.monotonic()
+        self._forget(uid)  # to the end: the newest change is the last
+        self._objects[uid] = item
+        self._of.setdefault(_whole(item), {})[uid] = item
+        if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
+            self._forget(next(iter(self._objects)))
+
+    def _forget(self, uid: str) -> None:
+        item = self._objects.pop(uid, None)
+        if item:
+            parts = self._of[_whole(item)]
+            del parts[uid]
+            if not parts:
+                del self._of[_whole(item)]
+
+
+class RunUpdates(ChangeCounter):
+    """Updates (see executors.base) on one run, from three watches."""
+
+    def __init__(self, api: Api, namespace: str, run: str, claim: str) -> None:
+        super().__init__()
+        mine = {"labelSelector": f"{LABEL_RUN}={run}"}
+        self._run = run
+        self._claim = claim
+        self._jobs = Watch(api, collection("batch/v1", "jobs", namespace), mine, self)
+        self._pods = Watch(api, collection("v1", "pods", namespace), mine, self)
+        self._events = Watch(api, collection("v1", "events", namespace), {}, self)
+
+    def view(self, submission: Submission) -> JobView:
+        uid = submission.job["metadata"]["uid"]
+        if submission.how == "adopted":  # its Pods were there before these watches
+            self._pods.listed.wait(READ)
+        job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
+        pods, lost = self._pods.parts(uid)
+        names = dict.fromkeys((submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)))
+        events = [event for name in names for event in self._events.of(name)]
+        return JobView(job, pods, events, lost)
+
+    def refresh(self) -> None:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.refresh()
+
+    def finished_times(self, name: str) -> list[float]:
+        """time.monotonic() at which the event came that says that the Job of that name has ended."""
+        times = self._jobs.finished_at
+        return [times[j["metadata"]["uid"]] for j in self._jobs.objects() if j["metadata"]["name"] == name]
+
+    def __enter__(self) -> RunUpdates:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for watch in (self._jobs, self._pods, self._events):
+            watch.stop()
+
+
+def _number(item: Object) -> int:
+    """resourceVersion: by the API's contract opaque, in fact a number that grows; 0 where it is not."""
+    version = str(item["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdigit() else 0
+
+
+def _whole(item: Object) -> str:
+    """What it belongs to: an Event to an object's name, a Pod to its Job's uid, a Job to nothing."""
+    if item["kind"] == "Event":
+        return str(item.get("involvedObject", {}).get("name"))
+    owners = item["metadata"].get("ownerReferences") or ()
+    return str(owners[0].get("uid")) if owners else ""
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """Lines of a streamed body as soon as each is whole; a long silence ends them."""
+    rest = b""
+    with contextlib.suppress(urllib3.exceptions.ReadTimeoutError):
+        while chunk := response.read1(65536):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole

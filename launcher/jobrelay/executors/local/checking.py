@@ -1,0 +1,28 @@
+"""Whether a plan can be carried out by processes, before anything is created."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from jobrelay.errors import BadInput
+from jobrelay.executors.local import configs
+from jobrelay.executors.local.pod.process import process_of
+from jobrelay.manifests import Plan, containers
+
+
+def check_plan(plan: Plan, root: Path) -> None:
+    """Raise BadInput for a Job with something in it that processes cannot do."""
+    config_maps = configs.given([*plan.shared, plan.config_map])
+    with tempfile.TemporaryDirectory() as scratch:
+        for job in plan.jobs.values():
+            spec = job["spec"]["template"]["spec"]
+            pod = {"metadata": {"name": "check"}, "spec": spec}
+            for container in containers(spec):
+                process_of(container, pod, root, Path(scratch), config_maps)
+            for container in spec.get("initContainers") or ():
+                if container.get("restartPolicy") == "Always" and container.get("startupProbe"):
+                    raise BadInput(
+                        f"container {container['name']}: --local does not implement a sidecar's startupProbe",
+                        "leave the probe out, or run it on a cluster",
+                    )

@@ -1,0 +1,253 @@
+"""How launchers and a Job's runner reach each other: a socket that nobody else can put in its place.
+
+It lies in a folder that the runner makes for itself, with a name that cannot be guessed and mode 0700;
+where that is, stands in the Job's lock (see liveness). Messages are lines of JSON, of limited length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay.errors import Exit, JobRelayError, StageEnded
+from jobrelay.executors.local import job_folder, layout, liveness
+from jobrelay.verdicts import finished_condition
+from jobrelay_runner.volume import safe_read
+
+Object = dict[str, Any]
+
+#: Seconds before another runner is started where the one before could not be followed.
+_RESTART_SECONDS: Final = 1.0
+#: A socket's path may have 103 characters on macOS, 107 on Linux.
+_PATH_LENGTH: Final = 103
+_LINE_BYTES: Final = job_folder.STATE_BYTES
+_LOG_BYTES: Final = 64 * 1024
+_PREFIX: Final = "jobrelay-"
+
+#: `-m` would need the checkout on the path, which PYTHONSAFEPATH takes from it.
+_RUNNER: Final = (
+    f"import sys; sys.path[:0] = {[str(layout.LAUNCHER_FOLDER), str(layout.WORKING_FOLDER)]!r}; "
+    "from jobrelay.executors.local.pod.runner import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def listen() -> socket.socket:
+    """A listening socket in a new folder of its own; `close` removes both. Raises OSError."""
+    folder = _private_folder()
+    path = folder / "s"
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(16)
+    except OSError:
+        listener.close()
+        remove_socket(str(path), os.geteuid())
+        raise
+    return listener
+
+
+def remove_socket(path: str, owner: int) -> None:
+    """Remove a socket and the folder that was made for it, if it is one of this user's."""
+    folder = Path(path).parent
+    if path and folder.name.startswith(_PREFIX) and _is_private(folder, owner) and owner == os.geteuid():
+        with contextlib.suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def lines_of(connection: socket.socket, limit: int) -> Iterator[Object]:
+    """JSON objects, one a line, until the other side ends, or says something else."""
+    with connection.makefile("rb") as lines:
+        while (line := lines.readline(limit)).endswith(b"\n"):  # else it was cut, or is too long
+            try:
+                tree = json.loads(line)
+            except ValueError:
+                return
+            if not isinstance(tree, dict):
+                return
+            yield tree
+
+
+def messages(folder: Path) -> Iterator[Object]:
+    """The Job's state now and at every change, and {"log": POD} when one has printed.
+
+    Ends with the final state. A runner that was killed is started again. Raises FileNotFoundError
+    when the Job is deleted, StageEnded where no runner can be started.
+    """
+    in_vain = False
+    while True:
+        finished = False
+        with contextlib.suppress(OSError), _connect(folder) as connection:
+            in_vain = False
+            for message in lines_of(connection, _LINE_BYTES):
+                # on a full volume it may be known by this alone
+                finished = "job" in message and finished_condition(message["job"]) is not None
+                yield message
+        if finished:
+            return
+        state = job_folder.read_state(folder)
+        if finished_condition(state["job"]):
+            yield state
+            return
+        if in_vain:  # it ends before it listens, or another is about to end, or its socket was removed
+            time.sleep(_RESTART_SECONDS)
+            yield state
+        start_runner(folder)
+        in_vain = True  # until it is followed
+
+
+def request(folder: Path, asked: Object, seconds: float | None = None) -> bool:
+    """Ask a Job's runner for something and wait until it has ended; False if it cannot be reached.
+
+    seconds: how long to wait for its end; None: as long as it takes.
+    """
+    try:
+        with _connect(folder) as connection:
+            connection.sendall(json.dumps(asked).encode() + b"\n")
+            deadline = None if seconds is None else time.monotonic() + seconds
+            while deadline is None or time.monotonic() < deadline:
+                connection.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.01))
+                if not connection.recv(65536):
+                    break
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def start_runner(folder: Path) -> None:
+    """Start a Job's runner in a session of its own and wait until it can be followed.
+
+    Nothing happens where another one is at work. Raises JobRelayError with the cause if it cannot start.
+    """
+    job_folder.require_own(folder)
+    read_end, write_end = os.pipe()
+    arguments = [sys.executable, "-c", _RUNNER, str(folder), str(write_end)]
+    with _open_log(folder) as log:
+        before = os.fstat(log).st_size
+        try:
+            process = subprocess.Popen(
+                arguments, cwd=layout.WORKING_FOLDER, pass_fds=[write_end], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONUTF8": "1"},  # a Job's arguments are text, whatever the locale is
+            )  # fmt: skip
+        except OSError as error:
+            os.close(read_end)
+            raise _could_not_start(folder, f"{sys.executable}: {error}") from error
+        finally:
+            os.close(write_end)
+    with os.fdopen(read_end, "rb") as ready:
+        told = ready.read(_LOG_BYTES)  # the end comes when the runner listens, or has ended
+    if told in (b"listens", b"busy"):
+        return
+    process.wait()
+    folder.lstat()  # FileNotFoundError: it was deleted meanwhile
+    cause = told.decode("utf-8", "replace") or _last_line(folder / layout.RUNNER_LOG, before)
+    raise _could_not_start(folder, cause or f"it ended with exit code {process.returncode}")
+
+
+def ensure_runner(folder: Path) -> None:
+    """Start a Job's runner unless one can be reached. Raises as `start_runner`."""
+    try:
+        _connect(folder).close()
+    except OSError:
+        start_runner(folder)
+
+
+def peer_user(connection: socket.socket) -> int | None:
+    """The user at the other end, where the system tells it."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    credentials = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _connect(folder: Path) -> socket.socket:
+    """A connection to the Job's runner, and to nobody else's program. Raises OSError."""
+    owner = folder.lstat().st_uid
+    holder = liveness.holder_of(folder)
+    if holder is None or not holder.socket or not _is_private(Path(holder.socket).parent, owner):
+        raise ConnectionRefusedError(f"no runner of {folder.name} listens")
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(holder.socket)
+        if peer_user(connection) not in (None, owner):
+            raise ConnectionRefusedError(f"another user's program listens at {holder.socket}")
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _private_folder() -> Path:
+    """A new folder for a socket, where its path is short enough. Raises OSError."""
+    failure: OSError | None = None
+    # XDG_RUNTIME_DIR goes with the user's last session, and a runner outlives that: only if there is no other
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR")):  # noqa: S108
+        if not place or len(os.fsencode(place)) + len(f"/{_PREFIX}12345678/s") > _PATH_LENGTH:
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        except OSError as error:
+            failure = failure or error
+    raise failure or OSError("there is no folder for a socket")
+
+
+def _is_private(folder: Path, owner: int) -> bool:
+    """Whether nobody but `owner` can have put anything there."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not stat.S_IMODE(found.st_mode) & 0o077
+
+
+@contextlib.contextmanager
+def _open_log(folder: Path) -> Iterator[int]:
+    """Where a runner's own words go; nowhere, if the volume has no room for a file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        log = os.open(folder / layout.RUNNER_LOG, flags, 0o600)
+    except FileNotFoundError:
+        raise  # the Job is gone
+    except OSError:
+        log = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield log
+    finally:
+        os.close(log)
+
+
+def _last_line(path: Path, start: int) -> str:
+    """The last line that was written to a log behind `start`."""
+    try:
+        with safe_read.open_regular(path) as log:
+            log.seek(max(start, os.fstat(log.fileno()).st_size - _LOG_BYTES))
+            lines = log.read(_LOG_BYTES).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _could_not_start(folder: Path, cause: str) -> JobRelayError:
+    what = f"Job {folder.name} could not start: its runner ended at once: {cause}"
+    if "[Errno 28]" in cause or "[Errno 122]" in cause:  # as for a stage that finds the volume full
+        return JobRelayError(what, "make room and run the same command again; what is there stays good")
+    log = folder / layout.RUNNER_LOG
+    return StageEnded(
+        Exit.COULD_NOT_START, what, f"remove the cause and run the same command again; more may be in {log}"
+    )

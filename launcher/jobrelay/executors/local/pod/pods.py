@@ -1,0 +1,149 @@
+"""One Pod as processes: init containers in their order, then all others side by side, sidecars until then."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay.executors.local.pod.container import Container
+from jobrelay.executors.local.pod.state import JobState
+
+Object = dict[str, Any]
+
+#: Seconds before a sidecar that has ended is started again, doubled each time. Kubernetes starts with 10.
+_AGAIN_SECONDS: Final = 1.0
+_AGAIN_AT_MOST: Final = 300.0
+#: The reason of a Pod that was ended because its runner was to end: no fault of its own.
+NODE_SHUTDOWN: Final = "Terminated"
+
+
+class PodRunner:
+    """Runs one Pod to its end."""
+
+    def __init__(self, state: JobState, pod: Object) -> None:
+        self._state = state
+        self._pod = pod
+        self._is_over = False  # its containers have ended: the sidecars may
+
+    def run(self) -> None:
+        """As a kubelet does; it has succeeded if every container but the sidecars has. Raises OSError."""
+        seconds = self._pod["spec"].get("activeDeadlineSeconds")
+        deadline = time.monotonic() + seconds if seconds else None
+        try:
+            with _scratch(self._pod) as scratch, self._sidecars() as sidecars:
+                good = self._initialise(scratch, deadline, sidecars) and self._work(scratch, deadline)
+        except BaseException:
+            self._enter("Failed")
+            raise
+        self._enter("Succeeded" if good else "Failed")
+
+    def _initialise(self, scratch: Path, deadline: float | None, sidecars: list[threading.Thread]) -> bool:
+        """Init containers one after the other, each once the one before has succeeded; a sidecar stays."""
+        for spec in self._pod["spec"].get("initContainers") or ():
+            if spec.get("restartPolicy") == "Always":
+                container = self._container("initContainerStatuses", spec, scratch, None, sidecar=True)
+                if not self._start_sidecar(container, sidecars):
+                    return False
+            elif self._container("initContainerStatuses", spec, scratch, deadline).run() != 0:
+                return False
+        return True
+
+    def _work(self, scratch: Path, deadline: float | None) -> bool:
+        """All containers side by side, each to its end, as in Kubernetes with restartPolicy Never."""
+        if self._state.ended_early:
+            return False
+        self._enter("Running")
+        specs = self._pod["spec"]["containers"]
+        containers = [self._container("containerStatuses", spec, scratch, deadline) for spec in specs]
+        return all(code == 0 for code in _side_by_side(containers))
+
+    def _container(
+        self, group: str, spec: Object, scratch: Path, deadline: float | None, *, sidecar: bool = False
+    ) -> Container:
+        is_over = (lambda: self._is_over) if sidecar else (lambda: False)
+        return Container(self._state, self._pod, group, spec, scratch, deadline, is_over)
+
+    @contextlib.contextmanager
+    def _sidecars(self) -> Iterator[list[threading.Thread]]:
+        """Those that are started in this block are ended after it."""
+        threads: list[threading.Thread] = []
+        try:
+            yield threads
+        finally:
+            with self._state.changed:
+                self._is_over = True
+                self._state.changed.notify_all()
+            for thread in threads:
+                thread.join()
+
+    def _start_sidecar(self, container: Container, threads: list[threading.Thread]) -> bool:
+        """Start it, to be started again whenever it ends; False if it cannot start."""
+        first = threading.Event()
+        runs = threading.Event()
+
+        def started() -> None:
+            runs.set()
+            first.set()
+
+        def keep_running() -> None:
+            pause = _AGAIN_SECONDS
+            try:
+                while not self._ended():
+                    if container.run(started) == 128 and not runs.is_set():
+                        return
+                    with self._state.changed:
+                        self._state.changed.wait_for(self._ended, pause)
+                    pause = min(pause * 2, _AGAIN_AT_MOST)
+            finally:
+                first.set()
+
+        thread = threading.Thread(target=keep_running)
+        threads.append(thread)
+        thread.start()
+        first.wait()
+        return runs.is_set()
+
+    def _ended(self) -> bool:
+        return self._is_over or self._state.ended_early
+
+    def _enter(self, phase: str) -> None:
+        with self._state.changing():
+            status = self._pod["status"]
+            status["phase"] = phase
+            if phase == "Failed" and self._state.shut_down:
+                status.setdefault("reason", NODE_SHUTDOWN)
+                status.setdefault("message", "the process that ran it was ended")
+
+
+def _side_by_side(containers: Sequence[Container]) -> list[int]:
+    """Run containers to their ends, all at once; returns their exit codes. Raises what one of them raised."""
+    codes = [-1] * len(containers)
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            codes[number] = containers[number].run()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(1, len(containers))]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return codes
+
+
+@contextlib.contextmanager
+def _scratch(pod: Object) -> Iterator[Path]:
+    """The Pod's emptyDir volumes and termination messages."""
+    with tempfile.TemporaryDirectory(prefix=f"{pod['metadata']['name']}-") as name:
+        yield Path(name)

@@ -1,0 +1,245 @@
+"""The local stand-in for Job controller and kubelet: one process a Job, on its own.
+
+It outlives the launcher that started it, so that a launcher may be killed and come back. It runs
+the Pods of one rendered Job as processes and keeps `state.json` ({"job": …, "pods": […]}, with
+the status that Kubernetes would give) and one log file a container in the Job's folder. Launchers that
+connect to its socket learn of every change (see `state`). A runner that finds Pods of an earlier one
+counts them as lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay.errors import Exit, JobRelayError
+from jobrelay.executors.local import contact, ending, job_folder, layout, liveness
+from jobrelay.executors.local.pod.container import terminated
+from jobrelay.executors.local.pod.pods import NODE_SHUTDOWN, PodRunner
+from jobrelay.executors.local.pod.state import JobState
+from jobrelay.manifests import ANNOTATION_INDEX, ANNOTATION_VERDICT, pods_of
+from jobrelay.verdicts import Verdict, closing, index_of, last_pod
+
+Object = dict[str, Any]
+
+#: Seconds before the first retry, doubled for each one after it. Kubernetes begins with 10.
+RETRY_SECONDS: Final = 1.0
+_NODE_LOST: Final = "NodeLost"
+
+
+class JobRunner:
+    """Runs one Job to its end."""
+
+    def __init__(self, folder: Path, state: Object) -> None:
+        self.state = JobState(folder, state)
+        self._job = self.state.job
+        self._limit = self._job["spec"].get("backoffLimit", 6)
+        self._trouble: Exception | None = None
+
+    def run(self) -> None:
+        """Attempt after attempt until the Job is complete, or has failed for good.
+
+        An Indexed Job runs a Pod an index side by side, each with attempts of its own; the limit of
+        those that fail is one for all, as in Kubernetes.
+        """
+        status = self._job.setdefault("status", {})
+        if status.get("conditions"):
+            return  # an earlier runner has ended it, after the launcher that started this one had looked
+        status.setdefault("startTime", layout.now())
+        try:
+            self._bury_lost_pods()
+        except Exception as error:
+            self._give_up(error)
+            return
+        count = pods_of(self._job)
+        indexes: list[int | None] = list(range(count)) if count > 1 else [None]
+        threads = [threading.Thread(target=self._complete, args=(index,)) for index in indexes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if all(self._has_succeeded(index) for index in indexes):
+            self._finish("Complete", "CompletionsReached", "")
+        elif self._trouble:
+            self._give_up(self._trouble)
+        elif _failures(self.state.pods) > self._limit:
+            if self.state.trouble and not self._says_why():
+                self._keep_verdict(self.state.trouble)
+            self._finish("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        elif not self.state.deleted and not self.state.shut_down:
+            self._finish("Failed", "DeadlineExceeded", "Job was given up")
+
+    def _complete(self, index: int | None) -> None:
+        """Attempt after attempt at one of the Job's Pods, until one has succeeded or the Job has failed."""
+        try:
+            while not self.state.ended_early and not self._has_succeeded(index):
+                if _failures(self.state.pods) > self._limit:
+                    self.state.end_early()
+                    return
+                failures = _failures(self._pods(index))
+                if failures and self.state.ends_within(min(RETRY_SECONDS * 2 ** (failures - 1), 360)):
+                    return
+                PodRunner(self.state, self._new_pod(index)).run()
+        except Exception as error:  # else this Pod would be missing without a word
+            traceback.print_exc()
+            self._trouble = self._trouble or error
+            self.state.end_early()
+
+    def _pods(self, index: int | None) -> list[Object]:
+        return [pod for pod in self.state.pods if index_of(pod) == index]
+
+    def _has_succeeded(self, index: int | None) -> bool:
+        return any(pod["status"]["phase"] == "Succeeded" for pod in self._pods(index))
+
+    def _new_pod(self, index: int | None) -> Object:
+        job, template = self._job["metadata"], self._job["spec"]["template"]
+        metadata = {
+            **template.get("metadata", {}),
+            "name": "-".join(filter(None, [job["name"], _text(index), layout.suffix()])),
+            "uid": layout.uid(),
+            "creationTimestamp": layout.now(),
+            "ownerReferences": [{"kind": "Job", "name": job["name"], "uid": job["uid"]}],
+        }
+        if index is not None:
+            annotations = metadata.get("annotations") or {}
+            metadata["annotations"] = {**annotations, ANNOTATION_INDEX: _text(index)}
+        pod: Object = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": template["spec"],
+            "status": {
+                "phase": "Pending",
+                "startTime": layout.now(),
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True", "lastTransitionTime": layout.now()}
+                ],
+                "initContainerStatuses": [],
+                "containerStatuses": [],
+            },
+        }
+        with self.state.changing():
+            self.state.pods.append(pod)
+        return pod
+
+    def _bury_lost_pods(self) -> None:
+        """Pods that a runner left which was killed: end what lives of them, count them as failed."""
+        left = ending.kill_containers(self.state.pods, os.geteuid(), grace=0)
+        if left:
+            raise JobRelayError(
+                f"process {', '.join(map(str, left))} of an earlier attempt cannot be ended",
+                "end it, then run the same command again",
+            )
+        with self.state.changing():
+            for status in ending.running(self.state.pods):
+                status["state"] = terminated(status["state"]["running"]["startedAt"], 137, "Error")
+            for pod in self.state.pods:
+                if pod["status"]["phase"] in ("Pending", "Running"):
+                    pod["status"].update(
+                        phase="Failed", reason=_NODE_LOST, message="the process that ran it was killed"
+                    )
+
+    def _give_up(self, error: Exception) -> None:
+        """The Job fails of something that is not its own: the verdict says of what."""
+        verdict = self._keep_verdict(error)
+        self._finish("Failed", verdict.reason, verdict.message)
+
+    def _says_why(self) -> bool:
+        """Whether the Pod that failed last has said what of."""
+        pod = last_pod(self.state.pods)
+        said = closing(pod) if pod else None
+        return bool(said and said.error)
+
+    def _keep_verdict(self, error: Exception) -> Verdict:
+        what = error.what if isinstance(error, JobRelayError) else f"{type(error).__name__}: {error}"
+        hint = error.hint if isinstance(error, JobRelayError) else ""
+        if job_folder.is_full(error):
+            verdict = Verdict(
+                Exit.FAILED, "failed", "NoSpace", f"the volume is full: {what}",
+                hint="make room and run the same command again; what is there stays good",
+            )  # fmt: skip
+        else:
+            verdict = Verdict(Exit.COULD_NOT_START, "could not start", "RunnerError", what, hint=hint)
+        self._job["metadata"].setdefault("annotations", {}).setdefault(
+            ANNOTATION_VERDICT, verdict.to_annotation()
+        )
+        return verdict
+
+    def _finish(self, kind: str, reason: str, message: str) -> None:
+        condition = {"type": kind, "status": "True", "reason": reason, "message": message}
+        phase = "Succeeded" if kind == "Complete" else "Failed"
+        with self.state.changing():
+            status = self._job["status"]
+            status.setdefault("conditions", []).append({**condition, "lastTransitionTime": layout.now()})
+            status[phase.lower()] = sum(pod["status"]["phase"] == phase for pod in self.state.pods)
+            if kind == "Complete":
+                status["completionTime"] = layout.now()
+
+
+def _failures(pods: Sequence[Object]) -> int:
+    """Pods that have failed; lost ones are disruptions, which the launcher that follows the Job counts."""
+    lost = (_NODE_LOST, NODE_SHUTDOWN)
+    return sum(
+        pod["status"]["phase"] == "Failed" and pod["status"].get("reason") not in lost for pod in list(pods)
+    )
+
+
+def _text(index: int | None) -> str:
+    return "" if index is None else str(index)
+
+
+def main(argv: list[str]) -> int:
+    """argv: the Job's folder, and a descriptor for a word: that it listens, or why it cannot run the Job."""
+    folder, launcher = Path(argv[0]), os.fdopen(int(argv[1]), "wb")
+    try:
+        with liveness.held(folder) as lock:
+            if lock is None:
+                _report(launcher, "busy")
+                return 0
+            _run(folder, lock, lambda: _report(launcher, "listens"))
+    except Exception as error:
+        traceback.print_exc()
+        _report(
+            launcher, error.what if isinstance(error, JobRelayError) else f"{type(error).__name__}: {error}"
+        )
+        return 1
+    return 0
+
+
+def _run(folder: Path, lock: int, listens: Any) -> None:
+    if earlier := liveness.holder_of(folder):
+        contact.remove_socket(earlier.socket, os.geteuid())  # it was killed
+    runner = JobRunner(folder, job_folder.read_state(folder))
+    signal.signal(signal.SIGTERM, lambda *_: runner.state.shut_down_early())
+    listener = contact.listen()
+    path = str(listener.getsockname())
+    try:
+        liveness.write_holder(lock, liveness.Holder.this_process(path))
+        threading.Thread(target=runner.state.serve, args=(listener,), daemon=True).start()
+        listens()
+        runner.run()
+    finally:
+        contact.remove_socket(path, os.geteuid())
+        if runner.state.deleted:
+            layout.remove(folder)
+        runner.state.close()
+
+
+def _report(launcher: Any, word: str) -> None:
+    """Tell the launcher that started this, once; it may have gone."""
+    if not launcher.closed:
+        try:
+            launcher.write(word.encode("utf-8", "replace"))
+            launcher.close()
+        except OSError:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""What a stage asked for against what it used, and what to ask for instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobrelay.figures.quantities import parse_quantity
+from jobrelay.figures.wording import mebibytes
+from jobrelay_runner.volume.record import Closing, Cost
+
+#: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
+_HEAD_ROOM: Final = 1.5
+_STEP_BYTES: Final = 64 * 2**20
+#: Of its time: who waited longer for a CPU has used less than it wanted.
+_WAITED: Final = 0.05
+#: What is out of memory has not said how much it would have needed.
+_AFTER_OUT_OF_MEMORY: Final = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """CPU request, and memory request and limit, as Kubernetes writes them; None: nothing better is known."""
+
+    cpu: str | None = None
+    memory: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.cpu or self.memory)
+
+    def beyond(self, resources: Mapping[str, Any]) -> Size:
+        """Without what these resources ask for already."""
+        asked = {key: _quantity(resources, "requests", key) for key in ("cpu", "memory")}
+        kept = {k: v for k, v in vars(self).items() if v and parse_quantity(v) != asked[k]}
+        return Size(**kept)
+
+    def settings(self, stage: str) -> str:
+        """--set train.cpu=1900m --set train.memory=512Mi"""
+        values = {"cpu": self.cpu, "memory": self.memory}
+        return " ".join(f"--set {stage}.{key}={value}" for key, value in values.items() if value)
+
+
+def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: bool = False) -> Size:
+    """What a stage with these resources (of its container) should ask for, after it has ended so.
+
+    Nothing is suggested where the figures do not tell: of a stage that had nothing to do or has failed,
+    for memory where only the largest process could be measured and not the container, and no less CPU
+    where it had to wait for it, or nobody can tell.
+    """
+    limit = _quantity(resources, "limits", "memory")
+    if out_of_memory:
+        return Size(memory=doubled(str(resources["limits"]["memory"]))) if limit else Size()
+    if said is None or said.skipped or said.exit_code:
+        return Size()
+    asked = _quantity(resources, "requests", "cpu")
+    return Size(cpu=_cpu(said.cost, asked), memory=_memory(said.cost, limit))
+
+
+def doubled(limit: str) -> str:
+    """What to ask for after a stage was out of memory: 2Gi → 4Gi. Raises ValueError."""
+    return _bytes(parse_quantity(limit) * _AFTER_OUT_OF_MEMORY)
+
+
+def cpu_used(cost: Cost) -> float:
+    """Cores that were busy, on average."""
+    return cost.cpu_seconds / cost.wall_seconds if cost.wall_seconds else 0.0
+
+
+def requests_against_use(resources: Mapping[str, Any], cost: Cost) -> list[str]:
+    """1.6 of 1, 812 MiB of 1Gi (limit 2Gi)"""
+    requests = resources.get("requests") or {}
+    limit = (resources.get("limits") or {}).get("memory")
+    peak = mebibytes(cost.peak_memory_bytes)
+    if cost.peak_memory_from == "process":
+        peak += " (largest process)"
+    asked = f"{requests.get('memory', 'nothing')}" + (f" (limit {limit})" if limit else "")
+    return [f"{cpu_used(cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
+
+
+def _cpu(cost: Cost, asked: float | None) -> str | None:
+    tenths = max(1, math.ceil(cpu_used(cost) * 10 - 0.01))
+    had_enough = cost.cpu_waited_seconds is not None and (
+        cost.cpu_waited_seconds <= _WAITED * cost.wall_seconds
+    )
+    if asked is not None and tenths < asked * 10 and not had_enough:
+        return None  # on a node with nothing else to do it would have used more
+    return str(tenths // 10) if tenths % 10 == 0 else f"{tenths}00m"
+
+
+def _memory(cost: Cost, limit: float | None) -> str | None:
+    if cost.peak_memory_from != "cgroup":
+        return None
+    wanted = _rounded(cost.peak_memory_bytes * _HEAD_ROOM)
+    # The container's peak holds cached pages, which fill any limit; it has lived within this one.
+    return _bytes(wanted if limit is None else min(wanted, max(limit, cost.peak_memory_bytes)))
+
+
+def _rounded(size: float) -> int:
+    return math.ceil(size / _STEP_BYTES) * _STEP_BYTES
+
+
+def _bytes(size: float) -> str:
+    """512Mi, 2Gi"""
+    whole = math.ceil(size / 2**20)
+    return f"{whole // 1024}Gi" if whole % 1024 == 0 else f"{whole}Mi"
+
+
+def _quantity(resources: Mapping[str, Any], kind: str, name: str) -> float | None:
+    text = (resources.get(kind) or {}).get(name)
+    return None if text is None else parse_quantity(text)

@@ -1,0 +1,68 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Protocol
+
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume.record import Cost
+
+_LINE: Final = 200
+
+
+class Said(Protocol):
+    """What a stage says of itself: its Closing, or as much of it as was kept."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def cost(self) -> Cost: ...
+
+
+def in_one_line(text: str) -> str:
+    """Its first line, cut where it is very long."""
+    line = next(iter(text.splitlines()), "")
+    return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
+
+
+def clock(when: datetime) -> str:
+    """14:27:33 by this machine's zone: a moment of today that somebody waits for."""
+    return f"{when.astimezone():%H:%M:%S}"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 1m42s, 2h03m"""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def mebibytes(size: float) -> str:
+    """1610612736 → 1.5 GiB; 851443712 → 812 MiB"""
+    return f"{size / 2**30:.1f} GiB" if size >= 1023.5 * 2**20 else f"{size / 2**20:.0f} MiB"
+
+
+def accuracy(said: Said | None) -> str:
+    """A stage's own figure, in few words."""
+    metrics = said.metrics if said else {}
+    if "test_acc" in metrics:
+        return f"test acc {metrics['test_acc']:.4f}"
+    if "accuracy" in metrics:
+        return f"acc {metrics['accuracy']:.4f}"
+    if "correct" in metrics:
+        return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
+    if "skipped" in metrics:
+        skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
+        return f"{counted(round(metrics.get('samples', 0)), 'image')}{skipped}"
+    return ""
+
+
+def memory(said: Said | None, limit: str) -> str:
+    """The most memory that a stage used: 812 MiB of 2Gi"""
+    if not said or not said.cost.peak_memory_bytes:  # it had nothing to do
+        return ""
+    peak = mebibytes(said.cost.peak_memory_bytes)
+    return f"{peak} of {limit}" if limit else peak

@@ -1,0 +1,80 @@
+"""What was typed after `images compare` → a comparison, carried out and told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jobrelay import manifests
+from jobrelay.console import Console, print_json, print_table
+from jobrelay.errors import BadInput, Exit
+from jobrelay.images.comparing import WORKLOAD, Contender, Rounds, interleaved
+from jobrelay.images.engine import engine_with
+from jobrelay.images.measuring import Weight, weigh
+from jobrelay.images.report import Compared, draw, rows, tree
+from jobrelay.runs.results import require_place
+from jobrelay.runs.target import Target
+from jobrelay_runner.volume.paths import check_name
+
+#: A run's id has at most 40 characters; these end in a hyphen, a letter and up to three digits.
+_NAME_LENGTH = 35
+
+
+def run_comparison(
+    target: Target,
+    console: Console,
+    *,
+    folder: Path,
+    first: str,
+    second: str,
+    count: int,
+    name: str | None,
+    overrides: tuple[str, ...],
+    timeout: int | None,
+    engine: str | None,
+    output: str,
+) -> int:
+    """Writes comparison.json, .png and .svg into a folder of its own. Raises what a run raises."""
+    if target.local:
+        raise BadInput(
+            "images are compared on a cluster: processes on this machine run in none", "leave --local out"
+        )
+    if target.image:
+        raise BadInput("--image: the two images are named by themselves", "leave --image out")
+    contenders = [Contender.parse(first), Contender.parse(second)]
+    name = _name(name)
+    rounds = Rounds(target, target.config(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
+    place = target.executor().place()
+    weights = [_weigh(contender, engine, console) for contender in contenders]
+    require_place(rounds.folder)
+    rounds.folder.mkdir(parents=True, exist_ok=True)
+    samples = interleaved(contenders, count, name, rounds.run, console.say)
+    compared = [
+        Compared(contender, weight, samples[contender])
+        for contender, weight in zip(contenders, weights, strict=True)
+    ]
+    found = tree(name, place, compared)
+    (rounds.folder / "comparison.json").write_text(json.dumps(found, indent=2) + "\n")
+    draw(compared[0], compared[1], rounds.folder)
+    if output == "json":
+        print_json(found)
+    else:
+        print_table(("", *(each.name for each in compared), "first / second"), rows(compared[0], compared[1]))
+    console.say(f"comparison.json, .png, .svg and the runs are in {rounds.folder}/")
+    return Exit.SUCCEEDED
+
+
+def _weigh(contender: Contender, engine: str | None, console: Console) -> Weight:
+    having = engine_with(contender.image, engine)
+    console.say(f"weighing {contender.image} ({having.name}; a minute for every gigabyte)")
+    with having.archive(contender.image) as archive:
+        return weigh(archive)
+
+
+def _name(name: str | None) -> str:
+    if name is None:
+        return manifests.new_run_id()
+    try:
+        return check_name(name, "--name", _NAME_LENGTH)
+    except ValueError as error:
+        raise BadInput(str(error)) from error

@@ -1,0 +1,64 @@
+"""Say where a live Job is not the one that is wanted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jobrelay.manifests.labels import ANNOTATION_CONFIG, ANNOTATION_EARLY, CONFIG_MAP, LABEL_RUN, Object
+
+
+def differing_keys(wanted: Object, live: Object) -> list[str]:
+    """Where a live Job is not what is wanted: configuration keys and paths in its spec.
+
+    Fields that only the server has set do not count.
+    """
+    before, after = (
+        _flat(json.loads(job["metadata"].get("annotations", {}).get(ANNOTATION_CONFIG, "{}")))
+        for job in (live, wanted)
+    )
+    for tree in (before, after):
+        tree.setdefault("device", "auto")  # kept only where it was asked for by name
+    keys = [
+        f"{key}: {before.get(key)} there, {after.get(key)} wanted"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    there, want = _flat(live["spec"], "spec"), _flat(wanted["spec"], "spec")
+    early = live["metadata"].get("annotations", {}).get(ANNOTATION_EARLY)
+    if early and early.isdigit():  # its Pod may live longer by the wait, which nobody has asked for
+        there["spec.template.spec.activeDeadlineSeconds"] = int(early)
+    for path, value in want.items():
+        is_name = CONFIG_MAP in path or str(value).startswith(
+            f"{wanted['metadata']['labels'][LABEL_RUN]}-config-"
+        )
+        if there.get(path) != value and not is_name:
+            keys.append(f"{path}: {there.get(path)} there, {value} wanted")
+    return keys
+
+
+def differing_paths(wanted: Any, live: Any) -> list[str]:
+    """Where two trees are not the same: spec.egress[0]: {} there, nothing wanted."""
+    there, want = _flat(live, "spec", empty=True), _flat(wanted, "spec", empty=True)
+    return [
+        f"{path}: {there.get(path, 'nothing')} there, {want.get(path, 'nothing')} wanted"
+        for path in sorted(there.keys() | want.keys())
+        if there.get(path) != want.get(path)
+    ]
+
+
+def _flat(tree: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
+    """{"a": {"b": [1]}} → {"a.b[0]": 1}; a list of named things is keyed by their names.
+
+    empty: what holds nothing is a leaf, and not left out.
+    """
+    if isinstance(tree, dict) and (tree or not empty):
+        pairs = [(f"{prefix}.{key}" if prefix else key, value) for key, value in tree.items()]
+    elif isinstance(tree, list) and (tree or not empty):
+        pairs = []
+        for index, value in enumerate(tree):
+            key = value.get("name", index) if isinstance(value, dict) else index
+            pairs.append((f"{prefix}[{key}]", value))
+    else:
+        return {prefix: tree}
+    return {path: leaf for name, value in pairs for path, leaf in _flat(value, name, empty=empty).items()}

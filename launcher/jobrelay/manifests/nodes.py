@@ -1,0 +1,94 @@
+"""A stage of several Pods: an Indexed Job, and the Service by whose names its Pods find each other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobrelay.manifests.labels import (
+    LABEL_COMPONENT,
+    LABEL_NODES,
+    LABEL_RUN,
+    Object,
+    main_container,
+    run_labels,
+)
+from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
+from jobrelay_train.config.schema import RunConfig, Stage
+
+#: Older servers have no Indexed Jobs, or keep them behind a feature gate, or give their Pods no hostname;
+#: and 1.20 drops the fields in silence: each Pod would then train alone.
+INDEXED_SINCE: Final = 24
+
+#: As Kubernetes has it where a Job says nothing.
+_BACKOFF_LIMIT: Final = 6
+
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def pods_of(job: Object) -> int:
+    """How many Pods of the Job run at once."""
+    return int(job["spec"].get("completions", 1)) if job["spec"].get("completionMode") == "Indexed" else 1
+
+
+def spread(job: Object, stage: Stage, config: RunConfig) -> None:
+    """Make it a Job of as many Pods as the configuration asks for, on different nodes where that can be."""
+    nodes = config.train.nodes if stage == "train" else 1
+    if nodes == 1:
+        return
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    spec.update(completionMode="Indexed", completions=nodes, parallelism=nodes)
+    # Kubernetes counts Pods. When one is lost, the others of its attempt end with PEER_LOST, and only a
+    # podFailurePolicy (1.26) can tell it not to count those: without, as many are allowed as that may be.
+    spec["backoffLimit"] = (spec.get("backoffLimit", _BACKOFF_LIMIT) + 1) * nodes - 1
+    labels = job["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})
+    labels[LABEL_NODES] = str(nodes)  # networkpolicy-peers.yaml lets these speak to each other
+    # the Pods of other stages are where a ReadWriteOnce volume is; here that wish would draw all to one node
+    affinity = pod.setdefault("affinity", {})
+    affinity.get("podAffinity", {}).pop(_PREFERRED, None)
+    if not affinity.get("podAffinity"):
+        affinity.pop("podAffinity", None)
+    main_container(job).setdefault("env", []).append(
+        {"name": ENV_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    )
+
+
+def join(job: Object, stage: Stage, run: str) -> None:
+    """Tell the Pods of a Job of several their names in one run: which to avoid, and which to look for."""
+    if pods_of(job) == 1:
+        return
+    pod = job["spec"]["template"]["spec"]
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": _selector(stage, run)},
+    }
+    apart = pod["affinity"].setdefault("podAntiAffinity", {}).setdefault(_PREFERRED, [])
+    apart.append({"weight": 100, "podAffinityTerm": term})
+    pod["subdomain"] = service_name(stage, run)
+    leader = f"{job['metadata']['name']}-0.{pod['subdomain']}"
+    main_container(job)["env"].append({"name": ENV_LEADER, "value": leader})
+
+
+def service_of(job: Object, stage: Stage, run: str) -> Object:
+    """The headless Service that gives each Pod of the Job a name, from before it is ready."""
+    metadata = {
+        "name": service_name(stage, run),
+        "namespace": job["metadata"]["namespace"],
+        "labels": {**run_labels(run), LABEL_COMPONENT: stage},
+    }
+    spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(stage, run)}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def service_name(stage: Stage, run: str) -> str:
+    """A Service's name begins with a letter, and a run's may not."""
+    return f"{stage}-{run}"
+
+
+def count_causes_alone(job: Object) -> None:
+    """The backoffLimit where a podFailurePolicy leaves those out that only followed a lost one."""
+    if (pods := pods_of(job)) > 1:
+        job["spec"]["backoffLimit"] = (job["spec"]["backoffLimit"] + 1) // pods - 1
+
+
+def _selector(stage: Stage, run: str) -> dict[str, str]:
+    return {LABEL_RUN: run, LABEL_COMPONENT: stage}

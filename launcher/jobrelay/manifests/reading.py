@@ -1,0 +1,176 @@
+"""Manifests: the objects of a folder, checked, and sorted into Jobs, configuration and what runs share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay.errors import BadInput
+from jobrelay.manifests.kustomize import read_folder
+from jobrelay.manifests.labels import (
+    CONFIG_FILE,
+    LABEL_COMPONENT,
+    Object,
+    claim_name,
+    containers,
+    is_config_map,
+    title,
+)
+from jobrelay.manifests.shapes import check_shape
+from jobrelay_train.config.schema import STAGES, Stage
+from jobrelay_train.config.yamlio import YamlError, load_documents
+
+REPOSITORY: Final = Path(__file__).resolve().parents[3]
+
+
+BASE: Final = REPOSITORY / "k8s" / "base"
+
+
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+
+
+#: The grammar of image names (distribution/reference), shortened to what Kubernetes accepts.
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+
+
+#: What this module looks into (manifests.shapes); what is left out may be anything.
+_CONTAINER: Final[Object] = {
+    "name": str, "image": str, "command": [str], "args": [str], "env": [{"name": str}],
+    "resources": {"requests": {}, "limits": {}},
+}  # fmt: skip
+
+
+_VOLUME: Final[Object] = {
+    "name": str, "persistentVolumeClaim": {"claimName": str}, "configMap": {"name": str}, "emptyDir": {},
+}  # fmt: skip
+
+
+_AFFINITY: Final[Object] = {
+    "podAffinity": {}, "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]},
+}  # fmt: skip
+
+
+_POD: Final[Object] = {
+    "containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME], "affinity": _AFFINITY,
+}  # fmt: skip
+
+
+_JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
+
+
+#: What the launcher may do is not for the launcher to say: an administrator applies these.
+_GRANTS = "rbac.authorization.k8s.io/"
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """What a folder of manifests holds: what all runs share, one Job a stage, the configuration."""
+
+    source: str
+    namespace: str
+    shared: tuple[Object, ...]
+    jobs: Mapping[Stage, Object]
+    config: Mapping[str, Any]
+    placed: bool = True  # False: they name no namespace, and are for that of the context
+
+
+def load(folder: Path) -> Manifests:
+    """Manifests of a kustomization folder. Raises BadInput naming the file or object."""
+    objects = list(read_folder(folder, BASE))
+    jobs: dict[Stage, Object] = {}
+    shared: list[Object] = []
+    config: Mapping[str, Any] = {}
+    for item in objects:
+        stage = item.get("metadata", {}).get("labels", {}).get(LABEL_COMPONENT)
+        if item["kind"] == "ConfigMap" and is_config_map(item["metadata"]["name"]):
+            config = _config_of(item, folder)
+        elif item["kind"] == "Job":
+            if stage not in STAGES:
+                raise BadInput(
+                    f"{title(item)} in {folder}: its label {LABEL_COMPONENT} is {stage!r}",
+                    f"label it with the stage that it is: {', '.join(STAGES)}",
+                )
+            if stage in jobs:
+                raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
+            jobs[stage] = item
+        elif not item["apiVersion"].startswith(_GRANTS):
+            shared.append(item)
+    missing = [stage for stage in STAGES if stage not in jobs]
+    if missing:
+        raise BadInput(f"{folder} has no Job for {', '.join(missing)}", f"compare {BASE}")
+    for job in jobs.values():
+        _check_job(job, folder)
+    namespaces = {job["metadata"].get("namespace") for job in jobs.values()}
+    if len(namespaces) > 1:
+        raise BadInput(
+            f"the Jobs in {folder} are in several namespaces: "
+            f"{', '.join(sorted(namespace or 'none' for namespace in namespaces))}"
+        )
+    shared.sort(key=lambda item: item["kind"] != "Namespace")
+    namespace = namespaces.pop()
+    return Manifests(
+        str(folder), namespace or "default", tuple(shared), jobs, config, placed=namespace is not None
+    )
+
+
+def check_image(image: str) -> str:
+    """`image` itself if it can be an image's name. Raises BadInput."""
+    if len(image) > 512 or not _IMAGE.fullmatch(image):
+        raise BadInput(
+            f"image {image!r} cannot be an image's name",
+            "expected [REGISTRY/]NAME[:TAG][@sha256:…], in lower case",
+        )
+    return image
+
+
+def _check_job(job: Object, folder: Path) -> None:
+    where = f"{title(job)} in {folder}"
+    check_shape(job, _JOB, where)
+    try:
+        spec = job["spec"]
+        pod = spec["template"]["spec"]
+        images = [container["image"] for container in containers(pod)]
+        names = [container["name"] for container in containers(pod)]
+    except KeyError as error:
+        raise BadInput(
+            f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml"
+        ) from error
+    if pod.get("restartPolicy") != "Never":
+        raise BadInput(
+            f"{where}: restartPolicy is {pod.get('restartPolicy', 'not given')}",
+            "set it to Never: with OnFailure a failed Pod vanishes, and its log with it",
+        )
+    if spec.get("ttlSecondsAfterFinished") is not None:
+        raise BadInput(
+            f"{where}: ttlSecondsAfterFinished would remove it before its log and results are collected",
+            "take it out; the command delete removes the Jobs of a run",
+        )
+    if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
+        raise BadInput(
+            f"{where}: parallelism and completions are for the launcher to set",
+            "take them out; --set train.strategy=ddp --set train.nodes=… makes a Job of several Pods",
+        )
+    if not pod["containers"] or len(set(names)) != len(names):
+        raise BadInput(f"{where}: it needs containers, with names of their own")
+    for image in images:
+        check_image(image)
+    claim_name(job)
+
+
+def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
+    check_shape(item, {"data": {CONFIG_FILE: str}}, f"{title(item)} in {folder}")
+    try:
+        text = item.get("data", {}).get(CONFIG_FILE, "")
+        documents = load_documents(text, f"{CONFIG_FILE} in {folder}", plain_numbers=True)
+    except YamlError as error:
+        raise BadInput(str(error)) from error
+    tree = documents[0] if documents else {}
+    if not isinstance(tree, dict):
+        raise BadInput(f"{CONFIG_FILE} in {folder}: a mapping of keys is expected")
+    return tree

@@ -1,0 +1,294 @@
+"""Render manifests for one run: dicts in, dicts out. Nothing is sent."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import yaml
+
+from jobrelay.errors import BadInput
+from jobrelay.manifests import nodes
+from jobrelay.manifests.kustomize import documents
+from jobrelay.manifests.labels import (
+    ANNOTATION_CONFIG,
+    ANNOTATION_DISRUPTIONS,
+    ANNOTATION_HASH,
+    ANNOTATION_WORK,
+    CONFIG_FILE,
+    CONFIG_MAP,
+    GATE,
+    LABEL_COMPONENT,
+    LABEL_PLAN,
+    Object,
+    containers,
+    is_config_map,
+    main_container,
+    run_labels,
+    runs_jobs,
+)
+from jobrelay.manifests.reading import BASE, Manifests, check_image
+from jobrelay.manifests.scopes import is_cluster_wide
+from jobrelay_runner import exit_codes
+from jobrelay_runner.volume.paths import ENV_RUN, check_name
+from jobrelay_train.config.schema import STAGES, Placement, RunConfig, Stage, digest
+
+READER: Final = BASE.parent / "reader" / "pod.yaml"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, rendered: everything that will be sent, before anything is."""
+
+    run: str
+    namespace: str
+    hash: str
+    shared: tuple[Object, ...]
+    config_map: Object
+    jobs: Mapping[Stage, Object]
+    placements: Mapping[Stage, Placement]
+    services: tuple[Object, ...] = ()
+
+    def objects(self) -> list[Object]:
+        return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """An id nobody has: the second (UTC), and four random characters."""
+    alphabet = "bcdfghjklmnpqrstvwxz2456789"
+    tail = "".join(secrets.choice(alphabet) for _ in range(4))
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{tail}"
+
+
+def render(
+    manifests: Manifests,
+    config: RunConfig,
+    run: str,
+    *,
+    namespace: str | None = None,
+    image: str | None = None,
+    timeout_seconds: int | None = None,
+) -> Plan:
+    """The manifests made ready for one run. Sends nothing. Raises BadInput.
+
+    run: a DNS-1123 label of at most 40 characters. image: for every container that has the
+    stages' image. timeout_seconds: of one attempt of each stage whose configuration has none.
+    """
+    namespace = namespace or manifests.namespace
+    try:
+        check_name(run, "run id")
+        check_name(namespace, "namespace", longest=63)
+    except ValueError as error:
+        raise BadInput(str(error), "choose another one") from error
+    text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
+    config_name = f"{run}-config-{digest(text)[:8]}"
+    jobs: dict[Stage, Object] = {}
+    for stage in STAGES:
+        job = copy.deepcopy(manifests.jobs[stage])
+        _set_image(job, image)
+        _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
+        _stamp(job, ANNOTATION_WORK, stage, config)
+        _set_placement(job, stage, config, timeout_seconds)
+        nodes.spread(job, stage, config)
+        _stamp(job, ANNOTATION_HASH, stage, config)
+        jobs[stage] = job
+    plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
+    for stage, job in jobs.items():
+        _set_run(job, stage, run, namespace, plan_hash, config_name)
+        nodes.join(job, stage, run)
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": config_name, "namespace": namespace, "labels": run_labels(run)},
+        "data": {CONFIG_FILE: text + "\n"},
+        "immutable": True,
+    }
+    placements = {stage: config.placement(stage) for stage in STAGES}
+    services = tuple(
+        nodes.service_of(job, stage, run) for stage, job in jobs.items() if nodes.pods_of(job) > 1
+    )
+    return Plan(
+        run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements, services
+    )
+
+
+def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
+    """What all runs share, in a namespace (None: the manifests' own)."""
+    own = manifests.namespace
+    return tuple(_in_namespace(item, own, namespace or own) for item in manifests.shared)
+
+
+def for_server(job: Object, minor: int) -> Object:
+    """The Job with what a server of Kubernetes 1.`minor` adds to its care for retries.
+
+    Not in the YAML: `kubectl` checks fields against the server, and 1.20 does not know these.
+    """
+    job = copy.deepcopy(job)
+    if minor >= 26:
+        disrupted = [{"type": "DisruptionTarget", "status": "True"}]
+        rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
+        if runs_jobs(main_container(job)):  # the exit codes of another program are its own
+            nodes.count_causes_alone(job)
+            stage = {"containerName": main_container(job)["name"], "operator": "In"}
+            rules = [
+                {"action": "FailJob", "onExitCodes": {**stage, "values": sorted(exit_codes.FINAL)}},
+                {"action": "Ignore", "onExitCodes": {**stage, "values": sorted(exit_codes.FOLLOWING)}},
+                *rules,
+            ]
+        job["spec"]["podFailurePolicy"] = {"rules": rules}
+    if minor >= 29:
+        job["spec"]["podReplacementPolicy"] = "Failed"  # never two writers at once
+    return job
+
+
+def without_gate(job: Object) -> Object:
+    """The Job without the initContainer that waits for the stage before it.
+
+    The launcher starts a stage only when the one before has succeeded, so it need not pay for
+    a container that finds the gate open.
+    """
+    job = copy.deepcopy(job)
+    pod = job["spec"]["template"]["spec"]
+    pod["initContainers"] = [c for c in pod.get("initContainers") or () if c["name"] != GATE]
+    if not pod["initContainers"]:
+        del pod["initContainers"]
+    return job
+
+
+def with_disruptions(job: Object, count: int) -> Object:
+    """The Job, made anew after so many Pods were lost to disruptions."""
+    job = copy.deepcopy(job)
+    job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
+    return job
+
+
+def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Object:
+    """The Pod that reads and writes the volume for the launcher; `node`: where it must run."""
+    pod: Object = next(documents(READER))
+    suffix = secrets.token_hex(3)
+    pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
+    pod["metadata"]["namespace"] = plan_namespace
+    pod["spec"]["containers"][0]["image"] = image
+    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
+    if node:
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        pod["spec"]["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        }
+    return pod
+
+
+def to_yaml(objects: Sequence[Object]) -> str:
+    """The objects as a stream of YAML documents, for people and for kubectl."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
+
+
+#: Text that some reader of YAML takes for a number, a time, a boolean or nothing, by the rules of YAML 1.1,
+#: of 1.2 or of Go's libraries. PyYAML itself quotes by some rules of 1.1 alone.
+_NO_TEXT: Final = re.compile(
+    r"[-+]?[0-9.][0-9a-fox_.,:+\-tz \t]*|[-+]?\.(?:inf|nan)|y|yes|n|no|on|off|true|false|null|~|=|<<|",
+    re.IGNORECASE,
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as a block, no aliases, and nothing plain that could be read as another type."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else "'" if _NO_TEXT.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _set_image(job: Object, image: str | None) -> None:
+    if not image:
+        return
+    check_image(image)
+    pod = job["spec"]["template"]["spec"]
+    replaced = main_container(job)["image"]
+    for container in containers(pod):
+        if container["image"] == replaced:
+            container["image"] = image
+
+
+def set_resources(job: Object, cpu: str | None, memory: str | None) -> None:
+    """Let the stage ask for this much, and for memory be limited to it; None leaves what is there."""
+    resources = main_container(job).setdefault("resources", {})
+    if cpu:
+        resources.setdefault("requests", {})["cpu"] = cpu
+    if memory:
+        resources.setdefault("requests", {})["memory"] = memory
+        resources.setdefault("limits", {})["memory"] = memory
+
+
+def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
+    placement = config.placement(stage)
+    set_resources(job, placement.cpu, placement.memory)
+    deadline = placement.timeout_seconds or timeout_seconds
+    if deadline:
+        job["spec"]["template"]["spec"]["activeDeadlineSeconds"] = deadline
+    if placement.backoff_limit is not None:
+        job["spec"]["backoffLimit"] = placement.backoff_limit
+
+
+def _set_config_map(job: Object, name: str) -> None:
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        if is_config_map(volume.get("configMap", {}).get("name", "")):
+            volume["configMap"]["name"] = name
+
+
+def _stamp(job: Object, annotation: str, stage: Stage, config: RunConfig) -> None:
+    """The hash of all that decides what this Job does, as it is now, whatever the run is called.
+
+    With `autosize` the resources come later (jobrelay.runs.autosize) and are no part of it: with whatever
+    the newest run suggests, a Job is the same Job, and is adopted.
+    """
+    own = config.stage(stage)
+    if config.device != "auto":  # asked for by name, so that what ran on another is not the same
+        own["device"] = config.device
+    annotations = job["metadata"].setdefault("annotations", {})
+    decides = {"spec": job["spec"], "config": own}
+    if annotation == ANNOTATION_HASH and config.placement(stage).autosize:
+        decides["autosize"] = True
+    annotations[annotation] = digest(decides)
+    annotations[ANNOTATION_CONFIG] = json.dumps(own, sort_keys=True)
+
+
+def _set_run(job: Object, stage: Stage, run: str, namespace: str, plan_hash: str, config_name: str) -> None:
+    pod = job["spec"]["template"]["spec"]
+    job["metadata"].update(name=f"{run}-{stage}", namespace=namespace)
+    template = job["spec"]["template"].setdefault("metadata", {})
+    for metadata in (job["metadata"], template):
+        metadata["labels"] = {**metadata.get("labels", {}), **run_labels(run), LABEL_COMPONENT: stage}
+    job["metadata"]["labels"][LABEL_PLAN] = plan_hash
+    for container in containers(pod):
+        for variable in container.get("env") or ():
+            if variable.get("name") == ENV_RUN:
+                variable["value"] = run
+    _set_config_map(job, config_name)
+
+
+def _in_namespace(item: Object, own: str, namespace: str) -> Object:
+    """A shared object where its Jobs are sent: one that is in their namespace `own`, or names none.
+
+    Those that stand in another namespace, or in none, stay there, as with `kubectl apply -k`.
+    """
+    item = copy.deepcopy(item)
+    metadata = item["metadata"]
+    if item["kind"] == "Namespace":
+        metadata["name"] = namespace if metadata["name"] == own else metadata["name"]
+    elif not is_cluster_wide(item) and metadata.get("namespace", own) == own:
+        metadata["namespace"] = namespace
+    return item

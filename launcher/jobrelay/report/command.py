@@ -1,0 +1,159 @@
+"""What was asked for by name, or has just ended → its page in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from jobrelay.console import Console
+from jobrelay.errors import BadInput, JobRelayError
+from jobrelay.executors.base import Executor
+from jobrelay.hints import Command, Hint
+from jobrelay.report import run as of_run
+from jobrelay.report import sweep as of_sweep
+from jobrelay.report.files import RunOutcome, StageOutcome, Unusable, read
+from jobrelay.report.page import render
+from jobrelay.runs import results, status
+from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
+from jobrelay.runs.outcome import Object, outcome, outcome_of_jobs
+from jobrelay.runs.relay import RunReport
+from jobrelay.runs.target import Target
+from jobrelay_runner.text.redaction import redacted_tree
+from jobrelay_runner.volume.files import write_atomically, write_json
+from jobrelay_runner.volume.paths import check_name
+from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
+from jobrelay_train.config.schema import STAGES
+
+RUN_TEMPLATE: Final = "run.html"
+SWEEP_TEMPLATE: Final = "sweep.html"
+#: For what a page can do without, nobody waits as long as for a run.
+_ASK_SECONDS: Final = 10
+
+
+def make_report(target: Target, console: Console, name: str | None, file: Path | None) -> Path:
+    """Write the page of a run or a sweep, here or (a run) brought here first; None: the newest run.
+
+    name: a run, a sweep, or a folder of either. file: None for report.html in its folder. Raises
+    BadInput, ApiLost, EvidenceIncomplete.
+    """
+    folder = _folder(name) if name else None
+    if folder and (folder / of_sweep.TABLE).exists():
+        return write_sweep(folder, file)
+    told = None
+    if folder is None:
+        executor = target.executor()
+        run = name or status.newest_run(executor)
+        folder = Path("runs") / run
+        owner = owner_of(folder)
+        if not _is_run(folder) or (owner and not belongs(folder, run, executor.place())):
+            told = _told(executor, run)
+            console.say(f"run {run} is not here yet: fetched from {executor.place()}")
+            results.fetch(executor, run, folder)
+    if told is None and not (folder / OUTCOME).exists():
+        told = _asked(target, console, folder)
+    return _write(folder, file, told)
+
+
+def write_ended(report: RunReport, complete: Callable[[Hint], str]) -> Path:
+    """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
+    report.folder.mkdir(parents=True, exist_ok=True)
+    _keep(report.folder / OUTCOME, outcome(report, complete))
+    return _write(report.folder, None)
+
+
+def write_sweep(folder: Path, file: Path | None = None) -> Path:
+    """The page of the sweep in `folder`. Raises BadInput where it cannot be written."""
+    return _written(file or folder / PAGE, render(SWEEP_TEMPLATE, sweep=of_sweep.gather(folder, folder.name)))
+
+
+def _write(folder: Path, file: Path | None, told: RunOutcome | None = None) -> Path:
+    part = of_run.gather(folder, folder.name, told)
+    return _written(file or folder / PAGE, render(RUN_TEMPLATE, run=part))
+
+
+def _written(path: Path, page: str) -> Path:
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written: {error.strerror}", "-o FILE names another place"
+        ) from error
+    return path
+
+
+def _keep(path: Path, told: Object) -> None:
+    """Write report.json; what was kept of stages that this launcher has only looked at stays."""
+    try:
+        kept = read(path, RunOutcome)
+    except Unusable:
+        kept = None
+    before = {each.stage: each for each in kept.stages} if kept else {}
+    whole = (
+        {stage["stage"]: stage for stage in json.loads(read_bytes(path, RECORD_BYTES))["stages"]}
+        if kept
+        else {}
+    )
+    now = {stage["stage"]: stage for stage in told["stages"]}
+    last = told["stages"][-1]
+    reached = STAGES if last["verdict"]["exit_code"] == 0 else STAGES[: STAGES.index(last["stage"]) + 1]
+    stages = []
+    for stage in reached:
+        if stage in now and not (stage in before and _only_looked(now[stage], before[stage])):
+            stages.append(now[stage])
+        elif stage in before:
+            stages.append(whole[stage])
+    write_json(path, redacted_tree({**told, "stages": stages}))
+
+
+def _only_looked(now: Object, before: StageOutcome) -> bool:
+    """Whether a stage had succeeded before, and all that has come since is that this was found."""
+    found = now["how"] == "complete" or now["skipped"]
+    return found and now["verdict"]["exit_code"] == 0 and before.verdict.exit_code == 0
+
+
+def _folder(name: str) -> Path | None:
+    """Where the run or sweep of that name lies here; None: nowhere. Raises BadInput."""
+    if "/" in name:
+        folder = Path(name)
+        if not _is_run(folder) and not (folder / of_sweep.TABLE).exists():
+            raise BadInput(f"{name} is not the folder of a run or a sweep", "give its name, or its folder")
+        return folder
+    try:
+        check_name(name, "run or sweep")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    run, sweep = Path("runs") / name, Path("sweeps") / name
+    is_sweep = (sweep / of_sweep.TABLE).exists()
+    if is_sweep and _is_run(run):
+        raise BadInput(f"{name} is a run ({run}/) and a sweep ({sweep}/)", Command("report", f"{run}/"))
+    return sweep if is_sweep else run if _is_run(run) else None
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether anything of a run is here: its outcome, or a stage's record."""
+    return any((folder / name).exists() for name in (OUTCOME, *(f"{stage}.json" for stage in STAGES)))
+
+
+def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
+    """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
+    patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
+    run = folder.name
+    try:
+        executor = patient.executor()
+        owner = owner_of(folder)
+        if owner and owner.place != executor.place():  # Jobs of that name there are of another run
+            console.say(f"  {folder} is of {owner.place}, whose Jobs were not asked")
+            return None
+        return _told(executor, run)
+    except JobRelayError as error:
+        console.say(f"  the Jobs of run {run} could not be asked: {error.what}")
+        return None
+
+
+def _told(executor: Executor, run: str) -> RunOutcome | None:
+    """What the Jobs of a run still tell; None if there are none. Raises ApiLost."""
+    told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
+    return told if told.stages else None

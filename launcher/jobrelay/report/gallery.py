@@ -1,0 +1,76 @@
+"""Which of the inferred images are worth a look: what the model was sure of and wrong comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from jobrelay.report.files import Prediction, data_uri
+from jobrelay_runner.volume.paths import BOUNDARY
+
+_MOST: Final = {"mistakes": 24, "unsure": 12, "sure": 12}
+#: A picture that `infer` has drawn has some 5 kB.
+_MOST_BYTES: Final = 64 * 1024
+#: That of all points has some 120 kB.
+_MOST_BOUNDARY_BYTES: Final = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Picture:
+    address: str  # data:…
+    title: str
+    predicted: str
+    probability: float
+    true: str | None
+    correct: bool | None
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+def boundary(folder: Path) -> str | None:
+    """The picture of what a model of points sees where, as an address; None if there is none."""
+    return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES, folder)
+
+
+def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...]:
+    """Pictures of a run's folder, in groups that are not empty."""
+    own = [each for each in predictions if _name(each) != BOUNDARY]
+    mistakes = [each for each in own if each.correct is False]
+    others = [each for each in own if each.correct is not False]
+    mistakes.sort(key=lambda each: -each.probability)
+    others.sort(key=lambda each: each.probability)
+    unsure, sure = others[: _MOST["unsure"]], others[_MOST["unsure"] :][::-1]
+    known = any(each.correct is not None for each in own)
+    titles = {
+        "mistakes": "Mistakes, the most confident first",
+        "unsure": "Right, the least sure first" if known else "The least sure first",
+        "sure": "Right, and sure of it" if known else "The surest",
+    }
+    groups = [
+        Group(titles[name], _pictures(folder, chosen[: _MOST[name]]))
+        for name, chosen in (("mistakes", mistakes), ("unsure", unsure), ("sure", sure))
+    ]
+    return tuple(group for group in groups if group.pictures)
+
+
+def _pictures(folder: Path, predictions: Sequence[Prediction]) -> tuple[Picture, ...]:
+    found = []
+    for each in predictions:
+        address = data_uri(folder / "results" / _name(each), "png", _MOST_BYTES, folder)
+        if address:
+            title = each.image if each.image is not None else f"image {each.index}"
+            found.append(
+                Picture(address, title, each.predicted_name, each.probability, each.true_name, each.correct)
+            )
+    return tuple(found)
+
+
+def _name(prediction: Prediction) -> str:
+    """Of its picture, alone: a path that somebody else has written must not lead out of the folder."""
+    return PurePosixPath(prediction.file).name

@@ -1,0 +1,76 @@
+"""HTML of what was gathered: a file that asks the network for nothing and runs no script but ours."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from jobrelay.figures.wording import duration, mebibytes
+from jobrelay.report.phases import PHASES
+from jobrelay_runner.text.redaction import redacted
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+#: What an editor or a browser would act upon, unseen: controls but tab and line feed, what turns the
+#: direction of text, what joins or hides letters, and halves of characters, which UTF-8 cannot write.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def render(name: str, **parts: Any) -> str:
+    """The page that a template makes of `parts`. All text in them is shown, none is obeyed."""
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = template(name).render(made=made, **parts)
+    return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", page)
+
+
+def template(name: str) -> Template:
+    """One of templates/, compiled the first time, which takes a tenth of a second."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_without_credentials,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
+    environment.globals |= {
+        "style": Markup(style),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+        "phases": list(PHASES),
+    }
+    environment.filters |= {"duration": duration, "size": _size}
+    return environment
+
+
+def _without_credentials(value: Any) -> Any:
+    """What a template shows; our own style and script are of a type of their own."""
+    return redacted(value) if type(value) is str else value
+
+
+def _hash(text: str) -> str:
+    """As Content-Security-Policy names an inline element that may be."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _size(count: int) -> str:
+    """421 B, 12.3 kB, 812 MiB"""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else mebibytes(count)

@@ -1,0 +1,200 @@
+"""The folder of a run → what its page shows. What is not known is not there; what is unusable is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobrelay.report import files
+from jobrelay.report.confusion import Confusion, confusion
+from jobrelay.report.curves import Curve, curve
+from jobrelay.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome, StageOutcome
+from jobrelay.report.gallery import Group, boundary, gallery
+from jobrelay.report.phases import Segment, segments
+from jobrelay.report.stages import StagePart, Tone, compared, stage_part, timeline_of
+from jobrelay.runs.folder import OUTCOME
+from jobrelay.runs.results import logs_of
+from jobrelay_runner.volume.record import Record, read_record
+from jobrelay_runner.volume.safe_read import open_regular
+from jobrelay_train.config.schema import STAGES, Stage
+
+_MOST_LOGS: Final = 12
+_LOG_LINES: Final = 40
+_LOG_BYTES: Final = 8 * 1024
+_MOST_FILES: Final = 200
+_LONGEST_NAME: Final = 300
+_MOST_CONFIG: Final = 32 * 1024
+#: Rows of the table of epochs, which is there for who cannot see the curves.
+_MOST_ROWS: Final = 100
+
+
+@dataclass(frozen=True)
+class Log:
+    name: str
+    lines: tuple[str, ...]
+    cut: bool  # there is more in the file
+    wanted: bool  # its stage has failed
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """What a record promises of a file, and whether the one here is so."""
+
+    stage: Stage
+    name: str
+    size: int
+    sha256: str
+    state: str
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """All that the page of a run shows."""
+
+    run: str
+    place: str
+    tone: Tone
+    headline: str
+    incomplete: str
+    stages: tuple[StagePart, ...]
+    phases: dict[str, tuple[Segment, ...]]
+    curves: tuple[Curve, ...]
+    epochs: tuple[Epoch, ...]
+    results: EvalResults | None
+    confusion: Confusion | None
+    inference: Inference | None
+    boundary: str | None  # data:…, of a model of points
+    groups: tuple[Group, ...]
+    config: str
+    files: tuple[FileRow, ...]
+    logs: tuple[Log, ...]
+    problems: tuple[str, ...]  # what is here and cannot be used
+    #: verdicts and requests are of the launcher that has followed the run, or of its Jobs; False: of neither
+    told: bool
+
+    @property
+    def things(self) -> str:
+        """What the model learns from."""
+        return "points" if self.boundary else "images"
+
+
+def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
+    """What is known of the run in `folder`. told: by its Jobs; None for what is kept in the folder."""
+    usable = files.Reader()
+    kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
+    reached = _reached(kept)
+    records = {
+        stage: usable(lambda path: read_record(path, root=folder), folder / f"{stage}.json")
+        for stage in reached
+    }
+    outcomes = (
+        {each.stage: each for each in kept.stages if _is_of(each, records.get(each.stage))} if kept else {}
+    )
+    known = [stage for stage in reached if records[stage] or stage in outcomes]
+    stages = tuple(stage_part(folder, stage, outcomes.get(stage), records[stage]) for stage in known)
+    history = usable(files.read_history, folder / "history.jsonl") or []
+    results = inference = None
+    predictions: list[Prediction] = []
+    if "eval" in reached:
+        results = usable(files.read, folder / "eval_results.json", EvalResults)
+    if "infer" in reached:
+        inference = usable(files.read, folder / "inference.json", Inference)
+        predictions = usable(files.read_pictured, folder / "predictions.json") or []
+    tone, headline = _headline(stages, kept)
+    return RunPart(
+        run=kept.run if kept else name,
+        place=kept.place if kept else "",
+        tone=tone,
+        headline=headline,
+        incomplete=(kept.incomplete or "") if kept else "",
+        stages=stages,
+        phases=segments({stage: timeline_of(outcomes.get(stage), records[stage]) for stage in known}),
+        curves=_curves(history, results),
+        epochs=tuple(history[:: max(1, -(-len(history) // _MOST_ROWS))]),
+        results=results,
+        confusion=confusion(results) if results else None,
+        inference=inference,
+        boundary=boundary(folder) if "infer" in reached else None,
+        groups=gallery(folder, predictions),
+        config=_config(folder),
+        files=tuple(_files(folder, records))[:_MOST_FILES],
+        logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),
+        problems=tuple(usable.problems),
+        told=kept is not None,
+    )
+
+
+def _is_of(outcome: StageOutcome, record: Record | None) -> bool:
+    """Whether what is kept of a stage is of the work that its record is of, and not of an earlier one."""
+    succeeded = outcome.verdict.exit_code == 0 and record is not None and record.status == "succeeded"
+    return not succeeded or outcome.skipped or outcome.verdict.pod in (None, record.pod if record else None)
+
+
+def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
+    """The stages up to one that did not succeed: what lies here of later ones is of an earlier try."""
+    last = kept.stages[-1] if kept and kept.stages else None
+    if last is None or last.verdict.exit_code == 0:
+        return STAGES
+    return STAGES[: STAGES.index(last.stage) + 1]
+
+
+def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[Tone, str]:
+    bad = next((part for part in stages if part.tone == "bad"), None)
+    if bad:
+        return "bad", f"{bad.stage} {bad.outcome}"
+    if kept and kept.incomplete:
+        return "bad", "evidence is incomplete"
+    still = next((part for part in stages if part.tone == "open"), None)
+    if still:
+        return "open", f"{still.stage}: {still.outcome}"
+    if not stages:
+        return "open", "nothing is known of it"
+    done = [part.stage for part in stages]
+    return "good", "succeeded" if done == list(STAGES) else f"{', '.join(done)} succeeded"
+
+
+def _curves(history: list[Epoch], results: EvalResults | None) -> tuple[Curve, ...]:
+    if not history:
+        return ()
+    epochs = [float(each.epoch) for each in history]
+    test = (results.test_acc, f"test {results.test_acc:.4f}") if results else None
+    drawn = [
+        curve("Training loss", epochs, [each.loss for each in history], x_label="epoch"),
+        curve("Accuracy", epochs, [each.accuracy for each in history], x_label="epoch", mark=test),
+    ]
+    validated = [each.val_accuracy for each in history if each.val_accuracy is not None]
+    if len(validated) == len(history):
+        drawn.append(curve("Validation accuracy", epochs, validated, x_label="epoch", mark=test))
+    return tuple(drawn)
+
+
+def _config(folder: Path) -> str:
+    try:
+        with open_regular(folder / "config.yaml") as file:
+            return file.read(_MOST_CONFIG).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
+    rows = []
+    for stage, record in records.items():
+        proofs = dict(record.outputs) if record else {}
+        if record and record.log:
+            proofs[record.log.file] = record.log
+        for name, proof in list(proofs.items())[:_MOST_FILES]:
+            state = compared(folder, name, proof)
+            rows.append(FileRow(stage, name[:_LONGEST_NAME], proof.bytes, proof.sha256, state))
+    return rows
+
+
+def _logs(folder: Path, stages: tuple[Stage, ...], failed: set[Stage]) -> tuple[Log, ...]:
+    """The end of every log, in the order of the stages; those of stages that failed are opened."""
+    found = []
+    for stage in stages:
+        for path in logs_of(folder, stage):
+            lines, size = files.tail(path, _LOG_LINES, _LOG_BYTES, folder)
+            cut = size > _LOG_BYTES or len(lines) == _LOG_LINES
+            found.append(Log(path.name, lines, cut, stage in failed))
+    return tuple(found[:_MOST_LOGS])

@@ -1,0 +1,83 @@
+"""`--set STAGE.autosize=true`: CPU and memory as the last run of the same work suggests.
+
+The last run is found by its Jobs and what their Pods have said last; nothing else is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jobrelay.console import Console
+from jobrelay.executors.base import Executor
+from jobrelay.figures.sizing import Size, suggest
+from jobrelay.manifests import (
+    ANNOTATION_WORK,
+    LABEL_COMPONENT,
+    LABEL_RUN,
+    Plan,
+    main_container,
+    set_resources,
+)
+from jobrelay.verdicts import JobView, Verdict, closing, finished_condition, judge, last_pod
+from jobrelay_train.config.schema import Stage
+
+Object = dict[str, Any]
+
+
+def autosized(executor: Executor, plan: Plan, stages: Iterable[Stage], console: Console) -> Plan:
+    """The plan, its Jobs of `stages` asking for what the last run suggests where the configuration says so.
+
+    What the configuration gives itself stays. The hashes stay, too: see manifests.rendering.
+    """
+    wanted = [stage for stage in stages if plan.placements[stage].autosize]
+    if not wanted or not executor.limits_resources:
+        return plan
+    known = executor.jobs()  # oldest first
+    jobs = dict(plan.jobs)
+    there = _there(known, plan.run)
+    for stage in wanted:
+        if stage in there:
+            continue
+        suggested = _suggested(known, plan.jobs[stage])
+        if suggested is None:
+            console.say(
+                f"  {stage}: autosize: no run of this work is here that tells what it used; "
+                "cpu and memory as the manifest says"
+            )
+            continue
+        given = plan.placements[stage]
+        run, size = suggested
+        size = Size(cpu=size.cpu if not given.cpu else None, memory=size.memory if not given.memory else None)
+        jobs[stage] = copy.deepcopy(jobs[stage])
+        set_resources(jobs[stage], size.cpu, size.memory)
+        asked = ", ".join(f"{name} {value}" for name, value in vars(size).items() if value)
+        console.say(f"  {stage}: autosize: {asked or 'nothing beside what is given'}, after run {run}")
+    return replace(plan, jobs=jobs)
+
+
+def _there(known: Iterable[tuple[Object, Sequence[Object]]], run: str) -> set[str]:
+    """Stages of the run itself whose Job is there and will be adopted: it keeps what it has."""
+    mine = (job for job, _ in known if job["metadata"]["labels"].get(LABEL_RUN) == run)
+    return {
+        job["metadata"]["labels"][LABEL_COMPONENT]
+        for job in mine
+        if (finished_condition(job) or {}).get("type") != "Failed"
+    }
+
+
+def _suggested(known: Iterable[tuple[Object, Sequence[Object]]], wanted: Object) -> tuple[str, Size] | None:
+    """Run and suggestion of the newest Job of the same work that suggests anything."""
+    work = wanted["metadata"]["annotations"][ANNOTATION_WORK]
+    found = None
+    for job, pods in known:
+        if (job["metadata"].get("annotations") or {}).get(ANNOTATION_WORK) != work:
+            continue
+        judged, pod = judge(JobView(job, pods)), last_pod(pods)
+        if isinstance(judged, Verdict) and pod:
+            resources = main_container(job).get("resources") or {}
+            if size := suggest(resources, closing(pod), judged.reason == "OOMKilled"):
+                found = job["metadata"]["labels"][LABEL_RUN], size
+    return found

@@ -1,0 +1,132 @@
+"""`logs`: from the Pod while it is there; when it is gone, from the fetched run, or from the volume."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Final
+
+from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
+from jobrelay.executors.base import Executor
+from jobrelay.hints import Command
+from jobrelay.manifests import LABEL_COMPONENT, main_container
+from jobrelay.runs import results, status
+from jobrelay.runs.folder import belongs
+from jobrelay.verdicts import index_of
+from jobrelay_runner.volume.safe_read import open_regular
+from jobrelay_train.config.schema import STAGES, Stage
+
+Object = dict[str, Any]
+
+_BLOCK: Final = 256 * 1024
+
+
+def print_logs(
+    executor: Executor,
+    run: str | None,
+    stage: Stage | None,
+    *,
+    follow: bool,
+    tail: int | None,
+    out: IO[bytes],
+    fetched: Path = Path("runs"),
+) -> None:
+    """Write the logs of a run's stages (None: all) to `out`. Raises BadInput if there are none.
+
+    fetched: where runs that were brought home lie, each in a folder of its name.
+    """
+    if run in STAGES and stage is None and not executor.jobs(run):  # `logs train`: of the newest run
+        run, stage = None, run
+    run = run or status.newest_run(executor)
+    stages = [stage] if stage else list(STAGES)
+    there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in executor.jobs(run)}
+    printed = False
+    gone: list[Stage] = []
+    for wanted in stages:
+        if wanted in there and _from_pods(executor, *there[wanted], follow, tail, out):
+            printed = True
+        elif wanted in there or stage or not there:  # else the run has not come to it yet
+            gone.append(wanted)
+    known = belongs(fetched / run, run, executor.place())  # and not a run of that name elsewhere
+    here = [stage for stage in gone if known and _from_folder(fetched / run, stage, tail, out)]
+    printed |= bool(here)
+    if left := [stage for stage in gone if stage not in here]:
+        printed |= _from_volume(executor, run, left, tail, out)
+    if not printed:
+        status.require_known(executor, run)
+        raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
+
+
+def _from_pods(
+    executor: Executor, job: Object, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
+) -> bool:
+    def sink(chunk: bytes) -> None:
+        _write(out, chunk)
+
+    printed = False
+    for pod in sorted(pods, key=lambda pod: index_of(pod) or 0):
+        try:
+            executor.log_tail(pod, main_container(job)["name"], tail, follow, sink)
+            printed = True
+        except LookupError:
+            continue  # the volume has it
+    return printed
+
+
+def _from_volume(executor: Executor, run: str, stages: list[Stage], tail: int | None, out: IO[bytes]) -> bool:
+    printed = False
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            results.fetch(executor, run, Path(folder) / run)
+        except (EvidenceIncomplete, UnknownRun):
+            return False
+        for stage in stages:
+            printed |= _from_folder(Path(folder) / run, stage, tail, out, proven=False)
+    return printed
+
+
+def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], proven: bool = True) -> bool:
+    """Every attempt's log, the one that the record proves last. proven: only if there is one."""
+    last = results.proven_log(folder, stage)
+    if proven and last is None:
+        return False
+    paths = sorted(results.logs_of(folder, stage), key=lambda path: (path == last, path.name))
+    for path in paths:
+        with open_regular(path, root=folder) as log:
+            _copy_tail(log, tail, out)
+    return bool(paths)
+
+
+def _copy_tail(log: IO[bytes], lines: int | None, out: IO[bytes]) -> None:
+    """Write the last lines of a log (None: all), of any size, but not what is added to it meanwhile."""
+    end = os.fstat(log.fileno()).st_size
+    log.seek(0 if lines is None else _start_of(log, end, lines))
+    while log.tell() < end and (block := log.read(min(_BLOCK, end - log.tell()))):
+        _write(out, block)
+
+
+def _start_of(log: IO[bytes], end: int, lines: int) -> int:
+    """Where the last `lines` lines of a log begin. Only a newline ends a line, as for kubectl."""
+    if lines == 0 or end == 0:
+        return end
+    position, found = end - 1, 0  # a newline at the very end ends the last line
+    while position > 0:
+        start = max(0, position - _BLOCK)
+        log.seek(start)
+        block = log.read(position - start)
+        while (newline := block.rfind(b"\n")) >= 0:
+            found += 1
+            if found == lines:
+                return start + newline + 1
+            block = block[:newline]
+        position = start
+    return 0
+
+
+def _write(out: IO[bytes], content: bytes) -> None:
+    """All of it: with PYTHONUNBUFFERED a standard stream writes what fits, and says how much that was."""
+    left = memoryview(content)
+    while left:
+        left = left[out.write(left) :]
+    out.flush()

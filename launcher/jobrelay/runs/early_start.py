@@ -1,0 +1,107 @@
+"""The next stage is started while this one still works, so that it has imported all when its turn comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from jobrelay.errors import JobRelayError
+from jobrelay.executors.base import Executor, Submission
+from jobrelay.manifests import can_wait
+from jobrelay.verdicts import JobView, Verdict, Waiting, last_pod, pod_phase
+from jobrelay_runner.text.outlook import seconds_left
+
+Object = dict[str, Any]
+When = Literal["auto", "on", "off"]
+
+#: What the stage has left to do, by its own words, when the next one is started: enough for a Pod and
+#: PyTorch on a busy node, and its memory is not held for long.
+_SECONDS: Final = 60.0
+
+
+class EarlyStart:
+    """Starts one Job before its turn, once. Use as a context manager, around the wait for the stage before.
+
+    when: auto looks first whether there is room for both. Nothing that goes wrong here is an error: the
+    Job is submitted in its turn, if nothing came of this.
+    """
+
+    def __init__(self, executor: Executor, before: Object, job: Object | None, when: When) -> None:
+        self._executor = executor
+        self._before = before
+        self._job = job if job and when != "off" and can_wait(job) else None
+        self._look_for_room = when == "auto"
+        self._pod: Object | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self._may_start = self._job is not None
+        self._made_room = False  # the next stage was taken back, for the one before to begin anew
+        #: the Job, if it is there by this; it may have ended when its turn comes
+        self.submission: Submission | None = None
+
+    def listener(self) -> Callable[[bytes], None]:
+        """For what a Pod of the stage before prints: it says how long it still works."""
+        rest = b""
+
+        def hear(chunk: bytes) -> None:
+            nonlocal rest
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines if self._may_start else ():
+                if (left := seconds_left(line)) is not None:
+                    self._start_in(max(left - _SECONDS, 0.0))
+
+        return hear
+
+    def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
+        """What is known of the stage before. One that begins anew has the room to itself."""
+        self._pod = last_pod(view.pods)
+        if not isinstance(judged, Waiting) or judged.phase not in ("scheduling", "starting", "queued"):
+            return
+        if self._timer:  # by the words of a Pod that is no more
+            self._timer.cancel()
+        # after a Pod that was lost, whoever has started the next stage: a launcher that is gone, perhaps
+        again = bool(view.lost) or any(pod_phase(pod) == "Failed" for pod in view.pods)
+        if self.submission or (again and not self._made_room):
+            self._made_room = True
+            self.withdraw()
+
+    def stop(self) -> None:
+        """From here on nothing is started any more."""
+        with self._lock:
+            self._may_start = False
+            if self._timer:
+                self._timer.cancel()
+
+    def withdraw(self) -> None:
+        """The stage before does not succeed, or not soon: whoever has started this one, it is not to wait."""
+        self.stop()
+        if self._job:
+            self.submission = None
+            self._executor.withdraw(self._job)
+
+    def _start_in(self, seconds: float) -> None:
+        with self._lock:
+            if self._timer:
+                self._timer.cancel()
+            if self._may_start:
+                self._timer = threading.Timer(seconds, self._start)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._may_start or self._job is None or self._pod is None:
+                return
+            self._may_start = False  # no second look for room: each is four questions to the API
+            try:
+                beside = self._pod if self._look_for_room else None
+                self.submission = self._executor.start_early(self._job, self._before, beside)
+            except JobRelayError:
+                return
+
+    def __enter__(self) -> EarlyStart:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

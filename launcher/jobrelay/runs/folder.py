@@ -1,0 +1,189 @@
+"""The folder of a run here: whose it is, and how a copy from the volume replaces what lies in it.
+
+`.jobrelay.json` says which run of which place it holds, and which files were copied from there: the next
+copy replaces these and removes those that are gone, and touches nothing else. What a person puts beside
+them stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobrelay.errors import BadInput, Conflict
+from jobrelay_runner.text.counting import listed
+from jobrelay_runner.volume.files import write_json
+from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS, RunFolder
+from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
+from jobrelay_train.config.loading import ConfigError, load_config, validate
+from jobrelay_train.config.schema import STAGES, RunConfig, digest
+
+OWNER: Final = ".jobrelay.json"
+#: What the launcher itself puts into the folder; of that name, nothing is taken from a volume.
+OUTCOME: Final = "report.json"
+PAGE: Final = "report.html"
+_OWN: Final = frozenset({OWNER, OUTCOME, PAGE})
+
+_ANY: Final = RunFolder(Path(), "any")
+#: What every run has in its folder; an empty or a person's own folder has none of it.
+_TELLING: Final = frozenset(
+    path.name
+    for path in (
+        *(_ANY.record(stage) for stage in STAGES), _ANY.model, _ANY.eval_results, _ANY.predictions,
+        _ANY.inference, _ANY.history, _ANY.config, _ANY.logs, _ANY.results, _ANY.checkpoints,
+    )
+) | {OUTCOME}  # fmt: skip
+
+
+class Owner(BaseModel):
+    """Which run a folder holds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal[1] = 1
+    run: str
+    place: str
+    training: str | None = None  # `training_of` its configuration; None: it is not known
+    files: tuple[str, ...] = ()  # what was copied from the volume
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Whose a folder is; None if nothing says so. Raises Conflict if what says so cannot be read."""
+    try:
+        return Owner.model_validate_json(read_bytes(folder / OWNER, RECORD_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValidationError) as error:
+        raise Conflict(
+            f"{folder / OWNER}, which says whose the folder is, cannot be read", _move(folder)
+        ) from error
+
+
+def training_of(config: RunConfig) -> str:
+    """Of all that makes one training another one; the same run may have more epochs than it had."""
+    tree = config.stage("train")
+    return digest({**tree, "train": {**tree["train"], "epochs": None}})
+
+
+def training_in(config_map: dict[str, Any], name: str) -> str | None:
+    """The same, of the configuration that a run's ConfigMap holds."""
+    try:
+        return training_of(validate(yaml.safe_load(config_map["data"][name])))
+    except (KeyError, TypeError, yaml.YAMLError, ConfigError):
+        return None  # of a program that has another configuration
+
+
+def claim(folder: Path, owner: Owner) -> None:
+    """Make `folder` that of a run, before anything of it is put there.
+
+    Raises Conflict if it is another's, BadInput if it cannot be written.
+    """
+    before = _admitted(folder, owner)
+    if before is None and (there := sorted(_TELLING & _names(folder))):
+        raise Conflict(
+            f"{folder} holds files of a run ({listed(there)}), and nothing says which", _move(folder)
+        )
+    kept = before or owner
+    if before != (wanted := owner.model_copy(update={"files": kept.files})):
+        _write(folder, wanted)
+
+
+def install(incoming: Path, names: Iterable[str], folder: Path, owner: Owner) -> int:
+    """Put the files of a run that have come to `incoming` into `folder`; returns how many.
+
+    Files that were copied there before and are not among them are removed, but not checkpoints, which
+    are copied only on demand. If it is cut short, the next copy completes it. Raises Conflict before
+    anything has changed if the folder is another's, or a file that was not copied there is in the way;
+    OSError.
+    """
+    before = _admitted(folder, owner)
+    new = [name for name in names if name not in _OWN]
+    ours = set(before.files) if before else set()
+    in_the_way = [
+        name
+        for name in new
+        if name not in ours and not (before and _is_log(name)) and os.path.lexists(folder / name)
+    ]
+    if in_the_way:
+        raise Conflict(
+            f"{folder} holds files that are not of run {owner.run}: {listed(in_the_way)}", _elsewhere(folder)
+        )
+    stale = {name for name in ours - set(new) if not name.startswith(f"{CHECKPOINTS}/")}
+    kept = ours - stale
+    _write(folder, owner.model_copy(update={"files": tuple(sorted(ours | set(new)))}))
+    for name in new:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (incoming / name).replace(target)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is in it
+            (folder / name).parent.rmdir()
+    whole = {"files": tuple(sorted(kept | set(new))), "training": _training(folder) or owner.training}
+    _write(folder, owner.model_copy(update=whole))
+    return len(new)
+
+
+def belongs(folder: Path, run: str, place: str) -> bool:
+    """Whether a folder holds that run of that place, and no other one of its name."""
+    try:
+        owner = owner_of(folder)
+    except Conflict:
+        return False
+    return owner is not None and (owner.run, owner.place) == (run, place)
+
+
+def _admitted(folder: Path, owner: Owner) -> Owner | None:
+    """Whose it was, if that is the same run, or None. Raises Conflict."""
+    before = owner_of(folder)
+    if before is None:
+        return None
+    if (before.run, before.place) != (owner.run, owner.place):
+        raise Conflict(f"{folder} holds run {before.run} of {before.place}", _move(folder))
+    if owner.training and before.training and owner.training != before.training:
+        raise Conflict(f"{folder} holds run {before.run} with another configuration", _move(folder))
+    return before
+
+
+def _training(folder: Path) -> str | None:
+    try:
+        return training_of(load_config(folder / _ANY.config.name, root=folder))
+    except (ConfigError, OSError):
+        return None
+
+
+def _is_log(name: str) -> bool:
+    """Whether it may be the copy of a log that was made here while its stage ran."""
+    folder, _, file = name.partition("/")
+    return folder == LOGS and file.startswith(STAGES) and file.endswith(".log")
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read: {error.strerror}", _elsewhere(folder)) from error
+
+
+def _write(folder: Path, owner: Owner) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / OWNER, owner.model_dump(mode="json"))
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}", "work in another folder") from error
+
+
+def _move(folder: Path) -> str:
+    return f"name the run otherwise (--run NAME), or move the folder away: mv {folder} {folder}.before"
+
+
+def _elsewhere(folder: Path) -> str:
+    return f"move these files away, or name another folder than {folder} (fetch -o DIR)"

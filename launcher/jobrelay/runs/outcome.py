@@ -1,0 +1,100 @@
+"""How a run went, as data: what `-o json` prints, and what report.json keeps for the page of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from jobrelay.executors.base import Executor
+from jobrelay.figures.sizing import Size, suggest
+from jobrelay.hints import Hint, of_run
+from jobrelay.manifests import LABEL_COMPONENT, main_container
+from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.timeline import timeline
+from jobrelay.verdicts import JobView, Verdict, closing, judge, last_pod
+from jobrelay_runner.volume.record import Closing
+
+Object = dict[str, Any]
+
+
+def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
+    """Of a run that this launcher has followed. complete: hints as the user can paste them."""
+    return {
+        "run": report.run,
+        "place": report.place,
+        "folder": str(report.folder) if report.fetched else None,
+        "exit_code": int(report.exit_code),
+        "incomplete": report.incomplete.what if report.incomplete else None,
+        "stages": [
+            {
+                "stage": stage.stage,
+                "how": stage.how,
+                "seconds": stage.seconds,
+                "pods": stage.pods,
+                **_log(stage, report.has_log(stage)),
+                "skipped": bool(stage.closing and stage.closing.skipped),
+                "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
+                "timeline": stage.timeline,
+                **_said(stage.closing),
+                "resources": stage.resources or {},
+                "suggestion": asdict(suggestion(stage)) if stage.resources is not None else {},
+            }
+            for stage in report.stages
+        ],
+    }
+
+
+def outcome_of_jobs(executor: Executor, run: str) -> Object:
+    """The same, as far as the Jobs of a run still tell it: no stages if there are none. Raises ApiLost."""
+    return {
+        "run": run,
+        "place": executor.place(),
+        "stages": [_of_job(job, pods, executor.limits_resources) for job, pods in executor.jobs(run)],
+    }
+
+
+def suggestion(stage: StageReport) -> Size:
+    """What a stage should ask for next time; nothing where that has no effect."""
+    if stage.resources is None:
+        return Size()
+    return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
+
+
+def _of_job(job: Object, pods: Any, limits_resources: bool) -> Object:
+    view = JobView(job, pods)
+    judged, pod = judge(view), last_pod(pods)
+    said = closing(pod) if pod else None
+    resources = main_container(job).get("resources", {}) if limits_resources else {}
+    if isinstance(judged, Verdict):
+        verdict = _verdict(judged, str)  # who asks now has not typed what started the run
+        size = suggest(resources, said, judged.reason == "OOMKilled")
+    else:
+        verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
+        size = Size()
+    return {
+        "stage": job["metadata"]["labels"][LABEL_COMPONENT],
+        "seconds": said.cost.wall_seconds if said else None,
+        "pods": len(pods),
+        "verdict": verdict,
+        "timeline": timeline(view, pod, {}),
+        "skipped": bool(said and said.skipped),
+        **_said(said),
+        "resources": resources,
+        "suggestion": asdict(size) if limits_resources else {},
+    }
+
+
+def _verdict(verdict: Verdict, complete: Callable[[Hint], str]) -> Object:
+    return {**asdict(verdict), "hint": complete(verdict.hint)}
+
+
+def _log(stage: StageReport, proven: bool) -> Object:
+    """Whether all that the stage has printed is here, and where it came from. proven: by the fetched copy."""
+    if stage.log_complete is not True and proven:
+        return {"log_complete": True, "log_from": "volume"}
+    return {"log_complete": stage.log_complete, "log_from": "pod" if stage.log_complete else None}
+
+
+def _said(said: Closing | None) -> Object:
+    return {"metrics": said.metrics if said else {}, "cost": said.cost.model_dump() if said else {}}

@@ -1,0 +1,84 @@
+"""`--dry-run`: what a run would do here, found out as the run finds it, and nothing touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from jobrelay import manifests
+from jobrelay.console import Console
+from jobrelay.errors import ApiLost, BadInput
+from jobrelay.executors.base import Executor, adopt
+from jobrelay.manifests import LABEL_COMPONENT, Plan
+from jobrelay.runs import results
+from jobrelay.runs.relay import Options, plan_run
+from jobrelay.runs.target import Target
+from jobrelay.verdicts import finished_condition
+from jobrelay_train.config.schema import RunConfig
+
+Object = dict[str, Any]
+
+#: Nobody waits as long to look as to run.
+_ASK_SECONDS: Final = 10
+
+
+@dataclass(frozen=True)
+class Preview:
+    """objects: what would be sent, in order. lines: what is there already, for people."""
+
+    objects: list[Object]
+    lines: list[str]
+
+
+def preview(target: Target, config: RunConfig, options: Options, console: Console) -> Preview:
+    """Raises what the run itself would before it creates anything: BadInput, Conflict.
+
+    Where no cluster can be asked, a new run is shown, and a line says so.
+    """
+    patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
+    # first what needs nobody's answer
+    plan = manifests.render(
+        target.manifests, config, options.run or manifests.new_run_id(),
+        namespace=options.namespace, image=options.image, timeout_seconds=options.timeout_seconds,
+    )  # fmt: skip
+    try:
+        executor = patient.executor()
+    except BadInput as error:
+        if target.context:
+            raise
+        return Preview(_sent(plan, options, set(), target.local), [f"nothing is compared: {error.what}"])
+    try:
+        plan = plan_run(executor, target.manifests, config, options)
+        executor.check(plan)
+        kept, found = _there(executor, plan, options)
+    except ApiLost as error:
+        return Preview(_sent(plan, options, set(), target.local), [f"nothing is compared: {error.what}"])
+    if target.local:  # on a cluster this takes a Pod
+        results.require(executor, options.needs)
+    lines = [f"run {plan.run} on {executor.place()}", *found]
+    return Preview(_sent(plan, options, kept, target.local), lines)
+
+
+def _there(executor: Executor, plan: Plan, options: Options) -> tuple[set[str], list[str]]:
+    """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
+    kept, lines = set(), []
+    for live, _ in executor.jobs(plan.run):
+        stage = live["metadata"]["labels"].get(LABEL_COMPONENT)
+        if stage not in options.stages:
+            continue
+        how = "has failed and runs again"
+        if adopt(plan.jobs[stage], live):
+            kept.add(stage)
+            how = "is complete already" if finished_condition(live) else "runs already"
+        lines.append(f"  {stage}: Job {live['metadata']['name']} {how}")
+    return kept, lines
+
+
+def _sent(plan: Plan, options: Options, kept: set[str], local: bool) -> list[Object]:
+    """What goes to the executor; what only a cluster has goes to a cluster."""
+    jobs = [manifests.without_gate(plan.jobs[stage]) for stage in options.stages if stage not in kept]
+    services = plan.services if "train" in options.stages and "train" not in kept else ()
+    shared = () if local else (*plan.shared,)
+    if not jobs:
+        return []
+    return [*shared, plan.config_map, *(() if local else services), *jobs]

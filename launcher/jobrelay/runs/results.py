@@ -1,0 +1,173 @@
+"""Results and logs of a run: from the volume to a folder here, checked against the records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
+from jobrelay.executors.base import Executor
+from jobrelay.hints import Command
+from jobrelay.runs.folder import Owner, install
+from jobrelay.verdicts import finished_condition
+from jobrelay_runner.volume import archive
+from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS
+from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, read_record
+from jobrelay_runner.volume.safe_read import regular_files
+from jobrelay_runner.volume.verify import PARTS, Check
+from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+
+Object = dict[str, Any]
+
+#: A run without its checkpoints is small; this only stops what cannot be meant.
+_LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was brought home."""
+
+    folder: Path
+    files: int
+    bytes: int
+    logs: tuple[Stage, ...]  # stages whose log is here as their record proves it
+    problems: tuple[str, ...]  # what its records promise and is not so
+
+
+def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = False) -> Fetched:
+    """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
+
+    Once all has come, it replaces what was copied there before, and nothing else (jobrelay.runs.folder).
+    Raises UnknownRun, EvidenceIncomplete when the copy was cut, Conflict when the folder is
+    another run's or a file is in the way; then nothing has changed.
+    """
+    owner = Owner(run=run, place=executor.place())
+    with executor.volume(run) as volume:
+        try:
+            stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
+            with archive.received(stream, folder, _LIMITS) as (incoming, proofs):
+                count = install(incoming, proofs, folder, owner)
+        except archive.ArchiveError as error:
+            raise EvidenceIncomplete(
+                f"run {run} did not come whole: {error}", Command("fetch", run)
+            ) from error
+        except OSError as error:
+            raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
+        except EvidenceIncomplete as error:
+            if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
+                raise UnknownRun(run, executor.place()) from error
+            raise
+    size = sum(proof.bytes for proof in proofs.values())
+    logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
+    return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
+
+
+def require_place(folder: Path) -> None:
+    """Raise BadInput if results and logs could not be kept in `folder`, which need not be there yet."""
+    whole = folder.absolute()
+    nearest = next((path for path in (whole, *whole.parents) if os.access(path, os.F_OK)), Path("/"))
+    for known in (nearest, whole / "logs"):
+        if not os.access(known, os.F_OK):
+            continue
+        if not known.is_dir():
+            why = f"{known} is not a directory"
+        elif not os.access(known, os.W_OK | os.X_OK):
+            why = f"{known} cannot be written"
+        else:
+            continue
+        raise BadInput(
+            f"results and logs cannot be kept in {folder}: {why}", "change to a folder where you may write"
+        )
+
+
+def proven_log(folder: Path, stage: Stage) -> Path | None:
+    """The log of a stage in a fetched run, if it is there and is what the stage's record says."""
+    try:
+        record = read_record(folder / f"{stage}.json", root=folder)
+    except RecordError:
+        return None
+    if not record or not record.log or differing(folder, {record.log.file: record.log}):
+        return None
+    return folder / record.log.file
+
+
+def logs_of(folder: Path, stage: Stage) -> list[Path]:
+    """The logs of a stage in a fetched run, one an attempt. Raises UnsafeFile if `logs` is a link."""
+    names = regular_files(folder / LOGS, root=folder)
+    return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
+
+
+def problems(folder: Path, everything: bool = False) -> list[str]:
+    """Where the files of a fetched run are not what its records say, one line each."""
+    found = []
+    for stage in STAGES:
+        try:
+            record = read_record(folder / f"{stage}.json", root=folder)
+        except RecordError as error:
+            found.append(str(error))
+            continue
+        if record and record.status == "succeeded":
+            found += [
+                f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)
+            ]
+    return found
+
+
+#: Data sets that are in the image, or made by the seed: nobody can change them on the volume.
+_IN_THE_BOX = ("fashion-mnist-mini", "blobs")
+
+
+def require(executor: Executor, paths: Sequence[str]) -> None:
+    """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
+    if not paths:
+        return
+    with executor.volume() as volume:
+        for path in paths:
+            if not volume.exists(path):
+                raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
+
+
+def changed_data(executor: Executor, run: str, config: RunConfig, last: Stage) -> list[str]:
+    """The data that stages of a run, up to `last`, have read on the volume and that is another now."""
+    on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
+    if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
+        return []
+    with executor.volume(run) as volume:
+        found = volume.changed(run)
+    upto = STAGES[: STAGES.index(last) + 1]
+    return list(dict.fromkeys(name for stage in upto for name in found.get(stage, ())))
+
+
+def check(executor: Executor, run: str) -> list[Check]:
+    """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
+    with executor.volume(run) as volume:
+        if not volume.exists(f"runs/{run}"):
+            raise _nothing_left(executor, run)
+        checks = volume.check(run)
+    answered = {check.what for check in checks}
+    unanswered = [Check(what=part, good=False, found="no answer") for part in PARTS if part not in answered]
+    return [*checks, *unanswered]
+
+
+def _nothing_left(executor: Executor, run: str) -> BadInput:
+    """What to say of a run without a folder on the volume."""
+    if not executor.jobs(run):
+        return UnknownRun(run, executor.place())
+    return BadInput(f"run {run} has left nothing on the volume", Command("status", run))
+
+
+def _has_succeeded(job: Object) -> bool:
+    return (finished_condition(job) or {}).get("type") == "Complete"
+
+
+def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
+    proofs: dict[str, FileProof] = dict(record.outputs)
+    if record.log:
+        proofs[record.log.file] = record.log
+    wanted = {
+        name: proof for name, proof in proofs.items() if everything or not name.startswith(f"{CHECKPOINTS}/")
+    }
+    return differing(folder, wanted)

@@ -1,0 +1,247 @@
+"""What is known of runs: from their Jobs, and from the records on the volume where Jobs are gone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
+from jobrelay.executors.base import Executor
+from jobrelay.figures.wording import accuracy, in_one_line, mebibytes
+from jobrelay.hints import Command
+from jobrelay.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
+from jobrelay.runs.timeline import Timeline, timeline
+from jobrelay.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
+from jobrelay_runner.text.outlook import epochs, seconds_left
+from jobrelay_runner.volume.record import Closing
+from jobrelay_train.config.schema import STAGES, Stage
+
+Object = dict[str, Any]
+
+
+#: Of a log, the last lines, among which an epoch's is looked for.
+_LINES: Final = 20
+#: A record says so of a stage that SIGTERM has stopped, and its work is saved.
+_STOPPED: Final = 143
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage of one run, as it stands."""
+
+    run: str
+    stage: Stage | None  # None: the run has left files, and no record
+    state: str  # succeeded, failed, cancelled, out of time …, or a phase: running, starting …
+    reason: str
+    created: str  # ISO 8601 with its offset; empty if it is not known
+    seconds: float | None  # of one that runs: until now
+    result: str
+    peak: str
+    pod: str
+    timeline: Timeline
+    epoch: int | None = None  # of a training that runs: the last one that has ended
+    epochs: int | None = None
+    seconds_left: float | None = None
+
+    def row(self) -> list[str]:
+        seconds = f"{self.seconds:.1f}" if self.seconds is not None else ""
+        created = local_time(self.created)
+        return [
+            self.run, self.stage or "-", self.state, self.reason, seconds, self.result, self.peak, created,
+        ]  # fmt: skip
+
+
+COLUMNS = ("run", "stage", "state", "reason", "seconds", "result", "peak memory", "created")
+
+
+def stages_of(executor: Executor, run: str | None) -> list[StageState]:
+    """The stages of a run, or of all, whose Jobs are there; oldest first."""
+    jobs = executor.jobs(run)
+    states = [_from_job(job, pods) for job, pods in jobs]
+    unfinished = {(state.run, state.stage) for state in states if state.state != "succeeded"}
+    for number, (job, _) in enumerate(jobs):
+        state, before = states[number], waits_for(job)
+        if state.state == "running" and (state.run, before) in unfinished:
+            states[number] = replace(state, state="waiting", reason=f"started early, begins after {before}")
+    return states
+
+
+def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:
+    """By the records on the volume, of stages whose Jobs are gone; with a line for a run without records."""
+    with executor.volume(run) as volume:
+        runs = [known for known in volume.runs() if run in (None, known["run"])]
+    states = []
+    for known in runs:
+        records = known["records"]
+        states += [_from_record(known["run"], stage, records[stage]) for stage in STAGES if stage in records]
+        if not records:
+            states.append(_without_record(known["run"], known.get("changed", "")))
+    return states
+
+
+def all_stages(executor: Executor, run: str | None = None) -> list[StageState]:
+    """By their Jobs, and by their records where these are gone; oldest first."""
+    states = stages_of(executor, run)
+    there = {(state.run, state.stage) for state in states}
+    runs = {state.run for state in states}
+    states += [
+        state
+        for state in recorded_stages(executor, run)
+        if (state.run, state.stage) not in there and (state.stage or state.run not in runs)
+    ]
+    return sorted(states, key=lambda state: state.created)
+
+
+def status(executor: Executor, run: str | None) -> list[StageState]:
+    """The stages of `run` (None: the newest one), wherever something is known of them.
+
+    Of what runs, its log is read too, for how far it has come. Raises UnknownRun.
+    """
+    if run is None:
+        run = newest_run(executor)
+    states = stages_of(executor, run)
+    if not states:
+        states = all_stages(executor, run)
+    elif len(states) < len(STAGES) and all(state.state == "succeeded" for state in states):
+        with contextlib.suppress(JobRelayError):  # a stage that was cancelled has no Job, but a record
+            states = all_stages(executor, run)
+    if not states:
+        raise UnknownRun(run, executor.place())
+    found = {state.stage: state for state in states}
+    order = [stage for stage in (*STAGES, None) if stage in found]
+    return [_with_progress(executor, found[stage]) for stage in order]
+
+
+def require_known(executor: Executor, run: str) -> None:
+    """Raise UnknownRun if neither a Job nor a file on the volume is of that run."""
+    if executor.jobs(run):
+        return
+    with executor.volume(run) as volume:
+        if not volume.exists(f"runs/{run}"):
+            raise UnknownRun(run, executor.place())
+
+
+def newest_run(executor: Executor) -> str:
+    """The run whose Job was created last. Raises BadInput if there is none."""
+    jobs = executor.jobs()
+    if not jobs:
+        raise BadInput(f"there is no run on {executor.place()}", Command("run-all"))
+    return str(jobs[-1][0]["metadata"]["labels"][LABEL_RUN])
+
+
+def run_rows(states: Iterable[StageState]) -> list[list[str]]:
+    """One row a run, oldest first: its id, each stage's state, its test result, when it was created."""
+    runs: dict[str, dict[Stage | None, StageState]] = {}
+    for state in states:
+        runs.setdefault(state.run, {})[state.stage] = state
+    rows = []
+    for run, known in runs.items():
+        result = known["eval"].result if "eval" in known else ""
+        cells = [known[stage].state if stage in known else "-" for stage in STAGES]
+        created = min(state.created for state in known.values())
+        rows.append((created, [run, *cells, result, local_time(created)]))
+    return [row for _, row in sorted(rows)]
+
+
+RUN_COLUMNS = ("run", *STAGES, "result", "created")
+
+
+def local_time(timestamp: str) -> str:
+    """2026-11-21T14:22:33+00:00 → 2026-11-21 15:22:33 CET, as clocks here have it."""
+    if not timestamp:
+        return ""
+    return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
+    labels = job["metadata"]["labels"]
+    judged = judge(JobView(job, pods))
+    pod = last_pod(pods)
+    said = closing(pod) if pod else None
+    ended = isinstance(judged, Verdict)
+    when = timeline(JobView(job, pods), pod, {})
+    return StageState(
+        run=labels[LABEL_RUN],
+        stage=labels[LABEL_COMPONENT],
+        state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
+        reason=_reason(judged),
+        created=_with_offset(job["metadata"]["creationTimestamp"]),
+        seconds=said.cost.wall_seconds if said else None if ended else _since(when.get("started")),
+        result=accuracy(said) if ended else "",
+        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        pod=pod["metadata"]["name"] if pod else "",
+        timeline=when,
+    )
+
+
+def _reason(judged: Verdict | Waiting) -> str:
+    if isinstance(judged, Waiting):
+        return judged.detail
+    return judged.reason if judged.exit_code == Exit.SUCCEEDED else in_one_line(judged.cause)
+
+
+def _from_record(run: str, stage: Stage, record: Object) -> StageState:
+    said = None
+    if record.get("cost") and record.get("log"):
+        shared = {key: record[key] for key in ("stage", "exit_code", "metrics", "log", "cost")}
+        said = Closing.model_validate(shared)
+    state, reason = record["status"], record.get("error") or "from its record"
+    if record.get("exit_code") == _STOPPED:
+        state = "cancelled"  # where its Job is there, it would be tried again
+    elif state == "running":
+        state, reason = "stopped", "its Job is gone, and its record has no end"
+    return StageState(
+        run=run,
+        stage=stage,
+        state=state,
+        reason=reason,
+        created=_with_offset(record.get("started", "")),
+        seconds=said.cost.wall_seconds if said else None,
+        result=accuracy(said),
+        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        pod=record.get("pod", ""),
+        timeline=record.get("moments") or {},
+    )
+
+
+def _without_record(run: str, changed: str) -> StageState:
+    created = _with_offset(changed)
+    return StageState(run, None, "no record", "files are on the volume", created, None, "", "", "", {})
+
+
+def _with_progress(executor: Executor, state: StageState) -> StageState:
+    """Of a stage that runs, with how far it has come, by its log."""
+    if state.state != "running" or not state.pod:
+        return state
+    heard = bytearray()
+    for job, pods in executor.jobs(state.run):
+        for pod in pods:
+            if pod["metadata"]["name"] == state.pod:
+                with contextlib.suppress(LookupError, JobRelayError):
+                    executor.log_tail(pod, main_container(job)["name"], _LINES, False, heard.extend)
+    for line in reversed(bytes(heard).splitlines()):
+        if progress := epochs(line):
+            left = seconds_left(line)
+            told = f"epoch {progress[0]} of {progress[1]}"
+            if left is not None:
+                told += f", about {left:.0f} s left"
+            return replace(state, reason=told, epoch=progress[0], epochs=progress[1], seconds_left=left)
+    return state
+
+
+def _with_offset(timestamp: str) -> str:
+    """As the API or a record has it, in UTC, so that such texts can be sorted; empty for what is no time."""
+    try:
+        when = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return ""
+    return when.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _since(started: str | None) -> float | None:
+    if not started:
+        return None
+    return max((datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds(), 0.0)

@@ -1,0 +1,115 @@
+"""What a run ends with: the closing table, or the same as JSON, and why it failed if it did."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from jobrelay.console import Console, print_json, print_line, print_table
+from jobrelay.errors import Exit, StageEnded
+from jobrelay.figures.sizing import requests_against_use
+from jobrelay.figures.wording import accuracy, duration, memory
+from jobrelay.hints import SameAgain, of_run
+from jobrelay.runs.outcome import outcome, suggestion
+from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.timeline import Timeline, rows
+from jobrelay.terminal import printable
+from jobrelay_runner.volume.safe_read import open_regular
+from jobrelay_train.config.schema import Stage
+
+SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
+COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
+LAST_LINES = 50
+#: A line of a log may be of any length.
+_LAST_BYTES = 64 * 1024
+
+
+def print_report(report: RunReport, *, output: str, console: Console) -> None:
+    """Print it; a verdict that is no success is told on stderr, with what to do next."""
+    if console.quiet and output == "table":  # else it was shown when it began
+        print_line(f"run {report.run}  {report.folder}/")
+    if output == "json":
+        print_json(outcome(report, console.complete))
+    else:
+        print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
+        if sized := [row for stage in report.stages if (row := _size_row(stage))]:
+            print_table(SIZE_COLUMNS, sized)
+        if console.verbose:
+            print_timelines({stage.stage: stage.timeline for stage in report.stages})
+    if report.verdict.exit_code != Exit.SUCCEEDED:
+        log = _log_file(report, report.stages[-1])
+        if log and console.quiet:  # else it was shown as it came
+            sys.stderr.write("".join(f"{printable(line)}\n" for line in _last_lines(log)))
+        console.error(failure(report))
+    elif report.incomplete:
+        console.error(report.incomplete)
+    elif all(stage.how == "complete" for stage in report.stages):
+        anew = console.complete(SameAgain("--new", run=report.run))
+        console.say(f"all of run {report.run} was complete already; to run it again as a new one: {anew}")
+
+
+def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
+    """Where the seconds went."""
+    print_table(("seconds after the Job was created", *timelines), rows(timelines))
+
+
+def failure(report: RunReport) -> StageEnded:
+    """The error that says why the last stage did not succeed."""
+    stage = report.stages[-1]
+    verdict = stage.verdict
+    pod = f", Pod {verdict.pod}" if verdict.pod else ""
+    what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.cause}"
+    if isinstance(verdict.hint, SameAgain):
+        what += (
+            "\n  train resumes from its last checkpoint"
+            if stage.stage == "train"
+            else f"\n  the stages before {stage.stage} are complete and are not run again"
+        )
+    log = _log_file(report, stage)
+    if log:
+        what += f"\n  its last lines are above; the whole log: {log}"
+    return StageEnded(verdict.exit_code, what, of_run(verdict.hint, report.run))
+
+
+def _last_lines(path: Path) -> list[str]:
+    with open_regular(path) as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LAST_BYTES))
+        return log.read(_LAST_BYTES).decode("utf-8", "replace").splitlines()[-LAST_LINES:]
+
+
+def _row(stage: StageReport, log_proven: bool) -> list[str]:
+    verdict = stage.verdict
+    seconds = duration(stage.seconds) if stage.seconds is not None else ""
+    log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}[
+        stage.log_complete
+    ]
+    ended = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
+    return [
+        stage.stage,
+        ended,
+        seconds,
+        accuracy(stage.closing),
+        memory(stage.closing, stage.memory_limit),
+        log,
+    ]
+
+
+def _size_row(stage: StageReport) -> list[str]:
+    """Requests against use; empty where nothing is known of its use."""
+    if stage.resources is None:
+        return []
+    size = suggestion(stage)
+    said = stage.closing if stage.closing and not stage.closing.skipped else None
+    if said is None and not size:
+        return []
+    used = (
+        requests_against_use(stage.resources, said.cost) if said else ["", f"more than {stage.memory_limit}"]
+    )
+    return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]
+
+
+def _log_file(report: RunReport, stage: StageReport) -> Path | None:
+    path = report.folder / "logs" / f"{stage.stage}-{stage.verdict.pod}.log"
+    return path if path.exists() and path.stat().st_size else None

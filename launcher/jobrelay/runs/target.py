@@ -1,0 +1,71 @@
+"""Which manifests, and which executor: what every subcommand is told first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from jobrelay import manifests
+from jobrelay.errors import BadInput
+from jobrelay.executors.base import Executor
+from jobrelay.manifests import Manifests
+from jobrelay_train.config.loading import ConfigError, read_tree, resolve
+from jobrelay_train.config.schema import STAGES, RunConfig
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to run, from the options that all subcommands share."""
+
+    local: bool = False
+    volume: Path = Path("jobrelay-data")
+    context: str | None = None
+    namespace: str | None = None
+    kustomization: Path = manifests.BASE
+    image: str | None = None
+    api_timeout: float | None = None
+    say: Callable[[str], None] = lambda text: None  # where to report what an executor waits for
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        loaded = manifests.load(self.kustomization)
+        if loaded.placed or self.local:
+            return loaded
+        return replace(loaded, namespace=self._context_namespace() or loaded.namespace)
+
+    def _context_namespace(self) -> str | None:
+        """Where `kubectl apply` would send what names no namespace."""
+        from jobrelay.executors.cluster.api import Api
+
+        try:
+            return Api(self.context).context_namespace
+        except BadInput:
+            return None  # `render` needs no cluster
+
+    def config(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
+        """The configuration of the manifests, or of `file`, with overrides. Raises BadInput."""
+        try:
+            return resolve(read_tree(file) if file else self.manifests.config, overrides)
+        except ConfigError as error:
+            lines = "".join(f"\n    {problem}" for problem in error.problems)
+            raise BadInput(
+                f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml"
+            ) from error
+
+    def executor(self) -> Executor:
+        """Local or cluster; the cluster's client is imported only here. Raises BadInput."""
+        if self.local:
+            from jobrelay.executors.local import LocalExecutor
+
+            return LocalExecutor(self.volume)
+        job = self.manifests.jobs[STAGES[0]]
+        image = manifests.check_image(self.image or manifests.main_container(job)["image"])
+        namespace = self.namespace or self.manifests.namespace
+        from jobrelay.executors.cluster import ClusterExecutor
+
+        return ClusterExecutor(
+            self.context, namespace, manifests.claim_name(job), image, self.api_timeout, self.say,
+            may_choose_image=self.image is None,
+        )  # fmt: skip

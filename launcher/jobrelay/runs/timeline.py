@@ -1,0 +1,93 @@
+"""When what happened to a stage: by the API to the second, by stage and launcher to the millisecond."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from jobrelay.verdicts import (
+    JobView,
+    closing,
+    container_state,
+    finished_condition,
+    latest_event,
+    pod_condition,
+)
+from jobrelay_train.config.schema import Stage
+
+Object = dict[str, Any]
+#: RFC 3339 in UTC, by the names in LABELS; what nobody has told is not in it.
+Timeline = dict[str, str]
+
+#: In the order in which they come, unless the stage was started early.
+LABELS: Final = {
+    "created": "Job created",
+    "pod_created": "Pod created",
+    "scheduled": "scheduled",
+    "image_ready": "image on the node",
+    "started": "container started",
+    "begun": "python is up",
+    "first_line": "first line here",
+    "imported": "PyTorch imported",
+    "working": "work begins",
+    "first_batch": "first batch",
+    "recorded": "record written",
+    "ended": "container ended",
+    "finished": "Job has its condition",
+    "seen": "and that was seen here",
+}
+
+
+def now() -> str:
+    """This machine's clock, as timelines have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def timeline(view: JobView, pod: Object | None, here: Mapping[str, str | None]) -> Timeline:
+    """Of a Job and the Pod that decided it. here: what this launcher itself has noted."""
+    job, pod = view.job or {}, pod or {}
+    state = container_state(pod) if pod else {}
+    ran = state.get("terminated") or state.get("running") or {}
+    said = closing(pod) if pod else None
+    pulled = latest_event(view.events, "Pulled", pod["metadata"]["name"]) if pod else None
+    told = {
+        "created": job.get("metadata", {}).get("creationTimestamp"),
+        "pod_created": pod.get("metadata", {}).get("creationTimestamp"),
+        "scheduled": (pod_condition(pod, "PodScheduled") or {}).get("lastTransitionTime"),
+        "image_ready": (pulled or {}).get("lastTimestamp"),
+        "started": ran.get("startedAt"),
+        **(said.moments if said else {}),
+        "ended": ran.get("finishedAt"),
+        "finished": (finished_condition(job) or {}).get("lastTransitionTime"),
+        **here,
+    }
+    return {name: when for name in LABELS if (when := told.get(name))}
+
+
+def rows(timelines: Mapping[Stage, Timeline]) -> list[list[str]]:
+    """A row a moment, a column a stage: seconds after the stage's Job was created."""
+    names = [name for name in LABELS if any(name in known for known in timelines.values())]
+    return [
+        [LABELS[name], *(_offset(known, name) for known in timelines.values())]
+        for name in names
+        if name != "created"
+    ]
+
+
+def seconds_between(known: Timeline, start: str, end: str) -> float | None:
+    """From one moment to another, by their names; None if one of them is not known."""
+    if start not in known or end not in known:
+        return None
+    return (_time(known[end]) - _time(known[start])).total_seconds()
+
+
+def _offset(known: Timeline, name: str) -> str:
+    seconds = seconds_between(known, "created", name)
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f}" if "." in known[name] else f"{seconds:.0f}"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,0 +1,160 @@
+"""What was typed after `sweep` → a sweep, carried out and told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobrelay.console import Console, print_table
+from jobrelay.errors import BadInput, Exit, Terminated
+from jobrelay.hints import SameAgain
+from jobrelay.report.ending import keep_sweep_report
+from jobrelay.runs.relay import Interrupted, Options
+from jobrelay.runs.target import Target
+from jobrelay.sweep.design import (
+    VALIDATION_SPLIT,
+    Axis,
+    Trial,
+    all_combinations,
+    at_random,
+    name_of,
+    one_at_a_time,
+    parse_axis,
+    with_seeds,
+)
+from jobrelay.sweep.running import Condition
+from jobrelay.sweep.table import Row, to_csv
+from jobrelay.sweep.trial import Trials
+from jobrelay.sweep.whole import Sweep, carry_out, check
+from jobrelay_runner.volume.paths import check_name
+from jobrelay_train.config.schema import RunConfig
+
+#: A run's id is at most 40 characters; a trial's ends in a hyphen and six.
+_NAME_LENGTH = 33
+
+
+def run_sweep(target: Target, console: Console, **asked: Any) -> int:
+    """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
+    config, is_base = _configured_by(target, asked)
+    if asked["choose_on"] == "validation" and not config.train.validation_split:
+        asked["overrides"] = [*asked["overrides"], f"train.validation_split={VALIDATION_SPLIT}"]
+        config, is_base = _configured_by(target, asked)
+    sweep = designed(config, is_base, asked)
+    how = Trials(
+        target=target,
+        config_file=asked["config_file"],
+        overrides=asked["overrides"],
+        options=Options(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
+        folder=Path("sweeps") / sweep.name,
+    )
+    condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None
+    if asked["dry_run"]:
+        check(sweep, how)
+        print_table(
+            [*sweep.keys, "seed", "run"],
+            [[*_settings(sweep, trial), str(trial.seed), run] for trial, run in sweep.named()],
+        )
+        return Exit.SUCCEEDED
+    try:
+        rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
+    except (KeyboardInterrupt, Terminated) as interrupt:
+        code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
+        raise Interrupted(
+            f"detached; the Jobs of the trials of sweep {sweep.name} that have begun go on, "
+            "and the same command re-attaches to them",
+            SameAgain(),
+            code,
+        ) from None
+    if asked["output"] == "csv":
+        sys.stdout.write(to_csv(rows))
+    else:
+        columns = [*sweep.keys, "seed", "val acc", "test acc", "training", "run", ""]
+        print_table(columns, [_cells(sweep, row) for row in rows])
+    console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
+    keep_sweep_report(how.folder, console)
+    return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
+
+
+def _configured_by(target: Target, asked: dict[str, Any]) -> tuple[RunConfig, bool]:
+    """What all trials share, and whether it can be a run by itself. Raises BadInput.
+
+    Where it cannot, a grid may set what is missing: then its first trial stands for it.
+    """
+    try:
+        return target.config(asked["config_file"], asked["overrides"]), True
+    except BadInput:
+        if asked["one_at_a_time"]:
+            raise  # its trials are this configuration but for one key
+        first = [axis.first for axis in map(parse_axis, asked["axes"])]
+        return target.config(asked["config_file"], [*asked["overrides"], *first]), False
+
+
+def designed(config: RunConfig, is_base: bool, asked: dict[str, Any]) -> Sweep:
+    """The trials that were asked for. is_base: `config` holds none of their values. Raises BadInput."""
+    axes = [parse_axis(text) for text in asked["axes"]]
+    if len({axis.key for axis in axes}) < len(axes):
+        raise BadInput("--grid: a key is there twice", "--grid KEY=A,B,C")
+    if any(axis.key == "seed" for axis in axes):
+        raise BadInput("--grid seed: seeds are no axis, they repeat a trial", "--seeds N")
+    if asked["one_at_a_time"] and asked["count"]:
+        raise BadInput("--one-at-a-time and --random exclude each other", "one of the two")
+    base = {axis.key: _configured(config, axis) for axis in axes} if asked["one_at_a_time"] else None
+    if base:
+        points = one_at_a_time(axes, base)
+    elif asked["count"]:
+        points = at_random(axes, asked["count"], config.seed)
+    else:
+        points = all_combinations(axes)
+    trials = tuple(with_seeds(points, config.seed, asked["seeds"]))
+    shared = config.result_config()
+    if not is_base:
+        for axis in axes:
+            _drop(shared, axis.key)
+    return Sweep(_name(asked["name"], trials, config), trials, shared, base, asked["choose_on"])
+
+
+def _drop(tree: dict[str, Any], key: str) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.get(parent, {})
+    tree.pop(leaf, None)  # those of placement are not there
+
+
+def _configured(config: RunConfig, axis: Axis) -> Any:
+    value: Any = config
+    for part in axis.key.split("."):
+        if not hasattr(value, part):
+            raise BadInput(f"--grid {axis.key}: unknown key", "keys are written as in --set: train.epochs")
+        value = getattr(value, part)
+    return value
+
+
+def _name(name: str | None, trials: Sequence[Any], config: RunConfig) -> str:
+    if name is None:
+        return name_of(trials, config.model_dump(mode="json"))
+    try:
+        check_name(name, "--name")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if len(name) > _NAME_LENGTH:
+        raise BadInput(f"--name {name}: {_NAME_LENGTH} characters at most")
+    return name
+
+
+def _settings(sweep: Sweep, trial: Trial) -> list[str]:
+    settings = dict(trial.settings)
+    return [str(settings.get(key, "")) for key in sweep.keys]
+
+
+def _cells(sweep: Sweep, row: Row) -> list[str]:
+    seconds = row.figures.get("train_seconds")
+    return [
+        *_settings(sweep, row.trial),
+        str(row.trial.seed),
+        *(f"{row.figures[name]:.4f}" if name in row.figures else "" for name in ("val_acc", "test_acc")),
+        f"{seconds:.1f} s" if seconds is not None else "",
+        row.run,
+        "" if row.status == "succeeded" else f"{row.status}: {row.cause}",
+    ]

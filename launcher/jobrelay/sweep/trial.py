@@ -1,0 +1,83 @@
+"""One trial: a run of train and eval, in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobrelay import manifests
+from jobrelay.errors import Exit
+from jobrelay.runs import relay, results
+from jobrelay.runs.folder import belongs
+from jobrelay.runs.relay import Options, RunReport
+from jobrelay.runs.target import Target
+from jobrelay.sweep.design import Trial
+from jobrelay.sweep.log import SweepLog
+from jobrelay.sweep.table import Row, row_of
+from jobrelay_train.config.schema import RunConfig, Stage
+
+STAGES: tuple[Stage, ...] = ("train", "eval")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How all trials of a sweep are run. folder: the sweep's own, in which each has its folder in runs/."""
+
+    target: Target
+    config_file: Path | None
+    overrides: Sequence[str]
+    options: Options
+    folder: Path
+
+    def config(self, trial: Trial) -> RunConfig:
+        """Of one trial. Raises BadInput for a setting that cannot be."""
+        return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
+
+    def check(self, trials: Sequence[tuple[Trial, str]]) -> None:
+        """Look, without touching anything, whether they can run here. Raises BadInput."""
+        first = self.config(trials[0][0])
+        plan = manifests.render(
+            self.target.manifests, first, trials[0][1],
+            namespace=self.options.namespace, image=self.options.image,
+            timeout_seconds=self.options.timeout_seconds,
+        )  # fmt: skip
+        if self.target.local:  # on a cluster this takes its answer, and a Pod
+            executor = self.target.executor()
+            executor.check(plan)
+            needs = [name for trial, _ in trials for name in self.config(trial).on_the_volume(STAGES)]
+            results.require(executor, list(dict.fromkeys(needs)))
+
+    def at_home(self, trial: Trial, run: str) -> Row | None:
+        """The row of one that has succeeded here and whose results are in its folder."""
+        folder = self._home_of(run)
+        if not folder.is_dir() or not belongs(folder, run, self.target.executor().place()):
+            return None
+        row = row_of(folder, run, trial)
+        return row if row.status == "succeeded" else None
+
+    def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
+        """To its end. One whose results are here already is only read. Raises as relay.run_stages."""
+        if done := self.at_home(trial, run):
+            return done
+        folder = self._home_of(run)
+        config = self.config(trial)
+        needs = config.on_the_volume(STAGES)
+        options = replace(self.options, run=run, stages=STAGES, folder=folder, needs=needs)
+        executor = self.target.executor()
+        plan = relay.plan_run(executor, self.target.manifests, config, options)
+        report = relay.run_stages(executor, plan, options, log.console_of(run))
+        return row_of(folder, run, trial, _cause(report))
+
+    def _home_of(self, run: str) -> Path:
+        return self.folder / "runs" / run
+
+
+def _cause(report: RunReport) -> str:
+    """Why a run did not succeed, on one line, without what differs when it is tried again; "" if it did."""
+    if report.incomplete:
+        return report.incomplete.what.partition("\n")[0]
+    stage, verdict = report.stages[-1].stage, report.verdict
+    if verdict.exit_code == Exit.SUCCEEDED:
+        return ""
+    return ": ".join(filter(None, (f"{stage} {verdict.outcome}", verdict.cause)))

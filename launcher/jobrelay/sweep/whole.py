@@ -1,0 +1,139 @@
+"""A whole sweep, in a folder: sweep.json, sweep.csv, sweep.log, observations.txt, plots/, runs/.
+
+All that is known of it lies there, in the cluster and on the volume: killed and started again, it goes
+on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobrelay.console import Console
+from jobrelay.errors import BadInput, Conflict
+from jobrelay.runs.results import require_place
+from jobrelay.sweep.design import VALIDATION_SPLIT, ChooseOn, Trial
+from jobrelay.sweep.log import SweepLog
+from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.running import Condition, run_trials
+from jobrelay.sweep.table import Row, to_csv
+from jobrelay.sweep.trial import Trials
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.volume.files import write_atomically, write_json
+from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be tried.
+
+    shared: the configuration that the trials change. base: what the keys are where they are not swept;
+    None in a grid. choose_on: what the best trial is chosen by.
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+    shared: dict[str, Any]
+    base: dict[str, Any] | None = None
+    choose_on: ChooseOn = "test"
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that differ, in the order they were given."""
+        return list(dict.fromkeys(key for trial in self.trials for key, _ in trial.settings))
+
+    def named(self) -> list[tuple[Trial, str]]:
+        """Every trial with the id of its run: the same trial of the same sweep always has the same."""
+        return [(trial, f"{self.name}-{trial.digest}") for trial in self.trials]
+
+    def tree(self) -> dict[str, Any]:
+        """sweep.json."""
+        trials = [
+            {"run": run, "settings": dict(trial.settings), "seed": trial.seed} for trial, run in self.named()
+        ]
+        plan = {"name": self.name, "shared": self.shared, "base": self.base, "choose_on": self.choose_on}
+        return plan | {"trials": trials}
+
+
+def check(sweep: Sweep, how: Trials) -> None:
+    """Raises BadInput and Conflict for what would hinder the sweep, as far as that can be seen from here."""
+    for trial in sweep.trials:
+        config = how.config(trial)
+        if sweep.choose_on == "validation" and not config.train.validation_split:
+            raise BadInput(
+                f"trial {trial} holds no training images out, by which the best one could be chosen",
+                f"--set train.validation_split={VALIDATION_SPLIT}, or --choose-on test",
+            )
+    how.check(sweep.named())
+    _check_folder(sweep, how.folder)
+
+
+def carry_out(
+    sweep: Sweep, how: Trials, console: Console, *, at_once: int, stop_when: Condition | None
+) -> list[Row]:
+    """Run every trial and write the folder; returns the rows, in the order of the trials.
+
+    The table is written anew after every trial, so that one can look at it meanwhile. Raises what `check`
+    does, before anything is touched, and what concerns all trials (ApiLost …).
+    """
+    check(sweep, how)
+    how.folder.mkdir(parents=True, exist_ok=True)
+    write_json(how.folder / "sweep.json", sweep.tree())
+    # from the start: the table of a sweep that goes on must not have fewer rows than it had
+    found = (how.at_home(trial, run) for trial, run in sweep.named())
+    rows = {row.run: row for row in found if row}
+
+    def in_order() -> list[Row]:
+        return [rows[run] for _, run in sweep.named() if run in rows]
+
+    def on_row(row: Row) -> None:
+        rows[row.run] = row
+        write_atomically(how.folder / "sweep.csv", to_csv(in_order()))
+
+    with SweepLog(how.folder / "sweep.log", console) as log:
+        log(f"sweep {sweep.name}: {counted(len(sweep.trials), 'trial')}, at most {at_once} at once")
+        run_trials(
+            sweep.named(), lambda trial, run: how.run(trial, run, log),
+            at_once=at_once, stop_when=stop_when, log=log, on_row=on_row,
+        )  # fmt: skip
+        said = observations(in_order(), sweep.keys, sweep.base, sweep.choose_on)
+        for line in said:
+            log(line)
+    write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in said))
+    _draw(sweep, in_order(), how.folder / "plots")
+    return in_order()
+
+
+def _check_folder(sweep: Sweep, folder: Path) -> None:
+    """Other trials may be added under a name, but of one configuration."""
+    path = folder / "sweep.json"
+    try:
+        before = json.loads(read_bytes(path, RECORD_BYTES))["shared"]
+    except FileNotFoundError:
+        before = sweep.shared
+    except (ValueError, KeyError, TypeError) as error:
+        raise Conflict(
+            f"{path} is not of a sweep: {error!r}", "another --name, or remove the folder"
+        ) from error
+    if before != sweep.shared:
+        raise Conflict(
+            f"{folder} holds a sweep of another configuration",
+            "another --name, or the same --set and --config",
+        )
+    require_place(folder)
+
+
+def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path) -> None:
+    found = {key: points(rows, key, sweep.base, sweep.choose_on) for key in sweep.keys}
+    drawn = {key: each for key, each in found.items() if len(each) > 1}
+    if not drawn:
+        return
+    from jobrelay.sweep.plots import ACCURACIES, draw  # matplotlib, half a second
+
+    folder.mkdir(exist_ok=True)
+    band = "all seeds" if sweep.base or len(sweep.keys) == 1 else "all its trials"
+    for key, each in drawn.items():
+        draw(key, each, folder, band, ACCURACIES[sweep.choose_on])

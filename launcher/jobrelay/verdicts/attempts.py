@@ -1,0 +1,60 @@
+"""The attempts of a Job: which have failed and why, and how many there may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobrelay.manifests import Object, pods_of
+from jobrelay.verdicts.disruptions import disruption
+from jobrelay.verdicts.failures import why_a_pod_failed
+from jobrelay.verdicts.model import JobView
+from jobrelay.verdicts.readers import created, failed_container, name_of, pod_phase
+from jobrelay_runner import exit_codes
+
+#: As Kubernetes has it where a Job says nothing.
+_BACKOFF_LIMIT = 6
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that has failed by itself."""
+
+    pod: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A Pod that was lost through nobody's fault."""
+
+    pod: str
+    cause: str
+
+
+def failed_attempts(view: JobView) -> list[Attempt]:
+    """Those of the Job's Pods that have failed, oldest first; not one that only followed another's end."""
+    job = view.job
+    if job is None:
+        return []
+    pods = sorted((*view.lost, *view.pods), key=created)
+    failed = [pod for pod in pods if pod_phase(pod) == "Failed" and not disruption(pod)]
+    return [
+        Attempt(name_of(pod), why_a_pod_failed(job, pod).cause)
+        for pod in failed
+        if failed_container(pod).contract_code not in exit_codes.FOLLOWING
+    ]
+
+
+def losses(view: JobView) -> list[Loss]:
+    """The Job's Pods that were lost, oldest first."""
+    pods = sorted((*view.lost, *view.pods), key=created)
+    found = [(pod, disruption(pod)) for pod in pods]
+    return [Loss(name_of(pod), ": ".join(filter(None, lost))) for pod, lost in found if lost]
+
+
+def attempts_allowed(job: Object) -> int:
+    """How often the Job's work is tried at most."""
+    limit = int(job["spec"].get("backoffLimit", _BACKOFF_LIMIT))
+    # without a podFailurePolicy, those that only follow count too (manifests.nodes)
+    together = 1 if "podFailurePolicy" in job["spec"] else pods_of(job)
+    return int((limit + 1) // together) or 1

@@ -1,0 +1,105 @@
+"""Pods that were lost through nobody's fault: evicted, drained, preempted, their node gone.
+
+They have a budget of their own. Kubernetes counts some of them as failed attempts (before 1.26 all
+that leave a Failed Pod), others not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jobrelay.errors import Exit
+from jobrelay.hints import SameAgain
+from jobrelay.manifests import ANNOTATION_DISRUPTIONS
+from jobrelay.verdicts.model import JobView, Patience, Verdict
+from jobrelay.verdicts.readers import (
+    container_state,
+    created,
+    failed_container,
+    name_of,
+    pod_condition,
+    pod_phase,
+)
+from jobrelay_runner import exit_codes
+from jobrelay_runner.text.counting import counted
+
+Object = dict[str, Any]
+
+#: It resumes from the last checkpoint.
+RESUME: Final = SameAgain()
+
+#: The reason of a verdict: more Pods were lost than may be.
+LIMIT: Final = "DisruptionLimitExceeded"
+#: What kubelet and controllers write into a Pod's status.reason.
+_REASONS: Final = ("Evicted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost", "Preempting")
+#: What the kubelet says of a container that was there before its node was started anew.
+_FORGOTTEN: Final = ("ContainerStatusUnknown", "Unknown")
+
+
+def disruption(pod: Object) -> tuple[str, str] | None:
+    """Reason and message, if the Pod did not end by itself."""
+    status = pod.get("status", {})
+    if status.get("reason") in _REASONS:
+        return status["reason"], status.get("message", "")
+    target = pod_condition(pod, "DisruptionTarget")
+    if target and target["status"] == "True" and pod_phase(pod) != "Succeeded":
+        return target.get("reason", "DisruptionTarget"), target.get("message", "")
+    if pod_phase(pod) == "Failed":
+        end = failed_container(pod)
+        if (reason := end.state.get("reason")) in _FORGOTTEN:
+            return reason, end.message or "its node does not know how it ended"
+        if end.contract_code == exit_codes.SUPERSEDED:
+            said = end.closing
+            return "Superseded", (said and said.error) or "another process of this stage has taken over"
+    if _deleted_at_work(pod):
+        return "Deleted", "the Pod was deleted while it ran"
+    return None
+
+
+def lost_pods(view: JobView) -> int:
+    """How many of the Job's Pods were lost, as far as anybody knows."""
+    annotations = (view.job or {}).get("metadata", {}).get("annotations") or {}
+    before = str(annotations.get(ANNOTATION_DISRUPTIONS, "0"))
+    return (int(before) if before.isdigit() else 0) + len(_disrupted(view))
+
+
+def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
+    """The verdict on a Job that has lost more Pods than one wants to bear."""
+    lost = lost_pods(view)
+    if lost <= patience.disruptions:
+        return None
+    pod, (reason, message) = _disrupted(view)[-1] if _disrupted(view) else ({}, ("", ""))
+    return Verdict(
+        Exit.DISRUPTED,
+        "disrupted",
+        LIMIT,
+        f"{counted(lost, 'Pod')} {'was' if lost == 1 else 'were'} lost, {patience.disruptions} may be; "
+        f"the last one: {reason}: {message}",
+        name_of(pod) if pod else None,
+        hint=RESUME,
+    )
+
+
+def _disrupted(view: JobView) -> Sequence[tuple[Object, tuple[str, str]]]:
+    pods = sorted((*view.lost, *view.pods), key=created)
+    return [(pod, found) for pod in pods if (found := disruption(pod))]
+
+
+def _deleted_at_work(pod: Object) -> bool:
+    """Whether somebody asked for the Pod's end before its stage had come to one."""
+    deadline = pod["metadata"].get("deletionTimestamp")
+    if not deadline or pod_phase(pod) == "Succeeded":
+        return False
+    state = container_state(pod).get("terminated") or {}
+    ended = state.get("finishedAt")
+    # when all of it has ended, a kubelet deletes it once more, now, and the time of the first is forgotten
+    if not ended or state.get("exitCode") == exit_codes.TERMINATED:
+        return True
+    grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+    return _time(ended) >= _time(deadline) - grace
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,0 +1,191 @@
+"""Why a Job has failed, or cannot end well any more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from jobrelay.errors import Exit
+from jobrelay.figures.sizing import doubled
+from jobrelay.figures.wording import mebibytes
+from jobrelay.hints import Command, Hint, SameAgain
+from jobrelay.manifests import ANNOTATION_VERDICT, LABEL_RUN, main_container, pods_of
+from jobrelay.verdicts.disruptions import RESUME, disruption
+from jobrelay.verdicts.model import Verdict
+from jobrelay.verdicts.readers import (
+    End,
+    created,
+    ended,
+    failed_container,
+    memory_limit,
+    name_of,
+    own_deadline,
+    pod_phase,
+    stage_of,
+)
+from jobrelay.verdicts.words import exit_text, last_words, was_killed
+from jobrelay_runner import exit_codes
+
+Object = dict[str, Any]
+
+#: What scheduler and attach controller say of a volume that cannot be where a Pod would have to be.
+_ONE_NODE = re.compile(r"volume('s)? node affinity|Multi-Attach", re.IGNORECASE)
+
+
+def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], condition: Object) -> Verdict:
+    """The verdict on a Job whose condition Failed is true. pods: oldest first; gone: deleted meanwhile."""
+    given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
+    if given_up and (verdict := Verdict.from_annotation(given_up)):
+        return verdict
+    reason, message = condition.get("reason", "Failed"), condition.get("message", "")
+    if together := pods_of(job) > 1:  # the first one that is lost may be gone, and its followers not yet
+        failed = [pod for pod in (*gone, *pods) if pod_phase(pod) == "Failed" or disruption(pod)]
+    else:
+        failed = [pod for pod in pods or gone if pod_phase(pod) == "Failed"]
+    if reason == "DeadlineExceeded":
+        return out_of_time(job, name_of(failed[-1]) if failed else None, message)
+    if not failed:
+        return Verdict(Exit.FAILED, "failed", reason, f"{message} (its Pod is gone)", hint=_logs(job))
+    return why_a_pod_failed(job, _cause(failed) if together else failed[-1])
+
+
+def _cause(failed: Sequence[Object]) -> Object:
+    """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
+    leading = [pod for pod in failed if failed_container(pod).contract_code not in exit_codes.FOLLOWING]
+    last = max(leading or failed, key=ended)
+    # an API server's clock says when it was created, its node's when it has ended: it may seem to be later
+    return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
+
+
+def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
+    """Why a Pod with phase Failed failed."""
+    status = pod["status"]
+    name = name_of(pod)
+    if status.get("reason") == "DeadlineExceeded":
+        return out_of_time(job, name, status.get("message", ""))
+    end = failed_container(pod)
+    code, said = end.code, end.closing
+    if lost := disruption(pod):
+        return Verdict(Exit.DISRUPTED, "disrupted", *lost, name, code, hint=RESUME)
+    if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
+        return not_started(job, name, end.state["reason"], end.message)
+    reason = end.state.get("reason") or "Error"
+    if reason == "OOMKilled" or (said and said.oom_kills):
+        # the second: only processes of the stage were killed, and the one that speaks for it lives on
+        return _out_of_memory(job, pod, end)
+    if reason in ("StartError", "ContainerCannotRun"):
+        return Verdict(
+            Exit.COULD_NOT_START, "could not start", reason, end.message, name, code,
+            hint="the command is not in the image: compare the Job's command with what the image holds",
+        )  # fmt: skip
+    known = {
+        exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
+        exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
+        exit_codes.NOT_BEGUN: (Exit.FAILED, "the stage before it has failed, and it has not begun"),
+        exit_codes.PEER_LOST: (Exit.FAILED, "another Pod of this stage was lost"),
+    }
+    words = (said.error or "").strip() if said else last_words(end.message)
+    if end.contract_code in known:
+        exit_code, default = known[end.contract_code]
+        # A stage that is complete is not run again while its Job is there, whatever became of its files.
+        run = _run_of(job)
+        damaged = end.contract_code == exit_codes.BAD_EVIDENCE and run
+        hint = Command("delete", run) if damaged else _logs(job)
+        return Verdict(exit_code, "failed", reason, words or default, name, code, hint=hint)
+    text = exit_text(code)
+    if said and text in words:
+        text = words
+    elif words and (said or not was_killed(code)):
+        text += f": {words}"
+    text = _of(end, job) + text
+    return Verdict(Exit.FAILED, "failed", reason, text, name, code, hint=_logs(job))
+
+
+def with_last_line(verdict: Verdict, log: str) -> Verdict:
+    """The verdict with what the end of the log says, where the Pod's own status says no more than a code."""
+    bare = exit_text(verdict.container_exit)
+    if verdict.outcome != "failed" or was_killed(verdict.container_exit) or verdict.message != bare:
+        return verdict
+    words = last_words(log)
+    return replace(verdict, message=f"{bare}: {words}") if words else verdict
+
+
+def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
+    limit = memory_limit(pod, end.container)
+    peak = f", peak {mebibytes(end.closing.cost.peak_memory_bytes)}" if end.closing else ""
+    hint = _more_memory(stage_of(job), limit)
+    if other := _of(end, job):
+        hint = f"give container {end.container} more memory in the manifest"
+    text = f"{other}out of memory (limit {limit}{peak})"
+    return Verdict(Exit.FAILED, "failed", "OOMKilled", text, name_of(pod), end.code, hint=hint)
+
+
+def _of(end: End, job: Object) -> str:
+    """Whose end it is, if it is not that of the stage's own container."""
+    return "" if end.container == main_container(job)["name"] else f"container {end.container}: "
+
+
+def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
+    """A failed Pod after which another attempt cannot end better, though the Job would try."""
+    if pod_phase(pod) != "Failed":
+        return None
+    verdict = why_a_pod_failed(job, pod)
+    final_code = failed_container(pod).contract_code in exit_codes.FINAL
+    # a node that has refused the Pod may take the next one; a command that is not there stays away
+    final_start = verdict.exit_code == Exit.COULD_NOT_START and verdict.container_exit is not None
+    if final_code or final_start or verdict.exit_code == Exit.OUT_OF_TIME:
+        return verdict
+    return None
+
+
+def out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
+    """The verdict on a Pod or Job past its activeDeadlineSeconds."""
+    stage = stage_of(job)
+    limit = own_deadline(job)
+    return Verdict(
+        Exit.OUT_OF_TIME, "out of time", "DeadlineExceeded", message or f"it ran longer than {limit} s", pod,
+        hint=SameAgain("--set", f"{stage}.timeout_seconds={limit * 2}") if limit else RESUME,
+    )  # fmt: skip
+
+
+def _more_memory(stage: str, limit: str) -> Hint:
+    """With the run and its checkpoints: what a stage may use is no part of what it computes."""
+    try:
+        return SameAgain("--set", f"{stage}.memory={doubled(limit)}")
+    except ValueError:  # it had no limit: the node was out of memory
+        return f"more memory ({stage}.memory), or fewer workers"
+
+
+def _logs(job: Object) -> Hint:
+    run = _run_of(job)
+    return Command("logs", run, stage_of(job)) if run else ""
+
+
+def _run_of(job: Object) -> str:
+    return str(job["metadata"].get("labels", {}).get(LABEL_RUN, ""))
+
+
+def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:
+    """The verdict on a Pod that never ran, with what usually helps."""
+    hints = {
+        "Unschedulable": f"free what it asks for, or ask for less: --set {stage_of(job)}.cpu=… or .memory=…",
+        "FailedCreate": "change the manifest, the quota or the namespace's policy as the message says",
+        "Suspended": "ask whoever runs the queue, or see `kubectl describe job`",
+        "CreateContainerConfigError": "create the object that the message names",
+        "FailedMount": "create the object that the message names, or mend the volume",
+    }
+    hint = hints.get(reason, "")
+    if "Image" in reason:
+        hint = "build and load the image (make image; kind load docker-image …), or give another with --image"
+    if "persistentvolumeclaim" in message.lower() and not hint.startswith("create"):
+        hint = (
+            "create the PersistentVolumeClaim, or name a StorageClass that exists (kubectl get storageclass)"
+        )
+    if _ONE_NODE.search(message) and pods_of(job) > 1:
+        hint = (
+            "Pods on several nodes need a claim that is ReadWriteMany; with a ReadWriteOnce one, room for "
+            f"all {pods_of(job)} of them on the node of the volume: --set {stage_of(job)}.cpu=… or .memory=…"
+        )
+    return Verdict(Exit.COULD_NOT_START, "could not start", reason, message, pod, hint=hint)
