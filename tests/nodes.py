@@ -16,35 +16,35 @@ NODES = ("--set", "train.strategy=ddp", "--set", "train.nodes=3", *LITTLE)
 _STAGE = """
 import os, sys, time
 from pathlib import Path
-from jobs import __main__, child
-from jobrelay_runner.context import Outcome
+from jobrelay_runner.context import StageResult
+from jobrelay_train import __main__, program
 from jobrelay_train.distributed.rendezvous import rendezvous
 
 volume = Path(os.environ["JOBRELAY_VOLUME"])
 
-def stage(assignment, stop):
-    index = assignment.index
+def stage(context, stop):
+    index = context.index
     outputs = {{}}
 {body}
-    return Outcome(outputs=outputs, metrics={{"accuracy": index + 0.5}})
+    return StageResult(outputs=outputs, metrics={{"accuracy": index + 0.5}})
 
-child._stage = lambda assignment: stage
+program._load = lambda *_: stage
 sys.exit(__main__.main(["train"]))
 """
 
 _MEETS = """
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     print("index", index, "met", meeting.token, flush=True)
     if index == 0:
-        assignment.fence.write(assignment.folder.model, meeting.token)
-        outputs = assignment.prove(assignment.folder.model)
+        context.fence.write(context.folder.model, meeting.token)
+        outputs = context.prove(context.folder.model)
 """
 
 #: As the docstring of jobrelay_train.distributed.rendezvous has it.
 _SUMS = """
 import torch
 from torch.distributed import PrefixStore, TCPStore, all_reduce, destroy_process_group, init_process_group
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     store = TCPStore(
         meeting.address, meeting.port, is_master=meeting.index == 0, master_listen_fd=meeting.take_listener()
     )
@@ -59,7 +59,7 @@ with rendezvous(assignment) as meeting:
 _LOSES_ONE = """
 marker = volume / "lost"
 again = marker.exists()
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     print("index", index, "met", flush=True)
     if index == 1 and not again:
         marker.touch()

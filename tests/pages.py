@@ -11,9 +11,9 @@ from PIL import Image
 
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.table import FIGURES, Row, to_csv
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.record import Cost, FileProof, LogProof, Record
-from jobrelay_train.config.schema import STAGES, Stage
 
 NAMES = ("T-shirt/top", "Trouser", "Shirt")
 MOMENTS = {
@@ -70,7 +70,7 @@ def outcome(stages: list[Stage], failed: Stage | None = None, beside: str = "") 
                 "verdict": _verdict(stage, stage == failed, beside),
                 "metrics": METRICS[stage],
                 "timeline": MOMENTS,
-                "cost": {} if stage == failed else _cost().model_dump(),
+                "cost": {} if stage == failed else _cost().to_dict(),
                 "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
                 "suggestion": {"cpu": "300m", "memory": None},
             }
@@ -179,7 +179,7 @@ def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, b
         moments={name: when for name, when in MOMENTS.items() if name in ("imported", "working")},
         versions={"torch": "2.13.0"},
     )
-    write_json(folder / f"{stage}.json", json.loads(json.dumps(record.model_dump(mode="json"))))
+    write_json(folder / f"{stage}.json", record.to_dict())
 
 
 def _cost() -> Cost:

@@ -32,7 +32,7 @@ from jobrelay.console import Console
 from jobrelay.executors.cluster.watch import RunUpdates
 from jobrelay.runs.relay import Options, plan_run, run_stages
 from jobrelay.runs.target import Target
-from jobrelay_train.config.schema import STAGES, Stage
+from jobrelay_runner.stages import STAGES, Stage
 
 SCRIPT = """
 set -e

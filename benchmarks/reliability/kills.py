@@ -170,13 +170,12 @@ def _progress(out: str) -> int:
 
 def train(die_in_save: int, at_step: int) -> None:
     """`python -m jobrelay_train …`, with a stage that may kill itself and its supervisor."""
-    from jobrelay_runner import worker
-    from jobrelay_train import __main__
+    from jobrelay_train import __main__, program
 
-    load = worker._stage
+    load = program._load
 
-    def stage(assignment: Any) -> Any:
-        function = load(assignment)
+    def stage(*asked: Any) -> Any:
+        function = load(*asked)
         from jobrelay_train.training import checkpoint
 
         save, saves = checkpoint.save, 0
@@ -192,7 +191,7 @@ def train(die_in_save: int, at_step: int) -> None:
         checkpoint.save = counted
         return function
 
-    worker._stage = stage
+    program._load = stage
     sys.exit(__main__.main(sys.argv[1:]))
 
 

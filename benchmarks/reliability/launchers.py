@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from benchmarks.report import finish
-from jobrelay_train.config.schema import STAGES
+from jobrelay_runner.stages import STAGES
 from tests.support import REPOSITORY, Place, programs
 
 LINES = 200
@@ -88,7 +88,8 @@ def seams() -> list[str]:
 AT_SEAM = """
 import os, signal, sys
 sys.path.insert(0, {repository!r})
-from launcher import cli, target
+from jobrelay.cli import main as cli
+from jobrelay.runs import target
 when, name, number = {seam!r}.split(":")
 if "--local" in sys.argv:
     from jobrelay.executors.local import LocalExecutor as Executor

@@ -25,15 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from pydantic import BaseModel, ValidationError
-
 from jobrelay_runner.errors import BadInput, Superseded, in_the_way
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.usage.clock import now
 from jobrelay_runner.volume.files import make_folder, write_atomically
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import RecordError, read_record
 from jobrelay_runner.volume.safe_read import read_bytes
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.volume.typed_json import Typed
 
 _OWNER: Final = "owner.json"
 #: The largest number that a folder's name has room for.
@@ -44,7 +43,8 @@ _OWNER_BYTES: Final = 64 * 1024
 _REMOVALS: Final = 20
 
 
-class Owner(BaseModel):
+@dataclass(frozen=True)
+class Owner(Typed):
     """Who has made a folder, for the log of those who find themselves superseded."""
 
     pod: str
@@ -76,7 +76,7 @@ class Fence:
         fence = cls(run, stage, run.path / f".{stage}-{number:08}-{secrets.token_hex(8)}.partial")
         fence.folder.mkdir()
         try:
-            fence.write(fence.folder / _OWNER, Owner(pod=pod, since=now()).model_dump_json() + "\n")
+            fence.write(fence.folder / _OWNER, Owner(pod=pod, since=now()).to_json() + "\n")
         except OSError:
             fence.release()
             raise
@@ -146,10 +146,8 @@ class Fence:
     def _successor(self) -> str:
         """Who has taken over: by its folder, or by the record if it has come to its end already."""
         for folder in sorted(_folders(self.run, self.stage), reverse=True):
-            with contextlib.suppress(OSError, ValidationError):
-                owner = Owner.model_validate_json(
-                    read_bytes(folder / _OWNER, _OWNER_BYTES, root=self.run.root)
-                )
+            with contextlib.suppress(OSError, ValueError):
+                owner = Owner.from_json(read_bytes(folder / _OWNER, _OWNER_BYTES, root=self.run.root))
                 return f"{owner.pod}, since {owner.since}"
         with contextlib.suppress(RecordError):
             if record := read_record(self.run.record(self.stage), root=self.run.root):

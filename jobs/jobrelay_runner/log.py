@@ -7,10 +7,10 @@ import itertools
 import os
 from typing import BinaryIO
 
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import LogProof
-from jobrelay_train.config.schema import Stage
 
 
 class Tee:

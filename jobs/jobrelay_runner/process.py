@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from jobrelay_runner import exit_codes, worker
-from jobrelay_runner.context import Assignment
+from jobrelay_runner.context import StageContext
 from jobrelay_runner.log import Tee
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.meter import Meter
@@ -43,13 +43,13 @@ def hold_signals() -> None:
 class StageProcess:
     """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
 
-    def __init__(self, assignment: Assignment, tee: Tee, meter: Meter) -> None:
+    def __init__(self, context: StageContext[Any], tee: Tee, meter: Meter) -> None:
         self._tee = tee
         self._meter = meter
         #: what the work costs, without the imports before it; None until it begins
         self.meter_of_the_work: Meter | None = None
-        self._stage = assignment.stage
-        self._fence = assignment.fence
+        self._stage = context.stage
+        self._fence = context.fence
         #: whether SIGTERM or SIGINT has come; the stage may have been at its end already
         self.told_to_stop = False
         self._status: int | None = None
@@ -69,7 +69,7 @@ class StageProcess:
                 for descriptor in (output, report, self._go, self._wake, wake_end):
                     os.close(descriptor)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                code = worker.run(assignment, go_end, output_end, report_end)
+                code = worker.run(context, go_end, output_end, report_end)
             except BaseException:
                 sys.stderr.write(redacted(traceback.format_exc()))
             finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay_runner import __version__, exit_codes
-from jobrelay_runner.context import Assignment
+from jobrelay_runner.context import Program, StageContext
 from jobrelay_runner.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
 from jobrelay_runner.fence import ClosedFence, Fence
 from jobrelay_runner.log import Tee
@@ -26,6 +26,7 @@ from jobrelay_runner.order.follow import wait_for_the_record
 from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess, hold_signals
 from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.usage.clock import now
@@ -35,7 +36,6 @@ from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_record, verified
-from jobrelay_train.config.schema import RunConfig, Stage
 
 #: Names in a record, which everybody reads as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
 _MOST_INPUTS: Final = 10_000
@@ -43,16 +43,16 @@ _MOST_INPUTS: Final = 10_000
 
 def supervise(
     stage: Stage,
-    config: RunConfig,
+    program: Program[Any],
     folder: RunFolder,
     pod: str,
     termination: Path | None = None,
     index: int = 0,
-    after: Stage | None = None,
+    gate: Gate | None = None,
 ) -> int:
     """Run the stage to its end and return the exit code of this process.
 
-    after: it was started early, and does nothing before that stage has succeeded.
+    gate: it was started early, and does nothing before this is open.
 
     The record is written to the run's folder and its short form to `termination`. A stage that is
     done already is not run again. Another process of the same stage, if there is one, is superseded.
@@ -72,13 +72,11 @@ def supervise(
     try:
         fence = ClosedFence.around(folder, stage) if index else Fence.claim(folder, stage, pod)
         try:
-            assignment = Assignment(stage, config, folder, pod, fence, index)
-            waiting = (
-                process_at_the_gate(assignment, Gate(config, folder, after), last_words) if after else None
-            )
+            context = StageContext(stage, program, folder, pod, fence, index)
+            waiting = process_at_the_gate(context, gate, last_words) if gate else None
             if waiting:
                 last_words = replace(last_words, meter=meter.from_now_on(waiting.cpu_seconds()))
-            return _Supervisor(assignment, last_words).run(waiting)
+            return _Supervisor(context, last_words).run(waiting)
         finally:
             fence.release()
     except (StageError, OSError) as error:
@@ -91,7 +89,7 @@ def supervise(
 
 @dataclass(frozen=True)
 class _Supervisor:
-    assignment: Assignment
+    context: StageContext[Any]
     last_words: LastWords
 
     def run(self, waiting: StageProcess | None = None) -> int:
@@ -109,7 +107,7 @@ class _Supervisor:
             if waiting:
                 waiting.dismiss()
             return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
-        if self.assignment.index:
+        if self.context.index:
             return self._follow()
         running = self._begin(previous)
         self._write(running)
@@ -119,7 +117,7 @@ class _Supervisor:
         return self._after(process)._finish(running, code, process.report())
 
     def _process(self) -> StageProcess:
-        return StageProcess(self.assignment, self.last_words.tee, self.last_words.meter)
+        return StageProcess(self.context, self.last_words.tee, self.last_words.meter)
 
     def _after(self, process: StageProcess) -> _Supervisor:
         """The same, for the end of this process: what it has cost counts from the beginning of its work."""
@@ -128,39 +126,39 @@ class _Supervisor:
 
     def _previous_record(self) -> Record | None:
         try:
-            folder = self.assignment.folder
-            return read_record(folder.record(self.assignment.stage), root=folder.root)
+            folder = self.context.folder
+            return read_record(folder.record(self.context.stage), root=folder.root)
         except RecordError as error:
             self.last_words.say(f"{error}; going on as if there were none")
             return None
 
     def _is_done(self, record: Record) -> bool:
         """Whether this very work is done and all of it still there. Raises OSError if it cannot tell now."""
-        if record.status != "succeeded" or record.config_hash != self.assignment.config_hash:
+        if record.status != "succeeded" or record.config_hash != self.context.config_hash:
             return False
-        folder, proofs = self.assignment.folder.path, {**record.inputs, **record.outputs}
+        folder, proofs = self.context.folder.path, {**record.inputs, **record.outputs}
         others = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
-        others = others or changed(self.assignment.folder, record, hash_all=False)
+        others = others or changed(self.context.folder, record, hash_all=False)
         if others:
             self.last_words.say(f"done before, but {', '.join(others)} changed since; doing it again")
         return not others
 
     def _begin(self, previous: Record | None) -> Record:
         """The record of a stage that runs; its attempt is counted from the last one that did not succeed."""
-        config_hash = self.assignment.config_hash
+        config_hash = self.context.config_hash
         attempt = 1
         if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
             attempt = previous.attempt + 1
             self.last_words.say(f"attempt {attempt}")
         return Record(
-            run=self.assignment.folder.run,
-            stage=self.assignment.stage,
+            run=self.context.folder.run,
+            stage=self.context.stage,
             status="running",
-            pod=self.assignment.pod,
+            pod=self.context.pod,
             attempt=attempt,
             config_hash=config_hash,
             started=now(),
-            listings=listings(self.assignment.folder.root, self.assignment.config, self.assignment.stage),
+            listings=listings(self.context.folder.root, self.context.program.folders),
         )
 
     def _follow(self) -> int:
@@ -180,7 +178,7 @@ class _Supervisor:
             StopRequest().install()  # before the question: a signal comes either before or after it
             if process.told_to_stop:
                 raise Terminated("stopped by SIGTERM")
-            wait_for_the_record(self.assignment)
+            wait_for_the_record(self.context)
         return self.last_words.close(code, error=self._with_trouble(error))
 
     def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
@@ -191,36 +189,33 @@ class _Supervisor:
         error = report.get("error")
         if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
             return self.last_words.close(code, error=error)
-        self.assignment.fence.check()
+        self.context.fence.check()
         code, error = self._explained(code, report)
         inputs, lists = self._kept_inputs(_proofs(report.get("inputs", {})))
-        record = running.model_copy(
-            update={
-                "status": "succeeded" if code == 0 else "failed",
-                "finished": now(),
-                "exit_code": code,
-                "log": self.last_words.tee.proof(),
-                "error": self._with_trouble(error),
-                "inputs": inputs,
-                "outputs": {**_proofs(report.get("outputs", {})), **lists},
-                "metrics": report.get("metrics", {}),
-                "means": report.get("means", {}),
-                "skipped": dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
-                "cost": self.last_words.meter.cost(),
-                "moments": report.get("moments", {}),
-                "versions": {
-                    "jobrelay": __version__,
-                    "python": platform.python_version(),
-                    **report.get("versions", {}),
-                },
-            }
+        record = replace(
+            running,
+            status="succeeded" if code == 0 else "failed",
+            finished=now(),
+            exit_code=code,
+            log=self.last_words.tee.proof(),
+            error=self._with_trouble(error),
+            inputs=inputs,
+            outputs={**_proofs(report.get("outputs", {})), **lists},
+            metrics=report.get("metrics", {}),
+            means=report.get("means", {}),
+            skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
+            cost=self.last_words.meter.cost(),
+            moments=report.get("moments", {}),
+            versions={
+                "jobrelay": __version__,
+                "python": platform.python_version(),
+                **report.get("versions", {}),
+            },
         )
         try:
             self._write(record)
         except OSError as problem:
-            text = (
-                f"cannot write the record: {from_os_error(problem, self.assignment.folder.path) or problem}"
-            )
+            text = f"cannot write the record: {from_os_error(problem, self.context.folder.path) or problem}"
             self.last_words.say(text)
             return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
         passed("recorded")
@@ -248,18 +243,18 @@ class _Supervisor:
 
     def _kept_inputs(self, inputs: dict[str, FileProof]) -> tuple[dict[str, FileProof], dict[str, FileProof]]:
         """The inputs that the record names; and the file that lists the data, if that is too much for it."""
-        assignment = self.assignment
+        context = self.context
         if len(inputs) <= _MOST_INPUTS:
             return inputs, {}
         data = {name: proof for name, proof in inputs.items() if name.startswith("../")}
         others = {name: proof for name, proof in inputs.items() if name not in data}
-        path = assignment.folder.inputs(assignment.stage)
-        assignment.fence.write(path, as_lines(data))
-        return others, assignment.prove(path)
+        path = context.folder.inputs(context.stage)
+        context.fence.write(path, as_lines(data))
+        return others, context.prove(path)
 
     def _write(self, record: Record) -> None:
-        path = self.assignment.folder.record(self.assignment.stage)
-        self.assignment.fence.write(path, record.model_dump_json(indent=2) + "\n")
+        path = self.context.folder.record(self.context.stage)
+        self.context.fence.write(path, record.to_json(indent=2) + "\n")
 
 
 def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
@@ -304,4 +299,4 @@ def _peak_and_limit(meter: Meter) -> str:
 
 
 def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:
-    return {name: FileProof.model_validate(proof) for name, proof in told.items()}
+    return {name: FileProof.from_dict(proof) for name, proof in told.items()}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobrelay_runner.log import Tee
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.usage.meter import Meter
 from jobrelay_runner.volume.record import Closing
-from jobrelay_train.config.schema import Stage
 
 
 @dataclass(frozen=True)

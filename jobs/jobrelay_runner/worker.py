@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import importlib
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import StageError, from_os_error
 from jobrelay_runner.orphans import die_with_parent
 from jobrelay_runner.signals import StopRequest
@@ -23,7 +22,7 @@ from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.timeline import moments, passed
 
 
-def run(assignment: Assignment, go: int, output: int, report: int) -> int:
+def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
     """Do the stage with both standard streams going to `output`; send the report; return the exit code.
 
     All is imported at once, and the work begins when there is a byte in `go`; there is none if that ends.
@@ -42,31 +41,32 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # one that has waited is obeyed here
         # An import that is interrupted leaves half a module, and a strange error.
         with stop.deferred(), _nothing_collected():
-            stage = _stage(assignment)
+            # here alone: the supervisor, which forks, would else hold PyTorch's 200 MB for nothing
+            stage = context.program.load()
         stop.obey()
         passed("imported")
         if not os.read(go, 1):
             return 0
         passed("working")
         os.write(report, json.dumps({"cpu_seconds": time.process_time()}).encode() + b"\n")
-        outcome = stage(assignment, stop)
+        result = stage(context, stop)
         stop.ignore()
         told = {
-            "inputs": {name: proof.model_dump() for name, proof in outcome.inputs.items()},
-            "outputs": {name: proof.model_dump() for name, proof in outcome.outputs.items()},
-            "metrics": outcome.metrics,
-            "means": outcome.means,
-            "skipped": outcome.skipped,
+            "inputs": {name: proof.to_dict() for name, proof in result.inputs.items()},
+            "outputs": {name: proof.to_dict() for name, proof in result.outputs.items()},
+            "metrics": result.metrics,
+            "means": result.means,
+            "skipped": result.skipped,
         }
         code = 0
     except Exception as error:
         stop.ignore()
-        known = _known(error, assignment)
+        known = _known(error, context)
         if known is None:
             sys.stderr.write(redacted(traceback.format_exc()))
             told, code = {"error": redacted("".join(traceback.format_exception_only(error)).strip())}, 1
         else:
-            print(f"{assignment.stage}: {known}", file=sys.stderr)
+            print(f"{context.stage}: {known}", file=sys.stderr)
             told, code = {"error": str(known)}, known.exit_code
     told["versions"] = _versions()
     told["moments"] = moments()
@@ -74,20 +74,6 @@ def run(assignment: Assignment, go: int, output: int, report: int) -> int:
     with os.fdopen(report, "w") as pipe:
         json.dump(told, pipe)
     return code
-
-
-def _stage(assignment: Assignment) -> Callable[[Assignment, StopRequest], Outcome]:
-    # Imported by name and only now: torch must not be in the supervisor, which forks and which
-    # would else hold 200 MB for nothing; and `train` is both a module and its function.
-    # OpenMP reads this when torch loads it. Its threads wait for each other many times a step, by
-    # default in a loop that keeps a core busy: two trainings that share two cores take two to ten times
-    # as long as with threads that sleep. What is lost by that, replicas of the model win back.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    function: Callable[[Assignment, StopRequest], Outcome]
-    function = getattr(importlib.import_module(f"jobrelay_train.{assignment.stage}"), assignment.stage)
-    if assignment.config.model.is_torchvisions:  # a second or more, which else comes after the gate
-        importlib.import_module("jobrelay_train.vision").models()
-    return function
 
 
 @contextmanager
@@ -105,12 +91,12 @@ def _nothing_collected() -> Iterator[None]:
         gc.enable()
 
 
-def _known(error: Exception, assignment: Assignment) -> StageError | None:
+def _known(error: Exception, context: StageContext[Any]) -> StageError | None:
     """The error as one that people can act on, if it is one."""
     if isinstance(error, StageError):
         return error
     if isinstance(error, OSError):
-        return from_os_error(error, assignment.folder.path)
+        return from_os_error(error, context.folder.path)
     return None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobrelay_runner import exit_codes
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import (
     ENV_AFTER,
     ENV_CONFIG,
@@ -26,7 +27,7 @@ from jobrelay_runner.volume.paths import (
     check_name,
 )
 from jobrelay_train.config.loading import ConfigError, load_config
-from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 
 #: A Pod's name is a DNS-1123 subdomain.
 _POD_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -96,16 +97,20 @@ def main(argv: list[str]) -> int:
         leave_message(termination, f"configuration error: {error}"[:1024])
         return exit_codes.BAD_CONFIG
     if arguments.command == "wait":
-        from jobrelay_runner.order import gate
+        from jobrelay_runner.order.gate import wait
 
-        return gate.wait(config, folder, arguments.stage)
+        return wait(config.stage_hash(arguments.stage), folder, arguments.stage)
     if arguments.command == "run-all":
         from jobrelay_train.run_all import run_all
 
         return run_all(argv[1:], folder)
+    from jobrelay_runner.order.gate import Gate
     from jobrelay_runner.supervisor import supervise
+    from jobrelay_train.program import program_of
 
-    return supervise(arguments.command, config, folder, pod, termination, index, after)
+    gate = Gate(config.stage_hash(after), folder, after) if after else None
+    program = program_of(arguments.command, config)
+    return supervise(arguments.command, program, folder, pod, termination, index, gate)
 
 
 def in_full(override: str, command: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.volume.files import json_text
 from jobrelay_runner.volume.record import FileProof
@@ -19,16 +19,17 @@ from jobrelay_train.data.registry import describe, load
 from jobrelay_train.data.split import Images
 from jobrelay_train.inference.artifacts import TrainedModel, trained_model
 from jobrelay_train.models.predict import predict
+from jobrelay_train.program import Context, keep_config
 
 
-def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (the stage's name)
+def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (the stage's name)
     """Test the model that this run trained."""
-    config, folder = assignment.config, assignment.folder
-    trained = trained_model(assignment)
+    config, folder = context.config, context.folder
+    trained = trained_model(context)
     device = compute.prepare(config)
     data = load(config, "test", folder.root)
-    inputs = {**trained.proofs, **assignment.named(data.files)}
-    assignment.keep_config()
+    inputs = {**trained.proofs, **context.named(data.files)}
+    keep_config(context)
     where, things = compute.describe(device), trained.spec.things
     print(f"testing {trained.spec.name} on {len(data):,} {things} of {describe(config.data)}, {where}")
 
@@ -53,7 +54,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
         "class_names": list(trained.spec.class_names),
         "confusion_matrix": confusion.tolist(),  # rows: true class, columns: predicted class
     }
-    assignment.fence.write(folder.eval_results, json_text(results))
+    context.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
         f"{images_per_second / 1000:.1f}k {things}/s"
@@ -65,22 +66,22 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
         "images_per_second": round(images_per_second, 1),
     }
     if config.eval.export == "none":
-        assignment.fence.remove(folder.exported)  # of other settings: nobody has compared it with this model
+        context.fence.remove(folder.exported)  # of other settings: nobody has compared it with this model
     else:
         outputs.append(folder.exported)
-        metrics |= _export(assignment, trained, data.images)
-    return Outcome(inputs, assignment.prove(*outputs), metrics, skipped=dict(data.skipped))
+        metrics |= _export(context, trained, data.images)
+    return StageResult(inputs, context.prove(*outputs), metrics, skipped=dict(data.skipped))
 
 
-def _export(assignment: Assignment, trained: TrainedModel, images: Images) -> dict[str, float]:
+def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str, float]:
     """Write model.pt2, once it is read back and found to say what the model says. Returns how near."""
     from jobrelay_train.inference import (
         export,  # with the compiler that it imports it takes a second, and few ask for it
     )
 
     content = export.export(trained.model, trained.spec)
-    path = assignment.folder.exported
-    assignment.fence.write(path, content)
+    path = context.folder.exported
+    context.fence.write(path, content)
     proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     program = export.load_exported(path, proof)
     parity = export.compare(program, trained.model, trained.spec, images)

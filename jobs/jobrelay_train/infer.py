@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.files import json_text
@@ -29,6 +29,7 @@ from jobrelay_train.inference.figures import draw, file_safe, picture_name
 from jobrelay_train.inference.inputs import Asked, what_is_asked
 from jobrelay_train.inference.latency import Latency, measure_latency
 from jobrelay_train.models.predict import predict
+from jobrelay_train.program import Context, keep_config
 
 #: Of all that is classified, so many are drawn and printed: what a person looks at.
 MOST_PICTURES: Final = 100
@@ -46,16 +47,16 @@ class Pass:
     latency: Latency
 
 
-def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
+def infer(context: Context, _stop: StopRequest) -> StageResult:
     """Classify test images or image files, drawn by the run's seed, with the model that this run trained."""
-    config, folder = assignment.config, assignment.folder
-    trained = trained_model(assignment)
+    config, folder = context.config, context.folder
+    trained = trained_model(context)
     device = compute.prepare(config)
     started = time.perf_counter()
-    asked = what_is_asked(assignment, trained.spec.input_shape, trained.spec.dataset)
+    asked = what_is_asked(context, trained.spec.input_shape, trained.spec.dataset)
     seconds_to_read = time.perf_counter() - started
-    inputs = {**trained.proofs, **assignment.named(asked.files)}
-    assignment.keep_config()
+    inputs = {**trained.proofs, **context.named(asked.files)}
+    keep_config(context)
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
     what = counted(count, trained.spec.things.removesuffix("s"))
@@ -65,10 +66,10 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
-    empty = _draw_nothing(assignment, asked)
-    pictures = _show(assignment, asked, trained, done.log_probabilities, device, set(empty.values()))
+    empty = _draw_nothing(context, asked)
+    pictures = _show(context, asked, trained, done.log_probabilities, device, set(empty.values()))
     lines = chain(_predictions(asked, trained, done.log_probabilities, pictures), _nothing(asked, empty))
-    assignment.fence.write(folder.predictions, _listed(lines))
+    context.fence.write(folder.predictions, _listed(lines))
     correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
     told = {
         "source": asked.source,
@@ -85,7 +86,7 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "model": trained.spec.name,
         "model_sha256": trained.proofs[folder.model.name].sha256,
     }
-    assignment.fence.write(folder.inference, json_text(told))
+    context.fence.write(folder.inference, json_text(told))
     latency, things = done.latency, trained.spec.things
     print(
         f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
@@ -106,11 +107,9 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "latency_p99_ms": latency.p99_ms,
         "batch_size": done.batch_size,
     }
-    return Outcome(
+    return StageResult(
         inputs=inputs,
-        outputs=assignment.prove(
-            *{*pictures.values(), *empty.values()}, folder.predictions, folder.inference
-        ),
+        outputs=context.prove(*{*pictures.values(), *empty.values()}, folder.predictions, folder.inference),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
         skipped=dict(asked.skipped),
     )
@@ -137,7 +136,7 @@ def _tell_skipped(skipped: Mapping[str, str]) -> None:
 
 
 def _show(
-    assignment: Assignment,
+    context: Context,
     asked: Asked,
     trained: TrainedModel,
     log_probabilities: Tensor,
@@ -149,26 +148,26 @@ def _show(
     others: pictures that were drawn before; what else lies there is removed.
     """
     count, names = len(asked.images), trained.spec.class_names
-    drawn = torch.randperm(count, generator=compute.generator(assignment.config.seed, "pictures"))
+    drawn = torch.randperm(count, generator=compute.generator(context.config.seed, "pictures"))
     positions = drawn[:MOST_PICTURES].sort().values.tolist()
     best = log_probabilities.argmax(1).tolist()
     for position in positions:
         probability = log_probabilities[position, best[position]].exp().item()
         known = f" (true: {names[int(asked.labels[position])]})" if asked.labels is not None else ""
         print(f"{asked.titles[position]}: {names[best[position]]} {probability:.1%}{known}")
-    results = assignment.folder.results
-    assignment.fence.make_folder(results)
+    results = context.folder.results
+    context.fence.make_folder(results)
     if trained.spec.things == "points":
-        pictures = dict.fromkeys(positions, _draw_boundary(assignment, trained, device))
+        pictures = dict.fromkeys(positions, _draw_boundary(context, trained, device))
     else:
-        pictures = _draw_images(assignment, asked, trained, log_probabilities, positions)
+        pictures = _draw_images(context, asked, trained, log_probabilities, positions)
     for old in set(results.iterdir()) - set(pictures.values()) - others:  # of other settings, or cut short
-        assignment.fence.remove(old)
+        context.fence.remove(old)
     return pictures
 
 
 def _draw_images(
-    assignment: Assignment,
+    context: Context,
     asked: Asked,
     trained: TrainedModel,
     log_probabilities: Tensor,
@@ -186,35 +185,35 @@ def _draw_images(
             name = f"{asked.keys[position]['index']:05}_{file_safe(names[best])}.png"
         else:
             name = picture_name(asked.names[position], names[best], taken)
-        pictures[position] = assignment.folder.results / name
+        pictures[position] = context.folder.results / name
         image = asked.images[position : position + 1][0]
-        assignment.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
+        context.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
     return pictures
 
 
-def _draw_nothing(assignment: Assignment, asked: Asked) -> dict[str, Path]:
+def _draw_nothing(context: Context, asked: Asked) -> dict[str, Path]:
     """Print, and draw, on which files nothing is found, by their names; as many as a person looks at."""
-    results = assignment.folder.results
+    results = context.folder.results
     results.mkdir(exist_ok=True)
     taken: set[str] = set()
     pictures = {}
     for name, image in islice(asked.nothing.items(), MOST_PICTURES):
         print(f"{shown(name)}: nothing found")
         pictures[name] = results / picture_name(name, "nothing found", taken)
-        assignment.fence.write(pictures[name], draw(image, "nothing found", None, None))
+        context.fence.write(pictures[name], draw(image, "nothing found", None, None))
     return pictures
 
 
-def _draw_boundary(assignment: Assignment, trained: TrainedModel, device: torch.device) -> Path:
+def _draw_boundary(context: Context, trained: TrainedModel, device: torch.device) -> Path:
     """One picture of all test points, however many are asked about: of a few there is little to see."""
-    data = load(assignment.config, "test", assignment.folder.root)
+    data = load(context.config, "test", context.folder.root)
 
     def classify(points: Tensor) -> Tensor:
         return predict(trained.model, trained.spec, points, device).argmax(1)
 
-    path = assignment.folder.results / BOUNDARY
+    path = context.folder.results / BOUNDARY
     picture = draw_boundary(classify, data.images[:], data.labels, trained.spec.class_names)
-    assignment.fence.write(path, picture)
+    context.fence.write(path, picture)
     return path
 
 

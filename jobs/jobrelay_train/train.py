@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train import compute
 from jobrelay_train.config.schema import RunConfig
@@ -22,6 +22,7 @@ from jobrelay_train.data.registry import describe, load
 from jobrelay_train.data.split import Images, Split
 from jobrelay_train.models.pretrained import MEAN, STD, read_weights
 from jobrelay_train.models.registry import ModelSpec
+from jobrelay_train.program import Context
 from jobrelay_train.training import strategies
 from jobrelay_train.training.fit import Training
 from jobrelay_train.training.state import settings_that_stay
@@ -29,20 +30,20 @@ from jobrelay_train.training.state import settings_that_stay
 _AT_ONCE: Final = 4096
 
 
-def train(assignment: Assignment, stop: StopRequest) -> Outcome:
+def train(context: Context, stop: StopRequest) -> StageResult:
     """Train the configured model on the configured data, for the configured number of epochs."""
-    config = assignment.config
+    config = context.config
     compute.seed(config)
     if config.train.strategy != "single":
         compute.stay_forkable()
-    data = load(config, "train", assignment.folder.root).held_out(
+    data = load(config, "train", context.folder.root).held_out(
         config.train.validation_split, compute.generator(config.seed, "validation")
     )
-    weights, weights_file = read_weights(config.model, assignment.folder.root)
+    weights, weights_file = read_weights(config.model, context.folder.root)
     validation = data.validation.files if data.validation else {}
-    inputs = assignment.named({**data.files, **validation, **weights_file})
+    inputs = context.named({**data.files, **validation, **weights_file})
     training = Training(
-        assignment,
+        context,
         data,
         describe_model(config, data),
         settings_that_stay(config, inputs),

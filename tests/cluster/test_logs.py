@@ -43,7 +43,7 @@ from jobrelay_train.__main__ import main
 
 train = jobrelay_train.train.train
 
-def loud(assignment, stop):
+def loud(context, stop):
     line = "x" * 992
     for number in range(25_000):
         print(f"{number:06} {line}")
@@ -51,7 +51,7 @@ def loud(assignment, stop):
     time.sleep(25)  # the kubelet looks every 10 s whether a log is too large
     print("and again", flush=True)
     time.sleep(15)  # the next launcher comes while it still runs
-    return train(assignment, stop)
+    return train(context, stop)
 
 jobrelay_train.train.train = loud
 sys.exit(main(["train"]))

@@ -12,13 +12,13 @@ from tests.support import PATIENCE, Object, Place, changed, pod_spec
 _BY_NAME = """
 import socket
 address = os.environ["JOBRELAY_ADDRESS"]
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     leader = socket.gethostbyname(os.environ["JOBRELAY_LEADER"])
     print("index", index, leader == meeting.address, (index == 0) == (address == leader), flush=True)
 """
 
 _STAYS = """
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     print("index", index, "met", flush=True)
     if meeting.lost(seconds=0 if (volume / "again").exists() else 60) is not None:
         (volume / "again").touch()

@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobrelay_runner.context import Assignment
 from jobrelay_runner.fence import Fence
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import Record, read_record
 from jobrelay_train.config.loading import load_config
-from jobrelay_train.config.schema import Stage
+from jobrelay_train.program import Context, program_of
 from tests.support import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -98,11 +98,12 @@ class Place:
     def losses(self) -> str:
         return str([json.loads(line)["loss"] for line in self.folder.history.read_text().splitlines()])
 
-    def assignment(self, stage: Stage, *settings: str) -> Assignment:
+    def context(self, stage: Stage, *settings: str) -> Context:
         """For a stage in this process, without a supervisor."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         config = load_config(None, [*self.settings, *settings])
-        return Assignment(stage, config, self.folder, "local", Fence.claim(self.folder, stage, "local"))
+        fence = Fence.claim(self.folder, stage, "local")
+        return Context(stage, program_of(stage, config), self.folder, "local", fence)
 
     def start(
         self, *arguments: str, python: Sequence[str] = (), pod: str = "local"

@@ -34,12 +34,12 @@ def said(tmp_path: Path) -> Closing:
 def leave(place: Place, record: Record) -> None:
     """The record of train, whole or not there, as the fence writes it."""
     path = place.folder.record("train")
-    path.with_suffix(".new").write_text(record.model_dump_json())
+    path.with_suffix(".new").write_text(record.to_json())
     path.with_suffix(".new").rename(path)
 
 
 def at_work(record: Record) -> Record:
-    return record.model_copy(update={"status": "running", "outputs": {}, "finished": None})
+    return replace(record, status="running", outputs={}, finished=None)
 
 
 def test_it_begins_with_the_record_of_the_stage_before_and_not_earlier(early: Place, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_it_does_not_begin_after_a_failed_stage(early: Place, tmp_path: Path) ->
     leave(early, record)
     process = early.start("eval")
     assert read_until(process, b"\n") == WAITS
-    leave(early, record.model_copy(update={"status": "failed", "exit_code": 78, "error": "no such device"}))
+    leave(early, replace(record, status="failed", exit_code=78, error="no such device"))
     ended = finish(process)
 
     assert ended.code == 69

@@ -299,8 +299,8 @@ def test_row_34_a_process_that_has_been_superseded_says_so_to_its_pod(tmp_path: 
     ended = supervised.do(
         """
         from jobrelay_runner.fence import Fence
-        Fence.claim(assignment.folder, "train", "pod-2")
-        assignment.fence.write(assignment.folder.model, b"")
+        Fence.claim(context.folder, "train", "pod-2")
+        context.fence.write(context.folder.model, b"")
         """
     )
 

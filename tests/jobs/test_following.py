@@ -117,7 +117,7 @@ def test_it_heeds_sigterm_while_it_waits(leader: Supervised) -> None:
 def test_it_may_not_write(leader: Supervised) -> None:
     first = leader.start(WAITS)
     read_until(first, b"working")
-    ended = leader.do("assignment.fence.write(assignment.folder.model, b'')", pod="pod-2", index=1)
+    ended = leader.do("context.fence.write(context.folder.model, b'')", pod="pod-2", index=1)
     assert ended.code == 1
     assert "model.pt: only the Pod with index 0 writes" in ended.out
     assert not leader.folder.model.exists()

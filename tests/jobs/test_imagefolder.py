@@ -608,11 +608,11 @@ def test_row_54_a_stopped_training_on_clothes_ends_as_an_undisturbed_one(place: 
 
 def test_other_images_are_another_training(place: Place, clothes: Path) -> None:
     stop = StopRequest()
-    train(place.assignment("train"), stop)
+    train(place.context("train"), stop)
     _picture(next(iter(_load(clothes).files)), 28, 28)
 
     with pytest.raises(BadInput, match="data_sha256: was"):
-        train(place.assignment("train", "train.epochs=3"), stop)
+        train(place.context("train", "train.epochs=3"), stop)
 
 
 def test_a_pictures_name_reads_as_it_is() -> None:

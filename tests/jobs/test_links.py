@@ -7,7 +7,7 @@ import os
 import pytest
 
 from jobrelay_runner import exit_codes
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.stages import Stage
 from tests.jobs.support import Place
 
 

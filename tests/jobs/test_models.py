@@ -85,7 +85,7 @@ def test_the_hogwild_net_has_the_parameters_of_the_example() -> None:
 def test_pixels_are_normalised_over_the_training_images(place: Place) -> None:
     from jobrelay_train.data.registry import load
 
-    config = place.assignment("train").config
+    config = place.context("train").config
     data = load(config, "train", place.root)
 
     pixels = normalise(data.images, describe_model(config, data))

@@ -66,7 +66,7 @@ def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_did_not_stop(
         write_data(root / "data" / "mnist")
         place = Place(root, settings=settings)
         for epochs in lengths:
-            train(place.assignment("train", f"train.epochs={epochs}"), StopRequest())
+            train(place.context("train", f"train.epochs={epochs}"), StopRequest())
         models.append(place.folder.model.read_bytes())
 
     assert models[0] == models[1]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from jobrelay_runner.context import Assignment
 from jobrelay_runner.errors import PeerLost, Superseded
 from jobrelay_runner.fence import ClosedFence, Fence
 from jobrelay_runner.volume.paths import RunFolder
@@ -25,6 +24,7 @@ from jobrelay_train.config.loading import load_config
 from jobrelay_train.distributed import rendezvous as rendezvous_module
 from jobrelay_train.distributed.membership import Meeting
 from jobrelay_train.distributed.rendezvous import rendezvous
+from jobrelay_train.program import Context, program_of
 from tests.jobs.support import REPOSITORY, clean_environment
 from tests.support import PATIENCE
 
@@ -50,15 +50,15 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def pod(run: RunFolder, index: int, nodes: int = 3, *settings: str) -> Assignment:
+def pod(run: RunFolder, index: int, nodes: int = 3, *settings: str) -> Context:
     config = load_config(None, ["train.strategy=ddp", f"train.nodes={nodes}", *settings])
     name = f"a-train-{index}-x7k2p"
     fence = ClosedFence.around(run, "train") if index else Fence.claim(run, "train", name)
-    return Assignment("train", config, run, name, fence, index)
+    return Context("train", program_of("train", config), run, name, fence, index)
 
 
 def meet(
-    threads: ThreadPoolExecutor, *pods: Assignment, seconds: float = 10, leader: str = ""
+    threads: ThreadPoolExecutor, *pods: Context, seconds: float = 10, leader: str = ""
 ) -> list[Future[Meeting]]:
     environment = {**HERE, "JOBRELAY_LEADER": leader}
     return [threads.submit(rendezvous, pod, timeout_seconds=seconds, environment=environment) for pod in pods]
@@ -274,10 +274,10 @@ def test_who_leaves_in_good_order_is_not_lost(run: RunFolder, threads: ThreadPoo
 HANGS = """
 import sys, time
 from pathlib import Path
-from jobs import meeting, rendezvous
+from jobrelay_train.distributed import membership, rendezvous
 from tests.jobs.test_rendezvous import pod
 from jobrelay_runner.volume.paths import RunFolder
-meeting.GRACE_SECONDS = 0.5
+membership.GRACE_SECONDS = 0.5
 rendezvous.PORT = 0
 with rendezvous.rendezvous(pod(RunFolder(Path(sys.argv[1]), "a"), int(sys.argv[2]), 2)):
     print("met", flush=True)

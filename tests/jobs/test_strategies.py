@@ -231,7 +231,7 @@ def test_hogwild_stops_all_when_one_is_asked_to() -> None:
 def test_hogwild_hears_what_was_done_however_late_it_leaves_the_meeting() -> None:
     ledger = Ledger(2)
     slow = copy.copy(ledger)
-    slow.have_worked = _SlowToLeave(ledger)  # type: ignore[assignment]
+    slow.have_worked = _SlowToLeave(ledger)  # type: ignore[context]
     leader, other = Hogwild(0, ledger), Hogwild(1, slow)
     assert len(list(leader.steps(0, 10, StopRequest()))) == 10
 
@@ -292,10 +292,10 @@ def test_precision_that_was_begun_with_is_kept(place: Place, monkeypatch: pytest
 
     monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda *_: "bf16")
     stop = StopRequest()
-    assert train(place.assignment("train"), stop).means["precision"] == "bf16"
+    assert train(place.context("train"), stop).means["precision"] == "bf16"
     monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda _: "fp32")
 
-    assert train(place.assignment("train", "train.epochs=3"), stop).means["precision"] == "bf16"
+    assert train(place.context("train", "train.epochs=3"), stop).means["precision"] == "bf16"
 
 
 def _children(pid: int) -> list[int]:

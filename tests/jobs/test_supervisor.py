@@ -22,22 +22,21 @@ from tests.support import PATIENCE, eventually
 PROGRAM = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from jobs import child, supervisor
-from jobrelay_runner.context import Outcome
-from jobrelay_train.config.loading import load_config
+from jobrelay_runner import supervisor
+from jobrelay_runner.context import Program, StageResult
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.errors import BadInput
 
-def stage(assignment, stop):
+def stage(context, stop):
 {body}
-    return Outcome(metrics={{"loss": 0.5}})
+    return StageResult(metrics={{"loss": 0.5}})
 
-child._stage = lambda assignment: stage
+program = Program(None, "0" * 64, (), lambda: stage)
 termination = Path(sys.argv[1]).parent / "termination"
 folder = RunFolder(Path(sys.argv[1]), "a")
 {before}
 index = int(sys.argv[3])
-sys.exit(supervisor.supervise("train", load_config(None), folder, sys.argv[2], termination, index))
+sys.exit(supervisor.supervise("train", program, folder, sys.argv[2], termination, index))
 """
 
 
@@ -122,7 +121,7 @@ def test_the_record_tells_how_it_ended_and_the_termination_message_says_it_in_sh
 
 def test_row_54_sigterm_while_the_stages_end_is_collected(supervised: Supervised) -> None:
     wait = """
-from jobs import process
+from jobrelay_runner import process
 
 def waitpid(pid, options):
     ended = original(pid, options)
@@ -139,7 +138,10 @@ original, process.os.waitpid = os.waitpid, waitpid
 
 
 def test_nobody_looks_for_garbage_among_modules(supervised: Supervised) -> None:
-    imports = "import gc; child._stage = lambda assignment: (print('imports:', gc.isenabled()), stage)[1]"
+    imports = (
+        "import gc; load = lambda: (print('imports:', gc.isenabled()), stage)[1];"
+        "program = Program(None, program.config_hash, (), load)"
+    )
 
     supervised.do("print('works:', gc.isenabled(), gc.get_freeze_count() > 1_000)", before=imports)
 
@@ -278,7 +280,7 @@ def test_the_stage_goes_on_when_nobody_reads_its_output(supervised: Supervised) 
 def test_row_53_a_log_that_cannot_be_written_does_not_stop_the_stage(supervised: Supervised) -> None:
     # /dev/full refuses every byte as a full disk does.
     before = """
-from jobs import tee
+from jobrelay_runner import log as tee
 
 def full(folder, stage, pod):
     file = open("/dev/full", "wb", buffering=0)
@@ -296,7 +298,7 @@ tee.Tee._open = staticmethod(full)
 
 def test_a_record_that_cannot_be_written_is_a_failure(supervised: Supervised) -> None:
     # The folder goes away under the stage, as a volume may.
-    ended = supervised.do("import shutil; shutil.rmtree(assignment.folder.path)")
+    ended = supervised.do("import shutil; shutil.rmtree(context.folder.path)")
 
     assert ended.code == 1
     assert "cannot write the record" in ended.out
@@ -310,13 +312,13 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
     folder.mkdir(parents=True)
     for number in range(4):
         (folder / f"{number}.png").write_text(str(number))
-    few = "from jobs import supervisor; supervisor._MOST_INPUTS = 3"
+    few = "from jobrelay_runner import supervisor; supervisor._MOST_INPUTS = 3"
     work = """
         from jobrelay_runner.volume.record import FileProof
-        (assignment.folder.path / "model.pt").write_text("weights")
-        data = [assignment.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
+        (context.folder.path / "model.pt").write_text("weights")
+        data = [context.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
         print("at work")
-        return Outcome(inputs=assignment.prove(assignment.folder.path / "model.pt", *data))
+        return Outcome(inputs=context.prove(context.folder.path / "model.pt", *data))
         """
     assert supervised.do(work, few).code == 0
     assert list(supervised.record.inputs) == ["model.pt"]
@@ -360,7 +362,7 @@ def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
 def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervised: Supervised) -> None:
     work = """
         from jobrelay_runner.volume.record import FileProof
-        file = assignment.folder.path / "file"
+        file = context.folder.path / "file"
         file.write_text("content")
         print("at work")
         return Outcome(outputs={"file": FileProof.of(file)})

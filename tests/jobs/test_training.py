@@ -26,7 +26,7 @@ def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
     for path in trained.folder.checkpoints.glob("*.json"):
         path.unlink()
 
-    train(trained.assignment("train"), StopRequest())
+    train(trained.context("train"), StopRequest())
 
     assert "resuming" not in capsys.readouterr().out
     assert sorted(path.name for path in trained.folder.checkpoints.iterdir()) == [
@@ -49,7 +49,7 @@ def test_other_settings_under_the_same_run_are_refused(trained: Place, setting: 
     before = _files(trained)
 
     with pytest.raises(BadInput, match="take another --run") as raised:
-        train(trained.assignment("train", setting), StopRequest())
+        train(trained.context("train", setting), StopRequest())
 
     assert told in str(raised.value)
     assert _files(trained) == before
@@ -59,11 +59,11 @@ def test_other_data_under_the_same_run_are_refused(trained: Place) -> None:
     _change_last_label(trained)
 
     with pytest.raises(BadInput, match="data_sha256: was "):
-        train(trained.assignment("train"), StopRequest())
+        train(trained.context("train"), StopRequest())
 
 
 def test_where_it_may_run_can_change(trained: Place) -> None:
-    train(trained.assignment("train", "train.memory=4Gi", "train.backoff_limit=5"), StopRequest())
+    train(trained.context("train", "train.memory=4Gi", "train.backoff_limit=5"), StopRequest())
 
 
 def test_row_54_a_request_to_stop_is_obeyed_at_the_next_step(place: Place) -> None:
@@ -73,19 +73,19 @@ def test_row_54_a_request_to_stop_is_obeyed_at_the_next_step(place: Place) -> No
     with pytest.raises(
         StageError, match=r"stopped by SIGTERM after epoch 0; saved as checkpoints/epoch-0000.pt"
     ):
-        train(place.assignment("train"), stop)
+        train(place.context("train"), stop)
 
-    assert train(place.assignment("train"), StopRequest()).metrics["epochs"] == 2
+    assert train(place.context("train"), StopRequest()).metrics["epochs"] == 2
 
 
 def test_row_54_an_epoch_that_was_interrupted_has_the_loss_of_an_undisturbed_one(place: Place) -> None:
     alone = Place(place.root, run="alone", settings=(*place.settings, "train.batch_size=10"))
     stopped = Place(place.root, run="stopped", settings=alone.settings)
-    train(alone.assignment("train"), StopRequest())
+    train(alone.context("train"), StopRequest())
 
     with pytest.raises(StageError, match="stopped by SIGTERM after epoch 0, step 17 of the next"):
-        train(stopped.assignment("train"), _StopsAfter(17))
-    train(stopped.assignment("train"), StopRequest())
+        train(stopped.context("train"), _StopsAfter(17))
+    train(stopped.context("train"), StopRequest())
 
     assert stopped.losses() == alone.losses()  # of 30 steps, to the last bit
 
@@ -93,7 +93,7 @@ def test_row_54_an_epoch_that_was_interrupted_has_the_loss_of_an_undisturbed_one
 class _StopsAfter(StopRequest):
     """Is asked before each step, and stops the training after so many of them."""
 
-    requested = property(lambda self: next(self._answers), lambda self, value: None)  # type: ignore[assignment]
+    requested = property(lambda self: next(self._answers), lambda self, value: None)  # type: ignore[context]
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -105,18 +105,18 @@ def test_training_that_diverges_says_what_to_change(place: Place) -> None:
     settings = ("train.learning_rate=10", "train.weight_decay=1", "train.batch_size=10", "train.epochs=4")
 
     with pytest.raises(BadInput, match=r"training has diverged.*smaller --set train.learning_rate"):
-        train(place.assignment("train", *settings), StopRequest())
+        train(place.context("train", *settings), StopRequest())
 
 
 @pytest.mark.parametrize("batch_size", [1, 299, 65536])
 def test_any_batch_size_will_do(place: Place, batch_size: int) -> None:
     settings = ("model.name=cnn", f"train.batch_size={batch_size}", "train.epochs=1")
 
-    assert train(place.assignment("train", *settings), StopRequest()).metrics["epochs"] == 1
+    assert train(place.context("train", *settings), StopRequest()).metrics["epochs"] == 1
 
 
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own(place: Place) -> None:
-    config = place.assignment("train").config
+    config = place.context("train").config
     cpu = torch.device("cpu")
     first, second, again = (plan(config, epoch, 1000, cpu) for epoch in (0, 1, 0))
 
@@ -127,9 +127,9 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(place: Place) -> N
 
 def test_images_are_varied_in_ways_that_leave_their_class(place: Place) -> None:
     cpu = torch.device("cpu")
-    digits = plan(place.assignment("train").config, 0, 1000, cpu)
-    clothes = plan(place.assignment("train", "data.name=fashion-mnist").config, 0, 1000, cpu)
-    neither = plan(place.assignment("train", "train.augment=false").config, 0, 1000, cpu)
+    digits = plan(place.context("train").config, 0, 1000, cpu)
+    clothes = plan(place.context("train", "data.name=fashion-mnist").config, 0, 1000, cpu)
+    neither = plan(place.context("train", "train.augment=false").config, 0, 1000, cpu)
 
     assert digits.mirrored is None  # a 2 in a mirror is not a 2
     assert digits.moved is not None
@@ -151,7 +151,7 @@ def test_images_are_varied_in_ways_that_leave_their_class(place: Place) -> None:
 def test_images_are_mirrored_where_the_user_or_the_data_set_says_so(
     place: Place, settings: tuple[str, ...], mirrored: bool
 ) -> None:
-    epoch = plan(place.assignment("train", "model.name=cnn", *settings).config, 0, 1000, torch.device("cpu"))
+    epoch = plan(place.context("train", "model.name=cnn", *settings).config, 0, 1000, torch.device("cpu"))
 
     assert (epoch.mirrored is not None) is mirrored
 
@@ -165,7 +165,7 @@ def test_mirroring_without_varying_or_without_images_is_refused(place: Place) ->
         ),
     ):
         with pytest.raises(ConfigError, match=reason):
-            place.assignment("train", "train.horizontal_flip=true", *settings)
+            place.context("train", "train.horizontal_flip=true", *settings)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -183,7 +183,7 @@ def test_every_image_of_a_batch_is_moved_by_its_own_offset(channels: int) -> Non
 
 
 def test_checkpoints_are_taken_by_how_far_they_are(place: Place) -> None:
-    fence, folder = place.assignment("train").fence, place.folder.checkpoints
+    fence, folder = place.context("train").fence, place.folder.checkpoints
     for epoch, step in [(9, 0), (9, 120), (10, 0)]:
         save(fence, folder, Position(epoch=epoch, step=step), {"epoch": epoch, "step": step}, {})
         found = load_newest(folder, {}, limit=10**6)

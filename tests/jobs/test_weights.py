@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,11 +94,11 @@ def test_row_56_a_hostile_model_ends_eval_as_bad_input(trained: Place, tmp_path:
     model.write_bytes(saved({"weight": Call(os.mkdir, str(trace))}))
     path = trained.folder.record("train")
     record = json.loads(path.read_text())
-    record["outputs"]["model.pt"] = FileProof.of(model).model_dump()
+    record["outputs"]["model.pt"] = FileProof.of(model).to_dict()
     path.write_text(json.dumps(record))
 
     with pytest.raises(BadInput, match=r"model.pt is what train.json records, but it was not written by"):
-        testing.eval(trained.assignment("eval"), StopRequest())
+        testing.eval(trained.context("eval"), StopRequest())
     assert not trace.exists()
 
 
@@ -106,7 +107,7 @@ def test_row_55_a_hostile_model_that_is_not_the_recorded_one_is_just_that(traine
     shutil.rmtree(trained.folder.checkpoints)
 
     with pytest.raises(BadEvidence, match=r"model.pt is not the file that train.json of this run records"):
-        testing.eval(trained.assignment("eval"), StopRequest())
+        testing.eval(trained.context("eval"), StopRequest())
 
 
 def _no_optimizer(state: dict[str, Any]) -> None:
@@ -149,7 +150,7 @@ def test_row_56_a_checkpoint_that_holds_something_else_is_refused(
     _forge(path, to_bytes(state))
 
     with pytest.raises(BadInput, match=r"epoch-0002.pt is .* not written by this program"):
-        train(trained.assignment("train", "train.epochs=3"), StopRequest())
+        train(trained.context("train", "train.epochs=3"), StopRequest())
 
 
 def _truncate(path: Path) -> None:
@@ -221,9 +222,9 @@ def test_row_52_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
 
     if damage is _folder:  # what stands in the way of the next save is for people to remove
         with pytest.raises(IsADirectoryError):
-            train(trained.assignment("train"), StopRequest())
+            train(trained.context("train"), StopRequest())
     else:
-        train(trained.assignment("train"), StopRequest())
+        train(trained.context("train"), StopRequest())
         assert trained.folder.model.read_bytes() == before
 
     out = capsys.readouterr().out
@@ -238,7 +239,7 @@ def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
         _truncate(path)
 
     with pytest.raises(Failed, match=r"no checkpoint is whole .*remove .*checkpoints to train from the be"):
-        train(trained.assignment("train"), StopRequest())
+        train(trained.context("train"), StopRequest())
 
 
 def test_the_stored_weights_are_plain(trained: Place) -> None:
@@ -345,11 +346,11 @@ def test_row_56_a_model_is_no_larger_than_its_file(trained: Place) -> None:
     path.write_text(json.dumps({**spec, "input_shape": [1, 50_000, 50_000]}))
     record_path = trained.folder.record("train")
     record = json.loads(record_path.read_text())
-    record["outputs"]["model.json"] = FileProof.of(path).model_dump()
+    record["outputs"]["model.json"] = FileProof.of(path).to_dict()
     record_path.write_text(json.dumps(record))
 
     with pytest.raises(BadInput, match=r"the model of model.json has 100,000,000,040 of weights"):
-        testing.eval(trained.assignment("eval"), StopRequest())
+        testing.eval(trained.context("eval"), StopRequest())
 
 
 def test_a_name_that_is_not_known_is_told(tmp_path: Path) -> None:
@@ -388,13 +389,13 @@ def test_a_volume_that_does_not_answer_is_no_other_model(
     monkeypatch.setattr("jobrelay_runner.volume.record.open_regular", silent)
 
     with pytest.raises(OSError, match="Stale file handle"):
-        testing.eval(trained.assignment("eval"), StopRequest())
+        testing.eval(trained.context("eval"), StopRequest())
 
 
 def test_a_volume_that_does_not_answer_is_no_unreadable_record(
     trained: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assignment, record = trained.assignment("eval"), trained.folder.record("train")
+    context, record = trained.context("eval"), trained.folder.record("train")
 
     def silent(path: Path, limit: int, **options: Any) -> bytes:
         if path == record:
@@ -404,7 +405,7 @@ def test_a_volume_that_does_not_answer_is_no_unreadable_record(
     monkeypatch.setattr("jobrelay_runner.volume.record.read_bytes", silent)
 
     with pytest.raises(Failed, match=r"cannot use .*train.json: Input/output error; this may pass"):
-        testing.eval(assignment, StopRequest())
+        testing.eval(context, StopRequest())
 
 
 def _checkpoint(run: Path, content: bytes) -> None:
@@ -412,14 +413,14 @@ def _checkpoint(run: Path, content: bytes) -> None:
     (run / "checkpoints").mkdir(parents=True)
     path = run / "checkpoints" / "epoch-0001.pt"
     path.write_bytes(content)
-    proof = FileProof.of(path).model_dump()
+    proof = FileProof.of(path).to_dict()
     sidecar = Sidecar(position=Position(epoch=1, step=0), settings={}, **proof)
-    path.with_suffix(".json").write_text(sidecar.model_dump_json())
+    path.with_suffix(".json").write_text(sidecar.to_json())
 
 
 def _forge(path: Path, content: bytes) -> None:
     """Other content, with the sidecar changed to fit."""
     path.write_bytes(content)
-    sidecar = Sidecar.model_validate_json(path.with_suffix(".json").read_bytes())
-    forged = sidecar.model_copy(update={"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
-    path.with_suffix(".json").write_text(forged.model_dump_json())
+    sidecar = Sidecar.from_json(path.with_suffix(".json").read_bytes())
+    forged = replace(sidecar, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    path.with_suffix(".json").write_text(forged.to_json())

@@ -17,7 +17,7 @@ class TestSeveralPodsLocal(SeveralPods):
 
 _STAYS_ONCE = """
 again = (volume / "again").exists()
-with rendezvous(assignment) as meeting:
+with rendezvous(context) as meeting:
     print("index", index, "met", "again" if again else "first", flush=True)
     if not again:
         (volume / "again").touch()

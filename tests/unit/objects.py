@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobrelay import manifests
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Closing, Cost, LogProof
-from jobrelay_train.config.schema import RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 
 Object = dict[str, Any]
 

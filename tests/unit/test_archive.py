@@ -117,7 +117,7 @@ def test_what_is_packed_is_unpacked(files: Files, sizes: list[int]) -> None:
     with scratch() as folder:
         found = archive.unpack(archive.stream_of(chunks), folder / "new")
         assert read(folder / "new") == files
-        assert {name: value.model_dump() for name, value in found.items()} == {
+        assert {name: value.to_dict() for name, value in found.items()} == {
             name: proof(content) for name, content in files.items()
         }
         assert [path.name for path in folder.iterdir()] == ["new"]

@@ -24,7 +24,7 @@ from jobrelay_runner.volume.record import (
     read_record,
 )
 
-COST = Cost(wall_seconds=1, cpu_seconds=1, peak_memory_bytes=1, peak_memory_from="process")
+COST = Cost(wall_seconds=1.0, cpu_seconds=1.0, peak_memory_bytes=1, peak_memory_from="process")
 LOG = LogProof(file="logs/train-a.log", sha256="0" * 64, bytes=0, lines=0)
 
 

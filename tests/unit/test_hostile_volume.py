@@ -13,11 +13,11 @@ import pytest
 
 from jobrelay.cli import main as cli
 from jobrelay.runs import results
+from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof, LogProof, Record, RecordError, list_runs, read_record
 from jobrelay_runner.volume.safe_read import RECORD_BYTES
 from jobrelay_runner.volume.verify import check_run
-from jobrelay_train.config.schema import STAGES
 from tests.pages import write_run
 from tests.support import PATIENCE
 
@@ -146,9 +146,9 @@ def test_a_file_is_hashed_no_further_than_its_proof(tmp_path: Path) -> None:
         file.truncate(1 << 43)
     record = Record(
         run="a", stage="train", status="succeeded", pod="p", config_hash="0" * 64, started="",
-        log=LogProof(file="log", lines=0, **proof.model_dump()),
+        log=LogProof(file="log", lines=0, **proof.to_dict()),
     )  # fmt: skip
-    (tmp_path / "train.json").write_text(record.model_dump_json())
+    (tmp_path / "train.json").write_text(record.to_json())
     assert results.proven_log(tmp_path, "train") is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +13,6 @@ from jobrelay_runner.volume.inputs import changed_since, listings
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof, Record
 from jobrelay_runner.volume.verify import check_run
-from jobrelay_train.config.loading import resolve
-
-CONFIG = resolve({}, ["data.name=imagefolder", "data.folder=data/clothes", "model.name=cnn"])
 
 
 @pytest.fixture
@@ -29,10 +27,10 @@ def run(tmp_path: Path) -> RunFolder:
     record = Record(
         run="a", stage="train", status="succeeded", pod="p", config_hash="0" * 64,
         started=(datetime.now(UTC) + timedelta(hours=1)).isoformat(),
-        listings=listings(tmp_path, CONFIG, "train"),
+        listings=listings(tmp_path, ["data/clothes"]),
         inputs={f"../../data/clothes/a/{n}.png": FileProof.of(folder / f"a/{n}.png") for n in (1, 2)},
     )  # fmt: skip
-    run.record("train").write_text(record.model_dump_json())
+    run.record("train").write_text(record.to_json())
     return run
 
 
@@ -62,22 +60,22 @@ def test_what_has_changed_is_named(run: RunFolder, name: str, content: str | Non
 
 def test_a_file_of_the_same_size_that_was_written_since_is_hashed(run: RunFolder) -> None:
     record = run.record("train")
-    text = Record.model_validate_json(record.read_text())
-    now = text.model_copy(update={"started": datetime.now(UTC).isoformat()})
-    record.write_text(now.model_dump_json())
+    text = Record.from_json(record.read_text())
+    now = replace(text, started=datetime.now(UTC).isoformat())
+    record.write_text(now.to_json())
     assert changed_since(run) == {}
     (run.root / "data/clothes/a/1.png").write_text("a/9.png")
     assert changed_since(run) == {"train": ["data/clothes/a/1.png"]}
 
 
 def test_a_record_leads_nowhere_else(run: RunFolder) -> None:
-    record = Record.model_validate_json(run.record("train").read_text())
+    record = Record.from_json(run.record("train").read_text())
     odd = {
         "/dev/zero": FileProof(sha256="0" * 64, bytes=0),
         "../../../x": FileProof(sha256="0" * 64, bytes=0),
     }
     listed = {"../..": "0" * 64, "/": "0" * 64, "data/..": "0" * 64}
-    odd_one = record.model_copy(update={"inputs": odd, "listings": listed})
-    run.record("train").write_text(odd_one.model_dump_json())
+    odd_one = replace(record, inputs=odd, listings=listed)
+    run.record("train").write_text(odd_one.to_json())
     (found,) = (check for check in check_run(run) if check.what == "train")
     assert not found.good

@@ -48,10 +48,12 @@ class World:
             "started": "2026-11-21T00:00:00Z",
             **more,
         }
-        self.folder.record("train").write_text(Record.model_validate(fields).model_dump_json())
+        self.folder.record("train").write_text(Record.from_dict(fields).to_json())
 
     def wait(self) -> int:
-        return Gate(self.config, self.folder, "train", clock=lambda: self.now, sleep=self.sleep).wait()
+        return Gate(
+            self.config.stage_hash("train"), self.folder, "train", clock=lambda: self.now, sleep=self.sleep
+        ).wait()
 
     @property
     def waited(self) -> float:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Exit
 from jobrelay.manifests import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN, Manifests, Plan
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.loading import resolve
-from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 from tests.support import BASE, pod_spec, write_manifests
 from tests.unit import objects as o
 

@@ -31,8 +31,8 @@ from jobrelay.report.phases import segments
 from jobrelay.runs.outcome import outcome_of_jobs
 from jobrelay.runs.relay import RunReport, StageReport
 from jobrelay.verdicts import Verdict
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import BOUNDARY
-from jobrelay_train.config.schema import STAGES, Stage
 from tests.pages import MOMENTS, NAMES, outcome, write_run
 from tests.pages import write_sweep as write_sweep_files
 from tests.unit import objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +346,7 @@ def succeeded(index: int) -> Object:
     proof = LogProof(
         sha256=hashlib.sha256(PRINTED).hexdigest(), bytes=len(PRINTED), lines=1, file=f"logs/{index}.log"
     )
-    message = said.model_copy(update={"log": proof}).message()
+    message = replace(said, log=proof).message()
     return pod(index, "Succeeded", containerStatuses=[o.terminated(0, "Completed", message)])
 
 

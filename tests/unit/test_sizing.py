@@ -16,9 +16,9 @@ from jobrelay.figures.quantities import parse_quantity
 from jobrelay.figures.sizing import Size, requests_against_use, suggest
 from jobrelay.manifests import Plan, main_container
 from jobrelay.runs.autosize import autosized
+from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.record import Closing, Cost, LogProof
 from jobrelay_train.config.loading import load_config, validate
-from jobrelay_train.config.schema import STAGES
 from tests.unit import objects as o
 
 Object = dict[str, Any]

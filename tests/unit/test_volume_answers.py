@@ -179,7 +179,7 @@ def test_a_program_that_is_not_in_the_image_is_no_failure_of_a_stage() -> None:
             raise JobRelayError('the command could not be run: exec: "python": executable file not found')
 
     volume = pod()
-    volume._api.execute = lambda *_: NotThere([], 0, b"")  # type: ignore[method-assign, assignment, return-value]
+    volume._api.execute = lambda *_: NotThere([], 0, b"")  # type: ignore[method-assign, context, return-value]
     for ask in (volume.runs, lambda: volume.exists("runs/a"), lambda: volume.check("a")):
         with pytest.raises(EvidenceIncomplete, match="executable file not found") as error:
             ask()

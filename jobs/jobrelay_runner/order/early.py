@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from jobrelay_runner import exit_codes
-from jobrelay_runner.context import Assignment
+from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import NotBegun, Terminated
 from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess
@@ -15,7 +15,7 @@ from jobrelay_runner.termination import LastWords
 _POLL_SECONDS: Final = 0.05
 
 
-def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWords) -> StageProcess | None:
+def process_at_the_gate(context: StageContext[Any], gate: Gate, last_words: LastWords) -> StageProcess | None:
     """The stage's process, which has imported all and waits to be let go, once the gate is open.
 
     None if it was open from the first: then nobody need wait. Raises NotBegun if the stage before has
@@ -25,7 +25,7 @@ def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWord
     if verdict == exit_codes.SUCCEEDED:
         return None
     last_words.say(f"started early, begins when {gate.stage} has succeeded")
-    process = StageProcess(assignment, last_words.tee, last_words.meter)
+    process = StageProcess(context, last_words.tee, last_words.meter)
 
     def is_over() -> bool:
         nonlocal said, verdict

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from jobrelay_runner.context import Assignment
+from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import PeerLost
 from jobrelay_runner.volume.record import Record, RecordError, read_record
 
@@ -14,7 +14,7 @@ from jobrelay_runner.volume.record import Record, RecordError, read_record
 _POLL_SECONDS: Final = 0.5
 
 
-def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] = time.sleep) -> None:
+def wait_for_the_record(context: StageContext[Any], sleep: Callable[[float], None] = time.sleep) -> None:
     """Return once the record says that the stage has succeeded.
 
     Raises PeerLost if it says anything else, or that another Pod has begun anew.
@@ -22,8 +22,8 @@ def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] =
     """
     first: Record | None = None
     while True:
-        record = _record(assignment)
-        if record is not None and record.config_hash == assignment.config_hash:
+        record = _record(context)
+        if record is not None and record.config_hash == context.config_hash:
             if record.status == "succeeded":
                 return
             if record.status == "failed":
@@ -34,9 +34,9 @@ def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] =
         sleep(_POLL_SECONDS)
 
 
-def _record(assignment: Assignment) -> Record | None:
+def _record(context: StageContext[Any]) -> Record | None:
     try:
-        folder = assignment.folder
-        return read_record(folder.record(assignment.stage), root=folder.root)
+        folder = context.folder
+        return read_record(folder.record(context.stage), root=folder.root)
     except RecordError:
         return None  # it is being replaced at this moment, or the volume is slow

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Final
 
 from jobrelay_runner import exit_codes
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import Record, RecordError, read_record
-from jobrelay_train.config.schema import RunConfig, Stage
 
 TELL_SECONDS: Final = 30.0
 #: Kubernetes waits 10 s, 20 s, 40 s … before it starts another attempt of a Job, at most 6 minutes.
@@ -28,11 +28,14 @@ _POLL_SECONDS: Final = (0.2, 0.4, 0.7, 1.0)
 
 
 class Gate:
-    """Waits for one record. `clock` (seconds, monotonic) and `sleep` can be set by a test."""
+    """Waits for the record of a stage that was told what `config_hash` stands for.
+
+    `clock` (seconds, monotonic) and `sleep` can be set by a test.
+    """
 
     def __init__(
         self,
-        config: RunConfig,
+        config_hash: str,
         folder: RunFolder,
         stage: Stage,
         clock: Callable[[], float] = time.monotonic,
@@ -42,7 +45,7 @@ class Gate:
         self._root = folder.root
         self.stage = stage
         self._name = f"run {folder.run}, stage {stage}"
-        self._hash = config.stage_hash(stage)
+        self._hash = config_hash
         self._clock = clock
         self._sleep = sleep
         self._seen: object = None
@@ -101,7 +104,7 @@ class Gate:
         return now - self._seen_since
 
 
-def wait(config: RunConfig, folder: RunFolder, stage: Stage) -> int:
+def wait(config_hash: str, folder: RunFolder, stage: Stage) -> int:
     """Wait at the gate; SIGTERM and SIGINT end it at once (as PID 1 it has no default handlers)."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
@@ -109,4 +112,4 @@ def wait(config: RunConfig, folder: RunFolder, stage: Stage) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    return Gate(config, folder, stage).wait()
+    return Gate(config_hash, folder, stage).wait()

@@ -219,7 +219,7 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
         raise ArchiveError(f"{error.filename} comes twice") from error
     if promised is None:
         raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
-    if promised != {name: proof.model_dump() for name, proof in found.items()}:
+    if promised != {name: proof.to_dict() for name, proof in found.items()}:
         raise ArchiveError("a file is not what was sent")
     # Before the folder was locked, another process may have taken it for what a killed one has left.
     gone = sum(not (folder / safe_name(name)).is_file() for name in found)

@@ -9,30 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from jobrelay_runner.volume import folders
 from jobrelay_runner.volume.layout import Layout, LayoutError, files, lay_out
 from jobrelay_runner.volume.paths import below
+from jobrelay_runner.volume.typed_json import Typed
 
 #: Of a folder that holds more, nobody looks at the names.
 _MOST_NAMES: Final = 200_000
+_LONGEST: Final = 255
 _IMAGES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 _IDX: Final = re.compile(r"(.*/)?(train|t10k)[-.](images|labels)[-.]idx[13][-.]ubyte(\.gz)?")
 
 
-class DataSet(BaseModel):
+@dataclass(frozen=True)
+class DataSet(Typed):
     """A folder data/NAME: its own files, what seems to be in them, and what stages have cached of it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer image may say more
+    name: str
+    files: int
+    bytes: int
+    contents: str
+    cache_bytes: int = 0
 
-    name: str = Field(min_length=1, max_length=255)
-    files: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-    contents: str = Field(max_length=255)
-    cache_bytes: int = Field(default=0, ge=0)
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= _LONGEST or len(self.contents) > _LONGEST:
+            raise ValueError("a name or contents of a length that cannot be")
+        if min(self.files, self.bytes, self.cache_bytes) < 0:
+            raise ValueError("less than nothing")
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.files import cannot_be_listed
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof, Record, RecordError, matches, read_record
 from jobrelay_runner.volume.safe_read import open_regular
-from jobrelay_train.config.schema import STAGES, RunConfig, Stage
 
 #: A file that was last changed so long before a stage began is what the stage has read: `ctime` is the
 #: kernel's, no program can set it. The margin is for clocks that differ, the node's and the volume's.
@@ -24,10 +24,9 @@ _MARGIN_SECONDS: Final = 120.0
 _LINE_BYTES: Final = 64 * 1024
 
 
-def listings(root: Path, config: RunConfig, stage: Stage) -> dict[str, str]:
-    """Of each folder in which every file counts (of classes, of pictures): what `listing` says of it."""
-    folders = [config.data.folder, config.infer.folder if stage == "infer" else None]
-    return {name: listing(root / name) for name in folders if name}
+def listings(root: Path, folders: Iterable[str]) -> dict[str, str]:
+    """Of each folder below the volume's root in which every file counts: what `listing` says of it."""
+    return {name: listing(root / name) for name in folders}
 
 
 def listing(folder: Path) -> str:

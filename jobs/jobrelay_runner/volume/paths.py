@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.stages import Stage
 
 RUN_ID_MAX: Final = 40
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

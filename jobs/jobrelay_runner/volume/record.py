@@ -4,78 +4,100 @@ from __future__ import annotations
 
 import hashlib
 import os
-from datetime import UTC, datetime
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Dict, Final, List, Literal, Mapping, Optional
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic import ValidationError as PydanticError
-
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES, RunFolder
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, open_regular, read_bytes
-from jobrelay_train.config.schema import STAGES, Stage
+from jobrelay_runner.volume.typed_json import Typed
 
 _BLOCK: Final = 1024 * 1024
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class RecordError(ValueError):
     """A record is there and cannot be read; the message names the file."""
 
 
-def _of_the_run(name: str) -> str:
-    """A name that stays in the run's folder, spelt in the one way that there is. Raises ValueError."""
+def _check_name(name: str, where: str) -> None:
+    """A name that stays in the run's folder, spelt in the one way that there is."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or not path.parts:
-        raise ValueError(f"{name[:200]!r} is not a file in the folder of the run")
-    return name
+        raise ValueError(f"{where}: {name[:200]!r} is not a file in the folder of the run")
 
 
-#: Relative to the run's folder, and in it.
-FileName = Annotated[str, AfterValidator(_of_the_run)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+def _check_sha256(text: str, where: str) -> None:
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{where}: 64 hexadecimal digits are expected")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer writer may say more
+def _check_counts(**values: Optional[float]) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 <= value < 1e300:
+            raise ValueError(f"{name}: {value!r} cannot be")
 
 
-class FileProof(_Part):
+@dataclass(frozen=True)
+class FileProof(Typed):
     """What a file was when its stage finished."""
 
-    sha256: Sha256
-    bytes: int = Field(ge=0)
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256, "sha256")
+        _check_counts(bytes=self.bytes)
 
     @classmethod
-    def of(cls, path: Path, *, root: Path | None = None) -> FileProof:
+    def of(cls, path: Path, *, root: Optional[Path] = None) -> FileProof:
         """Proof of a regular file as it is now. Raises OSError and, as safe_read does, UnsafeFile."""
         hasher = hashlib.sha256()
         with open_regular(path, root=root) as file:
             while block := file.read(_BLOCK):
                 hasher.update(block)
-            return cls(sha256=hasher.hexdigest(), bytes=file.tell())
+            return FileProof(sha256=hasher.hexdigest(), bytes=file.tell())
 
 
+@dataclass(frozen=True)
 class LogProof(FileProof):
-    """What a stage printed, counted by the stage itself."""
+    """What a stage printed, counted by the stage itself. file: relative to the run's folder, and in it."""
 
-    file: FileName
-    lines: int = Field(ge=0)
+    file: str
+    lines: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name(self.file, "file")
+        _check_counts(lines=self.lines)
 
 
-class Cost(_Part):
+@dataclass(frozen=True)
+class Cost(Typed):
     """What a stage took. Seconds count from the beginning of its work, without the imports before it.
 
     Of a stage that was lost before that, and of one that had nothing to do, they count from its start.
+
+    cpu_waited_seconds: how long some of its processes were ready and had no CPU, or were throttled; None:
+    nobody can tell.
     """
 
-    wall_seconds: Seconds
-    cpu_seconds: Seconds
-    #: how long some of its processes were ready and had no CPU, or were throttled; None: nobody tells
-    cpu_waited_seconds: Seconds | None = None
+    wall_seconds: float
+    cpu_seconds: float
     peak_memory_bytes: int
     peak_memory_from: Literal["cgroup", "process"]
-    memory_limit_bytes: int | None = None
+    cpu_waited_seconds: Optional[float] = None
+    memory_limit_bytes: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        _check_counts(
+            wall_seconds=self.wall_seconds,
+            cpu_seconds=self.cpu_seconds,
+            cpu_waited_seconds=self.cpu_waited_seconds,
+        )
 
 
 #: Where a stage comes past: its supervisor is up; all is imported; the work begins (a stage that was
@@ -83,98 +105,132 @@ class Cost(_Part):
 Moment = Literal["begun", "imported", "working", "first_batch", "recorded"]
 
 
-class Record(_Part):
+@dataclass(frozen=True)
+class Record(Typed):
     """One stage of one run. File names are relative to the run's folder; `inputs` may lie elsewhere.
 
     While the stage runs, the file says so (`running`): a stage that was killed stays `running`.
+
+    listings: SHA-256 of data/NAME, where every file counts (volume.inputs). means: device, precision and
+    the like, what the stage found or chose by itself. skipped: files of the data set that could not be used,
+    and why.
     """
 
-    format: Literal[1] = 1
     run: str
     stage: Stage
     status: Literal["running", "succeeded", "failed"]
     pod: str
-    attempt: int = Field(1, ge=1)
-    config_hash: Sha256
+    config_hash: str
     started: str
-    finished: str | None = None
-    exit_code: int | None = None
-    error: str | None = None
-    inputs: dict[str, FileProof] = {}
-    listings: dict[str, Sha256] = {}  # of data/NAME, where every file counts (jobrelay_runner.volume.inputs)
-    outputs: dict[FileName, FileProof] = {}
-    metrics: dict[str, float] = {}
-    means: dict[str, str] = {}  # device, precision and the like: what the stage found or chose by itself
-    skipped: dict[str, str] = {}  # files of the data set that could not be used, and why
-    log: LogProof | None = None
-    cost: Cost | None = None
-    moments: dict[str, str] = {}
-    versions: dict[str, str] = {}
+    attempt: int = 1
+    finished: Optional[str] = None
+    exit_code: Optional[int] = None
+    error: Optional[str] = None
+    inputs: Dict[str, FileProof] = field(default_factory=dict)
+    listings: Dict[str, str] = field(default_factory=dict)
+    outputs: Dict[str, FileProof] = field(default_factory=dict)
+    metrics: Dict[str, float] = field(default_factory=dict)
+    means: Dict[str, str] = field(default_factory=dict)
+    skipped: Dict[str, str] = field(default_factory=dict)
+    log: Optional[LogProof] = None
+    cost: Optional[Cost] = None
+    moments: Dict[str, str] = field(default_factory=dict)
+    versions: Dict[str, str] = field(default_factory=dict)
+    format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.config_hash, "config_hash")
+        if self.attempt < 1:
+            raise ValueError(f"attempt: {self.attempt} cannot be")
+        for name, listing in self.listings.items():
+            _check_sha256(listing, f"listings.{name[:200]}")
+        for name in self.outputs:
+            _check_name(name, "outputs")
+
+    def to_dict(self) -> Dict[str, Any]:
+        """A JSON tree, the format first."""
+        return {"format": self.format, **super().to_dict()}
+
+    def without_files(self) -> Dict[str, Any]:
+        """The same tree without what grows with the data."""
+        tree = self.to_dict()
+        for name in ("inputs", "listings", "outputs", "skipped"):
+            del tree[name]
+        return tree
 
 
-class Closing(_Part):
-    """What a stage says last, through its Pod's termination message: the record's short form."""
+@dataclass(frozen=True)
+class Closing(Typed):
+    """What a stage says last, through its Pod's termination message: the record's short form.
 
-    jobrelay: Literal[1] = 1
+    oom_kills: processes that the kernel killed for want of memory. moments: when, by the stage's own clock,
+    to the millisecond.
+    """
+
     stage: Stage
     exit_code: int
-    skipped: bool = False
-    error: str | None = None
-    oom_kills: int = Field(default=0, ge=0, description="processes the kernel killed for want of memory")
-    metrics: dict[str, float] = {}
     log: LogProof
     cost: Cost
-    moments: dict[str, str] = Field(default={}, description="when, by the stage's own clock, to the ms")
+    skipped: bool = False
+    error: Optional[str] = None
+    oom_kills: int = 0
+    metrics: Dict[str, float] = field(default_factory=dict)
+    moments: Dict[str, str] = field(default_factory=dict)
+    jobrelay: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        _check_counts(oom_kills=self.oom_kills)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """A JSON tree, the format first and without what is not known."""
+        tree = super().to_dict()
+        del tree["jobrelay"]
+        tree["cost"] = {name: value for name, value in tree["cost"].items() if value is not None}
+        if self.error is None:
+            del tree["error"]
+        return {"jobrelay": self.jobrelay, **tree}
 
     def message(self) -> str:
         """JSON of at most TERMINATION_MESSAGE_BYTES bytes; a long error is cut."""
         closing = self
-        text = closing.model_dump_json(exclude_none=True)
+        text = closing.to_json()
         while len(text.encode()) > TERMINATION_MESSAGE_BYTES and closing.error:
-            closing = closing.model_copy(update={"error": closing.error[: len(closing.error) // 2]})
-            text = closing.model_dump_json(exclude_none=True)
+            closing = replace(closing, error=closing.error[: len(closing.error) // 2])
+            text = closing.to_json()
         return text
 
 
-def parse_closing(message: str | None) -> Closing | None:
+def parse_closing(message: Optional[str]) -> Optional[Closing]:
     """The Closing in a termination message; None if another program (or nobody) wrote it."""
     try:
-        return Closing.model_validate_json(message or "")
-    except PydanticError:
+        return Closing.from_json(message or "")
+    except ValueError:
         return None
 
 
-def read_record(path: Path, *, root: Path | None = None) -> Record | None:
+def read_record(path: Path, *, root: Optional[Path] = None) -> Optional[Record]:
     """The record at `path`, None if there is none. Raises RecordError if it is not readable.
 
     root: as in safe_read, the folder below which no link is followed.
     """
     try:
-        return Record.model_validate_json(read_bytes(path, RECORD_BYTES, root=root))
+        return Record.from_json(read_bytes(path, RECORD_BYTES, root=root))
     except FileNotFoundError:
         return None
     except UnsafeFile as error:
         raise RecordError(f"{path} is not a readable record: it {error.strerror}") from error
     except OSError as error:
         raise RecordError(f"{path} is not a readable record: {error.strerror or error}") from error
-    except PydanticError as error:
-        raise RecordError(f"{path} is not a readable record: {first_problem(error)}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not a readable record: {error}") from error
 
 
-def first_problem(error: PydanticError) -> str:
-    """The first of what may be a million, on one line: `outputs./dev/zero: …`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part)[:200] for part in first["loc"] if part != "[key]")
-    what = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
-
-
-def differing(folder: Path, proofs: dict[str, FileProof]) -> list[str]:
+def differing(folder: Path, proofs: Mapping[str, FileProof]) -> List[str]:
     """The names, of those in `proofs`, whose file below `folder` is absent or another one."""
     return [name for name, proof in proofs.items() if not matches(folder / name, proof, root=folder)]
 
 
-def matches(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
+def matches(path: Path, proof: FileProof, *, root: Optional[Path] = None) -> bool:
     """Whether the file is there, can be read, and has the size and hash of its proof."""
     try:
         return verified(path, proof, root=root)
@@ -182,7 +238,7 @@ def matches(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
         return False
 
 
-def verified(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
+def verified(path: Path, proof: FileProof, *, root: Optional[Path] = None) -> bool:
     """As `matches`, but raises OSError where a network's volume cannot tell now."""
     hasher = hashlib.sha256()
     left = proof.bytes
@@ -204,21 +260,20 @@ def verified(path: Path, proof: FileProof, *, root: Path | None = None) -> bool:
     return left == 0 and hasher.hexdigest() == proof.sha256
 
 
-def list_runs(root: Path) -> list[dict[str, Any]]:
+def list_runs(root: Path) -> List[Dict[str, Any]]:
     """Every run on the volume: {"run": …, "records": {stage: record without its files}, "changed": when}."""
     runs = []
     for path in sorted((root / "runs").glob("[!.]*/")):
-        records: dict[str, Any] = {}
+        folder = RunFolder(root, path.name)
+        records: Dict[str, Any] = {}
         for stage in STAGES:
             try:
-                record = read_record(RunFolder(root, path.name).record(stage), root=root)
+                record = read_record(folder.record(stage), root=root)
             except RecordError as error:
                 records[stage] = {"status": "failed", "error": str(error)}
                 continue
             if record:
-                records[stage] = record.model_dump(
-                    mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
-                )
-        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+                records[stage] = record.without_files()
+        changed = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
         runs.append({"run": path.name, "records": records, "changed": changed})
     return runs

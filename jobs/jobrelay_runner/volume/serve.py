@@ -49,11 +49,11 @@ def main(argv: Sequence[str], root: Path) -> int:
             return exit_codes.SUCCEEDED
         if arguments.verb == "data":
             for data_set in list_data_sets(root):
-                print(data_set.model_dump_json())
+                print(data_set.to_json())
             return exit_codes.SUCCEEDED
         if arguments.verb == "check":
             for check in check_run(RunFolder(root, check_name(arguments.run, "run id"))):
-                print(check.model_dump_json())
+                print(check.to_json())
             return exit_codes.SUCCEEDED
         if arguments.verb == "changed":
             print(json.dumps(changed_since(RunFolder(root, check_name(arguments.run, "run id")))))

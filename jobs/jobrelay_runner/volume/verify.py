@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.counting import counted, listed
 from jobrelay_runner.volume.inputs import changed
 from jobrelay_runner.volume.paths import RunFolder, checkpoint_sidecars
 from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, matches, read_record
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
-from jobrelay_train.config.schema import STAGES, Stage
+from jobrelay_runner.volume.typed_json import Typed
 
 #: What a run is checked for, each by its name.
 PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
 
 
-class Check(BaseModel):
+@dataclass(frozen=True)
+class Check(Typed):
     """One thing that must be there. content: of a file that people want to see, what is in it."""
-
-    model_config = ConfigDict(frozen=True)
 
     what: str
     good: bool
     found: str
-    content: dict[str, Any] | None = None
+    content: Optional[Dict[str, Any]] = None
 
 
 def check_run(folder: RunFolder) -> list[Check]:
@@ -67,8 +66,8 @@ def _checkpoint(folder: RunFolder) -> Check:
         sidecar = folder.checkpoints / name
         path = sidecar.with_suffix(".pt")
         try:
-            proof = FileProof.model_validate_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
-        except (OSError, ValidationError):
+            proof = FileProof.from_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
+        except (OSError, ValueError):
             continue
         if matches(path, proof, root=folder.root):
             found = f"checkpoints/{path.name} ({proof.bytes / 1e6:.1f} MB)"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.values import (
     Cpu,
     Memory,
@@ -24,9 +25,6 @@ from jobrelay_train.config.values import (
     folder_of_data,
     sha256,
 )
-
-Stage = Literal["train", "eval", "infer"]
-STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
 
 
 class _Section(BaseModel):
@@ -49,9 +47,6 @@ class Placement(_Section):
     queue_timeout_seconds: int | None = Field(default=None, ge=1, description="how long it may be suspended")
     schedule_timeout_seconds: int | None = Field(default=None, ge=1, description="until its Pod has a node")
     start_timeout_seconds: int | None = Field(default=None, ge=1, description="from there until it runs")
-
-
-DataName = Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"]
 
 
 class DataConfig(_Section):

@@ -32,11 +32,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Self
 
-from jobrelay_runner.context import Assignment
 from jobrelay_runner.errors import PeerLost, Superseded
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
 from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.distributed.membership import Line, Meeting
+from jobrelay_train.program import Context
 
 #: Where index 0 calls the roll in a cluster, in which every Pod has an address of its own. Where the
 #: port is taken, as on one machine, it takes any other, and the file tells which.
@@ -53,7 +53,7 @@ _STRANGERS: Final = 256
 
 
 def rendezvous(
-    assignment: Assignment,
+    context: Context,
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] = os.environ,
@@ -67,7 +67,7 @@ def rendezvous(
     torch.distributed raises when a peer is gone, becomes a PeerLost that says which. A stage that does not
     end by itself soon after a loss (membership.GRACE_SECONDS) is ended, with exit code PEER_LOST.
 
-        with rendezvous(assignment) as meeting:
+        with rendezvous(context) as meeting:
             store = TCPStore(
                 meeting.address, meeting.port, is_master=meeting.index == 0,
                 master_listen_fd=meeting.take_listener(),
@@ -75,10 +75,10 @@ def rendezvous(
             init_process_group("gloo", store=PrefixStore(meeting.token, store), rank=…, world_size=…)
     """
     deadline = time.monotonic() + timeout_seconds
-    if assignment.index == 0:
-        with _RollCall(assignment, environment.get(ENV_ADDRESS) or "127.0.0.1") as roll:
+    if context.index == 0:
+        with _RollCall(context, environment.get(ENV_ADDRESS) or "127.0.0.1") as roll:
             return roll.call(deadline)
-    return _join(assignment, environment.get(ENV_LEADER) or "", deadline)
+    return _join(context, environment.get(ENV_LEADER) or "", deadline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +92,10 @@ class _Stranger:
 class _RollCall:
     """Index 0, until all others have come."""
 
-    def __init__(self, assignment: Assignment, address: str) -> None:
-        self._assignment = assignment
+    def __init__(self, context: Context, address: str) -> None:
+        self._assignment = context
         self._address = address
-        self._wanted = set(range(1, assignment.config.train.nodes))
+        self._wanted = set(range(1, context.config.train.nodes))
         self._door = _listen(address, PORT)
         self._door.setblocking(False)
         self._come: dict[int, Line] = {}
@@ -194,50 +194,48 @@ class _RollCall:
         raise _absent(missing, self._assignment)
 
 
-def _join(assignment: Assignment, leader: str, deadline: float) -> Meeting:
+def _join(context: Context, leader: str, deadline: float) -> Meeting:
     """Any other index: find index 0, and wait there until all have come."""
     trouble = ""
     while time.monotonic() < deadline:
-        for address, port in _places(assignment, leader):
+        for address, port in _places(context, leader):
             try:
-                line = _knock(assignment, address, port)
+                line = _knock(context, address, port)
             except OSError as error:
                 trouble = f"{address}, port {port}: {error.strerror or error}"
                 continue
             said = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
             line.socket.settimeout(None)
             if welcome := said.get("welcome"):
-                return Meeting(
-                    assignment.index, address, int(welcome["port"]), str(welcome["token"]), {0: line}
-                )
+                return Meeting(context.index, address, int(welcome["port"]), str(welcome["token"]), {0: line})
             line.close()
             if name := said.get("replaced"):
                 raise Superseded(f"{name} has come with the same index; this one ends")
             if missing := said.get("missing"):
-                raise _absent(missing, assignment)
+                raise _absent(missing, context)
             trouble = f"{address}, port {port}: it was there, and is gone"
         time.sleep(_POLL_SECONDS)
-    raise _absent([0], assignment, trouble)
+    raise _absent([0], context, trouble)
 
 
-def _knock(assignment: Assignment, address: str, port: int) -> Line:
+def _knock(context: Context, address: str, port: int) -> Line:
     """The connection to index 0 that has let this one in. Raises OSError."""
     line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
-    line.send({**_subject(assignment), "index": assignment.index, "pod": assignment.pod})
+    line.send({**_subject(context), "index": context.index, "pod": context.pod})
     if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
         line.close()
         raise ConnectionRefusedError("whoever is there is not index 0 of this run")
     return line
 
 
-def _places(assignment: Assignment, leader: str) -> Iterator[tuple[str, int]]:
+def _places(context: Context, leader: str) -> Iterator[tuple[str, int]]:
     """Where index 0 may be: by its file, then by its name. Either may be old, or not there yet.
 
     The file first, because a name that no server answers for can take the better part of a minute.
     """
-    folder = assignment.folder
+    folder = context.folder
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(read_bytes(folder.rendezvous(assignment.stage), _ADDRESS_BYTES, root=folder.root))
+        told = json.loads(read_bytes(folder.rendezvous(context.stage), _ADDRESS_BYTES, root=folder.root))
         yield str(told["address"]), int(told["port"])
     if leader:
         with contextlib.suppress(OSError):
@@ -245,18 +243,18 @@ def _places(assignment: Assignment, leader: str) -> Iterator[tuple[str, int]]:
                 yield str(found[4][0]), PORT
 
 
-def _subject(assignment: Assignment) -> dict[str, str]:
+def _subject(context: Context) -> dict[str, str]:
     """What all must agree in, to be Pods of one stage."""
     return {
-        "run": assignment.folder.run,
-        "stage": assignment.stage,
-        "config": assignment.config_hash,
+        "run": context.folder.run,
+        "stage": context.stage,
+        "config": context.config_hash,
     }
 
 
-def _absent(missing: list[int], assignment: Assignment, trouble: str = "") -> PeerLost:
+def _absent(missing: list[int], context: Context, trouble: str = "") -> PeerLost:
     which = f"index {missing[0]} has" if len(missing) == 1 else f"indexes {', '.join(map(str, missing))} have"
-    nodes = assignment.config.train.nodes
+    nodes = context.config.train.nodes
     return PeerLost(
         f"{which} not come: {nodes} Pods are to train together, and all must run at once"
         + (f" ({trouble})" if trouble else "")

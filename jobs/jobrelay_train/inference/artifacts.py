@@ -11,7 +11,6 @@ from typing import Any, Final
 from pydantic import ValidationError as PydanticError
 from torch import Tensor, nn
 
-from jobrelay_runner.context import Assignment
 from jobrelay_runner.errors import BadEvidence, passing_trouble
 from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_record, verified
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes
@@ -25,6 +24,7 @@ from jobrelay_train.models.serialization.weights import (
     model_to_bytes,
     room_for,
 )
+from jobrelay_train.program import Context
 from jobrelay_train.training.checkpoint import differences, foreign, readable
 
 #: model.json names the classes; 10,000 of them are some 200 KB.
@@ -40,35 +40,35 @@ class TrainedModel:
     proofs: dict[str, FileProof]
 
 
-def trained_model(assignment: Assignment) -> TrainedModel:
+def trained_model(context: Context) -> TrainedModel:
     """The model of this run.
 
     Raises BadEvidence if it is not there or not the one that train recorded, BadInput if it is that
     one and another program has written it, Failed or OSError if the volume does not answer.
     """
-    folder = assignment.folder
-    record = _train_record(assignment)
+    folder = context.folder
+    record = _train_record(context)
     weights, description = (
-        _proof(record, folder.model, assignment),
-        _proof(record, folder.model_config, assignment),
+        _proof(record, folder.model, context),
+        _proof(record, folder.model_config, context),
     )
     if not verified(folder.model_config, description, root=folder.root):
-        raise BadEvidence(_changed(folder.model_config, assignment))
+        raise BadEvidence(_changed(folder.model_config, context))
     try:
         spec = ModelSpec.model_validate_json(read_bytes(folder.model_config, _SPEC_BYTES, root=folder.root))
-        state = _weights(assignment, spec, weights)
+        state = _weights(context, spec, weights)
         model = build(spec)
         model.load_state_dict(state)
     except NotWhole as error:
-        raise BadEvidence(f"{_changed(folder.model, assignment)} ({error})") from error
+        raise BadEvidence(f"{_changed(folder.model, context)} ({error})") from error
     except Foreign as error:
         raise foreign(folder.model, folder.record("train"), error) from error
     except FileNotFoundError as error:
         raise BadEvidence(
-            f"{error.filename} is not there; train should have made it. {_again(assignment)}"
+            f"{error.filename} is not there; train should have made it. {_again(context)}"
         ) from error
     except UnsafeFile as error:  # it has changed since it was verified
-        raise BadEvidence(f"{error}. {_again(assignment)}") from error
+        raise BadEvidence(f"{error}. {_again(context)}") from error
     except (PydanticError, RuntimeError) as error:
         raise BadEvidence(
             f"{folder.model} and {folder.model_config} do not fit this version: {error}"
@@ -78,12 +78,12 @@ def trained_model(assignment: Assignment) -> TrainedModel:
     )
 
 
-def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[str, Any]:
+def _weights(context: Context, spec: ModelSpec, proof: FileProof) -> dict[str, Any]:
     """The state in model.pt; where that is damaged, or gone, it is made again from a checkpoint.
 
     Raises OSError, NotWhole, Foreign.
     """
-    path = assignment.folder.model
+    path = context.folder.model
     tensors = outline(spec).state_dict().values()
     if (needed := sum(tensor.nbytes for tensor in tensors)) > proof.bytes:
         raise Foreign(f"it has {proof.bytes:,} bytes, and the model of model.json has {needed:,} of weights")
@@ -91,12 +91,12 @@ def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[
         return load_verified(path, proof, room_for(tensors))
     except (NotWhole, UnsafeFile, FileNotFoundError) as damage:
         # No other weights than those that are recorded: what is made again has their very hash.
-        for name, state in readable(assignment.folder.checkpoints, room_for(tensors, copies=3)):
+        for name, state in readable(context.folder.checkpoints, room_for(tensors, copies=3)):
             content = _model_in(state)
             if hashlib.sha256(content).hexdigest() == proof.sha256:
                 what = "is gone" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
                 print(f"warning: {path.name} {what}; made again from checkpoints/{name}", flush=True)
-                assignment.fence.write(path, content)
+                context.fence.write(path, content)
                 return from_bytes(content)
         raise
 
@@ -109,57 +109,55 @@ def _model_in(state: Mapping[str, Any]) -> bytes:
     return model_to_bytes(model)
 
 
-def _train_record(assignment: Assignment) -> Record:
-    path = assignment.folder.record("train")
+def _train_record(context: Context) -> Record:
+    path = context.folder.record("train")
     try:
-        record = read_record(path, root=assignment.folder.root)
+        record = read_record(path, root=context.folder.root)
     except RecordError as error:
         trouble = passing_trouble(error.__cause__, path)
-        raise trouble or BadEvidence(f"{error}. {_again(assignment)}") from error
+        raise trouble or BadEvidence(f"{error}. {_again(context)}") from error
     if record is None:
         raise BadEvidence(
-            f"{path} is not there; stage train of this run should have made it. {_again(assignment)}"
+            f"{path} is not there; stage train of this run should have made it. {_again(context)}"
         )
     if record.status != "succeeded":
         reason = f" ({record.error})" if record.error else ""
         raise BadEvidence(
-            f"{path}: train has not succeeded, it is {record.status}{reason}. {_again(assignment)}"
+            f"{path}: train has not succeeded, it is {record.status}{reason}. {_again(context)}"
         )
-    if record.config_hash != assignment.config.stage_hash("train"):
+    if record.config_hash != context.config.stage_hash("train"):
         raise BadEvidence(
-            f"{path} is of a training with other settings{_other_settings(assignment)}; "
+            f"{path} is of a training with other settings{_other_settings(context)}; "
             "give the same settings as to train, or take another --run"
         )
     return record
 
 
-def _proof(record: Record, file: Path, assignment: Assignment) -> FileProof:
+def _proof(record: Record, file: Path, context: Context) -> FileProof:
     try:
         return record.outputs[file.name]
     except KeyError:
         raise BadEvidence(
-            f"{assignment.folder.record('train')} does not list {file.name} among its outputs"
+            f"{context.folder.record('train')} does not list {file.name} among its outputs"
         ) from None
 
 
-def _other_settings(assignment: Assignment) -> str:
+def _other_settings(context: Context) -> str:
     """The keys that differ, if the run's config.yaml can tell: ` (train.epochs: was 5, is 9)`."""
     try:
-        before: dict[str, Any] = load_config(assignment.folder.config, root=assignment.folder.root).stage(
-            "train"
-        )
+        before: dict[str, Any] = load_config(context.folder.config, root=context.folder.root).stage("train")
     except ConfigError:
         return ""
-    changed = differences(before, assignment.config.stage("train"))
+    changed = differences(before, context.config.stage("train"))
     return f" ({'; '.join(changed)})" if changed else ""
 
 
-def _changed(file: Path, assignment: Assignment) -> str:
-    return f"{file} is not the file that train.json of this run records. {_again(assignment)}"
+def _changed(file: Path, context: Context) -> str:
+    return f"{file} is not the file that train.json of this run records. {_again(context)}"
 
 
-def _again(assignment: Assignment) -> str:
+def _again(context: Context) -> str:
     return (
-        f"To make it again, delete the Jobs of run {assignment.folder.run} (its files stay) and start the "
+        f"To make it again, delete the Jobs of run {context.folder.run} (its files stay) and start the "
         "run again: train then makes what is missing, from its newest checkpoint"
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jobrelay_runner.context import Assignment
 from jobrelay_runner.volume.layout import nfc
 from jobrelay_runner.volume.paths import data_folder
 from jobrelay_runner.volume.record import FileProof
@@ -19,6 +18,7 @@ from jobrelay_train.data.images.decoding import Shape
 from jobrelay_train.data.images.photographs import Subject
 from jobrelay_train.data.registry import describe, load
 from jobrelay_train.data.split import Images, chosen
+from jobrelay_train.program import Context
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class Asked:
     nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files on which nothing is found
 
 
-def what_is_asked(assignment: Assignment, shape: Shape | tuple[int], dataset: str) -> Asked:
+def what_is_asked(context: Context, shape: Shape | tuple[int], dataset: str) -> Asked:
     """What is in `infer.source`, as much as `infer.samples`, as a model of this data set takes it.
 
     Raises BadInput.
     """
-    if assignment.config.infer.folder:
+    if context.config.infer.folder:
         assert len(shape) == 3  # RunConfig sees to it
-        return _files(assignment, shape, "garment" if dataset.startswith("fashion-mnist") else "digit")
-    return _test_images(assignment)
+        return _files(context, shape, "garment" if dataset.startswith("fashion-mnist") else "digit")
+    return _test_images(context)
 
 
-def _test_images(assignment: Assignment) -> Asked:
-    config = assignment.config
-    data = load(config, "test", assignment.folder.root)
-    drawn = _drawn(assignment, len(data))[: _wanted(assignment)].sort().values
+def _test_images(context: Context) -> Asked:
+    config = context.config
+    data = load(config, "test", context.folder.root)
+    drawn = _drawn(context, len(data))[: _wanted(context)].sort().values
     indices = drawn.tolist()
     files = data.files
     if data.names is None:
@@ -82,12 +82,12 @@ def _point(values: Tensor) -> str:
     return f"({', '.join(f'{value:.2f}' for value in values.tolist())})"
 
 
-def _files(assignment: Assignment, shape: Shape, subject: Subject) -> Asked:
-    source = str(assignment.config.infer.folder)
-    folder = data_folder(assignment.folder.root, source.removeprefix("data/"))
+def _files(context: Context, shape: Shape, subject: Subject) -> Asked:
+    source = str(context.config.infer.folder)
+    folder = data_folder(context.folder.root, source.removeprefix("data/"))
     names = image_files.list_files(folder)
-    order = (names[index] for index in _drawn(assignment, len(names)).tolist())
-    found = image_files.read_files(folder, order, _wanted(assignment) or len(names), shape, subject)
+    order = (names[index] for index in _drawn(context, len(names)).tolist())
+    found = image_files.read_files(folder, order, _wanted(context) or len(names), shape, subject)
     ordered = sorted(range(len(found.names)), key=found.names.__getitem__)
     taken = tuple(found.names[index] for index in ordered)
     shown = tuple(nfc(name) for name in taken)
@@ -105,11 +105,11 @@ def _files(assignment: Assignment, shape: Shape, subject: Subject) -> Asked:
     )
 
 
-def _drawn(assignment: Assignment, count: int) -> Tensor:
+def _drawn(context: Context, count: int) -> Tensor:
     """The numbers 0 … count - 1 in the order in which the run's seed draws them, int64 (count,)."""
-    return torch.randperm(count, generator=compute.generator(assignment.config.seed, "infer"))
+    return torch.randperm(count, generator=compute.generator(context.config.seed, "infer"))
 
 
-def _wanted(assignment: Assignment) -> int | None:
-    samples = assignment.config.infer.samples
+def _wanted(context: Context) -> int | None:
+    samples = context.config.infer.samples
     return None if samples == "all" else samples

@@ -12,17 +12,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic import ValidationError as PydanticError
 
 from jobrelay_runner.errors import BadInput, Failed, in_the_way
 from jobrelay_runner.fence import Fence
 from jobrelay_runner.volume.paths import checkpoint_sidecars
 from jobrelay_runner.volume.record import FileProof
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes, regular_files
+from jobrelay_runner.volume.typed_json import Typed
 from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
 
 KEPT: Final = 2
@@ -30,13 +29,16 @@ KEPT: Final = 2
 _SIDECAR_BYTES: Final = 64 * 1024
 
 
-class Position(BaseModel):
+@dataclass(frozen=True)
+class Position(Typed):
     """How far training has come: whole epochs, and steps into the next one."""
 
-    model_config = ConfigDict(frozen=True)
+    epoch: int
+    step: int
 
-    epoch: int = Field(ge=0)
-    step: int = Field(ge=0)
+    def __post_init__(self) -> None:
+        if min(self.epoch, self.step) < 0:
+            raise ValueError("less than nothing")
 
     @property
     def name(self) -> str:
@@ -46,12 +48,13 @@ class Position(BaseModel):
         return f"epoch {self.epoch}" + (f", step {self.step} of the next" if self.step else "")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sidecar(FileProof):
-    """What stands beside a checkpoint."""
+    """What stands beside a checkpoint. settings: those that may not change on the way."""
 
     format: Literal[1] = 1
     position: Position
-    settings: dict[str, Any] = Field(description="those that may not change on the way")
+    settings: dict[str, Any]
 
 
 def save(
@@ -68,7 +71,7 @@ def save(
     sidecar = Sidecar(
         position=position, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), settings=settings
     )
-    fence.write(path.with_suffix(".json"), sidecar.model_dump_json(indent=2) + "\n")
+    fence.write(path.with_suffix(".json"), sidecar.to_json(indent=2) + "\n")
     _drop_old(fence, folder)
     return path
 
@@ -89,7 +92,7 @@ def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Pos
             state = load_verified(path, sidecar, limit)
         except Foreign as error:
             raise foreign(path, sidecar_path, error) from error
-        except (OSError, PydanticError, NotWhole) as error:
+        except (OSError, ValueError) as error:
             problems.append(f"checkpoints/{path.name}: {str(error).splitlines()[0]}")
             print(f"warning: {problems[-1]}; trying the checkpoint before it", flush=True)
             continue
@@ -106,7 +109,7 @@ def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
     for sidecar_path in _newest_first(folder):
         path = sidecar_path.with_suffix(".pt")
-        with contextlib.suppress(OSError, ValueError):  # NotWhole, Foreign and pydantic's among them
+        with contextlib.suppress(OSError, ValueError):  # NotWhole and Foreign among them
             yield path.name, load_verified(path, _read_sidecar(sidecar_path), limit)
 
 
@@ -119,7 +122,7 @@ def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
 
 
 def _read_sidecar(path: Path) -> Sidecar:
-    sidecar = Sidecar.model_validate_json(read_bytes(path, _SIDECAR_BYTES))
+    sidecar = Sidecar.from_json(read_bytes(path, _SIDECAR_BYTES))
     if sidecar.position.name != path.stem:
         raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
     return sidecar

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from jobrelay_runner.context import Assignment, Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.usage.cgroup import usable_cpus
@@ -17,6 +17,7 @@ from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.data.split import Split
 from jobrelay_train.models.registry import ModelSpec
 from jobrelay_train.models.serialization.weights import model_to_bytes
+from jobrelay_train.program import Context, keep_config
 from jobrelay_train.training.loop import learn
 from jobrelay_train.training.state import Progress
 from jobrelay_train.training.step import Learner
@@ -30,7 +31,7 @@ class Training:
     settings: what a checkpoint must have been made with. weights: those to begin with; none: fresh ones.
     """
 
-    assignment: Assignment
+    context: Context
     data: Split
     spec: ModelSpec
     settings: dict[str, Any]
@@ -39,7 +40,7 @@ class Training:
 
     @property
     def config(self) -> RunConfig:
-        return self.assignment.config
+        return self.context.config
 
     def learner(self, device: torch.device) -> Learner:
         """The weights to begin with and all images, on this device. Raises BadInput."""
@@ -47,7 +48,7 @@ class Training:
 
     def progress(self, learner: Learner) -> Progress:
         """At its beginning."""
-        return Progress(self.assignment.folder, self.assignment.fence, self.settings, learner)
+        return Progress(self.context.folder, self.context.fence, self.settings, learner)
 
     def begin(self, learner: Learner) -> Progress:
         """Go on from the newest checkpoint, or begin; say what will be done. For the one that leads."""
@@ -56,7 +57,7 @@ class Training:
         if not resumed:
             learner.choose_precision()
         progress.write_history()
-        self.assignment.keep_config()
+        keep_config(self.context)
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         print(
             f"training {self.spec.name} ({parameters:,} parameters) on {len(self.data):,} "
@@ -73,19 +74,19 @@ class Training:
             print(f"warning: {warning}", flush=True)
         return progress
 
-    def finish(self, learner: Learner, progress: Progress, team: Team) -> Outcome:
+    def finish(self, learner: Learner, progress: Progress, team: Team) -> StageResult:
         """Train to the end; the one that leads leaves the weights."""
         learn(learner, progress, team, self.stop)
         if not team.leads:
-            return Outcome()
-        folder, fence = self.assignment.folder, self.assignment.fence
+            return StageResult()
+        folder, fence = self.context.folder, self.context.fence
         with self.stop.deferred():
             fence.write(folder.model, model_to_bytes(learner.model.state_dict()))
             fence.write(folder.model_config, self.spec.model_dump_json(indent=2) + "\n")
         print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
         last, warnings = progress.history[-1], list(self._warnings(learner.device))
-        return Outcome(
-            outputs=self.assignment.prove(folder.model, folder.model_config, folder.history),
+        return StageResult(
+            outputs=self.context.prove(folder.model, folder.model_config, folder.history),
             metrics={
                 "loss": last["loss"],
                 **{name: last[name] for name in ("accuracy", "val_accuracy") if name in last},

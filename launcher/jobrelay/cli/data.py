@@ -64,7 +64,7 @@ def list_data(target: Target, console: Console, output: str) -> int:
     if output == "name":
         click.echo("".join(f"{each.name}\n" for each in found), nl=False)
     elif output == "json":
-        print_json([each.model_dump() for each in found])
+        print_json([each.to_dict() for each in found])
     else:
         print_table(
             _COLUMNS,

@@ -18,7 +18,7 @@ from jobrelay_runner.text.counting import counted
 if TYPE_CHECKING:
     from jobrelay.console import Console
     from jobrelay.runs.target import Target
-    from jobrelay_train.config.schema import Stage
+    from jobrelay_runner.stages import Stage
 
 _PATH = click.Path(path_type=Path)
 _STAGES = click.Choice(["train", "eval", "infer"])
@@ -125,7 +125,7 @@ def verify(target: Target, console: Console, run: str | None, output: str) -> in
     executor = target.executor()
     checks = results.check(executor, run or overview.newest_run(executor))
     rows = [("✓" if check.good else "✗", check.what, check.found) for check in checks]
-    _print(output, ("", "check", "found"), rows, [check.model_dump() for check in checks])
+    _print(output, ("", "check", "found"), rows, [check.to_dict() for check in checks])
     if output == "table":
         for content in filter(None, (check.content for check in checks)):
             print_json({key: value for key, value in content.items() if not isinstance(value, list)})

@@ -24,7 +24,7 @@ from jobrelay_runner.text.redaction import redacted
 if TYPE_CHECKING:
     from jobrelay.console import Console
     from jobrelay.runs.target import Target
-    from jobrelay_train.config.schema import Stage
+    from jobrelay_runner.stages import Stage
 
 _PATH = click.Path(path_type=Path)
 _STAGES = click.Choice(["train", "eval", "infer"])
@@ -105,7 +105,7 @@ for _command in look.ALL:
 @target_options
 def run_all(**arguments: Any) -> int:
     """Run train, eval and infer, and bring the results home."""
-    from jobrelay_train.config.schema import STAGES
+    from jobrelay_runner.stages import STAGES
 
     return _run(list(STAGES), **arguments)
 

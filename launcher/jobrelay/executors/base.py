@@ -23,9 +23,9 @@ from jobrelay.manifests import (
     differing_keys,
 )
 from jobrelay.verdicts import JobView, Verdict, finished_condition
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
-from jobrelay_train.config.schema import Stage
 
 Object = dict[str, Any]
 Sink = Callable[[bytes], None]

@@ -12,8 +12,9 @@ from jobrelay.manifests.labels import (
     main_container,
     run_labels,
 )
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
-from jobrelay_train.config.schema import RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 
 #: Older servers have no Indexed Jobs, or keep them behind a feature gate, or give their Pods no hostname;
 #: and 1.20 drops the fields in silence: each Pod would then train alone.

@@ -20,7 +20,7 @@ from jobrelay.manifests.labels import (
     title,
 )
 from jobrelay.manifests.shapes import check_shape
-from jobrelay_train.config.schema import STAGES, Stage
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]

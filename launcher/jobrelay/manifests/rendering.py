@@ -36,8 +36,9 @@ from jobrelay.manifests.labels import (
 from jobrelay.manifests.reading import BASE, Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
-from jobrelay_train.config.schema import STAGES, Placement, RunConfig, Stage, digest
+from jobrelay_train.config.schema import Placement, RunConfig, digest
 
 READER: Final = BASE.parent / "reader" / "pod.yaml"
 

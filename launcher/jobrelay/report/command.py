@@ -21,11 +21,11 @@ from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
 from jobrelay.runs.outcome import Object, outcome, outcome_of_jobs
 from jobrelay.runs.relay import RunReport
 from jobrelay.runs.target import Target
+from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.redaction import redacted_tree
 from jobrelay_runner.volume.files import write_atomically, write_json
 from jobrelay_runner.volume.paths import check_name
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
-from jobrelay_train.config.schema import STAGES
 
 RUN_TEMPLATE: Final = "run.html"
 SWEEP_TEMPLATE: Final = "sweep.html"

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobrelay.terminal import printable
-from jobrelay_runner.volume.record import Cost, RecordError, first_problem
+from jobrelay_runner.stages import Stage
+from jobrelay_runner.volume.record import Cost, RecordError
 from jobrelay_runner.volume.safe_read import open_regular, read_bytes
-from jobrelay_train.config.schema import Stage
 
 #: eval_results.json of 256 classes has half of it.
 _MOST_BYTES: Final = 4 * 2**20
@@ -174,7 +174,7 @@ def read(path: Path, model: type[_Model]) -> _Model | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise Unusable(f"{path.name} is not as expected: {first_problem(error)}") from error
+        raise Unusable(f"{path.name} is not as expected: {_first_problem(error)}") from error
     except OSError as error:
         raise Unusable(f"{path.name} cannot be read: {error.strerror}") from error
 
@@ -236,4 +236,12 @@ def _parsed(path: Path, line: bytes, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        raise Unusable(f"{path.name} is not as expected: {first_problem(error)}") from error
+        raise Unusable(f"{path.name} is not as expected: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first of what may be a million, on one line: `outputs./dev/zero: …`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:200] for part in first["loc"] if part != "[key]")
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

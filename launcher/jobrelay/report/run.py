@@ -15,9 +15,9 @@ from jobrelay.report.phases import Segment, segments
 from jobrelay.report.stages import StagePart, Tone, compared, stage_part, timeline_of
 from jobrelay.runs.folder import OUTCOME
 from jobrelay.runs.results import logs_of
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.record import Record, read_record
 from jobrelay_runner.volume.safe_read import open_regular
-from jobrelay_train.config.schema import STAGES, Stage
 
 _MOST_LOGS: Final = 12
 _LOG_LINES: Final = 40

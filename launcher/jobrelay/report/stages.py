@@ -12,8 +12,8 @@ from jobrelay.figures.sizing import Size, requests_against_use
 from jobrelay.figures.wording import accuracy, duration, memory
 from jobrelay.report.files import Ended, StageOutcome
 from jobrelay.runs.timeline import Timeline
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Cost, FileProof, Record, differing
-from jobrelay_train.config.schema import Stage
 
 #: Of a text in a record, which may be of any length.
 _LONGEST: Final = 300

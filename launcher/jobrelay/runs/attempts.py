@@ -15,7 +15,7 @@ from jobrelay.verdicts import (
     losses,
     lost_pods,
 )
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.stages import Stage
 
 
 class AttemptReporter:

@@ -22,7 +22,7 @@ from jobrelay.manifests import (
     set_resources,
 )
 from jobrelay.verdicts import JobView, Verdict, closing, finished_condition, judge, last_pod
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.stages import Stage
 
 Object = dict[str, Any]
 

@@ -14,8 +14,8 @@ from jobrelay.manifests import LABEL_COMPONENT, main_container
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import belongs
 from jobrelay.verdicts import index_of
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.safe_read import open_regular
-from jobrelay_train.config.schema import STAGES, Stage
 
 Object = dict[str, Any]
 

@@ -17,12 +17,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobrelay.errors import BadInput, Conflict
+from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.counting import listed
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS, RunFolder
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 from jobrelay_train.config.loading import ConfigError, load_config, validate
-from jobrelay_train.config.schema import STAGES, RunConfig, digest
+from jobrelay_train.config.schema import RunConfig, digest
 
 OWNER: Final = ".jobrelay.json"
 #: What the launcher itself puts into the folder; of that name, nothing is taken from a volume.

@@ -14,8 +14,8 @@ from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import Executor
 from jobrelay.runs.timeline import now
 from jobrelay.verdicts import JobView, closing, container_state, index_of
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import LogProof
-from jobrelay_train.config.schema import Stage
 
 Object = dict[str, Any]
 

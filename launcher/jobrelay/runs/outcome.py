@@ -97,4 +97,4 @@ def _log(stage: StageReport, proven: bool) -> Object:
 
 
 def _said(said: Closing | None) -> Object:
-    return {"metrics": said.metrics if said else {}, "cost": said.cost.model_dump() if said else {}}
+    return {"metrics": said.metrics if said else {}, "cost": said.cost.to_dict() if said else {}}

@@ -53,9 +53,10 @@ from jobrelay.verdicts import (
     pod_phase,
     with_last_line,
 )
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.counting import listed
 from jobrelay_runner.volume.record import Closing, LogProof, differing
-from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 
 Object = dict[str, Any]
 

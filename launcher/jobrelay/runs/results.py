@@ -13,12 +13,13 @@ from jobrelay.executors.base import Executor
 from jobrelay.hints import Command
 from jobrelay.runs.folder import Owner, install
 from jobrelay.verdicts import finished_condition
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS
 from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, read_record
 from jobrelay_runner.volume.safe_read import regular_files
 from jobrelay_runner.volume.verify import PARTS, Check
-from jobrelay_train.config.schema import STAGES, RunConfig, Stage
+from jobrelay_train.config.schema import RunConfig
 
 Object = dict[str, Any]
 

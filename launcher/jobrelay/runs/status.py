@@ -15,9 +15,9 @@ from jobrelay.hints import Command
 from jobrelay.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
 from jobrelay.runs.timeline import Timeline, timeline
 from jobrelay.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing
-from jobrelay_train.config.schema import STAGES, Stage
 
 Object = dict[str, Any]
 
@@ -187,7 +187,7 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
     said = None
     if record.get("cost") and record.get("log"):
         shared = {key: record[key] for key in ("stage", "exit_code", "metrics", "log", "cost")}
-        said = Closing.model_validate(shared)
+        said = Closing.from_dict(shared)
     state, reason = record["status"], record.get("error") or "from its record"
     if record.get("exit_code") == _STOPPED:
         state = "cancelled"  # where its Job is there, it would be tried again

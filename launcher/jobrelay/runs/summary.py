@@ -16,8 +16,8 @@ from jobrelay.runs.outcome import outcome, suggestion
 from jobrelay.runs.relay import RunReport, StageReport
 from jobrelay.runs.timeline import Timeline, rows
 from jobrelay.terminal import printable
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.safe_read import open_regular
-from jobrelay_train.config.schema import Stage
 
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
 COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")

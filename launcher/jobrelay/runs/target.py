@@ -11,8 +11,9 @@ from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
 from jobrelay.manifests import Manifests
+from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, read_tree, resolve
-from jobrelay_train.config.schema import STAGES, RunConfig
+from jobrelay_train.config.schema import RunConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jobrelay.verdicts import (
     latest_event,
     pod_condition,
 )
-from jobrelay_train.config.schema import Stage
+from jobrelay_runner.stages import Stage
 
 Object = dict[str, Any]
 #: RFC 3339 in UTC, by the names in LABELS; what nobody has told is not in it.

@@ -15,7 +15,8 @@ from jobrelay.runs.target import Target
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.log import SweepLog
 from jobrelay.sweep.table import Row, row_of
-from jobrelay_train.config.schema import RunConfig, Stage
+from jobrelay_runner.stages import Stage
+from jobrelay_train.config.schema import RunConfig
 
 STAGES: tuple[Stage, ...] = ("train", "eval")
 

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from jobrelay_runner.errors import BadInput, Failed, passing_trouble
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.files import write_atomically
 from jobrelay_runner.volume.locks import one_at_a_time
-from jobrelay_runner.volume.record import FileProof, Sha256, matches
+from jobrelay_runner.volume.record import FileProof, matches
 from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.config.schema import digest
 from jobrelay_train.data.images import cache_bound
@@ -71,7 +71,7 @@ class _Hashed(BaseModel):
     bytes: int
     mtime_ns: int
     ctime_ns: int
-    sha256: Sha256
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class _Hashes(BaseModel):
@@ -81,6 +81,7 @@ class _Hashes(BaseModel):
     files: dict[str, _Hashed]
 
 
+@dataclass(frozen=True)
 class _Index(FileProof):
     """KEY.json: the proof of KEY.pixels, and what its images are of."""
 
@@ -172,8 +173,8 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
 def _read(path: Path, pixels: Path, files: Mapping[str, _Hashed], size: int) -> _Index | None:
     """What is in the cache, if it is whole and of these files."""
     try:
-        index = _Index.model_validate_json(read_bytes(path, _INDEX_BYTES))
-    except (OSError, ValidationError):
+        index = _Index.from_json(read_bytes(path, _INDEX_BYTES))
+    except (OSError, ValueError):
         return None
     fits = index.bytes == len(index.names) * size * size * 3
     whole = fits and {*index.names, *index.skipped} == set(files) and matches(pixels, index)
@@ -210,7 +211,7 @@ def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path,
     index = _Index(
         sha256=hasher.hexdigest(), bytes=len(names) * size * size * 3, names=names, skipped=skipped
     )
-    _write(path, [index.model_dump_json().encode()])
+    _write(path, [index.to_json().encode()])
     print(f"decoded {counted(len(names), 'image')} in {time.perf_counter() - started:.1f} s", flush=True)
     return index
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from jobrelay_runner.context import Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_train.training.fit import Training
 
 
-def run(training: Training) -> Outcome:
+def run(training: Training) -> StageResult:
     """Train as the configuration says."""
     # By name: torch.distributed takes a while to import, which one process alone does without.
-    strategy: Callable[[Training], Outcome]
+    strategy: Callable[[Training], StageResult]
     strategy = import_module(f"{__name__}.{training.config.train.strategy}").run
     return strategy(training)

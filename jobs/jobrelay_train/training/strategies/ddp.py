@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from jobrelay_runner.context import Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.errors import PeerLost, Terminated
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train import compute
@@ -39,7 +39,7 @@ from jobrelay_train.training.strategy import Part
 _LOOPBACK: Final = "lo0" if sys.platform == "darwin" else "lo"
 
 
-def run(training: Training) -> Outcome:
+def run(training: Training) -> StageResult:
     """Train in several processes of one Pod or many, each with the weights of its own."""
     processes, nodes = training.config.train.processes_a_node, training.config.train.nodes
     if nodes == 1:
@@ -52,7 +52,7 @@ def run(training: Training) -> Outcome:
                 memory=_memory(training, processes),
             )
             return launch.run(processes, lambda rank: _work(training, place, rank), training.stop)
-    with rendezvous(training.assignment) as meeting:
+    with rendezvous(training.context) as meeting:
         # Served by this process, which only waits for those that train.
         served = _serve(meeting) if meeting.index == 0 else None
         place = _Place(
@@ -98,7 +98,7 @@ def _serve(meeting: Meeting) -> Store:
     )
 
 
-def _work(training: Training, place: _Place, here: int) -> Outcome:
+def _work(training: Training, place: _Place, here: int) -> StageResult:
     """One of the processes: the `here`-th of those on this machine."""
     rank = place.first + here
     device = compute.device_of(training.config, here)
@@ -111,7 +111,7 @@ def _work(training: Training, place: _Place, here: int) -> Outcome:
         learner = training.learner(device)
         progress = _begin(training, learner)
         try:
-            outcome = training.finish(learner, progress, Ddp(learner, place.memory))
+            result = training.finish(learner, progress, Ddp(learner, place.memory))
         except Terminated:
             dist.barrier()  # the leader still saves, and a Pod that goes now counts as lost
             raise
@@ -121,7 +121,7 @@ def _work(training: Training, place: _Place, here: int) -> Outcome:
             raise
         raise PeerLost(f"process {rank} of {place.size} has lost another one: {one_line(error)}") from error
     dist.destroy_process_group()
-    return outcome
+    return result
 
 
 def _begin(training: Training, learner: Learner) -> Progress:

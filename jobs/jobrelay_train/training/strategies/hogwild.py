@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from jobrelay_runner.context import Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train import compute
 from jobrelay_train.distributed import launch
@@ -29,7 +29,7 @@ from jobrelay_train.training.strategy import Part
 _fork = multiprocessing.get_context("fork")
 
 
-def run(training: Training) -> Outcome:
+def run(training: Training) -> StageResult:
     """Train in several processes of this machine, forked with the model in memory that they share."""
     size = training.config.train.processes_a_node
     learner = training.learner(torch.device("cpu"))
@@ -37,7 +37,7 @@ def run(training: Training) -> Outcome:
     share(learner)
     ledger = Ledger(size)
 
-    def work(rank: int) -> Outcome:
+    def work(rank: int) -> StageResult:
         compute.use_processors(sharing=size)
         if rank:  # the leader goes on with the numbers of the checkpoint
             compute.seed(training.config, rank, progress.position.epoch, progress.position.step)

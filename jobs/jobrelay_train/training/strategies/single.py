@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from jobrelay_runner.context import Outcome
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.usage.cgroup import usable_cpus
 from jobrelay_train import compute
@@ -14,7 +14,7 @@ from jobrelay_train.training.fit import Training
 from jobrelay_train.training.strategy import Part
 
 
-def run(training: Training) -> Outcome:
+def run(training: Training) -> StageResult:
     """Train in this process."""
     learner = training.learner(compute.prepare(training.config))
     learner.use_processors(usable_cpus())

@@ -6,13 +6,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
-
 from jobrelay.errors import EvidenceIncomplete
+from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.record import Record
 from jobrelay_runner.volume.verify import Check
-from jobrelay_train.config.schema import STAGES, Stage
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -41,7 +39,7 @@ def runs_in(answer: bytes) -> list[Object]:
 
 def checks_in(answer: bytes) -> list[Check]:
     """The checks of `volume check`, at least one. Raises EvidenceIncomplete."""
-    checks = [_read(line, Check.model_validate_json, "the check of a run") for line in answer.splitlines()]
+    checks = [_read(line, Check.from_json, "the check of a run") for line in answer.splitlines()]
     if not checks:
         raise _unusable("the check of a run", "nothing")
     return checks
@@ -49,7 +47,7 @@ def checks_in(answer: bytes) -> list[Check]:
 
 def data_sets_in(answer: bytes) -> list[DataSet]:
     """The data sets of `volume data`. Raises EvidenceIncomplete."""
-    return [_read(line, DataSet.model_validate_json, "the data sets") for line in answer.splitlines()]
+    return [_read(line, DataSet.from_json, "the data sets") for line in answer.splitlines()]
 
 
 def names_in(answer: bytes) -> dict[Stage, list[str]]:
@@ -80,15 +78,13 @@ def _names(answer: bytes) -> dict[Stage, list[str]]:
 def _record(tree: Object) -> Object:
     if tree.keys() == {"status", "error"}:  # of one that cannot be read
         return {"status": "failed", "error": str(tree["error"])[:_MOST_WORDS]}
-    return Record.model_validate(tree).model_dump(
-        mode="json", exclude={"inputs", "listings", "outputs", "skipped"}
-    )
+    return Record.from_dict(tree).without_files()
 
 
 def _read(line: bytes, parse: Callable[[bytes], T], what: str) -> T:
     try:
         return parse(line)
-    except (ValidationError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(what, repr(line[:60])) from error
 
 

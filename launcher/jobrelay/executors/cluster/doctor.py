@@ -14,7 +14,7 @@ from jobrelay.executors.cluster.capacity import Room, asked_by, free_room, sched
 from jobrelay.executors.cluster.preflight import RIGHTS, missing_rights
 from jobrelay.figures.wording import mebibytes
 from jobrelay.manifests import Manifests, claim_name
-from jobrelay_train.config.schema import STAGES
+from jobrelay_runner.stages import STAGES
 
 Object = dict[str, Any]
 

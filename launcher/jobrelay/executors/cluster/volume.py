@@ -20,10 +20,10 @@ from jobrelay.figures.wording import clock, in_one_line
 from jobrelay.hints import Command
 from jobrelay.manifests import reader_pod
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
-from jobrelay_train.config.schema import Stage
 
 Object = dict[str, Any]
 

@@ -9,13 +9,13 @@ from typing import Any
 from jobrelay.errors import EvidenceIncomplete
 from jobrelay.executors.local.job_folder import on_volume
 from jobrelay.hints import Command
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive, folders
 from jobrelay_runner.volume.datasets import DataSet, exists, list_data_sets
 from jobrelay_runner.volume.inputs import changed_since
 from jobrelay_runner.volume.paths import RunFolder, inside, leave_out
 from jobrelay_runner.volume.record import list_runs
 from jobrelay_runner.volume.verify import Check, check_run
-from jobrelay_train.config.schema import Stage
 
 Object = dict[str, Any]
 

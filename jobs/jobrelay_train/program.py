@@ -1,0 +1,55 @@
+"""A built-in program, as the runner takes it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable
+
+import yaml
+
+from jobrelay_runner.context import Program, StageContext, StageResult
+from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.stages import Stage
+from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes
+from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.config.yamlio import MAX_BYTES
+
+Context = StageContext[RunConfig]
+
+
+def program_of(stage: Stage, config: RunConfig) -> Program[RunConfig]:
+    """What a stage runs under this configuration."""
+    folders = (config.data.folder, config.infer.folder if stage == "infer" else None)
+    return Program(
+        config,
+        config.stage_hash(stage),
+        tuple(dict.fromkeys(folder for folder in folders if folder)),
+        functools.partial(_load, stage, config),
+    )
+
+
+def _load(stage: Stage, config: RunConfig) -> Callable[[Context, StopRequest], StageResult]:
+    # OpenMP reads this when torch loads it. Its threads wait for each other many times a step, by
+    # default in a loop that keeps a core busy: two trainings that share two cores take two to ten times
+    # as long as with threads that sleep. What is lost by that, replicas of the model win back.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # By name, as `train` is both a module and its function; and only now, as torch is not for the supervisor.
+    function: Callable[[Context, StopRequest], StageResult]
+    function = getattr(importlib.import_module(f"jobrelay_train.{stage}"), stage)
+    if config.model.is_torchvisions:  # a second or more, which else comes after the gate
+        importlib.import_module("jobrelay_train.vision").models()
+    return function
+
+
+def keep_config(context: Context) -> None:
+    """Write config.yaml, what this run was told, unless that is what it holds already."""
+    text = yaml.safe_dump(context.config.result_config(), sort_keys=False)
+    path = context.folder.config
+    try:
+        kept = read_bytes(path, MAX_BYTES, root=context.folder.root)
+    except (FileNotFoundError, UnsafeFile):
+        kept = None
+    if kept != text.encode():
+        context.fence.write(path, text)
