@@ -63,7 +63,7 @@ check: $(installed) ## formatting, lint, types, imports
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
-	@$(VENV)/bin/lint-imports
+	@PYTHONPATH=launcher:jobs $(VENV)/bin/lint-imports
 
 format: $(installed) ## put the code into the form that check wants
 	@$(python) -m ruff format .

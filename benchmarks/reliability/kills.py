@@ -176,7 +176,7 @@ def train(die_in_save: int, at_step: int) -> None:
 
     def stage(*asked: Any) -> Any:
         function = load(*asked)
-        from jobrelay_train.training import checkpoint
+        from jobrelay_train.models.serialization import checkpoint
 
         save, saves = checkpoint.save, 0
 
@@ -238,7 +238,7 @@ def every_step(folder: Path) -> list[dict[str, Any]]:
     """
     from jobrelay_runner.fence import Fence
     from jobrelay_runner.volume.paths import RunFolder
-    from jobrelay_train.training.checkpoint import Position, load_newest, save
+    from jobrelay_train.models.serialization.checkpoint import Position, load_newest, save
 
     results: list[dict[str, Any]] = []
     for step in range(1, 100):

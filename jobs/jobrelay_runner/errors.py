@@ -80,6 +80,11 @@ class Terminated(StageError):
     exit_code = exit_codes.TERMINATED
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind, if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def in_the_way(path: Path | str) -> str:
     """What to say of a link or a file in place of a folder of the run."""
     kind = "a symbolic link" if Path(path).is_symlink() else "not a folder"

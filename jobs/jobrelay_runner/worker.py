@@ -16,8 +16,7 @@ from typing import Any
 
 from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import StageError, from_os_error
-from jobrelay_runner.orphans import die_with_parent
-from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.signals import StopRequest, die_with_parent
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.timeline import moments, passed
 

@@ -23,11 +23,11 @@ from jobrelay_train.data.images.image_files import shown
 from jobrelay_train.data.registry import load
 from jobrelay_train.data.split import Images
 from jobrelay_train.inference.artifacts import TrainedModel, trained_model
-from jobrelay_train.inference.auto_batch import GrowingBatch, memory_of
 from jobrelay_train.inference.boundary import draw_boundary
 from jobrelay_train.inference.figures import draw, file_safe, picture_name
 from jobrelay_train.inference.inputs import Asked, what_is_asked
 from jobrelay_train.inference.latency import Latency, measure_latency
+from jobrelay_train.models.auto_batch import GrowingBatch, memory_of
 from jobrelay_train.models.predict import predict
 from jobrelay_train.program import Context, keep_config
 

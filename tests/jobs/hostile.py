@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import torch
 
-from jobrelay_train.training.checkpoint import load_newest
+from jobrelay_train.models.serialization.checkpoint import load_newest
 
 #: Made by code of a file that was run.
 TRACE: Final = "was-run"

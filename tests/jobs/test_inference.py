@@ -21,8 +21,8 @@ from jobrelay_train.data.idx import read_images
 from jobrelay_train.data.images import image_files
 from jobrelay_train.data.images.decoding import Unusable, read_image
 from jobrelay_train.data.images.image_files import list_files, read_files
-from jobrelay_train.inference.auto_batch import GrowingBatch, Memory, memory_of
 from jobrelay_train.inference.latency import measure_latency
+from jobrelay_train.models.auto_batch import GrowingBatch, Memory, memory_of
 from jobrelay_train.models.predict import predict
 from jobrelay_train.models.registry import ModelSpec, build
 from tests.jobs.support import Place, png_of

@@ -14,8 +14,8 @@ from jobrelay_runner.signals import StopRequest
 from jobrelay_train.config.loading import ConfigError
 from jobrelay_train.data.loader import moved, plan
 from jobrelay_train.data.split import Split
+from jobrelay_train.models.serialization.checkpoint import Position, load_newest, save
 from jobrelay_train.train import train
-from jobrelay_train.training.checkpoint import Position, load_newest, save
 from tests.jobs.support import Place
 
 

@@ -24,9 +24,9 @@ from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.volume.record import FileProof
 from jobrelay_runner.volume.safe_read import open_regular, read_bytes
 from jobrelay_train import eval as testing
+from jobrelay_train.models.serialization.checkpoint import Position, Sidecar
 from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
 from jobrelay_train.train import train
-from jobrelay_train.training.checkpoint import Position, Sidecar
 from tests.jobs.hostile import MIB, TRACE, Call, corpus, safetensors, saved
 from tests.jobs.support import REPOSITORY, Place
 

@@ -15,8 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar, cast
 
 from jobrelay_runner.errors import Failed, PeerLost, StageError, Terminated
-from jobrelay_runner.orphans import die_with_parent
-from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.signals import StopRequest, die_with_parent
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.timeline import also_passed, moments
 

@@ -16,6 +16,7 @@ from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_r
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes
 from jobrelay_train.config.loading import ConfigError, load_config
 from jobrelay_train.models.registry import ModelSpec, build, outline
+from jobrelay_train.models.serialization.checkpoint import differences, foreign, readable
 from jobrelay_train.models.serialization.weights import (
     Foreign,
     NotWhole,
@@ -25,7 +26,6 @@ from jobrelay_train.models.serialization.weights import (
     room_for,
 )
 from jobrelay_train.program import Context
-from jobrelay_train.training.checkpoint import differences, foreign, readable
 
 #: model.json names the classes; 10,000 of them are some 200 KB.
 _SPEC_BYTES: Final = 4 * 1024 * 1024

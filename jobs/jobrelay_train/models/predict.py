@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobrelay_runner.errors import BadEvidence
 from jobrelay_runner.usage.timeline import passed
 from jobrelay_train.data.split import Images
-from jobrelay_train.inference.auto_batch import GrowingBatch
+from jobrelay_train.models.auto_batch import GrowingBatch
 from jobrelay_train.models.registry import ModelSpec, channels_last, normalise
 
 #: Log-probabilities of one image in batches of different sizes differ by rounding, some 1e-6 on a CPU.

@@ -11,7 +11,7 @@ import torch
 from jobrelay_runner.errors import BadInput, Terminated
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.usage.timeline import passed
-from jobrelay_train.training.checkpoint import Position
+from jobrelay_train.models.serialization.checkpoint import Position
 from jobrelay_train.training.schedule import learning_rate
 from jobrelay_train.training.state import EpochSums, Progress
 from jobrelay_train.training.step import Learner

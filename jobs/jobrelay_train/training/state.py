@@ -10,14 +10,14 @@ from typing import Annotated, Any, Final
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from jobrelay_runner.errors import BadInput
+from jobrelay_runner.errors import BadInput, one_line
 from jobrelay_runner.fence import Fence
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof
 from jobrelay_train.config.schema import RunConfig, digest
-from jobrelay_train.models.serialization.weights import Foreign, one_line, room_for
-from jobrelay_train.training import checkpoint
-from jobrelay_train.training.checkpoint import Position
+from jobrelay_train.models.serialization import checkpoint
+from jobrelay_train.models.serialization.checkpoint import Position
+from jobrelay_train.models.serialization.weights import Foreign, room_for
 from jobrelay_train.training.precision import Precision
 from jobrelay_train.training.step import Learner
 

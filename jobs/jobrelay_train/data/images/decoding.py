@@ -16,13 +16,13 @@ import torch
 from PIL import Image, ImageOps, features
 from torch import Tensor
 
+from jobrelay_runner.errors import one_line
 from jobrelay_runner.usage.cgroup import memory_bytes, usable_cpus
 from jobrelay_runner.volume.archive import ArchiveError, safe_name
 from jobrelay_runner.volume.safe_read import TooLarge, read_bytes
 from jobrelay_train.data.filekinds import HEAD_BYTES, IMAGES, kind_of
 from jobrelay_train.data.images.photographs import WORKING_PIXELS, Subject, prepared
 from jobrelay_train.data.images.sidedata import Stripped, orientation_of, stripped, webp_size
-from jobrelay_train.models.serialization.weights import one_line
 
 #: Channels, height, width; of one channel it is grey, of three RGB.
 Shape = tuple[int, int, int]

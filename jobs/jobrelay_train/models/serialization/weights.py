@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jobrelay_runner.errors import StageError
+from jobrelay_runner.errors import StageError, one_line
 from jobrelay_runner.volume.record import FileProof
 from jobrelay_runner.volume.safe_read import TooLarge, UnsafeFile, read_bytes
 from jobrelay_train.data.filekinds import HEAD_BYTES, kind_of
@@ -101,8 +101,3 @@ def _reader_of(content: bytes) -> Callable[[bytes], Any]:
     if safetensors.looks_like_it(content):
         return safetensors.from_safetensors
     raise Foreign(f"it is {kind_of(content[:HEAD_BYTES])}")
-
-
-def one_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from jobrelay_runner.context import StageResult
-from jobrelay_runner.errors import PeerLost, Terminated
+from jobrelay_runner.errors import PeerLost, Terminated, one_line
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train import compute
 from jobrelay_train.distributed import launch
@@ -29,8 +29,8 @@ from jobrelay_train.distributed.membership import Meeting
 from jobrelay_train.distributed.rendezvous import rendezvous
 from jobrelay_train.distributed.shared_memory import Exchange
 from jobrelay_train.models.registry import outline
-from jobrelay_train.models.serialization.weights import from_bytes, one_line, to_bytes
-from jobrelay_train.training.checkpoint import Position
+from jobrelay_train.models.serialization.checkpoint import Position
+from jobrelay_train.models.serialization.weights import from_bytes, to_bytes
 from jobrelay_train.training.fit import Training
 from jobrelay_train.training.state import Progress
 from jobrelay_train.training.step import Learner
