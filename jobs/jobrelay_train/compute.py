@@ -7,6 +7,7 @@ import hashlib
 import torch
 
 from jobrelay_runner.errors import BadInput
+from jobrelay_runner.text.counting import counted
 from jobrelay_runner.usage.cgroup import usable_cpus
 from jobrelay_train.config.schema import RunConfig
 
@@ -31,7 +32,8 @@ def device_of(config: RunConfig, rank: int) -> torch.device:
     count, wanted = torch.cuda.device_count(), config.train.processes_a_node
     if wanted > count:
         raise BadInput(
-            f"{wanted} processes need as many GPUs, {count} are here: --set train.processes={count}"
+            f"{wanted} processes need {wanted} GPUs, and {counted(count, 'GPU')} can be used here: "
+            f"--set train.processes={count}"
         )
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)

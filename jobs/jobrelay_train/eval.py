@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.text.counting import counted, rate
 from jobrelay_runner.volume.files import json_text
 from jobrelay_runner.volume.record import FileProof
 from jobrelay_train import compute
@@ -57,7 +58,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
     context.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
-        f"{images_per_second / 1000:.1f}k {things}/s"
+        f"{rate(images_per_second, things)}"
     )
     outputs = [folder.eval_results]
     metrics = {
@@ -85,9 +86,10 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
     proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     program = export.load_exported(path, proof)
     parity = export.compare(program, trained.model, trained.spec, images)
+    compared = counted(parity.images, f"test {trained.spec.things.removesuffix('s')}")
     print(
-        f"exported {path.name} ({len(content) / 1e6:.1f} MB): as the model on {parity.images:,} test images, "
-        f"probabilities within {parity.largest_difference:.1e}"
+        f"exported {path.name} ({len(content) / 1e6:.1f} MB): same classes as the model on "
+        f"{compared}, probabilities within {parity.largest_difference:.1e}"
     )
     return {
         "export_images": float(parity.images),

@@ -105,8 +105,8 @@ def test_a_context_without_a_user_is_nobody(kubeconfig_file: Path) -> None:
     [
         ({"clusters": [{"name": "c", "cluster": {"server": "http://a"}}] * 2}, "two clusters called c"),
         ({"users": {"u": {}}}, "users is not a list"),
-        ({"contexts": [{"context": {}}]}, "each of contexts has a name"),
-        ({"users": [{"name": "u", "user": "ann"}]}, "each of users has a name and a user"),
+        ({"contexts": [{"context": {}}]}, "one of its contexts lacks a name"),
+        ({"users": [{"name": "u", "user": "ann"}]}, "one of its users lacks a name or a user"),
     ],
     ids=["twice", "mapping", "nameless", "text"],
 )
@@ -142,7 +142,7 @@ CA = {"server": "https://127.0.0.1:9"}
     [
         ({**CA, "certificate-authority-data": "not base64!"}, "certificate-authority-data is not base64"),
         ({**CA, "certificate-authority-data": "bm8gY2VydGlmaWNhdGU="}, "is not a certificate"),
-        ({**CA, "certificate-authority": "none.crt"}, "certificate-authority cannot be read"),
+        ({**CA, "certificate-authority": "none.crt"}, "certificate-authority .* cannot be read"),
         ({**CA, "certificate-authority": ""}, "certificate-authority is empty"),
         ({**CA, "insecure-skip-tls-verify": "yes"}, "neither true nor false"),
         ({**CA, "proxy-url": "socks5://127.0.0.1:1080"}, "speaks socks5, which is not supported"),

@@ -209,7 +209,7 @@ def test_what_differs_is_named(overrides: list[str], options: dict[str, Any], to
 def test_a_job_without_our_annotations_is_compared_too() -> None:
     stranger = live(rendered())
     del stranger["metadata"]["annotations"]
-    assert "seed: None there, 0 wanted" in manifests.differing_keys(rendered().jobs["train"], stranger)
+    assert "seed: nothing there, 0 wanted" in manifests.differing_keys(rendered().jobs["train"], stranger)
 
 
 # --- what a server's version adds ----------------------------------------------------------------
@@ -349,7 +349,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "resources-a-number": (text("kustomization.yaml", "resources: 5"), "resources is 5, and should be"),
     "resource-a-number": (text("kustomization.yaml", "resources: [5]"), "resources.0 is 5, and should"),
     "generator-a-text": (text("kustomization.yaml", "configMapGenerator: x"),
-                         "configMapGenerator is 'x'"),
+                         'configMapGenerator is "x"'),
     "resource-not-there": (text("kustomization.yaml", "resources: [none.yaml]"), "none.yaml"),
     "no-jobs": (text("kustomization.yaml", "resources: [namespace.yaml]"), "no Job for train, eval, infer"),
     "no-claim": (broken(lambda job: pod_spec(job).update(volumes=[])), "mounts no PersistentVolumeClaim"),
@@ -384,10 +384,10 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "row-58-bomb": (text("job-train.yaml", BOMB), "aliases (*name) are not accepted"),
     "row-58-huge": (text("job-train.yaml", "#" * (1024 * 1024 + 1)), "larger than 1048576 bytes"),
     "row-58-nested": (text("job-train.yaml", "[" * 1024 * 1024), "nested too deeply"),
-    "spec-a-text": (broken(lambda job: job.update(spec="x")), "spec is 'x', and should be a mapping"),
+    "spec-a-text": (broken(lambda job: job.update(spec="x")), 'spec is "x", and should be a mapping'),
     "env-a-mapping": (broken(lambda job: pod_spec(job)["containers"][0].update(env={"A": "1"})),
-                      "spec.template.spec.containers.0.env is {'A': '1'}, and should be a list"),
-    "key-twice": (text("job-train.yaml", "kind: Job\nkind: Job\n"), "the key 'kind' stands twice"),
+                      'spec.template.spec.containers.0.env is {"A": "1"}, and should be a list'),
+    "key-twice": (text("job-train.yaml", "kind: Job\nkind: Job\n"), "the key 'kind' appears twice"),
     "python-object": (text("job-train.yaml", "!!python/object/apply:os.system [id]"), "job-train.yaml"),
     "config-not-there": (lambda folder: (folder / "config.yaml").unlink(), "config.yaml"),
     "config-not-utf-8": (text("config.yaml", b"\xff"), "config.yaml cannot be read"),

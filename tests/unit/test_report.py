@@ -75,7 +75,7 @@ def test_the_page_of_a_run_has_all_its_parts(tmp_path: Path) -> None:
         "stages", "timeline", "training", "test", "images", "resources", "configuration", "files", "logs",
     ]  # fmt: skip
     for said in (
-        "80.00%", "Shirt taken for T-shirt/top: 4 of 10", "0.2 of 1", "300 MiB of 1Gi (limit 2Gi)",
+        "80.00%", "Shirt taken for T-shirt/top: 4 of 10", "0.2 of 1", "300 MiB of 1.0 GiB (limit 2.0 GiB)",
         "--set train.cpu=300m", "name: cnn", "train was here", "broken.png", "all as recorded", "p99 4.00 ms",
     ):  # fmt: skip
         assert said in re.sub(r"\s+", " ", elements.text)
@@ -148,7 +148,7 @@ def test_jobs_tell_of_themselves(tmp_path: Path) -> None:
 
 def test_of_nothing_there_is_a_page_too(tmp_path: Path) -> None:
     part = of_run.gather(tmp_path, "a")
-    assert (part.tone, part.headline) == ("open", "nothing is known of it")
+    assert (part.tone, part.headline) == ("open", "no stage has started")
     assert "No stage has left a record here" in render("run.html", run=part)
 
 
@@ -220,6 +220,35 @@ def test_a_prediction_leads_to_pictures_of_its_run_only(tmp_path: Path) -> None:
     assert shown == ["p2.png", "p3.png"]
 
 
+def test_pictures_with_nothing_on_them_are_shown_as_such(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", empty=2)
+    part = of_run.gather(folder, "a")
+    assert part.groups[-1].title == "Nothing found"
+    assert [picture.title for picture in part.groups[-1].pictures] == ["e0.png", "e1.png"]
+    elements = Elements(render("run.html", run=part))
+    pictures = [attributes for tag, attributes in elements.tags if tag == "img"]
+    assert [picture["alt"] for picture in pictures[-2:]] == ["e0.png: nothing found", "e1.png: nothing found"]
+    text = re.sub(r"\s+", " ", elements.text)
+    assert "nothing found e0.png" in text
+    assert "4 of data/photos, 2 right, nothing found in 2; 1,200 images/s" in text
+    assert "Not on this page" not in text
+
+
+def test_a_run_that_has_found_nothing_at_all_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", empty=1)
+    lines = (folder / "predictions.json").read_text().splitlines()
+    (folder / "predictions.json").write_text("\n".join(["[", lines[-2], "]\n"]))
+    told = json.loads((folder / "inference.json").read_text())
+    told |= {"images": 0, "correct": None, "images_per_second": None, "batch_size": None, "latency": None}
+    (folder / "inference.json").write_text(json.dumps(told))
+    part = of_run.gather(folder, "a")
+    assert [group.title for group in part.groups] == ["Nothing found"]
+    text = re.sub(r"\s+", " ", Elements(render("run.html", run=part)).text)
+    assert "0 of data/photos, nothing found in 1. Of those that were drawn:" in text
+    assert "images/s" not in text.split("Images")[-1]
+    assert "Not on this page" not in text
+
+
 def test_points_have_one_picture_for_all_of_them(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     assert of_run.gather(folder, "a").boundary is None
@@ -268,8 +297,8 @@ def test_a_page_stays_small(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failed", [None, *STAGES])
 def test_what_is_shown_is_text_and_nothing_else(tmp_path: Path, failed: Stage | None) -> None:
-    plain = Elements(page_of(write_run(tmp_path / "plain", failed=failed)))
-    page = page_of(write_run(tmp_path / "a", failed=failed, beside=HOSTILE))
+    plain = Elements(page_of(write_run(tmp_path / "plain", failed=failed, empty=1)))
+    page = page_of(write_run(tmp_path / "a", failed=failed, beside=HOSTILE, empty=1))
     hostile = Elements(page)
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert [list(attributes) for _, attributes in hostile.tags] == [list(names) for _, names in plain.tags]
@@ -491,7 +520,7 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
     folder = write_run(here / "volume/runs/a")
     (folder / "report.json").unlink()
     assert launch("report", "a") == Exit.SUCCEEDED
-    assert "run a is not here yet" in capsys.readouterr().err
+    assert "run a is not in runs/a yet" in capsys.readouterr().err
     page = (here / "runs/a/report.html").read_text()
     assert "80.00%" in page
     assert "what Kubernetes said to them is not known any more" in page
@@ -500,7 +529,7 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nobody"], Exit.BAD_INPUT, "nothing is known of run nobody"),
+        (["nobody"], Exit.BAD_INPUT, "there is no run nobody"),
         (["Not a name"], Exit.BAD_INPUT, "must be lower-case"),
         (["no/where"], Exit.BAD_INPUT, "no/where is not the folder of a run or a sweep"),
         (["both"], Exit.BAD_INPUT, "both is a run (runs/both/) and a sweep (sweeps/both/)"),

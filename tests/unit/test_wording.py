@@ -54,7 +54,7 @@ def test_a_duration_is_what_it_says(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (0, "0 MiB"),
+        (0, "0 KiB"),
         (851443712, "812 MiB"),
         (2**30 - 1, "1.0 GiB"),
         (2**30, "1.0 GiB"),
@@ -71,10 +71,12 @@ def test_mebibytes(size: float, text: str) -> None:
         ({"test_acc": 0.98765, "accuracy": 0.5}, "test acc 0.9877"),
         ({"accuracy": 0.5}, "acc 0.5000"),
         ({"correct": 4, "samples": 5}, "4 of 5 right"),
+        ({"samples": 1, "skipped": 2, "nothing_found": 3}, "1 image, nothing found in 3, 2 skipped"),
+        ({"samples": 0, "skipped": 0, "nothing_found": 1}, "0 images, nothing found in 1"),
         ({"loss": 1.0}, ""),
         ({}, ""),
     ],
-    ids=["eval", "train", "infer", "another", "none"],
+    ids=["eval", "train", "infer", "files", "nothing", "another", "none"],
 )
 def test_the_figure_of_a_stage(metrics: dict[str, float], text: str) -> None:
     assert accuracy(parse_closing(o.closing(metrics=metrics))) == text
@@ -82,7 +84,7 @@ def test_the_figure_of_a_stage(metrics: dict[str, float], text: str) -> None:
 
 def test_memory() -> None:
     said = parse_closing(o.closing(peak_bytes=812 * 2**20))
-    assert memory(said, "2Gi") == "812 MiB of 2Gi"
+    assert memory(said, "2Gi") == "812 MiB of 2.0 GiB"
     assert memory(said, "") == "812 MiB"
     assert (memory(None, "2Gi"), accuracy(None)) == ("", "")
 

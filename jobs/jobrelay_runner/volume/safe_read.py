@@ -39,6 +39,13 @@ class UnsafeFile(OSError):
         return f"{self.filename} {self.strerror}"
 
 
+def why(error: Exception) -> str:
+    """What an error says, without Python's `[Errno …]` and the path, which the message around it names."""
+    if isinstance(error, OSError) and not isinstance(error, UnsafeFile) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
 class TooLarge(UnsafeFile):
     """The file holds more than `limit` bytes."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError as PydanticError
 
+from jobrelay_runner.text.counting import counted
 from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.config.yamlio import YamlError, load_scalar, read_documents
 
@@ -66,7 +67,7 @@ def validate(tree: Mapping[Any, Any]) -> RunConfig:
         told = [_explain(dict(problem)) for problem in problems[:_TOLD]]
         more = len(problems) - len(told)
         raise ConfigError(
-            [*told, *([f"and {more:,} more keys that cannot be used"] if more else [])]
+            [*told, *([f"and {counted(more, 'more key')} that cannot be used"] if more else [])]
         ) from error
 
 

@@ -65,7 +65,7 @@ def trained_model(context: Context) -> TrainedModel:
         raise foreign(folder.model, folder.record("train"), error) from error
     except FileNotFoundError as error:
         raise BadEvidence(
-            f"{error.filename} is not there; train should have made it. {_again(context)}"
+            f"{error.filename} is missing; train should have created it. {_again(context)}"
         ) from error
     except UnsafeFile as error:  # it has changed since it was verified
         raise BadEvidence(f"{error}. {_again(context)}") from error
@@ -86,7 +86,9 @@ def _weights(context: Context, spec: ModelSpec, proof: FileProof) -> dict[str, A
     path = context.folder.model
     tensors = outline(spec).state_dict().values()
     if (needed := sum(tensor.nbytes for tensor in tensors)) > proof.bytes:
-        raise Foreign(f"it has {proof.bytes:,} bytes, and the model of model.json has {needed:,} of weights")
+        raise Foreign(
+            f"it has {proof.bytes:,} bytes, and the model in model.json needs {needed:,} for its weights"
+        )
     try:
         return load_verified(path, proof, room_for(tensors))
     except (NotWhole, UnsafeFile, FileNotFoundError) as damage:
@@ -95,7 +97,7 @@ def _weights(context: Context, spec: ModelSpec, proof: FileProof) -> dict[str, A
             content = _model_in(state)
             if hashlib.sha256(content).hexdigest() == proof.sha256:
                 what = "is gone" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
-                print(f"warning: {path.name} {what}; made again from checkpoints/{name}", flush=True)
+                print(f"warning: {path.name} {what}; restored from checkpoints/{name}", flush=True)
                 context.fence.write(path, content)
                 return from_bytes(content)
         raise
@@ -118,17 +120,17 @@ def _train_record(context: Context) -> Record:
         raise trouble or BadEvidence(f"{error}. {_again(context)}") from error
     if record is None:
         raise BadEvidence(
-            f"{path} is not there; stage train of this run should have made it. {_again(context)}"
+            f"{path} is missing; stage train of this run should have created it. {_again(context)}"
         )
     if record.status != "succeeded":
         reason = f" ({record.error})" if record.error else ""
         raise BadEvidence(
-            f"{path}: train has not succeeded, it is {record.status}{reason}. {_again(context)}"
+            f"{path}: train has not succeeded, its status is {record.status}{reason}. {_again(context)}"
         )
     if record.config_hash != context.config.stage_hash("train"):
         raise BadEvidence(
-            f"{path} is of a training with other settings{_other_settings(context)}; "
-            "give the same settings as to train, or take another --run"
+            f"{path} records a training with other settings{_other_settings(context)}; "
+            "use the settings of train, or another --run"
         )
     return record
 
@@ -158,6 +160,6 @@ def _changed(file: Path, context: Context) -> str:
 
 def _again(context: Context) -> str:
     return (
-        f"To make it again, delete the Jobs of run {context.folder.run} (its files stay) and start the "
-        "run again: train then makes what is missing, from its newest checkpoint"
+        f"To restore it, delete the Jobs of run {context.folder.run} (its files stay) and start the "
+        "run again: train then creates what is missing, from its newest checkpoint"
     )

@@ -11,6 +11,7 @@ from jobrelay import manifests
 from jobrelay.console import Console
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit
 from jobrelay.executors.base import Executor
+from jobrelay.hints import SameAgain
 from jobrelay.images.engine import full_name
 from jobrelay.runs import relay
 from jobrelay.runs.relay import Options, RunReport
@@ -56,7 +57,7 @@ def sample_of(report: RunReport) -> Sample:
     train = report.stages[0]
     until = seconds_between(train.timeline, "pod_created", "first_batch")
     if train.closing is None or until is None:
-        raise EvidenceIncomplete(f"train of run {report.run} has not told what it took", "compare again")
+        raise EvidenceIncomplete(f"train of run {report.run} did not report its times", SameAgain())
     cost = train.closing.cost
     return Sample(until, cost.wall_seconds, cost.cpu_seconds, cost.peak_memory_bytes, cost.peak_memory_from)
 

@@ -9,7 +9,15 @@ from typing import Final
 from jobrelay.report import files
 from jobrelay.report.confusion import Confusion, confusion
 from jobrelay.report.curves import Curve, curve
-from jobrelay.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome, StageOutcome
+from jobrelay.report.files import (
+    Epoch,
+    EvalResults,
+    Inference,
+    NothingFound,
+    Prediction,
+    RunOutcome,
+    StageOutcome,
+)
 from jobrelay.report.gallery import Group, boundary, gallery
 from jobrelay.report.phases import Segment, segments
 from jobrelay.report.stages import StagePart, Tone, compared, stage_part, timeline_of
@@ -96,11 +104,13 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     history = usable(files.read_history, folder / "history.jsonl") or []
     results = inference = None
     predictions: list[Prediction] = []
+    empty: list[NothingFound] = []
     if "eval" in reached:
         results = usable(files.read, folder / "eval_results.json", EvalResults)
     if "infer" in reached:
         inference = usable(files.read, folder / "inference.json", Inference)
         predictions = usable(files.read_pictured, folder / "predictions.json") or []
+        empty = usable(files.read_nothing_found, folder / "predictions.json") or []
     tone, headline = _headline(stages, kept)
     return RunPart(
         run=kept.run if kept else name,
@@ -116,7 +126,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         confusion=confusion(results) if results else None,
         inference=inference,
         boundary=boundary(folder) if "infer" in reached else None,
-        groups=gallery(folder, predictions),
+        groups=gallery(folder, predictions, empty),
         config=_config(folder),
         files=tuple(_files(folder, records))[:_MOST_FILES],
         logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),
@@ -149,7 +159,7 @@ def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[T
     if still:
         return "open", f"{still.stage}: {still.outcome}"
     if not stages:
-        return "open", "nothing is known of it"
+        return "open", "no stage has started"
     done = [part.stage for part in stages]
     return "good", "succeeded" if done == list(STAGES) else f"{', '.join(done)} succeeded"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from jobrelay.figures.sizing import Size, requests_against_use
-from jobrelay.figures.wording import accuracy, duration, memory
+from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
 from jobrelay.report.files import Ended, StageOutcome
 from jobrelay.runs.timeline import Timeline
 from jobrelay_runner.stages import Stage
@@ -131,7 +131,8 @@ def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, st
         return None
     resources = told.resources.model_dump()
     limit = told.resources.limits.get("memory", "its limit")
-    cpu, peak = requests_against_use(resources, said.cost) if said else ("", f"more than {limit}")
+    more = f"more than {memory_quantity(str(limit))}"
+    cpu, peak = requests_against_use(resources, said.cost) if said else ("", more)
     try:
         wanted = suggested.beyond(resources).settings(stage)
     except ValueError:  # quantities that are none

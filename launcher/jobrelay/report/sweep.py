@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from jobrelay.report.files import Name, Reader, Unusable, data_uri, read
 from jobrelay_runner.text.counting import counted
-from jobrelay_runner.volume.safe_read import TooLarge, open_regular, read_text
+from jobrelay_runner.volume.safe_read import TooLarge, open_regular, read_text, why
 
 TABLE: Final = "sweep.csv"
 
@@ -118,7 +118,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     except TooLarge as error:
         raise Unusable(f"{path.name} {error.strerror}") from error
     except (OSError, csv.Error, ValueError) as error:
-        raise Unusable(f"{path.name} cannot be read: {error}") from error
+        raise Unusable(f"{path.name} cannot be read: {why(error)}") from error
     if len(header) > _MOST_COLUMNS or any(len(row) != len(header) for row in rows):
         raise Unusable(f"{path.name} has rows of different lengths, or more than {_MOST_COLUMNS} columns")
     return header, rows[:_MOST_ROWS]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import Executor
-from jobrelay.figures.wording import accuracy, in_one_line, mebibytes
+from jobrelay.figures.wording import accuracy, in_one_line, memory
 from jobrelay.hints import Command
 from jobrelay.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
 from jobrelay.runs.timeline import Timeline, timeline
@@ -65,7 +65,7 @@ def stages_of(executor: Executor, run: str | None) -> list[StageState]:
     for number, (job, _) in enumerate(jobs):
         state, before = states[number], waits_for(job)
         if state.state == "running" and (state.run, before) in unfinished:
-            states[number] = replace(state, state="waiting", reason=f"started early, begins after {before}")
+            states[number] = replace(state, state="waiting", reason=f"started early, waits for {before}")
     return states
 
 
@@ -171,7 +171,7 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
         created=_with_offset(job["metadata"]["creationTimestamp"]),
         seconds=said.cost.wall_seconds if said else None if ended else _since(when.get("started")),
         result=accuracy(said) if ended else "",
-        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        peak=memory(said, ""),
         pod=pod["metadata"]["name"] if pod else "",
         timeline=when,
     )
@@ -201,7 +201,7 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         created=_with_offset(record.get("started", "")),
         seconds=said.cost.wall_seconds if said else None,
         result=accuracy(said),
-        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        peak=memory(said, ""),
         pod=record.get("pod", ""),
         timeline=record.get("moments") or {},
     )

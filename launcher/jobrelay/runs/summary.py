@@ -10,7 +10,7 @@ from pathlib import Path
 from jobrelay.console import Console, print_json, print_line, print_table
 from jobrelay.errors import Exit, StageEnded
 from jobrelay.figures.sizing import requests_against_use
-from jobrelay.figures.wording import accuracy, duration, memory
+from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
 from jobrelay.hints import SameAgain, of_run
 from jobrelay.runs.outcome import outcome, suggestion
 from jobrelay.runs.relay import RunReport, StageReport
@@ -105,7 +105,9 @@ def _size_row(stage: StageReport) -> list[str]:
     if said is None and not size:
         return []
     used = (
-        requests_against_use(stage.resources, said.cost) if said else ["", f"more than {stage.memory_limit}"]
+        requests_against_use(stage.resources, said.cost)
+        if said
+        else ["", f"more than {memory_quantity(stage.memory_limit)}"]
     )
     return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]
 

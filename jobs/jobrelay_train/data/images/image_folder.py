@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from jobrelay_runner.errors import BadInput
+from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume import layout as layouts
 from jobrelay_runner.volume.layout import Layout, LayoutError, lay_out, nfc
 from jobrelay_runner.volume.parts import Part
@@ -62,13 +63,12 @@ def _check_skipped(folder: Path, skipped: Mapping[str, str], files: int, limit: 
     for name, why in islice(skipped.items(), _MOST_SHOWN):
         print(f"skipped {name}: {why}")
     more = len(skipped) - _MOST_SHOWN
-    print(
-        f"skipped {len(skipped):,} of {files:,} files" + (f", {more:,} of them not shown" if more > 0 else "")
-    )
+    of_all = f"{len(skipped):,} of {counted(files, 'file')}"
+    print(f"skipped {of_all}" + (f", {more:,} of them not shown" if more > 0 else ""))
     if len(skipped) > limit:
         first = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), _MOST_SHOWN))
         raise BadInput(
-            f"{folder}: {len(skipped):,} of {files:,} files cannot be used, {limit:,} may be "
+            f"{folder}: {of_all} cannot be used, and the limit is {limit:,} "
             f"(--set data.skip_limit=N): {first}" + ("; …" if more > 0 else "")
         )
 
@@ -82,11 +82,11 @@ def _check_classes(folder: Path, layout: Layout, names: Iterable[str]) -> None:
             raise BadInput(
                 f"{folder}: class {shown(class_name)} has {count} usable image{'s' if count != 1 else ''}, "
                 f"{there['train', class_name]} of them to train on; a class needs some to train on and "
-                "others to test: put more there, or divide it into train/ and test/ yourself"
+                "others to test on: add images, or divide the folder into train/ and test/ yourself"
             )
     if not any(part == "test" for part, _ in there):
         raise BadInput(
-            f"{folder}: not one image to test on; put more there, or divide it into train/ and test/"
+            f"{folder}: no image to test on; add images, or divide the folder into train/ and test/"
         )
 
 
