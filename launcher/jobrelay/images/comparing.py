@@ -9,7 +9,7 @@ from typing import Final
 
 from jobrelay import manifests
 from jobrelay.console import Console
-from jobrelay.errors import BadInput, EvidenceIncomplete, Exit
+from jobrelay.errors import EvidenceIncomplete, Exit
 from jobrelay.executors.base import Executor
 from jobrelay.hints import SameAgain
 from jobrelay.images.engine import full_name
@@ -98,8 +98,6 @@ def interleaved(
     say: Callable[[str], None],
 ) -> Mapping[Contender, list[Sample]]:
     """So many samples of each: A B, B A, A B …, so that what changes with time concerns all alike."""
-    if len(set(contenders)) < len(contenders):
-        raise BadInput("the same image twice: there is nothing to compare")
     found: dict[Contender, list[Sample]] = {contender: [] for contender in contenders}
     numbered = list(enumerate(contenders))
     for number in range(count):
