@@ -149,8 +149,8 @@ def _index(nodes: int) -> int:
     text = _env(ENV_INDEX) or ""
     if not text.isdecimal() or int(text) >= nodes:
         raise ConfigError(
-            [f"train.nodes: {nodes} Pods train together, and {ENV_INDEX}={text!r} is none of them; "
-             "Kubernetes sets it in an Indexed Job, as the launcher makes it"]
+            [f"train.nodes: {nodes} Pods train together, and {ENV_INDEX}={text!r} is not the index "
+             "of one; Kubernetes sets it in an Indexed Job, which the launcher creates"]
         )  # fmt: skip
     return int(text)
 
@@ -158,7 +158,7 @@ def _index(nodes: int) -> int:
 def _stage_before(name: str | None) -> Stage | None:
     known: dict[str | None, Stage] = {stage: stage for stage in STAGES}
     if name is not None and name not in known:
-        raise ConfigError([f"{ENV_AFTER}: {name!r} is none of {', '.join(STAGES)}"])
+        raise ConfigError([f"{ENV_AFTER}: {name!r} is not one of {', '.join(STAGES)}"])
     return known.get(name)
 
 

@@ -55,8 +55,8 @@ def make_room(cache: Path, key: str, size: int) -> None:
         if (bytes_freed := _remove(cache, other)) is not None:
             removed, freed = removed + 1, freed + bytes_freed
     if removed:
-        what = "1 entry" if removed == 1 else f"{removed} entries"
-        print(f"removed {what} of the image cache, {freed:,} bytes, not used for longest", flush=True)
+        what = "entry" if removed == 1 else f"{removed} entries"
+        print(f"removed the least recently used {what} of the image cache, {freed:,} bytes", flush=True)
 
 
 def _used(cache: Path, key: str) -> float:

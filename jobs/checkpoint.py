@@ -91,13 +91,13 @@ def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Pos
             raise foreign(path, sidecar_path, error) from error
         except (OSError, PydanticError, NotWhole) as error:
             problems.append(f"checkpoints/{path.name}: {str(error).splitlines()[0]}")
-            print(f"warning: {problems[-1]}; trying the checkpoint before it", flush=True)
+            print(f"warning: {problems[-1]}; trying the previous checkpoint", flush=True)
             continue
         return sidecar.position, state
     if problems:
         raise Failed(
-            f"no checkpoint is whole ({'; '.join(problems)}); "
-            f"remove {folder} to train from the beginning, or take another --run"
+            f"no checkpoint can be used ({'; '.join(problems)}); "
+            f"remove {folder} to train from the start, or use another --run"
         )
     return None
 
@@ -114,14 +114,14 @@ def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
     """What to say of a file that fits its record and yet is not of this program."""
     return BadInput(
         f"{path} is what {record.name} records, but it was not written by this program: {error}. "
-        "Nothing of it was run or used. Find out who has written it; then remove both, or take another --run"
+        "Nothing in it was executed or used. Find out who wrote it; then remove both, or use another --run"
     )
 
 
 def _read_sidecar(path: Path) -> Sidecar:
     sidecar = Sidecar.model_validate_json(read_bytes(path, _SIDECAR_BYTES))
     if sidecar.position.name != path.stem:
-        raise NotWhole(f"{path.name} beside it is of {sidecar.position}")
+        raise NotWhole(f"{path.name} describes {sidecar.position}")
     return sidecar
 
 
@@ -142,7 +142,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changed:
         raise BadInput(
             f"this run was trained with other settings ({'; '.join(changed)}); "
-            "take another --run for these, or give the same again"
+            "use another --run for these settings, or repeat the earlier ones"
         )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from jobs.cgroup import usable_cpus
 from jobs.contract.config import RunConfig
+from jobs.contract.counting import counted
 from jobs.errors import BadInput
 
 
@@ -31,7 +32,8 @@ def device_of(config: RunConfig, rank: int) -> torch.device:
     count, wanted = torch.cuda.device_count(), config.train.processes_a_node
     if wanted > count:
         raise BadInput(
-            f"{wanted} processes need as many GPUs, {count} are here: --set train.processes={count}"
+            f"{wanted} processes need {wanted} GPUs, and {counted(count, 'GPU')} can be used here: "
+            f"--set train.processes={count}"
         )
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)

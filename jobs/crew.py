@@ -89,7 +89,7 @@ class _Member(Generic[_T]):
         try:
             done, value, told = self._answer.recv()
         except EOFError:
-            raise Failed(f"{self._name} {self._how()}; the others were ended") from None
+            raise Failed(f"{self._name} {self._how()}; the stage ended the others") from None
         also_passed(told)
         if not done:
             raise value

@@ -168,7 +168,7 @@ def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
 
 
 def _missing(config: DataConfig, folder: Path) -> NoReturn:
-    raise BadInput(f"{folder} does not hold {config.name} any more")
+    raise BadInput(f"{folder} no longer holds {config.name}")
 
 
 def _ways_out(config: DataConfig) -> str:

@@ -68,7 +68,7 @@ class NothingFound(Unusable):
     """A photograph of nothing: `picture` uint8 (1, height, width) is what was looked at."""
 
     def __init__(self, picture: Tensor) -> None:
-        super().__init__("nothing is found on it")
+        super().__init__("nothing was found in it")
         self.picture = picture
 
 
@@ -98,11 +98,11 @@ def read_image(folder: Path, name: str, shape: Shape, subject: Subject = "digit"
     the digit or the garment (`subject`) is looked for and prepared as it was there: see jobs.photographs.
     """
     if not is_safe(name):
-        raise Unusable("its name is not one that `put` brings")
+        raise Unusable("`put` would not copy a file of this name")
     try:
         content = read_bytes(folder / name, FILE_BYTES, root=folder)
     except TooLarge as error:
-        raise Unusable(f"it {error.strerror}, the most that are read") from error
+        raise Unusable(f"it {error.strerror}, the most that is read") from error
     except OSError as error:
         raise Unreadable(f"it cannot be read: {error.strerror}") from error
     image_format = _image_format(content)
@@ -203,7 +203,7 @@ def _require(
         *(full_size or (width, height)), math.ceil(needed / 2**20)
     )
     if needed > _MOST_BYTES:
-        raise Unusable(f"it has {takes}; {_MOST_BYTES // 2**20} MiB are the most for one image")
+        raise Unusable(f"it has {takes}; {_MOST_BYTES // 2**20} MiB is the most for one image")
     if needed > _allowed():
         raise Unreadable(
             f"it has {takes}; {_allowed() // 2**20} MiB may be used for that here: give the stage more memory"

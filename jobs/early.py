@@ -24,7 +24,7 @@ def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWord
     said, verdict = gate.look()
     if verdict == exit_codes.SUCCEEDED:
         return None
-    last_words.say(f"started early, begins when {gate.stage} has succeeded")
+    last_words.say(f"started early, waits until {gate.stage} has succeeded")
     process = StageProcess(assignment, last_words.tee, last_words.meter)
 
     def is_over() -> bool:
@@ -35,8 +35,8 @@ def process_at_the_gate(assignment: Assignment, gate: Gate, last_words: LastWord
     if not process.hold_until(is_over, _POLL_SECONDS):
         if process.was_terminated():
             process.dismiss()
-            raise Terminated(f"it had not begun, and waited for {gate.stage}")
+            raise Terminated(f"stopped while it waited for {gate.stage}")
     elif verdict != exit_codes.SUCCEEDED:
         process.dismiss()
-        raise NotBegun(f"not begun: {said}")
+        raise NotBegun(f"not started: {said}")
     return process

@@ -83,14 +83,14 @@ class Terminated(StageError):
 def in_the_way(path: Path | str) -> str:
     """What to say of a link or a file in place of a folder of the run."""
     kind = "a symbolic link" if Path(path).is_symlink() else "not a folder"
-    return f"{path} is in the way: it is {kind}; remove it, a folder is expected there"
+    return f"{path} is in the way: it is {kind}, and a folder is expected there; remove it"
 
 
 def passing_trouble(error: BaseException | None, path: Path | str) -> Failed | None:
     """What to say if a network's volume did not answer when `path` was used; None for any other error."""
     if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
         return Failed(
-            f"cannot use {error.filename or path}: {error.strerror}; this may pass, start the stage again"
+            f"cannot use {error.filename or path}: {error.strerror}; this may pass: start the stage again"
         )
     return None
 
@@ -102,7 +102,7 @@ def from_os_error(error: OSError, folder: Path) -> StageError | None:
         return passing
     if error.errno in _FULL:
         return Failed(
-            f"cannot write {where}: {error.strerror}; what was written before is untouched, "
+            f"cannot write {where}: {error.strerror}; what was written before is intact; "
             "make room on the volume and start the stage again"
         )
     if error.errno in _FORBIDDEN:
@@ -113,6 +113,6 @@ def from_os_error(error: OSError, folder: Path) -> StageError | None:
     if error.errno == errno.ENOENT and not folder.exists():
         return Failed(
             f"{folder} is gone from the volume: it was deleted, or the volume was emptied, while this stage "
-            "was at work; start the run again"
+            "was running; start the run again"
         )
     return None

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobs import compute
 from jobs.assignment import Assignment, Outcome
+from jobs.contract.counting import counted, rate
 from jobs.contract.files import json_text
 from jobs.contract.record import FileProof
 from jobs.data import describe, load
@@ -56,7 +57,7 @@ def eval(assignment: Assignment, _stop: StopRequest) -> Outcome:  # noqa: A001 (
     assignment.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
-        f"{images_per_second / 1000:.1f}k {things}/s"
+        f"{rate(images_per_second, things)}"
     )
     outputs = [folder.eval_results]
     metrics = {
@@ -82,9 +83,10 @@ def _export(assignment: Assignment, trained: TrainedModel, images: Images) -> di
     proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     program = export.load_exported(path, proof)
     parity = export.compare(program, trained.model, trained.spec, images)
+    compared = counted(parity.images, f"test {trained.spec.things.removesuffix('s')}")
     print(
-        f"exported {path.name} ({len(content) / 1e6:.1f} MB): as the model on {parity.images:,} test images, "
-        f"probabilities within {parity.largest_difference:.1e}"
+        f"exported {path.name} ({len(content) / 1e6:.1f} MB): same classes as the model on "
+        f"{compared}, probabilities within {parity.largest_difference:.1e}"
     )
     return {
         "export_images": float(parity.images),

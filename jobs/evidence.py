@@ -58,7 +58,7 @@ def trained_model(assignment: Assignment) -> TrainedModel:
         raise foreign(folder.model, folder.record("train"), error) from error
     except FileNotFoundError as error:
         raise BadEvidence(
-            f"{error.filename} is not there; train should have made it. {_again(assignment)}"
+            f"{error.filename} is missing; train should have created it. {_again(assignment)}"
         ) from error
     except UnsafeFile as error:  # it has changed since it was verified
         raise BadEvidence(f"{error}. {_again(assignment)}") from error
@@ -79,7 +79,9 @@ def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[
     path = assignment.folder.model
     tensors = outline(spec).state_dict().values()
     if (needed := sum(tensor.nbytes for tensor in tensors)) > proof.bytes:
-        raise Foreign(f"it has {proof.bytes:,} bytes, and the model of model.json has {needed:,} of weights")
+        raise Foreign(
+            f"it has {proof.bytes:,} bytes, and the model in model.json needs {needed:,} for its weights"
+        )
     try:
         return load_verified(path, proof, room_for(tensors))
     except (NotWhole, UnsafeFile, FileNotFoundError) as damage:
@@ -88,7 +90,7 @@ def _weights(assignment: Assignment, spec: ModelSpec, proof: FileProof) -> dict[
             content = _model_in(state)
             if hashlib.sha256(content).hexdigest() == proof.sha256:
                 what = "is gone" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
-                print(f"warning: {path.name} {what}; made again from checkpoints/{name}", flush=True)
+                print(f"warning: {path.name} {what}; restored from checkpoints/{name}", flush=True)
                 assignment.fence.write(path, content)
                 return from_bytes(content)
         raise
@@ -111,17 +113,17 @@ def _train_record(assignment: Assignment) -> Record:
         raise trouble or BadEvidence(f"{error}. {_again(assignment)}") from error
     if record is None:
         raise BadEvidence(
-            f"{path} is not there; stage train of this run should have made it. {_again(assignment)}"
+            f"{path} is missing; stage train of this run should have created it. {_again(assignment)}"
         )
     if record.status != "succeeded":
         reason = f" ({record.error})" if record.error else ""
         raise BadEvidence(
-            f"{path}: train has not succeeded, it is {record.status}{reason}. {_again(assignment)}"
+            f"{path}: train has not succeeded, its status is {record.status}{reason}. {_again(assignment)}"
         )
     if record.config_hash != assignment.config.stage_hash("train"):
         raise BadEvidence(
-            f"{path} is of a training with other settings{_other_settings(assignment)}; "
-            "give the same settings as to train, or take another --run"
+            f"{path} records a training with other settings{_other_settings(assignment)}; "
+            "use the settings of train, or another --run"
         )
     return record
 
@@ -153,6 +155,6 @@ def _changed(file: Path, assignment: Assignment) -> str:
 
 def _again(assignment: Assignment) -> str:
     return (
-        f"To make it again, delete the Jobs of run {assignment.folder.run} (its files stay) and start the "
-        "run again: train then makes what is missing, from its newest checkpoint"
+        f"To restore it, delete the Jobs of run {assignment.folder.run} (its files stay) and start the "
+        "run again: train then creates what is missing, from its newest checkpoint"
     )

@@ -98,7 +98,7 @@ def compare(program: Callable[[Tensor], Tensor], model: nn.Module, spec: ModelSp
     others = int((found.amax(1, keepdim=True) - of_its_class > _TOLERANCE).sum())
     if others or not largest <= _TOLERANCE:
         raise Failed(
-            f"the exported model is not the model: of {len(images):,} images it takes {others:,} for another "
-            f"class, and probabilities differ by up to {largest:.1e}"
+            f"the exported model differs from the model: of {len(images):,} images it puts {others:,} into "
+            f"another class, and probabilities differ by up to {largest:.1e}"
         )
     return Parity(len(images), largest)

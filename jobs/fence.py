@@ -140,7 +140,7 @@ class Fence:
     def _give_up(self, cause: OSError | None = None) -> NoReturn:
         raise Superseded(
             f"another process of this stage has taken over ({self._successor()}); "
-            "this one writes nothing any more and ends"
+            "this one stops writing and ends"
         ) from cause
 
     def _successor(self) -> str:
@@ -154,7 +154,7 @@ class Fence:
         with contextlib.suppress(RecordError):
             if record := read_record(self.run.record(self.stage), root=self.run.root):
                 return f"{record.pod}, since {record.started}"
-        return "it has ended, and left no record"
+        return "it has ended without a record"
 
 
 @dataclass(frozen=True)

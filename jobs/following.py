@@ -27,10 +27,10 @@ def wait_for_the_record(assignment: Assignment, sleep: Callable[[float], None] =
             if record.status == "succeeded":
                 return
             if record.status == "failed":
-                raise PeerLost(f"index 0 ({record.pod}) has failed: {record.error}")
+                raise PeerLost(f"index 0 ({record.pod}) failed: {record.error}")
             first = first or record
             if (record.pod, record.started) != (first.pod, first.started):
-                raise PeerLost(f"index 0 ({first.pod}) is lost; {record.pod} has taken its place")
+                raise PeerLost(f"index 0 ({first.pod}) was lost; {record.pod} has replaced it")
         sleep(_POLL_SECONDS)
 
 

@@ -73,10 +73,10 @@ class Gate:
             return "its record cannot be read yet", None
         if record is None:
             self._unchanged_for(None)
-            return f"{self._path} is not there yet", None
+            return f"{self._path} does not exist yet", None
         unchanged = self._unchanged_for((record.pod, record.started, record.attempt, record.status))
         if record.config_hash != self._hash:
-            return f"{self._path} is of another configuration", None
+            return f"{self._path} records another configuration", None
         if record.status == "succeeded":
             return f"{self._name} has succeeded", exit_codes.SUCCEEDED
         if record.status == "failed":
@@ -90,7 +90,7 @@ class Gate:
             return failure, exit_codes.FAILED
         if unchanged >= NEXT_ATTEMPT_SECONDS:
             minutes = int(NEXT_ATTEMPT_SECONDS / 60)
-            return f"{failure} (no other attempt has begun for {minutes} minutes)", exit_codes.FAILED
+            return f"{failure} (no other attempt has started for {minutes} minutes)", exit_codes.FAILED
         return f"attempt {record.attempt} failed ({why}); there may be another", None
 
     def _unchanged_for(self, state: object) -> float:

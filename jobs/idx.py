@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from jobs.cgroup import memory_bytes
+from jobs.contract.counting import counted
+from jobs.contract.safe_read import why
 from jobs.errors import BadInput, passing_trouble
 from jobs.filekinds import GZIP, HEAD_BYTES, kind_of
 
@@ -48,7 +50,7 @@ def _read(path: Path, dimensions: int) -> Tensor:
             if len(magic) < 4 or magic != bytes([0, 0, _UINT8, dimensions]):
                 head = magic + file.read(HEAD_BYTES)
                 raise BadInput(
-                    f"{path} is not an IDX file of bytes with {dimensions} dimension(s): "
+                    f"{path} is not an IDX file of bytes with {counted(dimensions, 'dimension')}: "
                     f"it is {kind_of(head)} (its first bytes: {magic.hex(' ') or 'none'})"
                 )
             sizes = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
@@ -65,11 +67,11 @@ def _read(path: Path, dimensions: int) -> Tensor:
             values = bytearray(file.read(count + 1))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise passing_trouble(error, path) or BadInput(
-            f"{path} cannot be read, it may be damaged or cut off: {error}{_what_it_is(path)}"
+            f"{path} cannot be read, it may be damaged or cut off: {why(error)}{_what_it_is(path)}"
         ) from error
     if len(values) != count:
         found = f"only {len(values)}" if len(values) < count else "more"
-        raise BadInput(f"{path} is damaged: its header promises {count} bytes, {found} are there")
+        raise BadInput(f"{path} is damaged: its header promises {count} bytes, and it has {found}")
     return torch.frombuffer(values, dtype=torch.uint8).view(*sizes)
 
 

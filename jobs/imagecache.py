@@ -110,7 +110,7 @@ def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
             cachebound.hold(cache, key)
     if not index.names:
         first = "; ".join(f"{shown(n)}: {why}" for n, why in list((skipped | index.skipped).items())[:3])
-        raise BadInput(f"{folder}: none of {len(names):,} files is an image that can be used ({first})")
+        raise BadInput(f"{folder}: no usable image in {counted(len(names), 'file')} ({first})")
     values = torch.from_file(str(pixels), size=index.bytes, dtype=torch.uint8)
     images = values.view(len(index.names), size, size, 3).permute(0, 3, 1, 2)
     proofs = {name: FileProof(sha256=known.sha256, bytes=known.bytes) for name, known in hashed.items()}
@@ -123,11 +123,11 @@ def _looked_at(folder: Path, names: Iterable[str]) -> tuple[dict[str, os.stat_re
     for name in names:
         status = (folder / name).lstat()
         if not is_safe(name):
-            skipped[name] = "its name is not one that `put` brings"
+            skipped[name] = "`put` would not copy a file of this name"
         elif status.st_size == 0:
             skipped[name] = "it is empty"
         elif status.st_size > FILE_BYTES:
-            skipped[name] = f"it has {status.st_size:,} bytes, {FILE_BYTES:,} at most are read"
+            skipped[name] = f"it has {status.st_size:,} bytes, and at most {FILE_BYTES:,} are read"
         else:
             usable[name] = status
     return usable, skipped

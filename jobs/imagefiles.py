@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from jobs.cgroup import memory_bytes
+from jobs.contract.counting import counted
 from jobs.contract.files import cannot_be_listed
 from jobs.contract.layout import shown as shown
 from jobs.decoding import NothingFound, Shape, Unusable, read_image, threads
@@ -50,12 +51,12 @@ def list_files(folder: Path) -> list[str]:
     Raises BadInput if there is no folder, or none or too many in it.
     """
     if not folder.is_dir():
-        raise BadInput(f"{folder} is not there; put the folder of images on the volume as data/{folder.name}")
+        raise BadInput(f"{folder} is missing; put the folder of images on the volume as data/{folder.name}")
     names = sorted(islice(_regular_files(folder), MOST_FILES + 1))
     if not names:
         raise BadInput(f"{folder} holds no files")
     if len(names) > MOST_FILES:
-        raise BadInput(f"{folder} holds more than {MOST_FILES:,} files; divide it into several")
+        raise BadInput(f"{folder} holds more than {MOST_FILES:,} files; split it into several folders")
     return names
 
 
@@ -79,8 +80,8 @@ def read_files(
     if (size := wanted * shape[0] * shape[1] * shape[2]) > most:
         raise BadInput(
             f"{folder}: {wanted:,} images of {shape[1]} x {shape[2]} take {size / 2**20:,.0f} MiB, and "
-            f"{most / 2**20:,.0f} MiB may be filled with them here; ask about fewer, --set infer.samples=N, "
-            "or --set infer.memory=…"
+            f"{most / 2**20:,.0f} MiB can be used for them here; --set infer.samples=N classifies fewer, "
+            "or --set infer.memory=… gives the stage more memory"
         )
     images = torch.empty(wanted, *shape, dtype=torch.uint8)  # takes memory only where it is written
     taken: list[str] = []
@@ -104,9 +105,9 @@ def read_files(
                     images[len(taken)] = image
                     taken.append(name)
     if not taken:
-        skipped.update((name, "nothing is found on it") for name in nothing)
+        skipped.update((name, "nothing was found in it") for name in nothing)
         first = ", ".join(f"{shown(name)}: {why}" for name, why in islice(skipped.items(), 3))
-        raise BadInput(f"{folder}: none of {len(skipped):,} files can be taken ({first})")
+        raise BadInput(f"{folder}: no usable image in {counted(len(skipped), 'file')} ({first})")
     return ImageFiles(images[: len(taken)], tuple(taken), skipped, nothing)
 
 

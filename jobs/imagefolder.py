@@ -13,6 +13,7 @@ import torch
 from jobs import imagecache, imagefiles
 from jobs.contract import layout as layouts
 from jobs.contract.config import RunConfig
+from jobs.contract.counting import counted
 from jobs.contract.layout import Layout, LayoutError, lay_out, nfc
 from jobs.contract.parts import Part
 from jobs.contract.volume import data_folder
@@ -62,13 +63,12 @@ def _check_skipped(folder: Path, skipped: Mapping[str, str], files: int, limit: 
     for name, why in islice(skipped.items(), _MOST_SHOWN):
         print(f"skipped {name}: {why}")
     more = len(skipped) - _MOST_SHOWN
-    print(
-        f"skipped {len(skipped):,} of {files:,} files" + (f", {more:,} of them not shown" if more > 0 else "")
-    )
+    of_all = f"{len(skipped):,} of {counted(files, 'file')}"
+    print(f"skipped {of_all}" + (f", {more:,} of them not shown" if more > 0 else ""))
     if len(skipped) > limit:
         first = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), _MOST_SHOWN))
         raise BadInput(
-            f"{folder}: {len(skipped):,} of {files:,} files cannot be used, {limit:,} may be "
+            f"{folder}: {of_all} cannot be used, and the limit is {limit:,} "
             f"(--set data.skip_limit=N): {first}" + ("; …" if more > 0 else "")
         )
 
@@ -82,11 +82,11 @@ def _check_classes(folder: Path, layout: Layout, names: Iterable[str]) -> None:
             raise BadInput(
                 f"{folder}: class {shown(class_name)} has {count} usable image{'s' if count != 1 else ''}, "
                 f"{there['train', class_name]} of them to train on; a class needs some to train on and "
-                "others to test: put more there, or divide it into train/ and test/ yourself"
+                "others to test on: add images, or divide the folder into train/ and test/ yourself"
             )
     if not any(part == "test" for part, _ in there):
         raise BadInput(
-            f"{folder}: not one image to test on; put more there, or divide it into train/ and test/"
+            f"{folder}: no image to test on; add images, or divide the folder into train/ and test/"
         )
 
 

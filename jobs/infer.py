@@ -92,9 +92,9 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         f"one {things.removesuffix('s')} alone: "
         f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
     )
-    right = f"{count:,} classified" if correct is None else f"{correct:,} of {count:,} right"
+    right = f"{what} classified" if correct is None else f"{correct:,} of {count:,} right"
     if asked.nothing:
-        right += f", nothing found on {len(asked.nothing):,}"
+        right += f", nothing found in {len(asked.nothing):,}"
     print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)} on the volume")
     metrics = {
         "samples": count,

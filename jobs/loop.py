@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from jobs.checkpoint import Position
+from jobs.contract.counting import rate
 from jobs.errors import BadInput, Terminated
 from jobs.learner import Learner
 from jobs.moments import passed
@@ -73,7 +74,7 @@ def _finish(progress: Progress, epochs: int) -> None:
     if not math.isfinite(row["loss"]):
         rate = progress.learner.config.train.learning_rate
         raise BadInput(
-            f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; take another "
+            f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; use another "
             f"--run with a smaller --set train.learning_rate (it is {rate:g})"
         )
     progress.save()
@@ -83,9 +84,8 @@ def _finish(progress: Progress, epochs: int) -> None:
 
 def tell(row: Mapping[str, float], epochs: int, things: str = "images") -> str:
     """One line for one epoch; jobs.contract.outlook reads it."""
-    speed = row["images_per_second"] / 1000
     validated = f"val acc {row['val_accuracy']:.4f}  " if "val_accuracy" in row else ""
     return (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  {validated}"
-        f"{row['seconds']:.1f} s  {speed:.1f}k {things}/s  lr {row['learning_rate']:.4f}"
+        f"{row['seconds']:.1f} s  {rate(row['images_per_second'], things)}  lr {row['learning_rate']:.4f}"
     )

@@ -62,7 +62,7 @@ def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dic
         return load_verified(found, proof, _FILE_BYTES), {path: proof}
     except OSError as error:
         raise passing_trouble(error, path) or BadInput(
-            f"{path} cannot be read: {error.strerror}; put the folder that has it on the volume as "
+            f"{path} cannot be read: {error.strerror}; put its folder on the volume as "
             f"data/{config.weights.split('/')[1]}"
         ) from error
     except (Foreign, NotWhole) as error:
@@ -82,7 +82,7 @@ def begin_with(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig
     # weight (classes, features) and bias (classes,) of the last layer
     head = [name for name in list(own)[-2:] if _is_of_other_classes(state.get(name), own[name])]
     if head:
-        notes.append(f"its last layer is of {len(state[head[0]]):,} classes, a fresh one takes its place")
+        notes.append(f"its last layer has {len(state[head[0]]):,} classes and is replaced by a new one")
         state |= {name: own[name] for name in head}
     state = {name: own[name] for name in own if name.endswith(_COUNTER)} | state
     others = [
@@ -94,7 +94,7 @@ def begin_with(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig
         f"{what} {_named(names)}"
         for what, names in (
             ("it lacks", own.keys() - state.keys()),
-            ("it has, and the model has not,", state.keys() - own.keys()),
+            ("it has, and the model lacks,", state.keys() - own.keys()),
             ("of another shape:", others),
         )
         if names

@@ -68,8 +68,8 @@ class Progress:
         self.position, state = found
         if (self.position.epoch, self.position.step) > (epochs, 0):
             raise BadInput(
-                f"train.epochs: {epochs} asked, but this run has come to {self.position} already; "
-                f"take another --run, or --set train.epochs={self.position.epoch + bool(self.position.step)} "
+                f"train.epochs: {epochs} asked for, but this run has already reached {self.position}; "
+                f"use another --run, or --set train.epochs={self.position.epoch + bool(self.position.step)} "
                 "or more"
             )
         try:

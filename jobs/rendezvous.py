@@ -212,10 +212,10 @@ def _join(assignment: Assignment, leader: str, deadline: float) -> Meeting:
                 )
             line.close()
             if name := said.get("replaced"):
-                raise Superseded(f"{name} has come with the same index; this one ends")
+                raise Superseded(f"{name} has joined with the same index; this one ends")
             if missing := said.get("missing"):
                 raise _absent(missing, assignment)
-            trouble = f"{address}, port {port}: it was there, and is gone"
+            trouble = f"{address}, port {port}: it closed the connection"
         time.sleep(_POLL_SECONDS)
     raise _absent([0], assignment, trouble)
 
@@ -226,7 +226,7 @@ def _knock(assignment: Assignment, address: str, port: int) -> Line:
     line.send({**_subject(assignment), "index": assignment.index, "pod": assignment.pod})
     if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
         line.close()
-        raise ConnectionRefusedError("whoever is there is not index 0 of this run")
+        raise ConnectionRefusedError("it is not index 0 of this run")
     return line
 
 
@@ -258,7 +258,7 @@ def _absent(missing: list[int], assignment: Assignment, trouble: str = "") -> Pe
     which = f"index {missing[0]} has" if len(missing) == 1 else f"indexes {', '.join(map(str, missing))} have"
     nodes = assignment.config.train.nodes
     return PeerLost(
-        f"{which} not come: {nodes} Pods are to train together, and all must run at once"
+        f"{which} not joined: {nodes} Pods train together, and all must run at the same time"
         + (f" ({trouble})" if trouble else "")
     )
 

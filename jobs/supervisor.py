@@ -110,7 +110,7 @@ class _Supervisor:
         if previous is not None and self._is_done(previous):
             device = f", on {previous.means['device']}" if "device" in previous.means else ""
             self.last_words.say(
-                f"nothing to do, done already on {previous.finished} by {previous.pod}{device}; "
+                f"nothing to do: done on {previous.finished} by {previous.pod}{device}; "
                 f"{counted(len(previous.outputs), 'file')} as its record says"
             )
             if waiting:
@@ -138,7 +138,7 @@ class _Supervisor:
             folder = self.assignment.folder
             return read_record(folder.record(self.assignment.stage), root=folder.root)
         except RecordError as error:
-            self.last_words.say(f"{error}; going on as if there were none")
+            self.last_words.say(f"{error}; the stage runs as if there were no record")
             return None
 
     def _is_done(self, record: Record) -> bool:
@@ -149,7 +149,7 @@ class _Supervisor:
         others = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
         others = others or changed(self.assignment.folder, record, hash_all=False)
         if others:
-            self.last_words.say(f"done before, but {', '.join(others)} changed since; doing it again")
+            self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
         return not others
 
     def _begin(self, previous: Record | None) -> Record:
@@ -284,7 +284,7 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
 def _unexplained(code: int, meter: Meter) -> str:
     """What can be said of a stage that ended without a report."""
     if code == exit_codes.PEER_LOST:
-        return "another Pod of this stage was lost, without which this one could not go on"
+        return "another Pod of this stage was lost, and this one could not continue without it"
     number = code - 128
     if meter.oom_kills():
         how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"
@@ -293,7 +293,7 @@ def _unexplained(code: int, meter: Meter) -> str:
         return f"killed by signal 9 (out of memory?){_peak_and_limit(meter)}"
     if number in signal.valid_signals():
         return f"killed by signal {number} ({signal.strsignal(number)})"
-    return f"ended with exit code {code} without a word about why"
+    return f"ended with exit code {code} and gave no reason"
 
 
 def _out_of_memory(meter: Meter) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from jobs.contract.counting import counted
 from jobs.tensors import Foreign, Source
 from jobs.unpickling import unpickle
 
@@ -34,7 +35,7 @@ def from_zip(content: bytes) -> Any:
     archive = _Archive(content)
     names = [name for name in archive.members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(names) != 1:
-        raise Foreign(f"it is a zip archive with {len(names)} pickles of PyTorch's, not one")
+        raise Foreign(f"it is a zip archive with {counted(len(names), 'pickle')} instead of one")
     (name,) = names
     folder = name.removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.members and archive.read(f"{folder}byteorder") != b"little":

@@ -66,7 +66,7 @@ class Training:
         )
         if config.train.validation_split and self.data.validation:
             held_out = counted(len(self.data.validation), self.spec.things.removesuffix("s"))
-            print(f"held out, to judge every epoch by: {held_out}", flush=True)
+            print(f"held out to validate every epoch: {held_out}", flush=True)
         for note in learner.notes:
             print(f"weights of {config.model.weights}: {note}", flush=True)
         for warning in self._warnings(learner.device):
@@ -114,11 +114,12 @@ class Training:
         train = self.config.train
         if device.type == "cpu" and train.processes_a_node > usable_cpus():
             yield (
-                f"{train.processes_a_node} processes share {usable_cpus()} CPUs, and will wait for each "
-                f"other; --set train.processes={usable_cpus()} is faster"
+                f"{train.processes_a_node} processes share {counted(usable_cpus(), 'CPU')} and will wait "
+                f"for each other; --set train.processes={usable_cpus()} is faster"
             )
         if train.batch_size > len(self.data):
             yield (
-                f"a batch of {train.batch_size} is more than the {len(self.data)} {self.spec.things} there "
-                "are: every epoch is one step; a smaller --set train.batch_size learns more in the same time"
+                f"a batch of {train.batch_size:,} is larger than the data ({len(self.data):,} "
+                f"{self.spec.things}): every epoch is one step; a smaller --set train.batch_size learns "
+                "more in the same time"
             )

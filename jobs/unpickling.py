@@ -123,7 +123,7 @@ class _Machine:
 
     def _pop(self, count: int) -> list[Any]:
         if len(self._stack) - (self._marks[-1] if self._marks else 0) < count:
-            raise Foreign("its pickle is not whole")
+            raise Foreign("its pickle is incomplete")
         taken = self._stack[len(self._stack) - count :]
         del self._stack[len(self._stack) - count :]
         return taken
@@ -145,7 +145,7 @@ class _Machine:
     def _stored(self, told: Any) -> Tensor:
         kind, dtype, key, _location, count, *view = _require(told, tuple)
         if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):
-            raise Foreign("it refers to something else than tensors' values")
+            raise Foreign("it refers to something other than the values of tensors")
         return self._storage(_require(key, str), dtype, count)
 
     def _call(self, function: Any, arguments: Any) -> Any:
@@ -163,7 +163,7 @@ class _Machine:
                 values, offset, size, stride, _, _, dtype, *more = arguments
                 values = _require(values, Tensor).view(_require(dtype, torch.dtype))
             case _:
-                raise Foreign("its pickle calls what is no function")
+                raise Foreign("its pickle calls something that is not a function")
         if any(more):  # values that are to be negated, or complex and conjugated
             raise Foreign("it has a tensor that is more than its values")
         return self._source.view(
@@ -180,5 +180,5 @@ def _named(name: str) -> Any:
 
 def _require(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise Foreign(f"its pickle has a {type(value).__name__} where there can be none")
+        raise Foreign("its pickle has a value of the wrong kind")
     return value

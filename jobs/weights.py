@@ -64,7 +64,7 @@ def load_verified(path: Path, proof: FileProof, limit: int) -> dict[str, Any]:
     except TooLarge as error:
         if proof.bytes <= limit:
             raise NotWhole(f"it has more than the {proof.bytes:,} bytes that are expected") from error
-        raise Foreign(f"it is to have {proof.bytes:,} bytes, at most {limit:,} are needed") from error
+        raise Foreign(f"its recorded size is {proof.bytes:,} bytes; at most {limit:,} are needed") from error
     except UnsafeFile as error:
         raise NotWhole(f"it {error.strerror}") from error
     if len(content) != proof.bytes:
@@ -87,9 +87,9 @@ def from_bytes(content: bytes) -> dict[str, Any]:
     except (Foreign, StageError):  # SIGTERM, which may come anywhere, is no fault of the file's
         raise
     except Exception as error:  # whatever a file of somebody else's may provoke
-        raise Foreign(f"it is not built as PyTorch builds files: {one_line(error)}") from error
+        raise Foreign(f"it is not a file as PyTorch writes it: {one_line(error)}") from error
     if not isinstance(state, dict):
-        raise Foreign(f"it holds a {type(state).__name__}, not a dict")
+        raise Foreign("it does not hold a state_dict")
     return state
 
 

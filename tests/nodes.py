@@ -120,7 +120,7 @@ class SeveralPods:
 
         assert "complete already" in result.err
         for index in range(3):
-            assert f"train.{index} │ train: nothing to do, done already" in result.err
+            assert f"train.{index} │ train: nothing to do: done on" in result.err
         assert (place.folder / "runs/a/train.json").read_bytes() == before
 
     def test_one_that_is_lost_is_replaced_and_all_meet_again(self, place: Place) -> None:

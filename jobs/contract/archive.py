@@ -135,7 +135,7 @@ def unpack(
     """
     folders.restore(folder)
     if folder.exists() and not replace:
-        raise FileExistsError(f"{folder} is already there")
+        raise FileExistsError(f"{folder} already exists")
     with folders.temporary_beside(folder) as incoming:
         proofs = _extract(stream, incoming, limits)
         incoming.chmod(0o755)  # a temporary folder is private; other runs' users read data too
@@ -207,24 +207,24 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
                     continue
                 total += member.size
                 if len(found) >= limits.files or total > limits.bytes:
-                    raise ArchiveError(f"more than {limits.files} files or {limits.bytes} bytes")
+                    raise ArchiveError(f"more than {limits.files:,} files or {limits.bytes:,} bytes")
                 target = folder / safe_name(member.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 found[member.name] = _write(content, target)
     except ArchiveError:
         raise
     except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
-        raise ArchiveError(f"the stream was cut or is no archive: {error}") from error
+        raise ArchiveError(f"the stream was cut or is not an archive: {error}") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise ArchiveError(f"{error.filename} comes twice") from error
+        raise ArchiveError(f"{error.filename} is there twice") from error
     if promised is None:
         raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
     if promised != {name: proof.model_dump() for name, proof in found.items()}:
-        raise ArchiveError("a file is not what was sent")
+        raise ArchiveError("a file differs from what was sent")
     # Before the folder was locked, another process may have taken it for what a killed one has left.
     gone = sum(not (folder / safe_name(name)).is_file() for name in found)
     if gone:
-        raise ArchiveError(f"{counted(gone, 'file')} removed meanwhile")
+        raise ArchiveError(f"{counted(gone, 'file')} disappeared in the meantime")
     return found
 
 
@@ -240,7 +240,7 @@ def _write(content: IO[bytes], target: Path) -> FileProof:
 def safe_name(name: str) -> PurePosixPath:
     """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
     if why := why_odd(name):
-        raise ArchiveError(f"{name!r} is not a name that may be written: {why}")
+        raise ArchiveError(f"{name!r} cannot be the name of a file: {why}")
     return PurePosixPath(name)
 
 

@@ -48,9 +48,11 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
     proofs: dict[str, FileProof] = {**record.outputs, **({record.log.file: record.log} if record.log else {})}
     others = differing(folder.path, proofs)
     if others:
-        return Check(what=stage, good=False, found=f"not what {stage}.json says: {listed(others)}")
+        return Check(
+            what=stage, good=False, found=f"differs from what {stage}.json records: {listed(others)}"
+        )
     if inputs := changed(folder, record):
-        found = f"has read what is another file now: {listed(inputs)}"
+        found = f"its inputs have changed since: {listed(inputs)}"
         return Check(what=stage, good=False, found=found)
     return Check(
         what=stage, good=True, found=f"succeeded; {counted(len(proofs), 'file')} as {stage}.json says"
@@ -73,7 +75,7 @@ def _checkpoint(folder: RunFolder) -> Check:
         if matches(path, proof, root=folder.root):
             found = f"checkpoints/{path.name} ({proof.bytes / 1e6:.1f} MB)"
             return Check(what="checkpoint", good=True, found=found)
-    return Check(what="checkpoint", good=False, found="none is whole" if there else "there is none")
+    return Check(what="checkpoint", good=False, found="none is intact" if there else "there is none")
 
 
 def _eval_results(folder: RunFolder) -> Check:
@@ -83,8 +85,10 @@ def _eval_results(folder: RunFolder) -> Check:
         found = f"test acc {content['test_acc']:.4f} ({content['correct']:,} of {content['samples']:,})"
     except OSError as error:
         return Check(what=name, good=False, found=_why(error))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return Check(what=name, good=False, found=f"is not what eval writes: {error!r}")
+    except KeyError as error:
+        return Check(what=name, good=False, found=f"is not what eval writes: {error.args[0]} is missing")
+    except (ValueError, TypeError, RecursionError):
+        return Check(what=name, good=False, found="is not what eval writes")
     return Check(what=name, good=True, found=found, content=content)
 
 

@@ -77,7 +77,7 @@ class DataConfig(_Section):
             return self
         for key in ("folder", "size", "skip_limit"):
             if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is of imagefolder alone, not of {self.name}")
+                raise ValueError(f"{key} applies to imagefolder only, not to {self.name}")
         return self
 
 
@@ -117,7 +117,7 @@ class ModelConfig(_Section):
                 f"weights are read for {', '.join(sorted(TORCHVISION_MODELS))}, not for {self.name}"
             )
         if self.weights_sha256 and not self.weights:
-            raise ValueError("weights_sha256 is of no file: weights is not set")
+            raise ValueError("weights_sha256 is set, but weights is not")
         return self
 
 
@@ -165,9 +165,9 @@ class TrainConfig(Placement):
     @model_validator(mode="after")
     def _keys_fit_each_other(self) -> Self:
         if self.horizontal_flip is True and not self.augment:
-            raise ValueError("horizontal_flip is true, and augment is false, so that no image is varied")
+            raise ValueError("horizontal_flip is true but has no effect, because augment is false")
         if self.strategy == "single" and self.processes not in ("auto", 1):
-            raise ValueError(f"strategy single is one process, not {self.processes}: take hogwild or ddp")
+            raise ValueError(f"strategy single runs one process, not {self.processes}: use hogwild or ddp")
         if self.strategy != "ddp" and self.nodes > 1:
             raise ValueError(f"{self.nodes} nodes need strategy ddp, not {self.strategy}")
         if self.batch_size < self.workers:
@@ -256,7 +256,7 @@ class RunConfig(_Section):
         name, folder = self.model.name, self.data.name == "imagefolder"
         if self.model.is_torchvisions and not folder:
             raise ValueError(
-                f"model {name} takes RGB images, {self.data.name} has none: take data.name=imagefolder, "
+                f"model {name} takes RGB images, {self.data.name} has none: use data.name=imagefolder, "
                 "or model.name=cnn"
             )
         if self.model.is_torchvisions and self.data.size < _TORCHVISION_PIXELS:
@@ -269,7 +269,9 @@ class RunConfig(_Section):
                 f"model {name} takes grey images of 28 x 28, not an imagefolder's: model.name=cnn"
             )
         if self.train.freeze == "backbone" and not self.model.weights:
-            raise ValueError("train.freeze: a backbone that has learnt nothing: set model.weights, or none")
+            raise ValueError(
+                "train.freeze: a backbone without model.weights has learnt nothing: set model.weights"
+            )
         return self
 
     def on_the_volume(self, stages: Iterable[Stage]) -> list[str]:

@@ -10,6 +10,13 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else _plural(thing)}"
 
 
+def rate(per_second: float, things: str) -> str:
+    """8.0k images/s, 412 images/s, 3.2 points/s"""
+    if per_second >= 999.5:
+        return f"{per_second / 1000:.1f}k {things}/s"
+    return f"{per_second:.{0 if per_second >= 9.95 else 1}f} {things}/s"
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """The first names, and a sign that there are more: "a, b, c, …"."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

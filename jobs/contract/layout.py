@@ -33,7 +33,7 @@ _MOST_NAMED: Final = 20
 #: A class that is smaller than the largest by this factor is pointed out.
 _RARE: Final = 100
 _IN_NO_CLASS: Final = "it is in no class's folder"
-_WANTED: Final = "; what is to be told apart goes into a folder for each class: CLASS/FILE"
+_WANTED: Final = "; put the images into one folder for each class: CLASS/FILE"
 
 Path = tuple[str, ...]
 
@@ -139,7 +139,7 @@ def _divided(paths: Mapping[str, Path], roles: Mapping[str, Role], seed: int, wr
     if others := _folders(paths.values()) - roles.keys():
         raise LayoutError(
             f"is divided into {listed(roles)}, and has {listed(others)} next to them; "
-            "put these into them, or elsewhere"
+            "move these into them, or elsewhere"
         )
     inside = {folder: _unwrapped(paths, folder) for folder in roles}
     labelled = {
@@ -220,13 +220,13 @@ def warnings(layout: Layout, names: Iterable[str]) -> list[str]:
     if layout.deeper:
         found.append(
             f"every file lies one folder deeper than its class, such as {shown(layout.deeper)}: "
-            "if those folders are the classes, put them without the ones around them"
+            "if those folders are the classes, remove the folders around them"
         )
     counts = count(layout, names)
     most = max(counts.values(), default=0)
     if rare := [name for name in classes if counts[name] * _RARE <= most]:
         found.append(f"{_some(rare, counts)}, and the largest class has {most:,}")
-    found += [f"classes {listed(alike)} differ only in case or in blanks" for alike in _look_alikes(classes)]
+    found += [f"classes {listed(alike)} differ only in case or spaces" for alike in _look_alikes(classes)]
     return found
 
 

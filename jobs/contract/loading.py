@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError as PydanticError
 
 from jobs.contract.config import RunConfig
+from jobs.contract.counting import counted
 from jobs.contract.yamlio import YamlError, load_scalar, read_documents
 
 #: Problems that are told one by one: more than these in one file, and it is another file that is meant.
@@ -66,7 +67,7 @@ def validate(tree: Mapping[Any, Any]) -> RunConfig:
         told = [_explain(dict(problem)) for problem in problems[:_TOLD]]
         more = len(problems) - len(told)
         raise ConfigError(
-            [*told, *([f"and {more:,} more keys that cannot be used"] if more else [])]
+            [*told, *([f"and {counted(more, 'more key')} that cannot be used"] if more else [])]
         ) from error
 
 

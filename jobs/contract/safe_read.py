@@ -39,6 +39,12 @@ class UnsafeFile(OSError):
         return f"{self.filename} {self.strerror}"
 
 
+def why(error: Exception) -> str:
+    """What an error says, without Python's `[Errno …]` and the path, which the message around it names."""
+    plain = isinstance(error, OSError) and not isinstance(error, UnsafeFile)
+    return (error.strerror if plain else None) or str(error)
+
+
 class TooLarge(UnsafeFile):
     """The file holds more than `limit` bytes."""
 

@@ -34,7 +34,7 @@ _LEAST_MEMORY: Final = 2**20
 
 def _cpu(value: str) -> str:
     if quantity(value) < 0:
-        raise ValueError(f"{value} is less than nothing; one CPU is 1 or 1000m")
+        raise ValueError(f"{value} is negative; one CPU is 1 or 1000m")
     return value
 
 
@@ -69,7 +69,9 @@ def folder_of_data(value: str) -> str:
     """`data/NAME`, or `data/NAME/` as a shell completes it. Raises ValueError: pydantic makes a line."""
     value = value.removesuffix("/")
     if not re.fullmatch(_FOLDER, value):
-        raise ValueError(f"data/NAME, for a folder that was put on the volume, not {value[:80]!r}")
+        raise ValueError(
+            f"data/NAME is expected, for a folder that was put on the volume, not {value[:80]!r}"
+        )
     return value
 
 
@@ -88,6 +90,7 @@ def data_file(value: str) -> str:
     plain = value.isprintable() and len(value) <= 300 and not {"", ".", ".."} & set(parts)
     if not plain or not re.fullmatch(_FOLDER, f"{value[:5]}{folder}"):
         raise ValueError(
-            f"data/NAME/FILE, for a file in a folder that was put on the volume, not {value[:80]!r}"
+            "data/NAME/FILE is expected, for a file in a folder that was put on the volume, "
+            f"not {value[:80]!r}"
         )
     return value

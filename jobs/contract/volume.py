@@ -50,7 +50,7 @@ def check_name(name: str, what: str, longest: int = RUN_ID_MAX) -> str:
     """`name` itself, if it is a DNS-1123 label of at most `longest` characters; else ValueError."""
     if len(name) > longest or not _LABEL.fullmatch(name):
         raise ValueError(
-            f"{what} {name!r}: must be lower-case letters, digits and '-', begin and end with a "
+            f"{what} {name!r}: must be lower-case letters, digits and '-', start and end with a "
             f"letter or digit, and have at most {longest} characters"
         )
     return name

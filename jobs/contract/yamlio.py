@@ -30,7 +30,7 @@ class _PlainLoader(_Base):  # type: ignore[misc]
         for key, _ in getattr(node, "value", ()):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    problem = f"the key {key.value!r} stands twice"
+                    problem = f"the key {key.value!r} appears twice"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)

@@ -15,7 +15,7 @@ from jobs.cgroup import usable_cpus
 from jobs.contract.record import Closing, Record, parse_closing
 from tests.jobs.support import Place, finish, read_until
 
-WAITS = b"eval: started early, begins when train has succeeded\n"
+WAITS = b"eval: started early, waits until train has succeeded\n"
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_it_can_be_ended_while_it_waits(early: Place, tmp_path: Path, number: si
     ended = finish(process)
 
     assert ended.code == 143
-    assert "it had not begun, and waited for train" in ended.out
+    assert "stopped while it waited for train" in ended.out
     assert said(tmp_path).exit_code == 143
     assert not early.folder.record("eval").exists()
 
@@ -146,4 +146,4 @@ def test_it_can_be_ended_while_it_waits(early: Place, tmp_path: Path, number: si
 def test_a_stage_before_that_is_none_is_told(place: Place) -> None:
     ended = replace(place, environment={"JOBRELAY_AFTER": "brew"}).do("eval")
     assert ended.code == 78
-    assert "JOBRELAY_AFTER: 'brew' is none of train, eval, infer" in ended.err
+    assert "JOBRELAY_AFTER: 'brew' is not one of train, eval, infer" in ended.err

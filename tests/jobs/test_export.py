@@ -70,7 +70,7 @@ def test_a_program_that_says_something_else_is_refused() -> None:
     model, spec = _model("perceptron")
     other, _ = _model("perceptron")
 
-    with pytest.raises(Failed, match=r"the exported model is not the model: of 60 images it takes \d+"):
+    with pytest.raises(Failed, match=r"the exported model differs from the model: of 60 images it puts \d+"):
         compare(lambda images: predict(other, spec, images, CPU), model, spec, _images(60))
 
 

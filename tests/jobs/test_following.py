@@ -42,7 +42,7 @@ def test_a_complete_record_lets_every_index_end_at_once(leader: Supervised) -> N
     ended = leader.do(PRINTS, pod="pod-2", index=1)
 
     assert ended.code == 0
-    assert "nothing to do, done already" in ended.out
+    assert "nothing to do: done on" in ended.out
     assert leader.folder.record("train").read_bytes() == record
     closing = parse_closing(leader.termination.read_text())
     assert closing
@@ -98,7 +98,7 @@ def test_its_success_is_worth_nothing_if_index_0_is_replaced(leader: Supervised)
     third = leader.start(WAITS, pod="pod-3")
     ended = finish(second)
     assert ended.code == 76
-    assert "index 0 (pod-1) is lost; pod-3 has taken its place" in ended.out
+    assert "index 0 (pod-1) was lost; pod-3 has replaced it" in ended.out
     third.terminate()
     assert finish(third).code == 143
 
@@ -142,5 +142,5 @@ def test_an_index_that_cannot_be(place: Place, index: str) -> None:
     place.environment = {"JOB_COMPLETION_INDEX": index}
     ended = place.do("train", *NODES)
     assert ended.code == 78
-    assert f"JOB_COMPLETION_INDEX={index!r} is none of them" in ended.err
+    assert f"JOB_COMPLETION_INDEX={index!r} is not the index of one" in ended.err
     assert not place.folder.path.exists()

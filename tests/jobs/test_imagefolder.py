@@ -176,7 +176,7 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_empty_or_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"is not there; put .* on the volume as data/clothes"):
+    with pytest.raises(BadInput, match=r"is missing; put .* on the volume as data/clothes"):
         _load(tmp_path / "data" / "clothes")
     (tmp_path / "data" / "clothes" / "dress").mkdir(parents=True)
     with pytest.raises(BadInput, match="holds no files"):
@@ -198,10 +198,10 @@ def _break(clothes: Path) -> dict[str, str]:
     return {
         "dress/cut.jpg": "it is damaged: image file is truncated",
         "dress/empty.png": "it is empty",
-        "'dress/no\\timage.png'": "its name is not one that `put` brings",
+        "'dress/no\\timage.png'": "`put` would not copy a file of this name",
         "notes.txt": "it is in no class's folder",
         "handbag/list.csv": "it is text; PNG, JPEG, ",
-        "dress/huge.png": "it has 20000 x 20000 pixels, which take 1,526 MiB to decode; 512 MiB are the most",
+        "dress/huge.png": "it has 20000 x 20000 pixels, which take 1,526 MiB to decode; 512 MiB is the most",
     }
 
 
@@ -223,7 +223,8 @@ def test_more_of_them_than_may_be_are_refused_by_name(clothes: Path) -> None:
     _break(clothes)
 
     with pytest.raises(
-        BadInput, match=r"6 of 127 files cannot be used, 5 may be .*skip_limit.*dress/cut\.jpg: it is"
+        BadInput,
+        match=r"6 of 127 files cannot be used, and the limit is 5 .*skip_limit.*dress/cut\.jpg: it is",
     ):
         _load(clothes, skip_limit=5)
 
@@ -234,7 +235,7 @@ def test_a_folder_without_a_single_image_is_refused(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_text("no image")
 
-    with pytest.raises(BadInput, match="none of 2 files is an image that can be used"):
+    with pytest.raises(BadInput, match="no usable image in 2 files"):
         _load(tmp_path / "data" / "clothes")
 
 
@@ -290,7 +291,7 @@ def test_more_images_than_there_is_memory_for_are_refused(
 ) -> None:
     monkeypatch.setattr("jobs.imagefiles.memory_bytes", lambda: 40_000_000)
 
-    with pytest.raises(BadInput, match=r"1,000 images of 64 x 64 take 12 MiB, and 10 MiB may be filled"):
+    with pytest.raises(BadInput, match=r"1,000 images of 64 x 64 take 12 MiB, and 10 MiB can be used"):
         read_files(tmp_path, ["a.png"], 1000, SHAPE)
 
 

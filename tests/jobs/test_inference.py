@@ -417,9 +417,9 @@ def test_files_that_cannot_be_taken_are_counted_named_and_skipped(trained: Place
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        (None, "is not there; put the folder of images on the volume as data/photos"),
+        (None, "is missing; put the folder of images on the volume as data/photos"),
         ([], "holds no files"),
-        (["a.png"], "none of 1 files can be taken (a.png: it is empty)"),
+        (["a.png"], "no usable image in 1 file (a.png: it is empty)"),
     ],
     ids=["absent", "empty", "nothing-usable"],
 )

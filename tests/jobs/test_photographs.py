@@ -118,7 +118,7 @@ def test_nothing_is_no_prediction(trained: Place) -> None:
     assert ended.code == 0, ended
     assert "classifying 1 image" in ended.out
     assert "b.png: nothing found\n" in ended.out
-    assert "1 classified, nothing found on 1; the pictures are in" in ended.out
+    assert "1 image classified, nothing found in 1; the pictures are in" in ended.out
     a, b = json.loads(trained.folder.predictions.read_text())
     assert (a["image"], b["image"], b["nothing_found"], b["predicted"]) == ("a.png", "b.png", True, None)
     assert "probability" not in b

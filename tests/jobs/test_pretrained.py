@@ -149,7 +149,7 @@ def test_weights_of_safetensors_are_taken(file: Path) -> None:
 
 def test_a_last_layer_of_other_classes_is_reported() -> None:
     assert begin_with(_model(), _model(classes=7).state_dict(), _config()) == [
-        "its last layer is of 7 classes, a fresh one takes its place"
+        "its last layer has 7 classes and is replaced by a new one"
     ]
 
 
@@ -157,7 +157,7 @@ def test_a_last_layer_of_other_classes_is_reported() -> None:
     ("change", "told"),
     [
         (lambda state: state.pop("conv1.weight"), "it lacks conv1.weight"),
-        (lambda state: state.update(x=torch.ones(1)), "it has, and the model has not, x"),
+        (lambda state: state.update(x=torch.ones(1)), "it has, and the model lacks, x"),
         (lambda state: state.update({"conv1.weight": torch.ones(2)}), "of another shape: conv1.weight"),
         (lambda state: state.update({"fc.weight": torch.ones(7, 9)}), "of another shape: fc.weight"),
         (lambda state: state.update({"bn1.bias": "no tensor"}), "of another shape: bn1.bias"),
@@ -204,12 +204,15 @@ def _outside(file: Path) -> None:
             "is not a file of weights that can be used: it is .*LFS",
         ),
         (lambda file: file.write_bytes(b"<!DOCTYPE html><html></html>"), "used: it is a web page"),
-        (lambda file: torch.save([1, 2], file), "it holds a list, not a dict"),
+        (lambda file: torch.save([1, 2], file), "it does not hold a state_dict"),
         (
             lambda file: torch.save(_model(), file),
             "is not a file of weights .* it names ",
         ),  # code, not tensors
-        (lambda file: os.truncate(file, 1 << 30), "it is to have 1,073,741,824 bytes, at most 536,870,9"),
+        (
+            lambda file: os.truncate(file, 1 << 30),
+            "its recorded size is 1,073,741,824 bytes; at most 536,870,9",
+        ),
         (_outside, "leads out of the volume's data/"),
     ],
     ids=["absent", "no-weights", "lfs", "html", "list", "pickled-model", "huge", "link"],

@@ -99,7 +99,7 @@ def test_by_name_where_there_is_no_file(
 def test_who_does_not_come_is_named(run: RunFolder, threads: ThreadPoolExecutor) -> None:
     futures = meet(threads, pod(run, 0, 4), pod(run, 2, 4), seconds=1)
     for future in futures:
-        with pytest.raises(PeerLost, match="indexes 1, 3 have not come: 4 Pods are to train together"):
+        with pytest.raises(PeerLost, match="indexes 1, 3 have not joined: 4 Pods train together"):
             future.result()
 
 
@@ -226,7 +226,7 @@ def test_a_pod_that_was_replaced_while_it_waited(run: RunFolder, threads: Thread
     time.sleep(0.5)
     (last,) = meet(threads, pod(run, 2, 3))
     assert second.result().token == leader.result().token == last.result().token
-    with pytest.raises(Superseded, match="a-train-1-x7k2p has come with the same index"):
+    with pytest.raises(Superseded, match="a-train-1-x7k2p has joined with the same index"):
         first.result()
 
 

@@ -90,7 +90,7 @@ def test_what_is_done_is_not_done_again(trained: Place) -> None:
     ended = trained.do("train")
 
     assert ended.code == 0
-    assert ended.out.startswith("train: nothing to do, done already")
+    assert ended.out.startswith("train: nothing to do: done on")
     assert trained.folder.record("train").read_bytes() == before
 
 
@@ -102,7 +102,7 @@ def test_a_changed_output_is_made_again_from_the_checkpoint(trained: Place) -> N
     ended = trained.do("train")
 
     assert ended.code == 0
-    assert "model.pt changed since; doing it again" in ended.out
+    assert "model.pt changed since; the stage runs again" in ended.out
     assert "resuming from epoch 2 (checkpoints/epoch-0002.pt)" in ended.out
     assert model.read_bytes() == before
 
@@ -237,7 +237,7 @@ def test_row_55_a_damaged_model_is_made_again_from_a_checkpoint(trained: Place, 
 
     assert ended.code == 0, ended.out
     assert "warning: model.pt is " in ended.out
-    assert "; made again from checkpoints/epoch-0002.pt" in ended.out
+    assert "; restored from checkpoints/epoch-0002.pt" in ended.out
     assert model.read_bytes() == expected
 
 
@@ -247,7 +247,7 @@ def test_without_training_there_is_nothing_to_test(place: Place, stage: str) -> 
 
     assert ended.code == 65
     assert (
-        f"{place.folder.record('train')} is not there; stage train of this run should have made it"
+        f"{place.folder.record('train')} is missing; stage train of this run should have created it"
         in ended.out
     )
 

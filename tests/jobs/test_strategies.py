@@ -163,7 +163,7 @@ def test_a_process_that_is_killed_ends_all_and_is_named(long_run: Place, which: 
 
     assert time.monotonic() - began < 20
     assert ended.code == 1
-    error = f"process {which} of 2 was killed by SIGKILL (out of memory?); the others were ended"
+    error = f"process {which} of 2 was killed by SIGKILL (out of memory?); the stage ended the others"
     assert f"train: {error}" in ended.out
     assert long_run.record("train").error == error
     assert not any(_is_there(worker) for worker in workers)
@@ -201,7 +201,7 @@ def test_more_processes_than_processors_are_warned_of(place: Place) -> None:
     ended = run.do("train")
 
     assert ended.code == 0, ended.out
-    for warning in ("9 processes share ", "a batch of 400 is more than the 300 images there are"):
+    for warning in ("9 processes share ", "a batch of 400 is larger than the data (300 images)"):
         assert f"warning: {warning}" in ended.out
         assert warning in run.record("train").means["warnings"]
 

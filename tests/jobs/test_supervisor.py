@@ -168,10 +168,10 @@ def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
         ("raise OSError(5, 'Input/output error', '/v/x')", 1, "cannot use /v/x: Input", "this may pass"),
         ("raise PermissionError(13, 'Permission denied', '/v/x')", 78, "cannot write /v/x as uid", "fsGroup"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero", "Traceback"),
-        ("os._exit(7)", 7, "exit code 7 without a word", "train: ended with exit code 7"),
-        ("os._exit(0)", 1, "exit code 0 without a word", "train: ended with exit code 0"),
-        ("sys.exit(3)", 1, "exit code 1 without a word", "SystemExit: 3"),
-        ("os._exit(255)", 255, "exit code 255 without a word", "train: ended with exit code 255"),
+        ("os._exit(7)", 7, "exit code 7 and gave no reason", "train: ended with exit code 7"),
+        ("os._exit(0)", 1, "exit code 0 and gave no reason", "train: ended with exit code 0"),
+        ("sys.exit(3)", 1, "exit code 1 and gave no reason", "SystemExit: 3"),
+        ("os._exit(255)", 255, "exit code 255 and gave no reason", "train: ended with exit code 255"),
         ("os.kill(os.getpid(), 9)", 137, "killed by signal 9 (out of memory?)", "train: killed by signal 9"),
         ("os.kill(os.getpid(), 11)", 139, "killed by signal 11", "Segmentation fault"),
     ],
@@ -326,7 +326,7 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
 
     (folder / "2.png").write_text("another one")
     assert changed(supervised.folder, supervised.record) == ["data/clothes/2.png"]
-    assert "data/clothes/2.png changed since; doing it again" in supervised.do(work, few).out
+    assert "data/clothes/2.png changed since; the stage runs again" in supervised.do(work, few).out
 
 
 def test_attempts_are_counted_and_keep_their_logs(supervised: Supervised) -> None:
@@ -349,7 +349,7 @@ def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
     ended = supervised.do("print('again')")
 
     assert ended.code == 0
-    assert ended.out.startswith("train: nothing to do, done already on ")
+    assert ended.out.startswith("train: nothing to do: done on ")
     assert supervised.folder.record("train").read_bytes() == before
     closing = parse_closing(supervised.termination.read_text())
     assert closing is not None

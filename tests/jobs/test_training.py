@@ -37,7 +37,7 @@ def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("train.epochs=1", "train.epochs: 1 asked, but this run has come to epoch 2 already"),
+        ("train.epochs=1", "train.epochs: 1 asked for, but this run has already reached epoch 2"),
         ("train.learning_rate=0.1", "train.learning_rate: was 0.005, is 0.1"),
         ("train.batch_size=128", "train.batch_size: was 64, is 128"),
         ("model.name=cnn", "model.name: was perceptron, is cnn"),
@@ -48,7 +48,7 @@ def test_row_51_a_checkpoint_whose_save_was_cut_short_is_not_one(
 def test_other_settings_under_the_same_run_are_refused(trained: Place, setting: str, told: str) -> None:
     before = _files(trained)
 
-    with pytest.raises(BadInput, match="take another --run") as raised:
+    with pytest.raises(BadInput, match="use another --run") as raised:
         train(trained.assignment("train", setting), StopRequest())
 
     assert told in str(raised.value)
@@ -158,7 +158,7 @@ def test_images_are_mirrored_where_the_user_or_the_data_set_says_so(
 
 def test_mirroring_without_varying_or_without_images_is_refused(place: Place) -> None:
     for settings, reason in (
-        (("train.augment=false",), "horizontal_flip is true, and augment is false"),
+        (("train.augment=false",), "horizontal_flip is true but has no effect"),
         (
             ("data.name=blobs", "model.name=perceptron"),
             "horizontal_flip is for images, and data blobs has none",
@@ -217,7 +217,7 @@ def test_a_part_of_the_training_images_is_held_out_by_the_seed(place: Place) -> 
         ended = place.do("train", "--set", "train.validation_split=0.25", "--set", f"seed={seed}")
         assert ended.code == 0, ended.out
         assert "on 225 images" in ended.out
-        assert "held out, to judge every epoch by: 75 images" in ended.out
+        assert "held out to validate every epoch: 75 images" in ended.out
         rows[run] = [
             json.loads(line)["val_accuracy"] for line in place.folder.history.read_text().splitlines()
         ]

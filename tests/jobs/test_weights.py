@@ -237,7 +237,9 @@ def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
     for path in trained.folder.checkpoints.glob("*.pt"):
         _truncate(path)
 
-    with pytest.raises(Failed, match=r"no checkpoint is whole .*remove .*checkpoints to train from the be"):
+    with pytest.raises(
+        Failed, match=r"no checkpoint can be used .*remove .*checkpoints to train from the st"
+    ):
         train(trained.assignment("train"), StopRequest())
 
 
@@ -333,7 +335,7 @@ def test_row_56_a_file_that_is_larger_than_needed_is_not_read(tmp_path: Path, by
     os.truncate(path, bytes_claimed)
 
     with pytest.raises(
-        Foreign, match=rf"it is to have {bytes_claimed:,} bytes, at most 1,048,576 are needed"
+        Foreign, match=rf"its recorded size is {bytes_claimed:,} bytes; at most 1,048,576 are needed"
     ):
         load_verified(path, FileProof(sha256="0" * 64, bytes=bytes_claimed), MIB)
 
@@ -348,7 +350,7 @@ def test_row_56_a_model_is_no_larger_than_its_file(trained: Place) -> None:
     record["outputs"]["model.json"] = FileProof.of(path).model_dump()
     record_path.write_text(json.dumps(record))
 
-    with pytest.raises(BadInput, match=r"the model of model.json has 100,000,000,040 of weights"):
+    with pytest.raises(BadInput, match=r"the model in model.json needs 100,000,000,040 for"):
         testing.eval(trained.assignment("eval"), StopRequest())
 
 

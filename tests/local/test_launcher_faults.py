@@ -178,7 +178,7 @@ def test_data_that_has_changed_is_not_complete_already(place: Place, tmp_path: P
     write_data(folder, train=301)
 
     verified = place.run("verify", "a", expect=7)
-    assert "has read what is another file now: data/mnist/train-images" in " ".join(verified.out.split())
+    assert "its inputs have changed since: data/mnist/train-images" in " ".join(verified.out.split())
     refused = place.run("run-all", "--run", "a", *mnist, expect=6)
     assert "run a was made of other data: data/mnist/train-images" in refused.err
     again = place.run("run-all", *mnist)

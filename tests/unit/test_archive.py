@@ -223,7 +223,7 @@ def test_a_folder_is_removed_and_its_name_is_free(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path / "new", {"mine": b"x"})
-    with pytest.raises(FileExistsError, match="already there"):
+    with pytest.raises(FileExistsError, match="already exists"):
         archive.unpack(io.BytesIO(packed({"a": b"y"})), tmp_path / "new")
     assert read(tmp_path) == {"new/mine": b"x"}
 
@@ -452,7 +452,7 @@ def test_files_that_are_removed_while_they_come_are_missed(tmp_path: Path) -> No
         here.unlink()
         yield data[30_000:]
 
-    with pytest.raises(ArchiveError, match="1 file removed meanwhile"):
+    with pytest.raises(ArchiveError, match="1 file disappeared in the meantime"):
         archive.unpack(archive.stream_of(during()), tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 

@@ -84,7 +84,7 @@ def _half_checkpoints(run: RunFolder) -> None:
     ("harm", "bad"),
     [
         (_no_checkpoint, {"checkpoint": "there is none"}),
-        (_half_checkpoints, {"checkpoint": "none is whole"}),
+        (_half_checkpoints, {"checkpoint": "none is intact"}),
         (
             lambda run: run.model.write_bytes(b"other"),
             {"train": "not what train.json says: model.pt"},

@@ -107,7 +107,7 @@ def test_where_the_test_pictures_have_no_classes_the_seed_divides_what_is_to_tra
     ("names", "reason"),
     [
         (["a.png", "b.png"], "has no folders of classes"),
-        (files(["dress"]), "has only one class, dress; .* a folder for each class"),
+        (files(["dress"]), "has only one class, dress; .* one folder for each class"),
         (divided("train"), "has only one class, train, which holds the folders cat/, dog/: if these are"),
         (
             divided("archive"),
@@ -142,9 +142,9 @@ def test_what_looks_wrong_is_pointed_out() -> None:
 
     assert warnings(layout, names) == [
         "every file lies one folder deeper than its class, such as Dog/2020/0.png: if those folders are "
-        "the classes, put them without the ones around them",
+        "the classes, remove the folders around them",
         "Dog 3, cat 3, dog 3, and the largest class has 300",
-        "classes Dog/, dog/ differ only in case or in blanks",
+        "classes Dog/, dog/ differ only in case or spaces",
     ]
     assert warnings(lay_out(files(["cat", "dog"]), seed=0), files(["cat", "dog"])) == []
 

@@ -57,7 +57,7 @@ def test_what_has_changed_is_named(run: RunFolder, name: str, content: str | Non
 
     assert changed_since(run) == {"train": [told]}
     (found,) = (check for check in check_run(run) if check.what == "train")
-    assert (found.good, found.found) == (False, f"has read what is another file now: {told}")
+    assert (found.good, found.found) == (False, f"its inputs have changed since: {told}")
 
 
 def test_a_file_of_the_same_size_that_was_written_since_is_hashed(run: RunFolder) -> None:

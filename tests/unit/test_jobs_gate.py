@@ -79,7 +79,7 @@ def test_it_opens_within_a_second_of_success(world: World, capsys: pytest.Captur
     assert max(world.sleeps) <= 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5  # at 0, 30, 60, 90 seconds, and the end
-    assert "train.json is not there yet" in lines[0]
+    assert "train.json does not exist yet" in lines[0]
     assert "attempt 1 is running in a-train-x7k2p" in lines[1]
 
 
@@ -102,7 +102,7 @@ def test_another_failure_closes_it_when_no_other_attempt_begins(
 
     assert world.wait() == 1
     assert 600 <= world.waited <= 602
-    assert "no other attempt has begun for 10 minutes" in capsys.readouterr().err
+    assert "no other attempt has started for 10 minutes" in capsys.readouterr().err
 
 
 def test_another_attempt_starts_the_clock_again(world: World) -> None:
