@@ -12,7 +12,7 @@ from jobs.contract import archive
 from jobs.contract.check import PARTS, Check
 from jobs.contract.config import STAGES, RunConfig, Stage
 from jobs.contract.record import FileProof, Record, RecordError, differing, read_record
-from jobs.contract.safe_read import regular_files
+from jobs.contract.safe_read import regular_files, why
 from jobs.contract.volume import CHECKPOINTS, LOGS
 from launcher.errors import BadInput, EvidenceIncomplete, UnknownRun
 from launcher.executors.base import Executor
@@ -52,10 +52,10 @@ def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = Fals
                 count = install(incoming, proofs, folder, owner)
         except archive.ArchiveError as error:
             raise EvidenceIncomplete(
-                f"run {run} did not come whole: {error}", Command("fetch", run)
+                f"run {run} was not fetched completely: {error}", Command("fetch", run)
             ) from error
         except OSError as error:
-            raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {error}") from error
+            raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {why(error)}") from error
         except EvidenceIncomplete as error:
             if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
                 raise UnknownRun(run, executor.place()) from error
@@ -111,7 +111,8 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
             continue
         if record and record.status == "succeeded":
             found += [
-                f"{name} is not what {stage}.json says" for name in _differing(folder, record, everything)
+                f"{name} differs from what {stage}.json records"
+                for name in _differing(folder, record, everything)
             ]
     return found
 
@@ -156,7 +157,7 @@ def _nothing_left(executor: Executor, run: str) -> BadInput:
     """What to say of a run without a folder on the volume."""
     if not executor.jobs(run):
         return UnknownRun(run, executor.place())
-    return BadInput(f"run {run} has left nothing on the volume", Command("status", run))
+    return BadInput(f"run {run} has no files on the volume", Command("status", run))
 
 
 def _has_succeeded(job: Object) -> bool:

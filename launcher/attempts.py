@@ -43,7 +43,7 @@ class AttemptReporter:
                 resumes = ", which resumes from the last checkpoint" if self._stage == "train" else ""
                 self._say(
                     f"  {self._stage}: Pod {loss.pod} was lost: {in_one_line(loss.cause)}; the Job starts "
-                    f"another{resumes} ({lost_pods(view)} of {self._patience.disruptions} that may be lost)"
+                    f"another{resumes} ({lost_pods(view)} of at most {self._patience.disruptions})"
                 )
 
     def _is_new(self, pod: str) -> bool:

@@ -44,8 +44,8 @@ def autosized(executor: Executor, plan: Plan, stages: Iterable[Stage], console: 
         suggested = _suggested(known, plan.jobs[stage])
         if suggested is None:
             console.say(
-                f"  {stage}: autosize: no run of this work is here that tells what it used; "
-                "cpu and memory as the manifest says"
+                f"  {stage}: autosize: no earlier run of this work reported its use; "
+                "cpu and memory are as in the manifest"
             )
             continue
         given = plan.placements[stage]
@@ -54,7 +54,7 @@ def autosized(executor: Executor, plan: Plan, stages: Iterable[Stage], console: 
         jobs[stage] = copy.deepcopy(jobs[stage])
         set_resources(jobs[stage], size.cpu, size.memory)
         asked = ", ".join(f"{name} {value}" for name, value in vars(size).items() if value)
-        console.say(f"  {stage}: autosize: {asked or 'nothing beside what is given'}, after run {run}")
+        console.say(f"  {stage}: autosize: {asked or 'cpu and memory as configured'}, after run {run}")
     return replace(plan, jobs=jobs)
 
 

@@ -79,7 +79,9 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
         if verbose:
             show_traceback(error)
         what = f"{type(error).__name__}: {error}"
-        Console().error(JobRelayError(what, "the same with -v shows where; the Jobs, if any, go on"))
+        Console().error(
+            JobRelayError(what, "the same command with -v shows where; Jobs that were created continue")
+        )
         return Exit.FAILED
 
 
@@ -104,7 +106,7 @@ for _command in lookcli.ALL:
 @run_options
 @target_options
 def run_all(**arguments: Any) -> int:
-    """Run train, eval and infer, and bring the results home."""
+    """Run train, eval and infer, and fetch the results."""
     from jobs.contract.config import STAGES
 
     return _run(list(STAGES), **arguments)
@@ -121,20 +123,29 @@ def run(stage: Stage, **arguments: Any) -> int:
 
 @cli.command()
 @click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
-@click.option("--one-at-a-time", is_flag=True, help="Each key by itself, the others as configured.")
+@click.option("--one-at-a-time", is_flag=True, help="Vary one key at a time, the others as configured.")
 @click.option(
-    "--random", "count", type=click.IntRange(min=1), help="So many points of the grid; ranges A..B."
+    "--random",
+    "count",
+    type=click.IntRange(min=1),
+    help="Draw this many points of the grid; allows ranges A..B.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials of a point.")
-@click.option("--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="At once.")
-@click.option("--stop-when", metavar="CONDITION", help="Begin no other trial after, say, val_acc>=0.99.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials per point.")
+@click.option(
+    "--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time."
+)
+@click.option(
+    "--stop-when", metavar="CONDITION", help="Start no further trial once one meets it: val_acc>=0.99."
+)
 @click.option(
     "--choose-on", type=click.Choice(["validation", "test"]), default="validation", show_default=True,
-    help="What the best trial is chosen by: training images that are held out (train.validation_split, "
+    help="What the best trial is chosen by: held-out training images (train.validation_split, "
     "a tenth unless set), or the test images, to repeat a published table.",
 )  # fmt: skip
-@click.option("--name", help="Of the sweep, and its folder in sweeps/.  [default: by what it tries]")
-@click.option("--dry-run", is_flag=True, help="Print the trials; touch nothing.")
+@click.option(
+    "--name", help="Name of the sweep, and of its folder in sweeps/.  [default: from what it tries]"
+)
+@click.option("--dry-run", is_flag=True, help="Print the trials; create nothing.")
 @config_options
 @output_option("table", "csv")
 @target_options
@@ -195,7 +206,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
-        console.say("autosize: processes on this machine ask for nothing and are not limited")
+        console.say("autosize has no effect: processes on this machine have no requests and no limits")
     executor = target.executor()
     plan = pipeline.plan_run(executor, target.manifests, config, options, console.say)
     report = pipeline.run_stages(executor, plan, options, console, _import_while_waiting)

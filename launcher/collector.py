@@ -106,9 +106,7 @@ class LogCollector:
                 thread.join(min(seconds, 1.0))
                 if thread.is_alive() and not reported and time.monotonic() - since > _SILENCE_SECONDS:
                     reported = True
-                    say(
-                        f"  {self._stage}: the end of its log does not come; it is waited for {seconds:.0f} s"
-                    )
+                    say(f"  {self._stage}: waiting for the end of its log, up to {seconds:.0f} s")
                 now = sum(copy.bytes for copy in self.copies.values())
                 if now != read:
                     since, read = time.monotonic(), now

@@ -21,12 +21,12 @@ _COLUMNS = ("name", "files", "bytes", "contents", "cached bytes")
 @click.command(cls=Subcommand)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("name")
-@click.option("--replace", is_flag=True, help="In place of what is there, in one step.")
+@click.option("--replace", is_flag=True, help="Replace what is there, in one step.")
 @click.option(
     "--skip-odd-names",
     "skip_odd",
     is_flag=True,
-    help="Leave out, and name, what cannot be copied: odd names, broken links, what is no file.",
+    help="Leave out, and list, what cannot be copied: odd names, broken links, special files.",
 )
 @target_options
 def put(target: Target, console: Console, folder: Path, name: str, replace: bool, skip_odd: bool) -> int:

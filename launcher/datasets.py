@@ -9,7 +9,9 @@ from typing import Any
 
 from jobs.contract import layout as layouts
 from jobs.contract.archive import ArchiveError, Limits
+from jobs.contract.counting import counted
 from jobs.contract.datasets import contents
+from jobs.contract.safe_read import why
 from launcher import localfiles
 from launcher.errors import BadInput, Conflict, JobRelayError
 from launcher.executors.base import Executor
@@ -31,14 +33,14 @@ def survey(folder: Path, *, skip_odd: bool = False) -> LocalFiles:
     try:
         found = localfiles.survey(folder)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be read: {error}") from error
+        raise BadInput(f"{folder} cannot be read: {why(error)}") from error
     if found.refused and not skip_odd:
         raise BadInput(localfiles.refusal(folder, found), SameAgain("--skip-odd-names"))
     if not found.files:
         raise BadInput(f"{folder} holds no files")
     if len(found.files) > Limits().files:
         raise BadInput(
-            f"{folder} holds {len(found.files):,} files, {Limits().files:,} at most are copied; divide it"
+            f"{folder} holds {len(found.files):,} files, and at most {Limits().files:,} are copied; divide it"
         )
     return found
 
@@ -80,7 +82,7 @@ def summary(name: str, found: LocalFiles) -> list[str]:
     """What was copied, for people: one line each."""
     inside = contents(found.files)
     classes = f" in {len(inside.layout.class_names):,} classes" if inside.layout else ""
-    size = f"{found.bytes:,} byte" + ("" if found.bytes == 1 else "s")
+    size = counted(found.bytes, "byte")
     lines = [
         f"copied {layouts.files(len(found.files))}{classes}, {size}",
         *(f"  {note}" for note in localfiles.notes(found)),
@@ -116,11 +118,12 @@ def _read_by(job: Object) -> set[str]:
 
 def _refuse_in_use(executor: Executor, folder: str, verb: str) -> None:
     if runs := readers(executor, folder):
-        names = ", ".join(runs)
+        what = f"run {runs[0]} uses it; wait until it has ended, or cancel it"
+        if len(runs) > 1:
+            what = f"runs {', '.join(runs)} use it; wait until they have ended, or cancel them"
         raise Conflict(
-            f"{folder} cannot be {verb} now: run{'s' if len(runs) > 1 else ''} {names} "
-            f"{'are' if len(runs) > 1 else 'is'} at work and read{'' if len(runs) > 1 else 's'} it",
-            "wait for the end, or cancel " + ("them" if len(runs) > 1 else "it"),
+            f"{folder} cannot be {verb} now: {what}",
+            Command("cancel", runs[0]),
         )
 
 

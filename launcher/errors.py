@@ -56,7 +56,7 @@ class UnknownRun(BadInput):
     """Neither a Job nor a file on the volume is of that run."""
 
     def __init__(self, run: str, place: str) -> None:
-        super().__init__(f"nothing is known of run {run} on {place}", Command("list"))
+        super().__init__(f"there is no run {run} on {place}", Command("list"))
 
 
 class ApiLost(JobRelayError):

@@ -190,7 +190,7 @@ def _name(taken: Mapping[str, Path], found: LocalFiles) -> None:
     folders = {str(parent) for name in taken for parent in PurePosixPath(nfc(name)).parents}
     for name in in_order:
         path, new = taken[name], nfc(name)
-        if why := why_odd(new) or ("its name has a meaning of its own" if new == PROOFS_NAME else None):
+        if why := why_odd(new) or ("its name is reserved" if new == PROOFS_NAME else None):
             found.refused[name] = why
         elif new in folders:
             found.refused[name] = "its name is, in another spelling, that of a folder"

@@ -29,7 +29,7 @@ _STAGES = click.Choice(["train", "eval", "infer"])
 @output_option("table", "json")
 @target_options
 def status(target: Target, console: Console, run: str | None, output: str) -> int:
-    """How the stages of a run stand; -v: and where their seconds went. [default: the newest run]"""
+    """The state of a run's stages; with -v also where their seconds went. [default: the newest run]"""
     from launcher import overview
 
     run = _run_id(run) if run else None
@@ -43,7 +43,9 @@ def status(target: Target, console: Console, run: str | None, output: str) -> in
 
 
 @click.command("list", cls=Subcommand)
-@click.option("--recorded", is_flag=True, help="From the records on the volume, where Jobs are gone.")
+@click.option(
+    "--recorded", is_flag=True, help="Also runs whose Jobs are gone, from their records on the volume."
+)
 @output_option("table", "json", "name")
 @target_options
 def list_runs(target: Target, console: Console, recorded: bool, output: str) -> int:
@@ -63,7 +65,7 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
 @click.command(cls=Subcommand)
 @click.argument("run", required=False)
 @click.argument("stage", type=_STAGES, required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on while the stage prints.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until the stage ends.")
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
 @target_options
 def logs(
@@ -81,7 +83,7 @@ def logs(
 
 @click.command(cls=Subcommand)
 @click.argument("run", required=False)
-@click.option("-o", "--output", "folder", type=_PATH, help="Folder.  [default: runs/RUN]")
+@click.option("-o", "--output", "folder", type=_PATH, help="Folder to copy to.  [default: runs/RUN]")
 @click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
 @target_options
 def fetch(target: Target, console: Console, run: str | None, folder: Path | None, everything: bool) -> int:
@@ -100,7 +102,9 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
 
 @click.command(cls=Subcommand)
 @click.argument("name", metavar="[RUN|SWEEP]", required=False)
-@click.option("-o", "--output", "file", type=_PATH, help="File.  [default: report.html in its folder]")
+@click.option(
+    "-o", "--output", "file", type=_PATH, help="File to write.  [default: report.html in its folder]"
+)
 @target_options
 def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
     """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
@@ -143,7 +147,7 @@ def cancel(target: Target, console: Console, run: str) -> int:
     click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
     if not names:
         overview.require_known(executor, run)
-        console.say(f"no Job of run {run} is at work")
+        console.say(f"no Job of run {run} is running")
     return Exit.SUCCEEDED
 
 
@@ -152,7 +156,7 @@ def cancel(target: Target, console: Console, run: str) -> int:
 @click.option("--data", is_flag=True, help="Its files on the volume too.")
 @target_options
 def delete(target: Target, console: Console, run: str, data: bool) -> int:
-    """Delete the Jobs of a run; with --data all that it has left."""
+    """Delete the Jobs of a run; with --data its files on the volume too."""
     from launcher import overview
 
     _run_id(run)
@@ -175,7 +179,7 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
 @output_option("table", "json")
 @target_options
 def doctor(target: Target, console: Console, output: str) -> int:
-    """Check what a run needs, and say what to do where it is not so."""
+    """Check what a run needs, and say what to do where something is missing."""
     findings = target.executor().examine(target.manifests)
     marks = {"ok": "✓", "warn": "!", "fail": "✗"}
     todos = [console.complete(f.todo) for f in findings]

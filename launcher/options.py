@@ -43,16 +43,16 @@ def target_options(command: Command) -> Command:
         ),
         click.option(
             "--image", envvar="JOBRELAY_IMAGE", show_envvar=True,
-            help="Image of the stages, in place of the manifests'. Without it, a run's own reads its files.",
+            help="Image of the stages, in place of the manifests'.",
         ),
         click.option(
             "--api-timeout", type=_SECONDS,
-            help="Seconds without an answer of the API server, until it counts as lost (exit 5)."
+            help="Seconds without an answer of the API server until it counts as lost (exit 5)."
             "  [default: 300; 5 for the first answer]",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and results."),
         click.option(
-            "-v", "--verbose", is_flag=True, help="Also what is waited for, where the time went, tracebacks."
+            "-v", "--verbose", is_flag=True, help="Also waits, where the time went, tracebacks."
         ),
     ]  # fmt: skip
 
@@ -88,9 +88,7 @@ def _fit(context: click.Context, where: dict[str, Any]) -> None:
             )
         where.update(dict.fromkeys(_CLUSTER))
     elif "volume" in typed:
-        raise BadInput(
-            "--volume names the folder of a run on this machine", "add --local, or leave --volume out"
-        )
+        raise BadInput("--volume is for runs on this machine", "add --local, or leave --volume out")
 
 
 def _source(context: click.Context, name: str) -> ParameterSource | None:
@@ -113,22 +111,22 @@ def config_options(command: Command) -> Command:
 def run_options(command: Command) -> Command:
     """How a run is carried out, and what it consists of; as keyword arguments."""
     options = [
-        click.option("--new", is_flag=True, help="A new run, even where an equal one is there."),
-        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended; as --timeout."),
-        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node; as --timeout."),
-        _patience("--start-timeout", 600, "Seconds from there until it runs; as --timeout."),
+        click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
+        _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended, if its stage sets none."),
+        _patience("--schedule-timeout", 300, "Seconds until a Pod has a node, if its stage sets none."),
+        _patience("--start-timeout", 600, "Seconds from there until it runs, if its stage sets none."),
         click.option(
             "--early", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-            help="Start a stage while the one before ends, to import; auto: where there is room for both.",
+            help="Start a stage while the one before it ends, to import; auto: where there is room for both.",
         ),
         click.option("--no-fetch", is_flag=True, help="Leave the results on the volume."),
         click.option(
             "--ttl",
             type=click.IntRange(min=0),
-            help="Seconds until the Jobs are removed, once all of it is home.  [default: they stay]",
+            help="Seconds until the Jobs are removed, once all is fetched.  [default: they stay]",
         ),
-        click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes what runs."),
-        click.option("--dry-run", is_flag=True, help="Print what a run would send here now; touch nothing."),
+        click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes the running Jobs."),
+        click.option("--dry-run", is_flag=True, help="Print what a run would create here; create nothing."),
         output_option("table", "json"),
     ]  # fmt: skip
     return config_options(_decorated(command, options))

@@ -17,7 +17,7 @@ from launcher.hints import Command
 from launcher.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
 from launcher.timeline import Timeline, timeline
 from launcher.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
-from launcher.wording import accuracy, in_one_line, mebibytes
+from launcher.wording import accuracy, in_one_line, memory
 
 Object = dict[str, Any]
 
@@ -65,7 +65,7 @@ def stages_of(executor: Executor, run: str | None) -> list[StageState]:
     for number, (job, _) in enumerate(jobs):
         state, before = states[number], waits_for(job)
         if state.state == "running" and (state.run, before) in unfinished:
-            states[number] = replace(state, state="waiting", reason=f"started early, begins after {before}")
+            states[number] = replace(state, state="waiting", reason=f"started early, waits for {before}")
     return states
 
 
@@ -171,7 +171,7 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
         created=_with_offset(job["metadata"]["creationTimestamp"]),
         seconds=said.cost.wall_seconds if said else None if ended else _since(when.get("started")),
         result=accuracy(said) if ended else "",
-        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        peak=memory(said, ""),
         pod=pod["metadata"]["name"] if pod else "",
         timeline=when,
     )
@@ -201,7 +201,7 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         created=_with_offset(record.get("started", "")),
         seconds=said.cost.wall_seconds if said else None,
         result=accuracy(said),
-        peak=mebibytes(said.cost.peak_memory_bytes) if said else "",
+        peak=memory(said, ""),
         pod=record.get("pod", ""),
         timeline=record.get("moments") or {},
     )

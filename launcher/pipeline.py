@@ -165,16 +165,16 @@ def plan_run(
     if options.run:
         if changed := artifacts.changed_data(executor, options.run, config, options.stages[-1]):
             raise Conflict(
-                f"run {options.run} was made of other data: {listed(changed)} changed since",
-                "name another run for the data as it is now (--run NAME); or, where train has not read it, "
-                f"delete the Jobs of run {options.run}, which then reads it again",
+                f"run {options.run} used other data: {listed(changed)} changed since",
+                "use another run for the data as it is now (--run NAME); or, if train has not read it, "
+                f"delete the Jobs of run {options.run}: it then reads the data again",
             )
         return rendered(options.run)
     plan = rendered(new_run_id())
     if options.new or not (known := executor.find_run(plan.hash)):
         return plan
     if changed := artifacts.changed_data(executor, known, config, options.stages[-1]):
-        say(f"run {known} was made of other data ({listed(changed)} changed since); this is a new run")
+        say(f"run {known} used other data ({listed(changed)} changed since); this is a new run")
         return plan
     return rendered(known)
 
@@ -356,7 +356,7 @@ def _announce(console: Console, stage: Stage, submission: Submission) -> None:
     if submission.finished:
         console.detail(f"  {stage}: Job {submission.name} is complete already")
     elif submission.how in ("adopted", "replaced"):
-        said = "re-attached to" if submission.how == "adopted" else "runs again, in place of the failed"
+        said = "re-attached to" if submission.how == "adopted" else "runs again, replacing the failed"
         console.say(f"  {stage}: {said} Job {submission.name}")
 
 
@@ -439,7 +439,7 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
         report.fetched = artifacts.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
         if report.verdict.exit_code != Exit.SUCCEEDED:
-            console.say(f"  nothing fetched: {error.what}")  # the stage's own verdict says more
+            console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict says more
         else:  # whatever hinders it: the stages have ended well, and only the evidence is missing here
             report.incomplete = EvidenceIncomplete(
                 f"all stages succeeded, and their results could not be fetched: {error.what}",
@@ -450,8 +450,8 @@ def _bring_home(executor: Executor, report: RunReport, console: Console) -> None
     if report.fetched.problems and report.verdict.exit_code == Exit.SUCCEEDED:
         listed = "".join(f"\n    {problem}" for problem in report.fetched.problems)
         report.incomplete = EvidenceIncomplete(
-            f"run {report.run} is not what its records say:{listed}\n  once its Jobs are deleted (its files "
-            f"stay), the same command with --run {report.run} makes again what is missing",
+            f"run {report.run} differs from its records:{listed}\n  once its Jobs are deleted (its files "
+            f"stay), the same command with --run {report.run} creates what is missing",
             Command("delete", report.run),
         )
 
@@ -463,7 +463,7 @@ def _check_logs(report: RunReport) -> None:
         return
     names = ", ".join(s.stage for s in gaps)
     hint = "the volume has no copy of it" if report.fetched else Command("fetch", report.run)
-    report.incomplete = EvidenceIncomplete(f"the log of {names} is not all that the stage has printed", hint)
+    report.incomplete = EvidenceIncomplete(f"the log of {names} is incomplete", hint)
 
 
 def _expire(executor: Executor, report: RunReport, options: Options, console: Console) -> None:
@@ -473,11 +473,11 @@ def _expire(executor: Executor, report: RunReport, options: Options, console: Co
     try:
         removed = executor.expire(report.run, options.ttl_seconds)
     except JobRelayError as error:  # all is here and proven: only what should go stays
-        console.say(f"  the Jobs got no time to live: {error.what}")
+        console.say(f"  the launcher could not limit how long the Jobs stay: {error.what}")
         return
     if not removed:
         away = console.complete(Command("delete", report.run))
-        console.say(f"  nothing here removes Jobs by itself; to do it: {away}")
+        console.say(f"  --ttl has no effect here; to remove the Jobs: {away}")
 
 
 def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: BaseException) -> Interrupted:
@@ -487,12 +487,14 @@ def _interrupted(executor: Executor, plan: Plan, options: Options, interrupt: Ba
         names = executor.cancel(plan.run)
         return Interrupted(f"interrupted; cancelled: {', '.join(names) or 'nothing'}", again, code)
     return Interrupted(
-        f"detached; the Jobs of run {plan.run} go on, and the same command re-attaches to them", again, code
+        f"detached; the Jobs of run {plan.run} continue, and the same command re-attaches to them",
+        again,
+        code,
     )
 
 
 def stage_line(report: StageReport) -> str:
-    """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2Gi"""
+    """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2.0 GiB"""
     verdict = report.verdict
     attempt = f"attempt {report.attempt} of {report.attempts}" if report.attempt > 1 else ""
     if verdict.exit_code != Exit.SUCCEEDED:

@@ -45,13 +45,17 @@ def preview(target: Target, config: RunConfig, options: Options, console: Consol
     except BadInput as error:
         if target.context:
             raise
-        return Preview(_sent(plan, options, set(), target.local), [f"nothing is compared: {error.what}"])
+        return Preview(
+            _sent(plan, options, set(), target.local), [f"not compared with the cluster: {error.what}"]
+        )
     try:
         plan = plan_run(executor, target.manifests, config, options)
         executor.check(plan)
         kept, found = _there(executor, plan, options)
     except ApiLost as error:
-        return Preview(_sent(plan, options, set(), target.local), [f"nothing is compared: {error.what}"])
+        return Preview(
+            _sent(plan, options, set(), target.local), [f"not compared with the cluster: {error.what}"]
+        )
     if target.local:  # on a cluster this takes a Pod
         artifacts.require(executor, options.needs)
     lines = [f"run {plan.run} on {executor.place()}", *found]
@@ -65,10 +69,10 @@ def _there(executor: Executor, plan: Plan, options: Options) -> tuple[set[str], 
         stage = live["metadata"]["labels"].get(LABEL_COMPONENT)
         if stage not in options.stages:
             continue
-        how = "has failed and runs again"
+        how = "has failed and would run again"
         if adopt(plan.jobs[stage], live):
             kept.add(stage)
-            how = "is complete already" if finished_condition(live) else "runs already"
+            how = "is complete already" if finished_condition(live) else "is running already"
         lines.append(f"  {stage}: Job {live['metadata']['name']} {how}")
     return kept, lines
 

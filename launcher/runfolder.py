@@ -61,7 +61,7 @@ def owner_of(folder: Path) -> Owner | None:
         return None
     except (OSError, ValidationError) as error:
         raise Conflict(
-            f"{folder / OWNER}, which says whose the folder is, cannot be read", _move(folder)
+            f"{folder / OWNER}, which names the run of this folder, cannot be read", _move(folder)
         ) from error
 
 
@@ -86,9 +86,7 @@ def claim(folder: Path, owner: Owner) -> None:
     """
     before = _admitted(folder, owner)
     if before is None and (there := sorted(_TELLING & _names(folder))):
-        raise Conflict(
-            f"{folder} holds files of a run ({listed(there)}), and nothing says which", _move(folder)
-        )
+        raise Conflict(f"{folder} holds files of an unknown run ({listed(there)})", _move(folder))
     kept = before or owner
     if before != (wanted := owner.model_copy(update={"files": kept.files})):
         _write(folder, wanted)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobs.contract.record import Closing, Cost
 from launcher.quantities import parse_quantity
-from launcher.wording import mebibytes
+from launcher.wording import mebibytes, memory_quantity
 
 #: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
 _HEAD_ROOM: Final = 1.5
@@ -69,13 +69,14 @@ def cpu_used(cost: Cost) -> float:
 
 
 def requests_against_use(resources: Mapping[str, Any], cost: Cost) -> list[str]:
-    """1.6 of 1, 812 MiB of 1Gi (limit 2Gi)"""
+    """1.6 of 1, 812 MiB of 1.0 GiB (limit 2.0 GiB)"""
     requests = resources.get("requests") or {}
     limit = (resources.get("limits") or {}).get("memory")
     peak = mebibytes(cost.peak_memory_bytes)
     if cost.peak_memory_from == "process":
         peak += " (largest process)"
-    asked = f"{requests.get('memory', 'nothing')}" + (f" (limit {limit})" if limit else "")
+    asked = memory_quantity(str(requests.get("memory", "nothing")))
+    asked += f" (limit {memory_quantity(str(limit))})" if limit else ""
     return [f"{cpu_used(cost):.1f} of {requests.get('cpu', 'nothing')}", f"{peak} of {asked}"]
 
 

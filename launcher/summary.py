@@ -17,7 +17,7 @@ from launcher.pipeline import RunReport, StageReport
 from launcher.sizing import requests_against_use
 from launcher.terminal import printable
 from launcher.timeline import Timeline, rows
-from launcher.wording import accuracy, duration, memory
+from launcher.wording import accuracy, duration, memory, memory_quantity
 
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
 COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
@@ -105,7 +105,9 @@ def _size_row(stage: StageReport) -> list[str]:
     if said is None and not size:
         return []
     used = (
-        requests_against_use(stage.resources, said.cost) if said else ["", f"more than {stage.memory_limit}"]
+        requests_against_use(stage.resources, said.cost)
+        if said
+        else ["", f"more than {memory_quantity(stage.memory_limit)}"]
     )
     return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]
 

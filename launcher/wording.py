@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from jobs.contract.counting import counted
 from jobs.contract.record import Cost
+from launcher.quantities import parse_quantity
 
 _LINE: Final = 200
 
@@ -41,8 +42,18 @@ def duration(seconds: float) -> str:
 
 
 def mebibytes(size: float) -> str:
-    """1610612736 → 1.5 GiB; 851443712 → 812 MiB"""
+    """1610612736 → 1.5 GiB; 851443712 → 812 MiB; 65536 → 64 KiB"""
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KiB"
     return f"{size / 2**30:.1f} GiB" if size >= 1023.5 * 2**20 else f"{size / 2**20:.0f} MiB"
+
+
+def memory_quantity(text: str) -> str:
+    """2Gi → 2.0 GiB: as the use next to it is written. What is not a quantity stays as it is."""
+    try:
+        return mebibytes(parse_quantity(text))
+    except ValueError:
+        return text
 
 
 def accuracy(said: Said | None) -> str:
@@ -53,7 +64,7 @@ def accuracy(said: Said | None) -> str:
     if "accuracy" in metrics:
         return f"acc {metrics['accuracy']:.4f}"
     if "correct" in metrics:
-        return f"{metrics['correct']:.0f} of {metrics.get('samples', 0):.0f} right"
+        return f"{metrics['correct']:,.0f} of {metrics.get('samples', 0):,.0f} right"
     if "skipped" in metrics:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
         return f"{counted(round(metrics.get('samples', 0)), 'image')}{skipped}"
@@ -61,8 +72,8 @@ def accuracy(said: Said | None) -> str:
 
 
 def memory(said: Said | None, limit: str) -> str:
-    """The most memory that a stage used: 812 MiB of 2Gi"""
+    """The most memory that a stage used: 812 MiB of 2.0 GiB"""
     if not said or not said.cost.peak_memory_bytes:  # it had nothing to do
         return ""
     peak = mebibytes(said.cost.peak_memory_bytes)
-    return f"{peak} of {limit}" if limit else peak
+    return f"{peak} of {memory_quantity(limit)}" if limit else peak

@@ -41,8 +41,9 @@ class UnsafeFile(OSError):
 
 def why(error: Exception) -> str:
     """What an error says, without Python's `[Errno …]` and the path, which the message around it names."""
-    plain = isinstance(error, OSError) and not isinstance(error, UnsafeFile)
-    return (error.strerror if plain else None) or str(error)
+    if isinstance(error, OSError) and not isinstance(error, UnsafeFile) and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 class TooLarge(UnsafeFile):

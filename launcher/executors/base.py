@@ -257,14 +257,14 @@ def adopt(wanted: Object, live: Object) -> bool:
         return True  # it has done this work; how much it might use for it matters no more
     if ANNOTATION_HASH not in annotations:
         raise Conflict(
-            f"Job {name} is there and was not made by this launcher",
+            f"Job {name} exists and was not created by this launcher",
             "choose another --run",
         )
     differences = "".join(f"\n    {key}" for key in differing_keys(wanted, live))
     state = "has finished" if condition else "is still running"
     stops = "" if condition else f" (it stops {stage})"
     raise Conflict(
-        f"Job {name} is there with other content, and {state}:{differences}\n"
+        f"Job {name} exists with other content, and {state}:{differences}\n"
         f"  choose another --run; or delete the Jobs of this one{stops} and run the same command again: "
         "it resumes from what is on the volume",
         Command("delete", run),

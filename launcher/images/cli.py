@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from launcher.errors import BadInput, Exit
+from launcher.hints import Command
 from launcher.options import output_option, target_options
 from launcher.typed import Group
 
@@ -30,7 +31,9 @@ def images() -> None:
 @images.command()
 @click.argument("which", type=click.Choice(["slim", "gpu", "bulky"]), default="slim")
 @click.argument("options", nargs=-1, metavar="[-- OPTION…]")
-@click.option("-t", "--tag", "image", metavar="IMAGE", help="Its name.  [default: the manifests' one]")
+@click.option(
+    "-t", "--tag", "image", metavar="IMAGE", help="Name of the image.  [default: the one in the manifests]"
+)
 @_ENGINE
 @_QUIET
 def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
@@ -53,10 +56,10 @@ def build(which: str, options: tuple[str, ...], image: str | None, engine: str |
 
 @images.command()
 @click.argument("image")
-@click.option("--kind", "cluster", metavar="CLUSTER", help="Onto the nodes of this kind cluster.")
+@click.option("--kind", "cluster", metavar="CLUSTER", help="Load it onto the nodes of this kind cluster.")
 @click.option(
     "--containerd", "address", metavar="SOCKET", is_flag=False, flag_value="/run/containerd/containerd.sock",
-    help="Into the containerd of this machine.",
+    help="Load it into the containerd of this machine.",
 )  # fmt: skip
 @_ENGINE
 def load(image: str, cluster: str | None, address: str | None, engine: str | None) -> int:
@@ -65,7 +68,10 @@ def load(image: str, cluster: str | None, address: str | None, engine: str | Non
     from launcher.images.loading import load_into_containerd, load_into_kind
 
     if (cluster is None) == (address is None):
-        raise BadInput("images load: where to?", "--kind CLUSTER, or --containerd [SOCKET]")
+        raise BadInput(
+            "images load needs one target: --kind CLUSTER or --containerd [SOCKET]",
+            Command("images", "load", image, "--kind", "jobrelay"),
+        )
     if cluster is not None:
         load_into_kind(engine_with(image, engine), image, cluster)
     else:
@@ -119,11 +125,17 @@ def list_images(output: str) -> int:
 @click.argument("first", metavar="IMAGE[=NAME]")
 @click.argument("second", metavar="IMAGE[=NAME]")
 @click.option(
-    "--runs", "count", type=click.IntRange(1, 100), default=5, show_default=True, help="In each image."
+    "--runs", "count", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs in each image."
 )
-@click.option("--name", help="Of the comparison, and its folder in comparisons/.  [default: the time]")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the runs: train.epochs=20, …"
+    "--name", help="Name of the comparison, and of its folder in comparisons/.  [default: the time]"
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Configuration of the runs: train.epochs=20, …",
 )
 @click.option("--timeout", type=click.IntRange(min=1), help="Seconds for an attempt of a stage.")
 @_ENGINE
@@ -132,7 +144,7 @@ def list_images(output: str) -> int:
 def compare(target: Target, console: Console, **asked: Any) -> int:
     """Weigh two images, and run the perceptron in both, in turn, on the cluster.
 
-    IMAGE is weighed here; NAME is what the cluster knows it by, if that is another.
+    IMAGE is weighed here; NAME is its name in the cluster, if it differs.
     """
     from dataclasses import replace
 

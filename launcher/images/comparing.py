@@ -12,6 +12,7 @@ from launcher import manifests, pipeline
 from launcher.console import Console
 from launcher.errors import BadInput, EvidenceIncomplete, Exit
 from launcher.executors.base import Executor
+from launcher.hints import SameAgain
 from launcher.images.engine import full_name
 from launcher.pipeline import Options, RunReport
 from launcher.summary import failure
@@ -55,7 +56,7 @@ def sample_of(report: RunReport) -> Sample:
     train = report.stages[0]
     until = seconds_between(train.timeline, "pod_created", "first_batch")
     if train.closing is None or until is None:
-        raise EvidenceIncomplete(f"train of run {report.run} has not told what it took", "compare again")
+        raise EvidenceIncomplete(f"train of run {report.run} did not report its times", SameAgain())
     cost = train.closing.cost
     return Sample(until, cost.wall_seconds, cost.cpu_seconds, cost.peak_memory_bytes, cost.peak_memory_from)
 

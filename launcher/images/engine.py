@@ -151,7 +151,7 @@ class Engine:
             show_tool(["docker", "push", reference], hear)
             told = _DIGEST.search(last.pop() if last else "")
             if not told:
-                raise JobRelayError(f"`docker push {reference}` has told no digest")
+                raise JobRelayError(f"`docker push {reference}` printed no digest")
             return told[0]
         plain = ["--tls-verify=false"] if _is_loopback(reference) else []  # docker knows it by itself
         target = reference if self.name == "podman" else f"docker://{reference}"
@@ -193,7 +193,7 @@ def engine_with(image: str, wanted: str | None = None) -> Engine:
             return engine
     names = ", ".join(engine.name for engine in asked) or wanted
     raise BadInput(
-        f"image {full_name(image)} is not here ({names} was asked)",
+        f"image {full_name(image)} is not here (looked in {names})",
         Command("images", "list"),
     )
 

@@ -20,7 +20,7 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
     for tree in (before, after):
         tree.setdefault("device", "auto")  # kept only where it was asked for by name
     keys = [
-        f"{key}: {before.get(key)} there, {after.get(key)} wanted"
+        f"{key}: {_shown(before.get(key))} there, {_shown(after.get(key))} wanted"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
@@ -33,7 +33,7 @@ def differing_keys(wanted: Object, live: Object) -> list[str]:
             f"{wanted['metadata']['labels'][LABEL_RUN]}-config-"
         )
         if there.get(path) != value and not is_name:
-            keys.append(f"{path}: {there.get(path)} there, {value} wanted")
+            keys.append(f"{path}: {_shown(there.get(path))} there, {_shown(value)} wanted")
     return keys
 
 
@@ -45,6 +45,13 @@ def differing_paths(wanted: Any, live: Any) -> list[str]:
         for path in sorted(there.keys() | want.keys())
         if there.get(path) != want.get(path)
     ]
+
+
+def _shown(value: Any) -> str:
+    """As YAML writes it."""
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flat(tree: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.contract.safe_read import read_named
+from jobs.contract.safe_read import read_named, why
 from jobs.contract.yamlio import MAX_BYTES, YamlError, load_documents, read_documents
 from launcher.errors import BadInput
 from launcher.manifests.labels import CONFIG_MAP, Object, title
@@ -133,7 +133,7 @@ def _generated(folder: Path, generator: Object) -> Object:
         try:
             data[key if given else path.name] = read_named(path, MAX_BYTES).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path} cannot be read: {error}") from error
+            raise BadInput(f"{path} cannot be read: {why(error)}") from error
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data}
 
 
@@ -162,7 +162,7 @@ def _rendered(folder: Path, example: Path) -> Iterator[Object]:
         )
     except subprocess.TimeoutExpired as error:
         raise BadInput(
-            f"`{shown}` has not ended after {_SECONDS} s", "can its remote bases be reached?"
+            f"`{shown}` did not end within {_SECONDS} s", "can its remote bases be reached?"
         ) from error
     if done.returncode:
         raise BadInput(f"`{shown}` failed: {done.stderr.strip()}")

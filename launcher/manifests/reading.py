@@ -143,7 +143,7 @@ def _check_job(job: Object, folder: Path) -> None:
         ) from error
     if pod.get("restartPolicy") != "Never":
         raise BadInput(
-            f"{where}: restartPolicy is {pod.get('restartPolicy', 'not given')}",
+            f"{where}: restartPolicy is {pod.get('restartPolicy', 'not set')}",
             "set it to Never: with OnFailure a failed Pod vanishes, and its log with it",
         )
     if spec.get("ttlSecondsAfterFinished") is not None:

@@ -50,7 +50,7 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
         owner = owner_of(folder)
         if not _is_run(folder) or (owner and not belongs(folder, run, executor.place())):
             told = _told(executor, run)
-            console.say(f"run {run} is not here yet: fetched from {executor.place()}")
+            console.say(f"run {run} is not in {folder} yet: fetching it from {executor.place()}")
             artifacts.fetch(executor, run, folder)
     if told is None and not (folder / OUTCOME).exists():
         told = _asked(target, console, folder)
@@ -145,11 +145,11 @@ def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
         executor = patient.executor()
         owner = owner_of(folder)
         if owner and owner.place != executor.place():  # Jobs of that name there are of another run
-            console.say(f"  {folder} is of {owner.place}, whose Jobs were not asked")
+            console.say(f"  {folder} belongs to {owner.place}, whose Jobs were not read")
             return None
         return _told(executor, run)
     except JobRelayError as error:
-        console.say(f"  the Jobs of run {run} could not be asked: {error.what}")
+        console.say(f"  the Jobs of run {run} could not be read: {error.what}")
         return None
 
 

@@ -149,7 +149,7 @@ def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[T
     if still:
         return "open", f"{still.stage}: {still.outcome}"
     if not stages:
-        return "open", "nothing is known of it"
+        return "open", "no stage has started"
     done = [part.stage for part in stages]
     return "good", "succeeded" if done == list(STAGES) else f"{', '.join(done)} succeeded"
 

@@ -13,7 +13,7 @@ from jobs.contract.record import Cost, FileProof, Record, differing
 from launcher.report.files import Ended, StageOutcome
 from launcher.sizing import Size, requests_against_use
 from launcher.timeline import Timeline
-from launcher.wording import accuracy, duration, memory
+from launcher.wording import accuracy, duration, memory, memory_quantity
 
 #: Of a text in a record, which may be of any length.
 _LONGEST: Final = 300
@@ -131,7 +131,11 @@ def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, st
         return None
     resources = told.resources.model_dump()
     limit = told.resources.limits.get("memory", "its limit")
-    cpu, peak = requests_against_use(resources, said.cost) if said else ("", f"more than {limit}")
+    cpu, peak = (
+        requests_against_use(resources, said.cost)
+        if said
+        else ("", f"more than {memory_quantity(str(limit))}")
+    )
     try:
         wanted = suggested.beyond(resources).settings(stage)
     except ValueError:  # quantities that are none

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from jobs.contract.counting import counted
-from jobs.contract.safe_read import TooLarge, open_regular, read_text
+from jobs.contract.safe_read import TooLarge, open_regular, read_text, why
 from launcher.report.files import Name, Reader, Unusable, data_uri, read
 
 TABLE: Final = "sweep.csv"
@@ -118,7 +118,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     except TooLarge as error:
         raise Unusable(f"{path.name} {error.strerror}") from error
     except (OSError, csv.Error, ValueError) as error:
-        raise Unusable(f"{path.name} cannot be read: {error}") from error
+        raise Unusable(f"{path.name} cannot be read: {why(error)}") from error
     if len(header) > _MOST_COLUMNS or any(len(row) != len(header) for row in rows):
         raise Unusable(f"{path.name} has rows of different lengths, or more than {_MOST_COLUMNS} columns")
     return header, rows[:_MOST_ROWS]

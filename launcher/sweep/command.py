@@ -62,7 +62,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     except (KeyboardInterrupt, Terminated) as interrupt:
         code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
         raise Interrupted(
-            f"detached; the Jobs of the trials of sweep {sweep.name} that have begun go on, "
+            f"detached; the Jobs of sweep {sweep.name} that were started continue, "
             "and the same command re-attaches to them",
             SameAgain(),
             code,
@@ -95,9 +95,9 @@ def designed(config: RunConfig, is_base: bool, asked: dict[str, Any]) -> Sweep:
     """The trials that were asked for. is_base: `config` holds none of their values. Raises BadInput."""
     axes = [parse_axis(text) for text in asked["axes"]]
     if len({axis.key for axis in axes}) < len(axes):
-        raise BadInput("--grid: a key is there twice", "--grid KEY=A,B,C")
+        raise BadInput("--grid: a key is given twice", "--grid KEY=A,B,C")
     if any(axis.key == "seed" for axis in axes):
-        raise BadInput("--grid seed: seeds are no axis, they repeat a trial", "--seeds N")
+        raise BadInput("--grid seed: seeds are not an axis, they repeat a trial", "--seeds N")
     if asked["one_at_a_time"] and asked["count"]:
         raise BadInput("--one-at-a-time and --random exclude each other", "one of the two")
     base = {axis.key: _configured(config, axis) for axis in axes} if asked["one_at_a_time"] else None

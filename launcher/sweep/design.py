@@ -90,7 +90,7 @@ def parse_axis(text: str) -> Axis:
     if not all(isinstance(value, str | int | float) for value in values):
         raise BadInput(f"--grid {text}: a value is a number, a word, true or false")
     if len({json.dumps(value) for value in values}) < len(values):
-        raise BadInput(f"--grid {text}: a value is there twice")
+        raise BadInput(f"--grid {text}: a value is given twice")
     return Axis(key.strip(), values)
 
 
@@ -99,7 +99,9 @@ def all_combinations(axes: Sequence[Axis]) -> list[tuple[tuple[str, Any], ...]]:
     _only_values(axes)
     count = math.prod(len(axis.values) for axis in axes)
     if count > MAX_TRIALS:
-        raise BadInput(f"the grid has {count:,} trials, {MAX_TRIALS:,} are possible", "--random N draws some")
+        raise BadInput(
+            f"the grid has {count:,} trials, and at most {MAX_TRIALS:,} are possible", "--random N draws some"
+        )
     keys = [axis.key for axis in axes]
     return [
         tuple(zip(keys, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))
@@ -130,7 +132,9 @@ def at_random(axes: Sequence[Axis], count: int, seed: int) -> list[tuple[tuple[s
 def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int, count: int) -> list[Trial]:
     """Every point with so many seeds, one after the other from `first`."""
     if len(points) * count > MAX_TRIALS:
-        raise BadInput(f"{len(points) * count:,} trials, {MAX_TRIALS:,} are possible", "fewer --seeds")
+        raise BadInput(
+            f"{len(points) * count:,} trials, and at most {MAX_TRIALS:,} are possible", "fewer --seeds"
+        )
     return [Trial(point, seed) for point in points for seed in range(first, first + count)]
 
 
@@ -162,7 +166,7 @@ def _shown(value: Any) -> str:
 def _only_values(axes: Sequence[Axis]) -> None:
     for axis in axes:
         if not axis.values:
-            raise BadInput(f"--grid {axis.key}: a range has no end of values", "--random N, or a list")
+            raise BadInput(f"--grid {axis.key}: a range has infinitely many values", "--random N, or a list")
 
 
 def _digest(tree: Any) -> str:

@@ -78,7 +78,7 @@ def run_trials(
     while running or waiting:
         while waiting and len(running) < at_once:
             trial, name = waiting.pop(0)
-            log(f"{name} begins: {trial}")
+            log(f"{name} started: {trial}")
             running.add(name)
             # a daemon: on Ctrl-C the launcher goes, and the Jobs stay
             threading.Thread(target=run, args=(trial, name), name=name, daemon=True).start()
@@ -87,12 +87,12 @@ def run_trials(
         if isinstance(outcome, BaseException):
             error = error or outcome
             waiting.clear()
-            log(f"{name}: {outcome}; no other trial begins")
+            log(f"{name}: {outcome}; no further trial is started")
             continue
         on_row(outcome)
         log(f"{name} {outcome.told()}")
         if waiting and stop_when and stop_when.holds(outcome):
-            log(f"{name} is good enough; {counted(len(waiting), 'trial')} not started")
+            log(f"{name} meets --stop-when; {counted(len(waiting), 'trial')} not started")
             waiting.clear()
     if error:
         raise error

@@ -55,11 +55,13 @@ def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
         figures = {**_of_training(folder, train), **_of_test(test)}
     except RecordError as error:
         return Row(run, trial, "failed", str(error))
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        return Row(run, trial, "failed", f"its figures cannot be read: {type(error).__name__}: {error}")
+    except KeyError as error:
+        return Row(run, trial, "failed", f"its figures cannot be read: {error.args[0]} is missing")
+    except (OSError, ValueError, TypeError, ZeroDivisionError) as error:
+        return Row(run, trial, "failed", f"its figures cannot be read: {error}")
     for stage, record in (("train", train), ("eval", test)):
         if record is None or record.status != "succeeded":
-            said = record.error if record and record.error else f"{stage} has left no result"
+            said = record.error if record and record.error else f"{stage} left no result"
             return Row(run, trial, "failed", cause or said, figures)
     return Row(run, trial, "succeeded", "", figures)
 

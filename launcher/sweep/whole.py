@@ -64,7 +64,7 @@ def check(sweep: Sweep, how: Trials) -> None:
         config = how.config(trial)
         if sweep.choose_on == "validation" and not config.train.validation_split:
             raise BadInput(
-                f"trial {trial} holds no training images out, by which the best one could be chosen",
+                f"trial {trial} holds out no training images, so the best trial cannot be chosen by them",
                 f"--set train.validation_split={VALIDATION_SPLIT}, or --choose-on test",
             )
     how.check(sweep.named())
@@ -115,9 +115,7 @@ def _check_folder(sweep: Sweep, folder: Path) -> None:
     except FileNotFoundError:
         before = sweep.shared
     except (ValueError, KeyError, TypeError) as error:
-        raise Conflict(
-            f"{path} is not of a sweep: {error!r}", "another --name, or remove the folder"
-        ) from error
+        raise Conflict(f"{path} does not describe a sweep", "another --name, or remove the folder") from error
     if before != sweep.shared:
         raise Conflict(
             f"{folder} holds a sweep of another configuration",

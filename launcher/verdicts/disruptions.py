@@ -75,7 +75,7 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
         Exit.DISRUPTED,
         "disrupted",
         LIMIT,
-        f"{counted(lost, 'Pod')} {'was' if lost == 1 else 'were'} lost, {patience.disruptions} may be; "
+        f"{counted(lost, 'Pod')} {'was' if lost == 1 else 'were'} lost, the limit is {patience.disruptions}; "
         f"the last one: {reason}: {message}",
         name_of(pod) if pod else None,
         hint=RESUME,

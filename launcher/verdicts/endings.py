@@ -26,7 +26,7 @@ from launcher.verdicts.readers import (
     stage_of,
 )
 from launcher.verdicts.words import exit_text, last_words, was_killed
-from launcher.wording import mebibytes
+from launcher.wording import mebibytes, memory_quantity
 
 Object = dict[str, Any]
 
@@ -82,8 +82,8 @@ def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
         )  # fmt: skip
     known = {
         exit_codes.BAD_CONFIG: (Exit.BAD_INPUT, "the stage refuses its configuration or data"),
-        exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input is not what its record says"),
-        exit_codes.NOT_BEGUN: (Exit.FAILED, "the stage before it has failed, and it has not begun"),
+        exit_codes.BAD_EVIDENCE: (Exit.INCOMPLETE, "an input differs from its record"),
+        exit_codes.NOT_BEGUN: (Exit.FAILED, "the stage before it failed, and it was not started"),
         exit_codes.PEER_LOST: (Exit.FAILED, "another Pod of this stage was lost"),
     }
     words = (said.error or "").strip() if said else last_words(end.message)
@@ -114,11 +114,12 @@ def with_last_line(verdict: Verdict, log: str) -> Verdict:
 
 def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
     limit = memory_limit(pod, end.container)
-    peak = f", peak {mebibytes(end.closing.cost.peak_memory_bytes)}" if end.closing else ""
+    most = end.closing.cost.peak_memory_bytes if end.closing else 0
+    peak = f", peak {mebibytes(most)}" if most else ""
     hint = _more_memory(stage_of(job), limit)
     if other := _of(end, job):
         hint = f"give container {end.container} more memory in the manifest"
-    text = f"{other}out of memory (limit {limit}{peak})"
+    text = f"{other}out of memory (limit {memory_quantity(limit)}{peak})"
     return Verdict(Exit.FAILED, "failed", "OOMKilled", text, name_of(pod), end.code, hint=hint)
 
 
@@ -155,7 +156,7 @@ def _more_memory(stage: str, limit: str) -> Hint:
     try:
         return SameAgain("--set", f"{stage}.memory={doubled(limit)}")
     except ValueError:  # it had no limit: the node was out of memory
-        return f"more memory ({stage}.memory), or fewer workers"
+        return f"give it more memory (--set {stage}.memory=…), or fewer workers"
 
 
 def _logs(job: Object) -> Hint:
@@ -170,11 +171,11 @@ def _run_of(job: Object) -> str:
 def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:
     """The verdict on a Pod that never ran, with what usually helps."""
     hints = {
-        "Unschedulable": f"free what it asks for, or ask for less: --set {stage_of(job)}.cpu=… or .memory=…",
+        "Unschedulable": f"free what it requests, or request less: --set {stage_of(job)}.cpu=… or .memory=…",
         "FailedCreate": "change the manifest, the quota or the namespace's policy as the message says",
-        "Suspended": "ask whoever runs the queue, or see `kubectl describe job`",
+        "Suspended": f"ask who runs the queue; kubectl describe job {name_of(job)} says more",
         "CreateContainerConfigError": "create the object that the message names",
-        "FailedMount": "create the object that the message names, or mend the volume",
+        "FailedMount": "create the object that the message names, or repair the volume",
     }
     hint = hints.get(reason, "")
     if "Image" in reason:

@@ -44,7 +44,7 @@ def what_it_waits_for(
 ) -> Waiting:
     alive = [pod for pod in pods if pod_phase(pod) in ("Pending", "Running", "Unknown")]
     if (queue := _queue(job, alive[-1] if alive else None)) is not None:
-        late = not_started(job, None, "Suspended", f"{queue} has not let the Job in")
+        late = not_started(job, None, "Suspended", f"{queue} has not admitted the Job")
         return Waiting("queued", queue, None, (Deadline("queue", patience.queue, late),))
     if not alive:
         if pods:
@@ -106,13 +106,13 @@ def _no_pod(job: Object, lost: Sequence[Object], events: Sequence[Object], patie
     if latest and latest["reason"] == "FailedCreate":
         return _refused(job, latest, patience)
     if lost or latest:
-        verdict = not_started(job, None, "NoPod", "no Pod was created in place of the one that is gone")
+        verdict = not_started(job, None, "NoPod", "no Pod was created to replace the one that is gone")
         limit = Deadline("next-pod", patience.next_pod, verdict)
         # an event alone may be of a Pod that another watch has not shown yet: nothing to speak of
-        detail = "its Pod is gone, and the next one not made yet" if lost else ""
+        detail = "its Pod is gone, and the next one is not created yet" if lost else ""
         return Waiting("starting", detail, None, (limit,))
     verdict = not_started(
-        job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller up?"
+        job, None, "NoPod", "no Pod was created, and no event says why; is the Job controller running?"
     )
     return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
 
@@ -143,10 +143,13 @@ def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     started = any(name not in sidecars(pod) for name, _ in started_containers(pod))
     if not started:
         trouble = latest_event(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"), name)
-        reason = trouble["reason"] if trouble else (detail.split(":")[0] or "ContainerCreating")
-        text = trouble.get("message", "") if trouble else detail
+        reason, _, text = detail.partition(": ")
+        if trouble:
+            reason, text = trouble["reason"], trouble.get("message", "")
         detail = f"{reason}: {text}" if trouble else detail
-        late = not_started(job, name, reason, text or "the containers were not started")
+        late = not_started(
+            job, name, reason or "ContainerCreating", text or "the containers were not started"
+        )
         deadlines.append(Deadline(f"start {name}", patience.start, late))
     return Waiting("starting", detail, name, tuple(deadlines))
 
@@ -216,14 +219,14 @@ def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     deadlines: tuple[Deadline, ...] = ()
     if limit:
         late = out_of_time(
-            job, name, f"still running after {limit} s and a grace; the node does not enforce it"
+            job, name, f"still running after its limit of {limit} s; the node does not enforce it"
         )
         deadlines = (Deadline(f"run {name}", limit + patience.overrun, late),)
     ended = container_state(pod, main_container(job)["name"]).get("terminated")
     mine = {main_container(job)["name"], *sidecars(pod)}
     others = [c for c, _ in started_containers(pod) if c not in mine]
     if ended and others:
-        return Waiting("running", f"{', '.join(others)} still runs beside the ended stage", name, deadlines)
+        return Waiting("running", f"the stage has ended; still running: {', '.join(others)}", name, deadlines)
     # a lost node's Pods are made not ready, and only an event says why; it stays when the node is back
     ready = pod_condition(pod, "Ready")
     lost = ready and ready["status"] != "True" and latest_event(events, "NodeNotReady", name)
@@ -242,7 +245,7 @@ def _lost_node(pod: Object, ready: Object | None) -> str:
         return f"{told}; the Pod is being deleted, which only its node can confirm ({sooner})"
     seconds = _tolerated(pod)
     if seconds is None:
-        return f"{told}, and the Pod waits for it without a limit ({sooner})"
+        return f"{told}, and the Pod waits for it without limit ({sooner})"
     until = f"until {clock(since + timedelta(seconds=seconds))}" if since else f"for {seconds} s"
     return f"{told}; Kubernetes waits for it {until}, then the Job starts another Pod ({sooner})"
 

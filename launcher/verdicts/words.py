@@ -31,7 +31,7 @@ def last_words(text: str) -> str:
 def exit_text(code: int | None) -> str:
     """exit code 1; exit code 139 (SIGSEGV)"""
     if code == 128 + signal.SIGKILL:
-        return "exit code 137 (SIGKILL: out of memory, or somebody else's kill)"
+        return "exit code 137 (SIGKILL: out of memory, or killed from outside)"
     if was_killed(code):
         number = (code or 0) - 128
         name = next((known.name for known in signal.Signals if known == number), f"signal {number}")

@@ -89,7 +89,7 @@ def _read(line: bytes, parse: Callable[[bytes], T], what: str) -> T:
     try:
         return parse(line)
     except (ValidationError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _unusable(what, repr(line[:60])) from error
+        raise _unusable(what, repr(line[:60].decode("utf-8", "replace"))) from error
 
 
 def _unusable(what: str, answer: str) -> EvidenceIncomplete:

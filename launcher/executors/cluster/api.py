@@ -185,11 +185,11 @@ class Api:
     def _lost(self, error: Exception) -> ApiLost:
         root = _root(error)
         if isinstance(root, NoLogin):
-            what = f"the API server {self.server} cannot be asked any more: {root}"
+            what = f"the API server {self.server} can no longer be used: {root}"
         else:
             what = f"the API server {self._who} does not answer: {root}"
         return ApiLost(
-            f"{what}. The Jobs, if any, go on; run the same command again to re-attach", SameAgain()
+            f"{what}. The Jobs, if any, continue; run the same command again to re-attach", SameAgain()
         )
 
     def _no_tls(self, error: ssl.SSLError) -> BadInput:
@@ -215,7 +215,7 @@ class Api:
         """What a 401 is, once there was a good answer."""
         return ApiLost(
             f"the API server {self.server} no longer accepts the credentials of {self.context}. "
-            "The Jobs go on; log in again, then run the same command again to re-attach",
+            "The Jobs continue; log in again, then run the same command again to re-attach",
             SameAgain(),
         )
 
@@ -269,8 +269,8 @@ class Api:
         if not isinstance(answer, dict):
             raise ApiLost(
                 f"{self.server} (context {self.context}) answers, but not as a Kubernetes API server does: "
-                f"{content[:60]!r}",
-                "look at the server of that context, and at what is before it",
+                f"{content[:60].decode('utf-8', 'replace')!r}",
+                "check the server of that context, and any proxy before it",
             )
         return answer
 

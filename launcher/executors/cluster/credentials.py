@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jobs.contract.redaction import keep_secret
-from jobs.contract.safe_read import read_named
+from jobs.contract.safe_read import read_named, why
 from launcher.errors import BadInput
 from launcher.executors.cluster.kubeconfig import Access, Entry
 from launcher.executors.cluster.plugin import Plugin
@@ -120,9 +120,7 @@ def _token(user: Entry, text: str, where: str) -> str:
     if not token:
         raise user.wrong(f"{where} is empty")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise user.wrong(
-            f"{where} is not one token: it has a space, a line break or another odd character in it"
-        )
+        raise user.wrong(f"{where} is not one token: it has a space or another odd character")
     return token
 
 
@@ -142,7 +140,7 @@ class _TokenFile:
             self._last = _token(self._user, text, f"tokenFile {path}")
         except (OSError, ValueError) as error:
             if not self._last:
-                raise self._user.wrong(f"tokenFile {path} cannot be read: {error}") from error
+                raise self._user.wrong(f"tokenFile {path} cannot be read: {why(error)}") from error
         except BadInput:
             if not self._last:
                 raise
@@ -163,8 +161,8 @@ def _of_provider(user: Entry, certificate: Certificate | None) -> Callable[[], L
     if name != "oidc":
         successor = _SUCCESSORS.get(name)
         raise provider.wrong(
-            f"nothing here logs in by {name!r}",
-            f"kubectl has given it up, too: install {successor}, and have the kubeconfig written for it"
+            f"the launcher does not support {name!r}",
+            f"kubectl dropped it too: install {successor}, and have the kubeconfig written for it"
             if successor
             else "log in another way, or choose another --context",
         )

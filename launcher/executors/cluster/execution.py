@@ -73,7 +73,9 @@ class Execution:
         for cause in causes:
             if cause.get("reason") == "ExitCode":
                 return int(cause["message"])
-        raise JobRelayError(f"the command could not be run beside the volume: {self._status.get('message')}")
+        raise JobRelayError(
+            f"the command could not be run in the Pod that reads the volume: {self._status.get('message')}"
+        )
 
     def _feed(self, stdin: Iterator[bytes]) -> None:
         try:

@@ -92,7 +92,7 @@ class ClusterExecutor:
             name, run = service["metadata"]["name"], service["metadata"]["labels"][LABEL_RUN]
             if name not in {known["metadata"]["name"] for known in self._services(run)}:
                 raise Conflict(
-                    f"Service {name} is there and was not made by this launcher", "choose another --run"
+                    f"Service {name} exists and was not created by this launcher", "choose another --run"
                 ) from error
 
     def find_run(self, plan_hash: str) -> str | None:

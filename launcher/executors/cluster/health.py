@@ -43,7 +43,7 @@ def _guarded(check: tuple[str, Callable[[], Finding]]) -> Finding:
         return examine()
     except ApiError as error:
         return Finding(
-            name, "warn", f"cannot be looked at: {error.message}", "ask for the right, or trust it"
+            name, "warn", f"cannot be checked: {error.message}", "ask for permission, or skip this check"
         )
 
 
@@ -81,9 +81,14 @@ class _Checks:
         if self._find(f"/api/v1/namespaces/{self._namespace}"):
             return Finding("namespace", "ok", self._namespace)
         if any(item["kind"] == "Namespace" for item in self._shared):
-            return Finding("namespace", "ok", f"{self._namespace} is not there yet; the first run creates it")
+            return Finding(
+                "namespace", "ok", f"{self._namespace} does not exist yet; the first run creates it"
+            )
         return Finding(
-            "namespace", "fail", f"{self._namespace} is not there", "kubectl create namespace …, or -n"
+            "namespace",
+            "fail",
+            f"{self._namespace} does not exist",
+            f"kubectl create namespace {self._namespace}, or choose another with -n",
         )
 
     def _storage(self) -> Finding:
@@ -99,13 +104,13 @@ class _Checks:
             (c for c in classes if (c["metadata"]["name"] == name if name else _is_default(c))), None
         )
         if chosen is None:
-            what = f"StorageClass {name} is not there" if name else "no StorageClass is the default"
+            what = f"StorageClass {name} does not exist" if name else "no StorageClass is the default"
             there = ", ".join(c["metadata"]["name"] for c in classes) or "none"
             todo = f"set storageClassName in the PersistentVolumeClaim; there are: {there}"
             return Finding("storage", "fail", what, todo)
         mode = chosen.get("volumeBindingMode", "Immediate")
         waits = " (bound by the first Pod)" if mode == "WaitForFirstConsumer" else ""
-        state = "is not bound yet" if claim else "is not there yet; the first run creates it"
+        state = "is not bound yet" if claim else "does not exist yet; the first run creates it"
         name = chosen["metadata"]["name"]
         found = f"PersistentVolumeClaim {self._claim} {state}; StorageClass {name}, {mode}{waits}"
         return Finding("storage", "ok", found)
@@ -118,7 +123,7 @@ class _Checks:
         if any(name in names for name in _spellings(self._image)):
             return Finding("image", "ok", f"{self._image} is on a node")
         if not _has_registry(self._image):
-            why = "localhost/ is no registry"
+            why = "localhost/ is not a registry"
             if not self._image.startswith("localhost/"):
                 why = f"it would be looked for as docker.io/library/{self._image}"
             return Finding(
@@ -134,20 +139,27 @@ class _Checks:
         asked = [_cpu_and_memory(asked_by(job)) for job in self._jobs.values()]
         cpu, memory = max(a[0] for a in asked), max(a[1] for a in asked)
         best = max(free, default=(0.0, 0.0))
-        found = f"asked: {cpu:g} CPU, {mebibytes(memory)}; most free: {best[0]:g} CPU, {mebibytes(best[1])}"
+        found = (
+            f"requested: {cpu:g} CPU, {mebibytes(memory)}; most free: {best[0]:g} CPU, {mebibytes(best[1])}"
+        )
         if any(c >= cpu and m >= memory for c, m in free):
             return Finding("room", "ok", found)
-        return Finding("room", "fail", found, "--set train.cpu=… --set train.memory=…, or free some")
+        return Finding(
+            "room", "fail", found, "request less with --set train.cpu=… --set train.memory=…, or free some"
+        )
 
     def _clock(self) -> Finding:
         with self._api.open("/version", {}) as response:
             date = response.headers.get("Date")
         if not date:
-            return Finding("clock", "warn", "the API server does not tell the time")
+            return Finding("clock", "warn", "the API server does not send its time")
         skew = time.time() - parsedate_to_datetime(date).timestamp()
         if abs(skew) > _SKEW_SECONDS:
             return Finding(
-                "clock", "warn", f"{skew:+.0f} s against the API server", "set this machine's clock"
+                "clock",
+                "warn",
+                f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the API server's",
+                "set this machine's clock",
             )
         return Finding("clock", "ok", f"within {_SKEW_SECONDS:.0f} s of the API server's")
 

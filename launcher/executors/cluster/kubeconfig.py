@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from jobs.contract.redaction import keep_secret
-from jobs.contract.safe_read import read_named
+from jobs.contract.safe_read import read_named, why
 from launcher.errors import BadInput
 
 Object = dict[str, Any]
@@ -93,7 +93,7 @@ class Entry:
             try:
                 return read_named(self.path(name), _LIMIT)
             except (OSError, ValueError) as error:
-                raise self.wrong(f"{key} cannot be read: {error}") from error
+                raise self.wrong(f"{key} {self.path(name)} cannot be read: {why(error)}") from error
         return b""
 
 
@@ -211,7 +211,7 @@ def _read(file: Path) -> Object:
     except UnicodeDecodeError:
         raise _unreadable(file, "it is not UTF-8") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(file, f"{error}") from error
+        raise _unreadable(file, why(error)) from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -229,7 +229,7 @@ def _named(tree: Object, kind: str, file: Path) -> dict[str, Object]:
         name = entry.get("name") if isinstance(entry, dict) else None
         fields = entry.get(kind[:-1]) if isinstance(entry, dict) else None
         if not isinstance(name, str) or not isinstance(fields, dict | None):
-            raise _unreadable(file, f"each of {kind} has a name and a {kind[:-1]}, and one has not")
+            raise _unreadable(file, f"one of its {kind} lacks a name or a {kind[:-1]}")
         if name in found:
             raise _unreadable(file, f"it has two {kind} called {name}")
         found[name] = fields or {}

@@ -46,7 +46,7 @@ class Plugin:
             raise settings.wrong("it names no command")
         self._version = settings.text("apiVersion")
         if self._version not in _VERSIONS:
-            raise settings.wrong(f"apiVersion {self._version!r} is none of {', '.join(_VERSIONS)}")
+            raise settings.wrong(f"apiVersion {self._version!r} is not one of {', '.join(_VERSIONS)}")
         self._arguments = settings.fields.get("args") or []
         if not isinstance(self._arguments, list) or not all(isinstance(a, str) for a in self._arguments):
             raise settings.wrong("args is not a list of texts")
@@ -116,7 +116,7 @@ class Plugin:
         if not found:
             there = path is not None and path.exists()
             where = (
-                "it may not be executed" if there else "it is not there" if path else "it is not installed"
+                "it may not be executed" if there else "it does not exist" if path else "it is not installed"
             )
             raise self._failed(where)
         return found
@@ -181,7 +181,7 @@ def _variables(settings: Entry) -> dict[str, str]:
     for item in listed:
         name, value = (item.get("name"), item.get("value")) if isinstance(item, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(value, str):
-            raise settings.wrong("each of env has a name and a value that are texts, and one has not")
+            raise settings.wrong("an entry of env lacks a name or a value that is text")
         found[name] = value
     return found
 

@@ -23,9 +23,9 @@ def check_policy(wanted: Object, live: Object) -> None:
         listed = "".join(f"\n    {difference}" for difference in differences)
         name = wanted["metadata"]["name"]
         raise Conflict(
-            f"NetworkPolicy {name} in the cluster is not what the manifest says:{listed}",
-            "restore it (kubectl replace -f FILE, or delete it and run again); or, if it is meant so, "
-            "say the same in the manifests that you name with -k",
+            f"NetworkPolicy {name} in the cluster differs from the manifest:{listed}",
+            "restore it (kubectl replace -f FILE, or delete it and run again); if the change is "
+            "intended, make it in the manifests of -k too",
         )
 
 

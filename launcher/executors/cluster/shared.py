@@ -40,8 +40,8 @@ class SharedObjects:
             title = f"{item['kind']} {item['metadata']['name']}"
             if error.status == 409:
                 raise Conflict(
-                    f"{title} is managed by somebody else: {error.message}",
-                    "give up the field there, or take it out of the manifest here; nothing is forced",
+                    f"{title} is managed by another program: {error.message}",
+                    "let that program give up the field, or remove the field from the manifest",
                 ) from error
             if error.status != 403 or self._is_absent(item):
                 raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error

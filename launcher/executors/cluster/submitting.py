@@ -68,8 +68,8 @@ def _check_time(job: Object, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise Conflict(
             f"Job {job['metadata']['name']} cannot be created: for {DELETION_SECONDS:.0f} s the API server "
-            "has answered in turn that it is there, and that it is not",
-            "kubectl get job shows whether it is there; look at what is before the API server",
+            "has reported by turns that it exists and that it does not",
+            f"kubectl get job {job['metadata']['name']} shows whether it exists",
         )
 
 
@@ -87,7 +87,7 @@ def _wait_until_gone(api: Api, live: Object, deadline: float) -> None:
     finally:
         watch.stop()
     raise Conflict(
-        f"Job {live['metadata']['name']} is being deleted and not gone after {DELETION_SECONDS:.0f} s "
+        f"Job {live['metadata']['name']} is being deleted and still exists after {DELETION_SECONDS:.0f} s "
         f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
-        "kubectl describe job shows what holds it",
+        f"kubectl describe job {live['metadata']['name']} shows what holds it",
     )

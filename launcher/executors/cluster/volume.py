@@ -100,14 +100,16 @@ class VolumePod:
         execution = self._execute(["exists", path])
         code = self._finish(execution)
         if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
-            raise self._failed(execution, code, f"{path} on the volume cannot be looked for")
+            raise self._failed(
+                execution, code, f"the launcher cannot find out whether {path} is on the volume"
+            )
         return code == 0
 
     def check(self, run: str) -> list[Check]:
-        return answers.checks_in(self._answer(["check", run], f"run {run} cannot be looked at"))
+        return answers.checks_in(self._answer(["check", run], f"run {run} cannot be checked"))
 
     def changed(self, run: str) -> Mapping[Stage, list[str]]:
-        return answers.names_in(self._answer(["changed", run], f"the data of run {run} cannot be looked at"))
+        return answers.names_in(self._answer(["changed", run], f"the data of run {run} cannot be checked"))
 
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")

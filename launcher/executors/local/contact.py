@@ -244,9 +244,9 @@ def _last_line(path: Path, start: int) -> str:
 
 
 def _could_not_start(folder: Path, cause: str) -> JobRelayError:
-    what = f"Job {folder.name} could not start: its runner ended at once: {cause}"
+    what = f"Job {folder.name} could not start: its runner ended immediately: {cause}"
     if "[Errno 28]" in cause or "[Errno 122]" in cause:  # as for a stage that finds the volume full
-        return JobRelayError(what, "make room and run the same command again; what is there stays good")
+        return JobRelayError(what, "make room and run the same command again; what is there is kept")
     log = folder / layout.RUNNER_LOG
     return StageEnded(
         Exit.COULD_NOT_START, what, f"remove the cause and run the same command again; more may be in {log}"

@@ -125,7 +125,7 @@ def _end_orphans(folder: Path, owner: int) -> None:
     state = jobfolder.read_state(folder)
     holder = liveness.holder_of(folder)
     if holder and holder.elsewhere and any(running(state["pods"])):
-        raise _still_runs(folder, f"what its runner has left on {holder.node}")
+        raise _still_runs(folder, f"a process of its runner on {holder.node}")
     try:
         left = kill_containers(state["pods"], owner, grace_of(state["job"]))
     except PermissionError as error:

@@ -45,7 +45,7 @@ def refusal(root: Path, error: OSError) -> JobRelayError:
     if is_full(error):
         return JobRelayError(
             f"the volume {root} has no room left: {error.strerror}",
-            "make room on it and run the same command again; what is there stays good",
+            "make room on it and run the same command again; what is there is kept",
         )
     where = Path(os.fsdecode(error.filename)) if error.filename else root
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -105,7 +105,9 @@ def unreadable(folder: Path, error: OSError | JobRelayError) -> JobRelayError:
         return error
     if isinstance(error, PermissionError):
         return not_yours(folder)
-    return JobRelayError(f"the state of Job {folder.name} cannot be read: {error}", f"look at {folder}")
+    return JobRelayError(
+        f"the state of Job {folder.name} cannot be read: {safe_read.why(error)}", f"look at {folder}"
+    )
 
 
 def owner_to_end(folder: Path) -> int:

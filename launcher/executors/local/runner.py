@@ -162,7 +162,7 @@ class JobRunner:
         if jobfolder.is_full(error):
             verdict = Verdict(
                 Exit.FAILED, "failed", "NoSpace", f"the volume is full: {what}",
-                hint="make room and run the same command again; what is there stays good",
+                hint="make room and run the same command again; what is there is kept",
             )  # fmt: skip
         else:
             verdict = Verdict(Exit.COULD_NOT_START, "could not start", "RunnerError", what, hint=hint)
