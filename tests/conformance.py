@@ -233,7 +233,7 @@ class Conformance:
         place.run(*arguments, expect=1)
         result = place.run(*arguments)
 
-        assert "runs again, in place of the failed Job a-eval" in result.err
+        assert "runs again, replacing the failed Job a-eval" in result.err
         assert "train was here" not in result.err  # complete: left alone
         assert "eval │ now" in result.err
 
@@ -394,7 +394,7 @@ class Conformance:
         place.run("run", "train", "--run", "a", *QUICK)
         result = place.run("fetch", "b", expect=2)
 
-        assert "nothing is known of run b" in result.err
+        assert "there is no run b" in result.err
         assert not (place.folder / "runs/b").exists()
 
     def test_put_then_again(self, place: Place, tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ class Conformance:
             with eventually(PATIENCE) as until:
                 until(lambda: "running" in place.run("status", "a", expect=None).out)
             for command in (("put", str(tmp_path / "set"), "mine", "--replace"), ("data", "remove", "mine")):
-                assert "run a is at work and reads it" in place.run(*command, expect=6).err
+                assert "run a uses it" in place.run(*command, expect=6).err
         finally:
             place.run("cancel", "a", expect=None)
             run.communicate(timeout=PATIENCE)
@@ -500,7 +500,7 @@ class Conformance:
         verified = place.run("verify", "a", expect=7)
 
         assert "no record: it has not run" in verified.out
-        assert "nothing is known of run b" in place.run("verify", "b", expect=2).err
+        assert "there is no run b" in place.run("verify", "b", expect=2).err
 
     def test_weights_that_are_not_there_are_told_before_anything_is_trained(
         self, place: Place, tmp_path: Path

@@ -14,7 +14,7 @@ def test_doctor_names_what_is_missing(place: Place, kubectl: Kubectl) -> None:
     found = {f["check"]: f for f in place.run("doctor", "-o", "json", expect=None).json()}
     assert {"cluster", "rights", "namespace", "storage", "image", "room", "clock"} == found.keys()
     room = found.pop("room")  # depends on what else is there just now
-    assert room["found"].startswith("asked: 1 CPU, 1.0 GiB; most free:")
+    assert room["found"].startswith("requested: 1 CPU, 1.0 GiB; most free:")
     assert all(f["state"] == "ok" for f in found.values()), json.dumps(found, indent=1)
     missing = place.run("doctor", "--image", "nothing:1", expect=2).out
     assert "nothing:1 is on no node" in missing

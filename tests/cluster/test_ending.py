@@ -50,7 +50,7 @@ def test_row_31_out_of_memory(place: Place) -> None:
     program = "x = bytearray(400 * 2**20); print('survived', flush=True)"
     folder = programs(place.folder / "m", train=program)
     result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--set", "train.memory=128Mi", expect=1)
-    assert "out of memory (limit 128Mi" in result.err
+    assert "out of memory (limit 128 MiB" in result.err
     assert "--set train.memory=" in result.err
     assert "survived" not in result.err
 
@@ -68,7 +68,7 @@ def test_row_31_a_worker_that_is_out_of_memory(place: Place) -> None:
     """
     folder = programs(place.folder / "m", train=program)
     result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--set", "train.memory=128Mi", expect=1)
-    assert "out of memory (limit 128Mi" in result.err
+    assert "out of memory (limit 128 MiB" in result.err
     assert "--set train.memory=256Mi --run" in result.err
 
 
@@ -117,7 +117,7 @@ def test_row_39_jobs_go_once_their_results_are_home_or_it_is_said_that_they_stay
     """Whether a server acts upon a time to live is a feature gate before 1.21."""
     result = place.run("run-all", "--run", "a", "--ttl", "3", *QUICK)
     assert (place.folder / "runs/a/eval_results.json").exists()
-    stay = "nothing here removes Jobs by itself" in result.err
+    stay = "--ttl has no effect here" in result.err
     assert not (stay and kubectl.minor >= 21)
     gone = kubectl.wait_until(lambda: not kubectl.items("jobs"), seconds=15 if stay else PATIENCE)
     assert gone is not stay
@@ -131,7 +131,7 @@ def test_row_50_a_sidecar_that_never_ends(place: Place) -> None:
 
     folder = changed(place.folder / "m", with_sidecar)
     result = place.run("run-all", "-k", str(folder), *NEVER_FETCH, "--timeout", "10", expect=4)
-    assert "sleeper still runs beside the ended stage" in result.err
+    assert "the stage has ended; still running: sleeper" in result.err
 
 
 def test_row_53_a_volume_that_is_full(place: Place) -> None:

@@ -33,7 +33,7 @@ def test_row_37_a_gap_that_nothing_fills_is_told(place: Place, kubectl: Kubectl)
     folder = programs(place.folder / "m", train="import time; time.sleep(1); print('nobody reads this')")
     code, err = _lost_while_the_launcher_sleeps(place, kubectl, "-k", str(folder), "--no-fetch")
     assert code == 7, err
-    assert "the log of train is not all that the stage has printed" in err
+    assert "the log of train is incomplete" in err
 
 
 LOUD = """
@@ -112,4 +112,4 @@ def test_logs_when_the_jobs_are_gone_and_when_the_volume_is_gone(place: Place, k
     place.run("delete", "a", "--data")
     assert place.run("logs", "a").out == before  # from the fetched run
     (place.folder / "runs").rename(place.folder / "elsewhere")
-    assert "nothing is known of run a" in place.run("logs", "a", expect=2).err
+    assert "there is no run a" in place.run("logs", "a", expect=2).err

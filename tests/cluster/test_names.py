@@ -29,7 +29,7 @@ def test_row_12_a_job_of_that_name_that_is_not_ours(place: Place, kubectl: Kubec
         assert kubectl.wait_until(lambda: kubectl.complete("a-train"))
     before = kubectl.get("job", "a-train")["metadata"]["uid"]
     result = place.run("run-all", "--run", "a", *QUICK, expect=6)
-    assert "was not made by this launcher" in result.err
+    assert "was not created by this launcher" in result.err
     assert kubectl.get("job", "a-train")["metadata"]["uid"] == before
     assert not kubectl.exists("job", "a-eval")
 

@@ -63,7 +63,7 @@ def test_row_59_a_deny_policy_that_was_opened_ends_the_run_before_a_job_is_made(
     opened = json.dumps({"spec": {"egress": [{}]}})
     kubectl("patch", "networkpolicy", "jobrelay-deny", "--type=merge", "-p", opened)
     result = place.run("run-all", "--run", "b", *QUICK, "--no-fetch", expect=6)
-    assert "NetworkPolicy jobrelay-deny in the cluster is not what the manifest says" in result.err
+    assert "NetworkPolicy jobrelay-deny in the cluster differs from the manifest" in result.err
     assert "spec.egress[0]: {} there, nothing wanted" in result.err
     assert not kubectl("get", "jobs", "-l", "jobrelay.dev/run=b", "-o", "name")
 

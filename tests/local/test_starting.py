@@ -39,7 +39,7 @@ def test_a_runner_that_cannot_start_says_why_at_once(place: Place, tmp_path: Pat
     place.environment["PYTHONPATH"] = str(broken)
     folder = programs(place.folder / "m")
     result = place.run("run", "train", "--run", "a", "-k", str(folder), "--no-fetch", expect=3)
-    assert "Job a-train could not start: its runner ended at once: ModuleNotFoundError" in result.err
+    assert "Job a-train could not start: its runner ended immediately: ModuleNotFoundError" in result.err
     assert "fcntl" in result.err
     assert "Job controller" not in result.err
     assert place.run("list", "-o", "name").out == ""  # nothing is left that would never run

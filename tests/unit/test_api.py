@@ -543,7 +543,7 @@ def test_row_13_a_job_that_is_there_and_is_not_there_in_turn(
     monkeypatch.setattr(submitting, "DELETION_SECONDS", 1.0)
     conflict = refusal(409, "AlreadyExists", 'jobs.batch "a-train" already exists')
     api, server = connect(*[conflict, NOT_FOUND] * 300, ok({}))
-    with pytest.raises(Conflict, match="answered in turn that it is there, and that it is not"):
+    with pytest.raises(Conflict, match="by turns that it exists and that it does not"):
         submitting.submit(api, JOB)
     assert len(server.requests) < 40
 

@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     ),
     "sweep-dry-held-out": (
         ["sweep", "--dry-run", "--grid", "train.validation_split=0.2,0"],
-        "holds no training images out, by which the best one could be chosen",
+        "holds out no training images, so the best trial",
     ),
     "sweep-dry-value": (["sweep", "--dry-run", "--grid", "train.epochs=1,0"], "train.epochs: "),
     "sweep-dry-image": (
@@ -137,12 +137,12 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "data-remove-name": (["data", "remove", "../x", "--local"], "data set name '../x'"),
     "data-remove-of-nothing": (["data", "remove", "a", "--local"], "data/a is not on the volume"),
     "status-of-nothing": (["status", "--local"], "there is no run on this machine"),
-    "status-of-no-run": (["status", "a", "--local"], "nothing is known of run a"),
+    "status-of-no-run": (["status", "a", "--local"], "there is no run a"),
     "logs-of-nothing": (["logs", "--local"], "there is no run on this machine"),
-    "logs-of-no-run": (["logs", "a", "--local"], "nothing is known of run a"),
+    "logs-of-no-run": (["logs", "a", "--local"], "there is no run a"),
     "logs-of-no-stage": (["logs", "a", "serve", "--local"], "'serve' is not one of"),
     "fetch-of-nothing": (["fetch", "--local"], "there is no run on this machine"),
-    "delete-of-no-run": (["delete", "a", "--local"], "nothing is known of run a"),
+    "delete-of-no-run": (["delete", "a", "--local"], "there is no run a"),
 }
 
 
@@ -162,7 +162,7 @@ def test_bad_input_is_told_and_touches_nothing(
         ("train: {epochs: many}", "train.epochs"),
         ("- a\n- b\n", "a mapping of keys is expected, not a list"),
         ("a: 1\n---\nb: 2\n", "holds 2 YAML documents"),
-        ("train: {epochs: 1, epochs: 2}", "the key 'epochs' stands twice"),
+        ("train: {epochs: 1, epochs: 2}", "the key 'epochs' appears twice"),
         ("a: &a [1]\nb: *a\n", "aliases"),
         ("seed: [", "config.yaml"),
         ("5: 6\n", "5: keys should be strings"),
@@ -206,7 +206,7 @@ def test_nothing_is_nothing(line: CommandLine) -> None:
 def test_verbose_shows_where_it_came_from_and_keeps_the_exit_code(line: CommandLine) -> None:
     assert line.run("status", "a", "--local", "-v") == Exit.BAD_INPUT
     assert "Traceback" in line.err
-    assert "nothing is known of run a" in line.err
+    assert "there is no run a" in line.err
     line.run("status", "a", "--local")
     assert "Traceback" not in line.err
 
@@ -246,7 +246,7 @@ def test_without_a_command_it_explains_itself(line: CommandLine) -> None:
 
 @pytest.mark.parametrize(
     ("where", "said"),
-    [([], "nothing is compared: no cluster: "), (["--local"], "run a on this machine, volume ")],
+    [([], "not compared with the cluster: no cluster: "), (["--local"], "run a on this machine, volume ")],
     ids=["cluster", "local"],
 )
 def test_a_dry_run_prints_what_would_be_sent_and_touches_nothing(
@@ -283,7 +283,7 @@ def test_a_dry_run_shows_the_run_that_would_be_taken_up(line: CommandLine) -> No
     names = [item["metadata"]["name"] for item in yaml.safe_load_all(line.out)]
     assert names[1:] == ["known-eval", "known-infer"]
     assert "train: Job known-train is complete already" in line.err
-    assert "eval: Job known-eval has failed and runs again" in line.err
+    assert "eval: Job known-eval has failed and would run again" in line.err
 
     assert line.run("run-all", "--dry-run", "--local", "--new") == 0
     assert "known" not in line.out + line.err

@@ -54,4 +54,4 @@ def test_row_40_a_log_whose_end_does_not_come_is_reported(
     said: list[str] = []
     collector.finish(1.0, said.append)
     executor.go_on.set()
-    assert said == ["  train: the end of its log does not come; it is waited for 1 s"]
+    assert said == ["  train: waiting for the end of its log, up to 1 s"]

@@ -209,7 +209,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Narrow:
 ROW = (
     "20261121-214556-mdzf",
     "succeeded",
-    "out of memory (limit 2Gi, peak 2.0Gi)",
+    "out of memory (limit 2.0 GiB, peak 2.0Gi)",
     "",
     "2026-11-21 14:22:33",
 )

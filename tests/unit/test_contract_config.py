@@ -291,7 +291,7 @@ BOMB = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(30))
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"seed: 1\nseed: 2\n", "line 2: the key 'seed' stands twice"),
+        (b"seed: 1\nseed: 2\n", "line 2: the key 'seed' appears twice"),
         (b"train:\n\tepochs: 2\n", "line 2: it starts with a tab; YAML is indented with spaces"),
         (b"seed: 010\n", "line 1: 010 would be read as 8"),
         (b"- 1\n", "a mapping of keys is expected, not a list"),

@@ -186,7 +186,7 @@ def test_a_name_and_a_password_are_not_printed(
         ({"client-key-data": "eA=="}, "client-certificate is missing"),
         ({"auth-provider": {"name": "gcp", "config": {}}}, "gke-gcloud-auth-plugin"),
         ({"auth-provider": {"name": "azure"}}, "kubelogin"),
-        ({"auth-provider": {"name": "mine"}}, "nothing here logs in by 'mine'"),
+        ({"auth-provider": {"name": "mine"}}, "the launcher does not support 'mine'"),
         ({"auth-provider": {"name": "oidc", "config": {}}}, "id-token is empty"),
         ({"auth-provider": {"name": "oidc"}, "exec": {"command": "x"}}, "only one can log in"),
         ({"as-groups": ["g"]}, "no `as`"),
@@ -194,8 +194,8 @@ def test_a_name_and_a_password_are_not_printed(
         ({"as": "ann", "as-user-extra": {"a": "b"}}, "as-user-extra a is not a list"),
         ({"as": "ann\nAuthorization: x"}, "line break"),
         ({"token": 17}, "token is not a text"),
-        ({"exec": {"command": "x"}}, "apiVersion '' is none of"),
-        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, "is none of"),
+        ({"exec": {"command": "x"}}, "apiVersion '' is not one of"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, "is not one of"),
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1"}}, "it names no command"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -330,7 +330,11 @@ def test_a_plugin_that_fails_is_named_and_quoted(
 
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("no-such-plugin", "it is not installed"), ("./none", "it is not there"), ("./kubeconfig", "executed")],
+    [
+        ("no-such-plugin", "it is not installed"),
+        ("./none", "it does not exist"),
+        ("./kubeconfig", "executed"),
+    ],
 )
 def test_a_plugin_that_cannot_be_started(
     user: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, said: str

@@ -71,7 +71,7 @@ def test_row_32_a_job_goes_on_while_its_budget_lasts() -> None:
     verdict = judge(JobView(TRAIN, [o.pod(TRAIN)], lost=[*lost, gone("c")]), patience)
     assert isinstance(verdict, Verdict)
     assert (verdict.exit_code, verdict.reason) == (Exit.DISRUPTED, "DisruptionLimitExceeded")
-    assert "3 Pods were lost, 2 may be" in verdict.message
+    assert "3 Pods were lost, the limit is 2" in verdict.message
     assert verdict.pod == "mnist-a-train-c"
 
 

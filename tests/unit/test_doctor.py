@@ -38,7 +38,7 @@ def image(name: str, *on_node: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "state", "said"),
     [
-        ("localhost/jobrelay:dev", "fail", "is on no node, and localhost/ is no registry"),
+        ("localhost/jobrelay:dev", "fail", "is on no node, and localhost/ is not a registry"),
         (
             "jobrelay:dev",
             "fail",

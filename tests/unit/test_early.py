@@ -284,7 +284,7 @@ def test_status_says_that_it_waits(before: Object, state: str) -> None:
     found = overview.stages_of(Jobs(), None)  # type: ignore[arg-type]
 
     assert [one.state for one in found] == ["running" if state == "waiting" else "succeeded", state]
-    assert ("begins after train" in found[1].reason) is (state == "waiting")
+    assert ("waits for train" in found[1].reason) is (state == "waiting")
 
 
 # --- room ---

@@ -195,8 +195,8 @@ def test_who_writes_is_not_waited_for_when_who_reads_fails(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["load", "a:1"], "images load: where to?"),
-        (["load", "a:1", "--kind", "a", "--containerd", "b"], "images load: where to?"),
+        (["load", "a:1"], "images load needs one target"),
+        (["load", "a:1", "--kind", "a", "--containerd", "b"], "images load needs one target"),
         (["load", "A:1", "--kind", "a"], "image 'A:1' cannot be an image's name"),
         (["push", "a:1", "a:2"], "a:2 names no registry"),
         (["push", "a:1", "r.org/a@sha256:" + 64 * "0"], "names no registry"),
@@ -273,7 +273,7 @@ def test_a_sample_is_taken_of_a_run_that_succeeded() -> None:
     assert found == Sample(
         4.25, cost.wall_seconds, cost.cpu_seconds, cost.peak_memory_bytes, cost.peak_memory_from
     )
-    with pytest.raises(EvidenceIncomplete, match="train of run a has not told"):
+    with pytest.raises(EvidenceIncomplete, match="train of run a did not report"):
         sample_of(report("Complete", {}))
     with pytest.raises(StageEnded, match=r"train could not start: .*: Error"):
         sample_of(report("Failed", timeline))

@@ -105,8 +105,8 @@ def test_a_context_without_a_user_is_nobody(kubeconfig_file: Path) -> None:
     [
         ({"clusters": [{"name": "c", "cluster": {"server": "http://a"}}] * 2}, "two clusters called c"),
         ({"users": {"u": {}}}, "users is not a list"),
-        ({"contexts": [{"context": {}}]}, "each of contexts has a name"),
-        ({"users": [{"name": "u", "user": "ann"}]}, "each of users has a name and a user"),
+        ({"contexts": [{"context": {}}]}, "one of its contexts lacks a name"),
+        ({"users": [{"name": "u", "user": "ann"}]}, "one of its users lacks a name or a user"),
     ],
     ids=["twice", "mapping", "nameless", "text"],
 )

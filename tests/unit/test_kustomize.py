@@ -214,5 +214,5 @@ def test_a_tool_that_never_ends(folder: Path, tmp_path: Path, monkeypatch: pytes
     tool(tmp_path / "bin", "kubectl", "exec /bin/sleep 100")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     change(folder, resources=["https://example.invalid/repo"])
-    with pytest.raises(BadInput, match="has not ended after"):
+    with pytest.raises(BadInput, match="did not end within"):
         manifests.load(folder)

@@ -208,7 +208,7 @@ def test_what_differs_is_named(overrides: list[str], options: dict[str, Any], to
 def test_a_job_without_our_annotations_is_compared_too() -> None:
     stranger = live(rendered())
     del stranger["metadata"]["annotations"]
-    assert "seed: None there, 0 wanted" in manifests.differing_keys(rendered().jobs["train"], stranger)
+    assert "seed: nothing there, 0 wanted" in manifests.differing_keys(rendered().jobs["train"], stranger)
 
 
 # --- what a server's version adds ----------------------------------------------------------------
@@ -386,7 +386,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "spec-a-text": (broken(lambda job: job.update(spec="x")), "spec is 'x', and should be a mapping"),
     "env-a-mapping": (broken(lambda job: pod_spec(job)["containers"][0].update(env={"A": "1"})),
                       "spec.template.spec.containers.0.env is {'A': '1'}, and should be a list"),
-    "key-twice": (text("job-train.yaml", "kind: Job\nkind: Job\n"), "the key 'kind' stands twice"),
+    "key-twice": (text("job-train.yaml", "kind: Job\nkind: Job\n"), "the key 'kind' appears twice"),
     "python-object": (text("job-train.yaml", "!!python/object/apply:os.system [id]"), "job-train.yaml"),
     "config-not-there": (lambda folder: (folder / "config.yaml").unlink(), "config.yaml"),
     "config-not-utf-8": (text("config.yaml", b"\xff"), "config.yaml cannot be read"),

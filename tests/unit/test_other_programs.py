@@ -118,7 +118,7 @@ def test_the_stages_state_is_found_by_name_whatever_it_is_called() -> None:
     assert said.metrics == {"accuracy": 0.5}
     waiting = judge(JobView(job, [pod]))
     assert isinstance(waiting, Waiting)
-    assert waiting.detail == "a-proxy still runs beside the ended stage"
+    assert waiting.detail == "the stage has ended; still running: a-proxy"
 
 
 def test_a_state_that_is_not_there_yet_is_not_anothers() -> None:
@@ -153,7 +153,7 @@ def test_row_31_another_container_out_of_memory_is_told_with_its_own_limit() -> 
     job["spec"]["template"]["spec"]["containers"][1]["resources"] = {"limits": {"memory": "32Mi"}}
     pod = o.failed(job, o.terminated(137, "OOMKilled", name="a-proxy"), o.terminated(0, "Completed"))
     verdict = verdict_on(job, pod)
-    assert verdict.message == "container a-proxy: out of memory (limit 32Mi)"
+    assert verdict.message == "container a-proxy: out of memory (limit 32 MiB)"
     assert "--set" not in str(verdict.hint)  # there is no such key for another container
 
 

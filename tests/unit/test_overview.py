@@ -87,7 +87,7 @@ def test_a_run_that_is_not_there_is_reported_alike_by_every_command(
     recorded(place / "volume", "a", o.T0)
     assert launch(place, *command) == Exit.BAD_INPUT
     said = capsys.readouterr()
-    assert f"error: nothing is known of run b on this machine, volume {place / 'volume'}\n" in said.err
+    assert f"error: there is no run b on this machine, volume {place / 'volume'}\n" in said.err
     assert said.out == ""
     assert list((place / "work").iterdir()) == []
 

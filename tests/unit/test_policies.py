@@ -48,6 +48,6 @@ def test_what_a_server_fills_in_is_no_difference() -> None:
 def test_row_59_a_policy_that_was_opened_is_noticed(change: Object, told: str) -> None:
     live = copy.deepcopy(DENY)
     live["spec"].update(change)
-    with pytest.raises(Conflict, match="jobrelay-deny in the cluster is not what the manifest says") as error:
+    with pytest.raises(Conflict, match="jobrelay-deny in the cluster differs from the manifest") as error:
         check_policy(DENY, live)
     assert told in error.value.what

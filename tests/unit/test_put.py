@@ -199,7 +199,7 @@ def test_odd_names_are_all_named(put: Put) -> None:
 
     assert put.run(expect=Exit.BAD_INPUT) == []
     assert "5 names in" in put.err
-    for why in (*odd.values(), "its name has a meaning of its own"):
+    for why in (*odd.values(), "its name is reserved"):
         assert why in put.err
     assert put.run("--skip-odd-names") == ["fine"]
     assert not any(ord(character) < 32 for character in put.err.replace("\n", ""))

@@ -75,7 +75,7 @@ def test_the_page_of_a_run_has_all_its_parts(tmp_path: Path) -> None:
         "stages", "timeline", "training", "test", "images", "resources", "configuration", "files", "logs",
     ]  # fmt: skip
     for said in (
-        "80.00%", "Shirt taken for T-shirt/top: 4 of 10", "0.2 of 1", "300 MiB of 1Gi (limit 2Gi)",
+        "80.00%", "Shirt taken for T-shirt/top: 4 of 10", "0.2 of 1", "300 MiB of 1.0 GiB (limit 2.0 GiB)",
         "--set train.cpu=300m", "name: cnn", "train was here", "broken.png", "all as recorded", "p99 4.00 ms",
     ):  # fmt: skip
         assert said in re.sub(r"\s+", " ", elements.text)
@@ -148,7 +148,7 @@ def test_jobs_tell_of_themselves(tmp_path: Path) -> None:
 
 def test_of_nothing_there_is_a_page_too(tmp_path: Path) -> None:
     part = of_run.gather(tmp_path, "a")
-    assert (part.tone, part.headline) == ("open", "nothing is known of it")
+    assert (part.tone, part.headline) == ("open", "no stage has started")
     assert "No stage has left a record here" in render("run.html", run=part)
 
 
@@ -491,7 +491,7 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
     folder = write_run(here / "volume/runs/a")
     (folder / "report.json").unlink()
     assert launch("report", "a") == Exit.SUCCEEDED
-    assert "run a is not here yet" in capsys.readouterr().err
+    assert "run a is not in runs/a yet" in capsys.readouterr().err
     page = (here / "runs/a/report.html").read_text()
     assert "80.00%" in page
     assert "what Kubernetes said to them is not known any more" in page
@@ -500,7 +500,7 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nobody"], Exit.BAD_INPUT, "nothing is known of run nobody"),
+        (["nobody"], Exit.BAD_INPUT, "there is no run nobody"),
         (["Not a name"], Exit.BAD_INPUT, "must be lower-case"),
         (["no/where"], Exit.BAD_INPUT, "no/where is not the folder of a run or a sweep"),
         (["both"], Exit.BAD_INPUT, "both is a run (runs/both/) and a sweep (sweeps/both/)"),

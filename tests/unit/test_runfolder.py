@@ -103,7 +103,7 @@ def test_a_folder_of_which_nothing_says_whose_it_is_is_not_taken(here: Path) -> 
     claim(here / "mine", Owner(run="a", place="here"))  # nothing of a run is in it
     (here / "theirs").mkdir()
     (here / "theirs" / "model.pt").write_text("of years")
-    with pytest.raises(Conflict, match=r"holds files of a run \(model\.pt\), and nothing says which"):
+    with pytest.raises(Conflict, match=r"holds files of an unknown run \(model\.pt\)"):
         claim(here / "theirs", Owner(run="a", place="here"))
 
 

@@ -111,7 +111,7 @@ def test_never_less_than_was_used(peak: float, cpu: float, wall: float, limit: s
 
 
 def test_requests_stand_beside_what_was_used() -> None:
-    assert requests_against_use(ASKED, _said().cost) == ["1.9 of 1", "400 MiB of 1Gi (limit 2Gi)"]
+    assert requests_against_use(ASKED, _said().cost) == ["1.9 of 1", "400 MiB of 1.0 GiB (limit 2.0 GiB)"]
     assert requests_against_use({}, _said(measure="process").cost) == [
         "1.9 of nothing", "400 MiB (largest process) of nothing",
     ]  # fmt: skip
@@ -209,7 +209,7 @@ def test_without_such_a_run_the_manifest_decides_and_that_is_told(known: Any) ->
     resources, told = _resources(known, plan)
 
     assert resources == main_container(plan.jobs["train"])["resources"]
-    assert "no run of this work is here that tells what it used" in told
+    assert "no earlier run of this work reported its use" in told
 
 
 def test_without_autosize_nothing_is_changed() -> None:

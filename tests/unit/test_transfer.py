@@ -68,7 +68,7 @@ def test_receive_makes_a_data_set(volume: Volume, tmp_path: Path) -> None:
     assert volume.run("receive", "data/mine", stdin=data) == 0
     assert (volume.root / "data/mine/x").read_bytes() == b"1"
     assert volume.run("receive", "data/mine", stdin=data) == 1
-    assert "already there" in volume.err
+    assert "already exists" in volume.err
     (tmp_path / "set/x").write_bytes(b"2")
     data = b"".join(archive.packed(tmp_path / "set"))
     assert volume.run("receive", "data/mine", "--replace", stdin=data) == 0

@@ -125,7 +125,7 @@ ENDED = [
     one("26-refuses-and-cannot-say-why", POLICY, o.terminated(78),
         Exit.BAD_INPUT, "failed", "Error", "refuses its configuration or data"),
     one("55-input-is-another-one", POLICY, o.terminated(65),
-        Exit.INCOMPLETE, "failed", "Error", "an input is not what its record says"),
+        Exit.INCOMPLETE, "failed", "Error", "an input differs from its record"),
     one("22-start-error-1.20", BACKOFF, o.terminated(128, "StartError", _SHIM),
         Exit.COULD_NOT_START, "could not start", "StartError", 'exec: "/nope"', "is not in the image"),
     one("22-cannot-run-126", BACKOFF, o.terminated(126, "ContainerCannotRun", _DOCKER),
@@ -135,13 +135,13 @@ ENDED = [
         Exit.COULD_NOT_START, "could not start", "ContainerCannotRun", "permission denied",
         "is not in the image"),
     one("31-main-process", BACKOFF, o.terminated(137, "OOMKilled"),
-        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2Gi)", "--set train.memory=4Gi"),
+        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB)", "--set train.memory=4Gi"),
     one("31-worker-killed-main-tells-the-peak", BACKOFF,  # cgroup v1 kills the worker alone
         o.terminated(1, "OOMKilled", o.closing(code=1, error="a worker died", peak_bytes=2**31)),
-        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2Gi, peak 2.0 GiB)", "train.memory=4Gi"),
+        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB, peak 2.0 GiB)", "train.memory=4Gi"),
     one("31-the-stage-was-killed-and-its-supervisor-tells", BACKOFF,
         o.terminated(137, message=o.closing(code=137, error="out of memory: …", oom_kills=1)),
-        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2Gi, peak 812 MiB)",
+        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB, peak 812 MiB)",
         "--set train.memory=4Gi"),
     one("34-superseded", BACKOFF,
         o.terminated(75, message=o.closing(code=75, error="another process has taken over (pod b)")),
@@ -149,7 +149,7 @@ ENDED = [
     one("34-superseded-without-a-word", BACKOFF, o.terminated(75),
         Exit.DISRUPTED, "disrupted", "Superseded", "another process of this stage has taken over"),
     one("31-bare-137", BACKOFF, o.terminated(137),
-        Exit.FAILED, "failed", "Error", "SIGKILL: out of memory, or somebody else's kill"),
+        Exit.FAILED, "failed", "Error", "SIGKILL: out of memory, or killed from outside"),
     Ended("28-failed-and-its-pod-is-gone", view(o.job("train", BACKOFF)),
           Exit.FAILED, "failed", "BackoffLimitExceeded", "specified backoff limit (its Pod is gone)",
           "python launcher logs mnist-a train", pod=None),
@@ -396,29 +396,29 @@ LATE = [
     no_pod("15-pod-security", _PSA, PATIENCE.no_pod),
     no_pod("16-service-account", _ACCOUNT, PATIENCE.no_pod),
     no_pod("17-quota", _QUOTA, PATIENCE.start),
-    Late("15-no-event-at-all", view(TRAIN), "starting", PATIENCE.no_pod, "NoPod", "Job controller up?"),
+    Late("15-no-event-at-all", view(TRAIN), "starting", PATIENCE.no_pod, "NoPod", "Job controller running?"),
     Late("32-the-next-pod-takes-its-time", JobView(TRAIN, [], [], [o.pod(TRAIN)]), "starting",
-         PATIENCE.next_pod, "NoPod", "in place of the one that is gone"),
+         PATIENCE.next_pod, "NoPod", "to replace the one that is gone"),
     Late("32-re-attached-between-two-pods", view(TRAIN, events=[
              o.event(TRAIN, "FailedCreate", _QUOTA), o.event(TRAIN, "SuccessfulCreate", "Created pod: a")]),
-         "starting", PATIENCE.next_pod, "NoPod", "in place of the one that is gone"),
+         "starting", PATIENCE.next_pod, "NoPod", "to replace the one that is gone"),
     Late("32-the-next-pod-is-refused", JobView(TRAIN, [], [
              o.event(TRAIN, "SuccessfulCreate", "Created pod: a"), o.event(TRAIN, "FailedCreate", _ACCOUNT)],
              [o.pod(TRAIN)]),
          "starting", PATIENCE.no_pod, "FailedCreate", _ACCOUNT),
     Late("18-suspended-1.20", view(o.job(suspend=True)), "queued", PATIENCE.queue, "Suspended", "a queue"),
     Late("18-suspended-1.36", view(o.job("train", _SUSPENDED, suspend=True)), "queued", PATIENCE.queue,
-         "Suspended", "has not let the Job in", "kubectl describe job"),
+         "Suspended", "has not admitted the Job", "kubectl describe job"),
     Late("18-suspended-again-while-a-pod-ends", view(job := o.job("train", _SUSPENDED), o.pod(job)), "queued",
          PATIENCE.queue, "Suspended", "a queue"),
     Late("18-another-controller",
          view(o.job(status={"startTime": None}, managedBy="kueue.x-k8s.io/multikueue")),
-         "queued", PATIENCE.queue, "Suspended", "kueue.x-k8s.io/multikueue has not let the Job in"),
+         "queued", PATIENCE.queue, "Suspended", "kueue.x-k8s.io/multikueue has not admitted the Job"),
     Late("18-a-gate-holds-the-pod",
          view(TRAIN, {**(gated := o.pod(TRAIN, "Pending", conditions=[
              o.condition("PodScheduled", "False", "SchedulingGated", "Scheduling is blocked")])),
              "spec": {**gated["spec"], "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}}),
-         "queued", PATIENCE.queue, "Suspended", "scheduling gate kueue.x-k8s.io/admission has not let"),
+         "queued", PATIENCE.queue, "Suspended", "scheduling gate kueue.x-k8s.io/admission has not admitted"),
     blocked("19-not-found", "ErrImagePull", _PULL_NOT_FOUND, PATIENCE.bad_image, "nope:1: not found",
             _IMAGE_HINT),
     blocked("19-access-denied", "ErrImagePull", _PULL_DENIED, PATIENCE.bad_image, "pull access denied"),
@@ -528,7 +528,7 @@ def test_a_retry_is_followed_after_a_failed_attempt() -> None:
 def test_row_50_a_sidecar_that_never_ends_is_named() -> None:
     pod = o.pod(TRAIN, containerStatuses=[o.running("istio-proxy"), o.terminated(0, "Completed")])
     waiting = waits(view(TRAIN, pod))
-    assert "istio-proxy still runs beside the ended stage" in waiting.detail
+    assert "still running: istio-proxy" in waiting.detail
     assert waiting.deadlines[0].verdict.exit_code == Exit.OUT_OF_TIME
 
 
@@ -562,7 +562,7 @@ def test_row_35_a_node_that_does_not_answer_is_told_and_waited_for() -> None:
         ({"tolerations": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
                            "tolerationSeconds": 60}]},
          f"until {clock(datetime(2026, 11, 21, 14, 23, 33, tzinfo=UTC))}"),
-        ({"tolerations": [{"operator": "Exists"}]}, "the Pod waits for it without a limit"),
+        ({"tolerations": [{"operator": "Exists"}]}, "the Pod waits for it without limit"),
     ],
     ids=["a-minute", "for-ever"],
 )  # fmt: skip

@@ -160,7 +160,7 @@ def test_whatever_is_answered_is_read_or_refused(answer: bytes) -> None:
     ("code", "stderr"), [(127, b"python: not found"), (2, b""), (1, b"exists: Input/output error")]
 )
 def test_what_cannot_be_looked_for_is_not_taken_for_absent(code: int, stderr: bytes) -> None:
-    with pytest.raises(EvidenceIncomplete, match="data/x on the volume cannot be looked for"):
+    with pytest.raises(EvidenceIncomplete, match="cannot find out whether data/x is on the volume"):
         pod(there=code, stderr=stderr).exists("data/x")
     assert pod(there=0).exists("data/x")
     assert not pod(there=1).exists("data/x")

@@ -82,7 +82,7 @@ def test_the_figure_of_a_stage(metrics: dict[str, float], text: str) -> None:
 
 def test_memory() -> None:
     said = parse_closing(o.closing(peak_bytes=812 * 2**20))
-    assert memory(said, "2Gi") == "812 MiB of 2Gi"
+    assert memory(said, "2Gi") == "812 MiB of 2.0 GiB"
     assert memory(said, "") == "812 MiB"
     assert (memory(None, "2Gi"), accuracy(None)) == ("", "")
 
