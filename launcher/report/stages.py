@@ -131,11 +131,8 @@ def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, st
         return None
     resources = told.resources.model_dump()
     limit = told.resources.limits.get("memory", "its limit")
-    cpu, peak = (
-        requests_against_use(resources, said.cost)
-        if said
-        else ("", f"more than {memory_quantity(str(limit))}")
-    )
+    more = f"more than {memory_quantity(str(limit))}"
+    cpu, peak = requests_against_use(resources, said.cost) if said else ("", more)
     try:
         wanted = suggested.beyond(resources).settings(stage)
     except ValueError:  # quantities that are none

@@ -219,7 +219,7 @@ def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     deadlines: tuple[Deadline, ...] = ()
     if limit:
         late = out_of_time(
-            job, name, f"still running after its limit of {limit} s; the node does not enforce it"
+            job, name, f"still running after {limit} s, its limit; the node does not enforce it"
         )
         deadlines = (Deadline(f"run {name}", limit + patience.overrun, late),)
     ended = container_state(pod, main_container(job)["name"]).get("terminated")

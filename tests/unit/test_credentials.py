@@ -177,7 +177,7 @@ def test_a_name_and_a_password_are_not_printed(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"client-certificate": "none.crt", "client-key": "none.key"}, "client-certificate cannot be read"),
+        ({"client-certificate": "none.crt", "client-key": "none.key"}, "none.crt cannot be read"),
         (
             {"client-certificate-data": "!", "client-key-data": "eA=="},
             "client-certificate-data is not base64",

@@ -138,7 +138,7 @@ ENDED = [
         Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB)", "--set train.memory=4Gi"),
     one("31-worker-killed-main-tells-the-peak", BACKOFF,  # cgroup v1 kills the worker alone
         o.terminated(1, "OOMKilled", o.closing(code=1, error="a worker died", peak_bytes=2**31)),
-        Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB, peak 2.0 GiB)", "train.memory=4Gi"),
+        Exit.FAILED, "failed", "OOMKilled", "limit 2.0 GiB, peak 2.0 GiB", "train.memory=4Gi"),
     one("31-the-stage-was-killed-and-its-supervisor-tells", BACKOFF,
         o.terminated(137, message=o.closing(code=137, error="out of memory: …", oom_kills=1)),
         Exit.FAILED, "failed", "OOMKilled", "out of memory (limit 2.0 GiB, peak 812 MiB)",

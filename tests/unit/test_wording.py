@@ -54,7 +54,7 @@ def test_a_duration_is_what_it_says(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (0, "0 MiB"),
+        (0, "0 KiB"),
         (851443712, "812 MiB"),
         (2**30 - 1, "1.0 GiB"),
         (2**30, "1.0 GiB"),
