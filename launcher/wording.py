@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from jobs.contract.counting import counted
+from jobs.contract.quantity import quantity
 from jobs.contract.record import Cost
-from launcher.quantities import parse_quantity
 
 _LINE: Final = 200
 
@@ -51,7 +51,7 @@ def mebibytes(size: float) -> str:
 def memory_quantity(text: str) -> str:
     """2Gi → 2.0 GiB: as the use next to it is written. What is not a quantity stays as it is."""
     try:
-        return mebibytes(parse_quantity(text))
+        return mebibytes(float(quantity(text)))
     except ValueError:
         return text
 
