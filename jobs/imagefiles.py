@@ -74,7 +74,8 @@ def read_files(
 ) -> ImageFiles:
     """The first `wanted` of these files that can be read; the rest is not looked at.
 
-    Raises BadInput if not one can, or if they are more than there is memory for.
+    Raises BadInput if not one can, or if they are more than there is memory for. Where nothing is found on a
+    file, it was read.
     """
     most = int(memory_bytes() * _SHARE)
     if (size := wanted * shape[0] * shape[1] * shape[2]) > most:
@@ -104,8 +105,7 @@ def read_files(
                 else:
                     images[len(taken)] = image
                     taken.append(name)
-    if not taken:
-        skipped.update((name, "nothing was found in it") for name in nothing)
+    if not taken and not nothing:
         first = ", ".join(f"{shown(name)}: {why}" for name, why in islice(skipped.items(), 3))
         raise BadInput(f"{folder}: no usable image in {counted(len(skipped), 'file')} ({first})")
     return ImageFiles(images[: len(taken)], tuple(taken), skipped, nothing)

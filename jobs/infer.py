@@ -38,12 +38,12 @@ _MOST_SKIPPED_SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Pass:
-    """What came of a pass over all that was asked about, and how fast it went."""
+    """What came of a pass over all that was asked about, and how fast it went; of no image, None."""
 
     log_probabilities: Tensor  # float32 (N, classes)
-    images_per_second: float
-    batch_size: int  # the one that was settled on
-    latency: Latency
+    images_per_second: float | None = None
+    batch_size: int | None = None  # the one that was settled on
+    latency: Latency | None = None
 
 
 def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
@@ -80,18 +80,15 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "seconds_to_read": round(seconds_to_read, 3),
         "images_per_second": done.images_per_second,
         "batch_size": done.batch_size,
-        "latency": asdict(done.latency),
+        "latency": asdict(done.latency) if done.latency else None,
         "device": where,
         "model": trained.spec.name,
         "model_sha256": trained.proofs[folder.model.name].sha256,
     }
     assignment.fence.write(folder.inference, json_text(told))
-    latency, things = done.latency, trained.spec.things
-    print(
-        f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
-        f"one {things.removesuffix('s')} alone: "
-        f"p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms ({latency.requests} requests)"
-    )
+    _tell_speed(done, trained.spec.things)
+    if not count:
+        print(f"warning: nothing is found in any picture ({len(asked.nothing):,} could be read)")
     right = f"{what} classified" if correct is None else f"{correct:,} of {count:,} right"
     if asked.nothing:
         right += f", nothing found in {len(asked.nothing):,}"
@@ -102,8 +99,8 @@ def infer(assignment: Assignment, _stop: StopRequest) -> Outcome:
         "nothing_found": len(asked.nothing) if asked.nothing else None,
         "skipped": len(asked.skipped) if config.infer.folder else None,
         "images_per_second": done.images_per_second,
-        "latency_p50_ms": latency.p50_ms,
-        "latency_p99_ms": latency.p99_ms,
+        "latency_p50_ms": done.latency.p50_ms if done.latency else None,
+        "latency_p99_ms": done.latency.p99_ms if done.latency else None,
         "batch_size": done.batch_size,
     }
     return Outcome(
@@ -120,6 +117,8 @@ def _pass(
     trained: TrainedModel, images: Images, device: torch.device, batch_size: int | Literal["auto"]
 ) -> Pass:
     """First single images, which also warms the model up, then all of them in batches."""
+    if not len(images):
+        return Pass(torch.empty(0, len(trained.spec.class_names)))
     latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
     batches = GrowingBatch(memory_of(device)) if batch_size == "auto" else batch_size
     started = time.perf_counter()
@@ -127,6 +126,15 @@ def _pass(
     images_per_second = round(len(images) / (time.perf_counter() - started), 1)
     settled = batches.size if isinstance(batches, GrowingBatch) else batches
     return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
+
+
+def _tell_speed(done: Pass, things: str) -> None:
+    if done.latency:
+        print(
+            f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
+            f"one {things.removesuffix('s')} alone: p50 {done.latency.p50_ms:.2f} ms, "
+            f"p99 {done.latency.p99_ms:.2f} ms ({done.latency.requests} requests)"
+        )
 
 
 def _tell_skipped(skipped: Mapping[str, str]) -> None:

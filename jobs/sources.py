@@ -91,7 +91,7 @@ def _files(assignment: Assignment, shape: Shape, subject: Subject) -> Asked:
     taken = tuple(found.names[index] for index in ordered)
     shown = tuple(nfc(name) for name in taken)
     return Asked(
-        images=found.images[torch.tensor(ordered)],
+        images=found.images[torch.tensor(ordered, dtype=torch.int64)],
         titles=shown,
         keys=tuple({"image": name} for name in shown),
         labels=None,

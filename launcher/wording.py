@@ -67,7 +67,8 @@ def accuracy(said: Said | None) -> str:
         return f"{metrics['correct']:,.0f} of {metrics.get('samples', 0):,.0f} right"
     if "skipped" in metrics:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
-        return f"{counted(round(metrics.get('samples', 0)), 'image')}{skipped}"
+        nothing = f", nothing found on {metrics['nothing_found']:.0f}" if "nothing_found" in metrics else ""
+        return f"{counted(round(metrics.get('samples', 0)), 'image')}{nothing}{skipped}"
     return ""
 
 

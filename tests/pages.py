@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,16 @@ METRICS: dict[Stage, dict[str, float]] = {
 }
 
 
-def write_run(folder: Path, *, failed: Stage | None = None, beside: str = "") -> Path:
-    """A run up to its end, or to the stage that failed. beside: stands next to every text of others."""
+def write_run(folder: Path, *, failed: Stage | None = None, beside: str = "", empty: int = 0) -> Path:
+    """A run up to its end, or to the stage that failed.
+
+    beside: stands next to every text of others. empty: on so many more pictures nothing was found.
+    """
     (folder / "results").mkdir(parents=True)
     (folder / "logs").mkdir()
     (folder / "config.yaml").write_text(f"seed: 0\nmodel:\n  name: cnn # {beside}\n", "utf-8", "replace")
     done = STAGES[: STAGES.index(failed)] if failed else STAGES
-    written = {"train": _trained, "eval": _tested, "infer": _inferred}
+    written = {"train": _trained, "eval": _tested, "infer": partial(_inferred, empty=empty)}
     for stage in done:
         _write_record(folder, stage, written[stage](folder, beside), "succeeded", beside)
     if failed:
@@ -136,7 +140,7 @@ def _tested(folder: Path, beside: str) -> list[str]:
     return ["eval_results.json"]
 
 
-def _inferred(folder: Path, beside: str) -> list[str]:
+def _inferred(folder: Path, beside: str, empty: int = 0) -> list[str]:
     predictions: list[dict[str, Any]] = []
     for number, (probability, correct) in enumerate([(0.6, True), (0.7, False), (0.95, False), (0.99, True)]):
         name = f"results/{number:05}_shirt.png"
@@ -145,16 +149,22 @@ def _inferred(folder: Path, beside: str) -> list[str]:
             "image": f"p{number}.png{beside}", "file": name, "predicted_name": "Shirt" + beside,
             "probability": probability, "true_name": NAMES[2 if correct else 0] + beside, "correct": correct,
         })  # fmt: skip
+    nothing = [f"e{number}.png{beside}" for number in range(empty)]
+    for number, name in enumerate(nothing):
+        picture = f"results/e{number}_nothing found.png"
+        (folder / picture).write_bytes(png())
+        predictions.append({"image": name, "nothing_found": True, "predicted": None, "picture": picture})
     lines = ",\n  ".join(json.dumps(each) for each in predictions)
     (folder / "predictions.json").write_text(f"[\n  {lines}\n]\n")
     told = {
         "source": f"data/photos{beside}", "images": 4, "correct": 2, "images_per_second": 1200.0,
-        "batch_size": 4,
+        "batch_size": 4, "nothing_found": nothing,
         "skipped": [{"file": f"broken.png{beside}", "reason": f"no image{beside}"}],
         "latency": {"requests": 200, "p50_ms": 1.2, "p99_ms": 4.0}, "device": f"cpu{beside}",
     }  # fmt: skip
     (folder / "inference.json").write_text(json.dumps(told))
-    return [*(each["file"] for each in predictions), "predictions.json", "inference.json"]
+    drawn = [each.get("file") or each["picture"] for each in predictions]
+    return [*drawn, "predictions.json", "inference.json"]
 
 
 def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, beside: str) -> None:

@@ -2,6 +2,8 @@
 
     python -m tests.photographs digits SOURCE DIR     of MNIST's test images (IDX files in SOURCE), and drawn
     python -m tests.photographs clothes SOURCE DIR    of Fashion-MNIST's
+    python -m tests.photographs small tests/data/digits-8x8.txt DIR     of scikit-learn's digits
+    python -m tests.photographs native tests/data/digits-8x8.txt DIR    the same as MNIST would have them
     python -m tests.photographs right RUN/predictions.json    how many of them were recognised, by their names
 
 Each has paper (or another ground), uneven light, often a shadow with an edge, noise, a turn of up to 15
@@ -79,6 +81,30 @@ def written(native: Pixels, size: int = 400) -> Ink:
     """An image of MNIST as what a pen had left on paper: enlarged, its edges sharp again."""
     large = numpy.asarray(Image.fromarray(native).resize((size, size), Image.Resampling.BICUBIC)) / 255.0
     return ((large - 0.3) / 0.3).clip(0, 1)
+
+
+def enlarged(small: Pixels, size: int = 400) -> Ink:
+    """A digit of 8 x 8, 0 to 16, as a pen had left it on paper: with a margin, enlarged, its edges sharp."""
+    values = Image.fromarray(numpy.pad(small, 1).astype(numpy.float32))
+    large = numpy.asarray(values.resize((size, size), Image.Resampling.BICUBIC), dtype=numpy.float64) / 16
+    return ((large - 0.3) / 0.3).clip(0, 1)
+
+
+def as_mnist(ink: Ink) -> Ink:
+    """The ink as MNIST would have it: in 20 x 20, its centre of mass in the middle of 28 x 28; 0 to 1."""
+    rows, columns = (numpy.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
+    box = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(numpy.float32))
+    scale = 20 / max(box.size)
+    small = numpy.asarray(
+        box.resize(
+            (max(1, round(box.width * scale)), max(1, round(box.height * scale))), Image.Resampling.BOX
+        )
+    )
+    y, x = (float((places * small).sum() / small.sum()) for places in numpy.indices(small.shape))
+    whole = numpy.zeros((48, 48))
+    top, left = round(24 - y), round(24 - x)
+    whole[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return whole[10:38, 10:38]
 
 
 def light(rng: numpy.random.Generator, width: int, height: int) -> Ink:
@@ -201,6 +227,24 @@ def digits(images: Pixels, labels: Pixels, count: int, seed: int = 0) -> Iterato
         yield f"{digit}_{number:04}_drawn", on_paper(drawn(digit, rng), rng)
 
 
+def small(images: Pixels, labels: Pixels, count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
+    """Names and photographs of scikit-learn's digits."""
+    rng = numpy.random.default_rng(seed)
+    for number in range(count):
+        digit = number % 10
+        which = numpy.flatnonzero(labels == digit)[number // 10]
+        yield f"{digit}_{number:04}_small", on_paper(enlarged(images[which]), rng)
+
+
+def native(images: Pixels, labels: Pixels, count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
+    """The same digits under the same names, as MNIST would have them."""
+    for number in range(count):
+        digit = number % 10
+        which = numpy.flatnonzero(labels == digit)[number // 10]
+        pixels = (as_mnist(enlarged(images[which])) * 255).round().clip(0, 255).astype(numpy.uint8)
+        yield f"{digit}_{number:04}_small", Image.fromarray(pixels)
+
+
 def clothes(images: Pixels, labels: Pixels, count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
     rng = numpy.random.default_rng(seed)
     for number in range(count):
@@ -223,6 +267,14 @@ def read_test_images(folder: Path) -> tuple[Pixels, Pixels]:
     return content("t10k-images-idx3-ubyte", 16).reshape(-1, 28, 28), content("t10k-labels-idx1-ubyte", 8)
 
 
+def read_small(path: Path) -> tuple[Pixels, Pixels]:
+    """scikit-learn's digits, uint8 (N, 8, 8) of 0 to 16, and their labels (N,): see tests/data/README.md."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    images = [[int(value, 17) for value in values] for _, values in lines]
+    labels = [int(label) for label, _ in lines]
+    return numpy.array(images, numpy.uint8).reshape(-1, 8, 8), numpy.array(labels, numpy.uint8)
+
+
 def right(predictions: list[dict[str, Any]]) -> Counter[str]:
     """How many were recognised, of each kind of picture: `written`, `written of`, …"""
     counts: Counter[str] = Counter()
@@ -233,11 +285,14 @@ def right(predictions: list[dict[str, Any]]) -> Counter[str]:
     return counts
 
 
+MAKERS = {"digits": digits, "clothes": clothes, "small": small, "native": native}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("digits", "clothes", "right"))
+    parser.add_argument("what", choices=(*MAKERS, "right"))
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=300)
@@ -248,11 +303,10 @@ def main() -> None:
         print(dict(right(json.loads(asked.source.read_text()))))
         return
     asked.target.mkdir(parents=True)
-    make = digits if asked.what == "digits" else clothes
-    images, labels = read_test_images(asked.source)
+    images, labels = (read_small if asked.source.is_file() else read_test_images)(asked.source)
     if asked.last:
         images, labels = images[::-1].copy(), labels[::-1].copy()
-    for name, image in make(images, labels, asked.count, asked.seed):
+    for name, image in MAKERS[asked.what](images, labels, asked.count, asked.seed):
         image.save(asked.target / f"{name}.png")
 
 

@@ -127,6 +127,13 @@ class Prediction(_Part):
     correct: bool | None = None
 
 
+class NothingFound(_Part):
+    """A line of predictions.json on whose image nothing was found, and which was drawn as `picture`."""
+
+    image: Name
+    picture: str
+
+
 class Skipped(_Part):
     file: Name
     reason: Name
@@ -142,11 +149,16 @@ class Inference(_Part):
     source: Name
     images: int
     correct: int | None = None
+    nothing_found: tuple[Name, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    images_per_second: float
-    batch_size: int
-    latency: Latency
+    images_per_second: float | None  # None, and so the next two: there was nothing to classify
+    batch_size: int | None
+    latency: Latency | None
     device: Name
+
+    @property
+    def is_timed(self) -> bool:
+        return None not in (self.images_per_second, self.batch_size, self.latency)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -186,9 +198,18 @@ def read_history(path: Path) -> list[Epoch]:
 
 def read_pictured(path: Path) -> list[Prediction]:
     """The lines of predictions.json whose images were drawn: of what may be a million, a hundred."""
+    return _read_some(path, b'"file": "results/', Prediction)
+
+
+def read_nothing_found(path: Path) -> list[NothingFound]:
+    """The lines of predictions.json of images with nothing on them, which were drawn."""
+    return _read_some(path, b'"picture": "results/', NothingFound)
+
+
+def _read_some(path: Path, sign: bytes, model: type[_Model]) -> list[_Model]:
     lines = (line.strip().strip(b",") for line in _lines(path))
-    pictured = (line for line in lines if b'"file": "results/' in line)
-    return [_parsed(path, line, Prediction) for line in islice(pictured, _MOST_PICTURES)]
+    wanted = (line for line in lines if sign in line)
+    return [_parsed(path, line, model) for line in islice(wanted, _MOST_PICTURES)]
 
 
 def tail(path: Path, lines: int, size: int, root: Path) -> tuple[tuple[str, ...], int]:

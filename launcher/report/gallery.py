@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from jobs.contract.volume import BOUNDARY
-from launcher.report.files import Prediction, data_uri
+from launcher.report.files import NothingFound, Prediction, data_uri
 
-_MOST: Final = {"mistakes": 24, "unsure": 12, "sure": 12}
+_MOST: Final = {"mistakes": 24, "unsure": 12, "sure": 12, "nothing": 24}
 #: A picture that `infer` has drawn has some 5 kB.
 _MOST_BYTES: Final = 64 * 1024
 #: That of all points has some 120 kB.
@@ -22,9 +22,9 @@ class Picture:
     address: str  # data:…
     title: str
     predicted: str
-    probability: float
-    true: str | None
-    correct: bool | None
+    probability: float | None  # None: nothing is found on it
+    true: str | None = None
+    correct: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ def boundary(folder: Path) -> str | None:
     return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES, folder)
 
 
-def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...]:
-    """Pictures of a run's folder, in groups that are not empty."""
-    own = [each for each in predictions if _name(each) != BOUNDARY]
+def gallery(
+    folder: Path, predictions: Sequence[Prediction], empty: Sequence[NothingFound] = ()
+) -> tuple[Group, ...]:
+    """Pictures of a run's folder, in groups that are not empty. empty: on which nothing is found."""
+    own = [each for each in predictions if _name(each.file) != BOUNDARY]
     mistakes = [each for each in own if each.correct is False]
     others = [each for each in own if each.correct is not False]
     mistakes.sort(key=lambda each: -each.probability)
@@ -56,14 +58,14 @@ def gallery(folder: Path, predictions: Sequence[Prediction]) -> tuple[Group, ...
         Group(titles[name], _pictures(folder, chosen[: _MOST[name]]))
         for name, chosen in (("mistakes", mistakes), ("unsure", unsure), ("sure", sure))
     ]
+    groups.append(Group("Nothing found", _empty(folder, empty[: _MOST["nothing"]])))
     return tuple(group for group in groups if group.pictures)
 
 
 def _pictures(folder: Path, predictions: Sequence[Prediction]) -> tuple[Picture, ...]:
     found = []
     for each in predictions:
-        address = data_uri(folder / "results" / _name(each), "png", _MOST_BYTES, folder)
-        if address:
+        if address := _address(folder, each.file):
             title = each.image if each.image is not None else f"image {each.index}"
             found.append(
                 Picture(address, title, each.predicted_name, each.probability, each.true_name, each.correct)
@@ -71,6 +73,15 @@ def _pictures(folder: Path, predictions: Sequence[Prediction]) -> tuple[Picture,
     return tuple(found)
 
 
-def _name(prediction: Prediction) -> str:
-    """Of its picture, alone: a path that somebody else has written must not lead out of the folder."""
-    return PurePosixPath(prediction.file).name
+def _empty(folder: Path, lines: Sequence[NothingFound]) -> tuple[Picture, ...]:
+    found = ((_address(folder, each.picture), each.image) for each in lines)
+    return tuple(Picture(address, title, "nothing found", None) for address, title in found if address)
+
+
+def _address(folder: Path, picture: str) -> str | None:
+    return data_uri(folder / "results" / _name(picture), "png", _MOST_BYTES, folder)
+
+
+def _name(picture: str) -> str:
+    """Of a picture, alone: a path that somebody else has written must not lead out of the folder."""
+    return PurePosixPath(picture).name

@@ -13,7 +13,15 @@ from launcher.artifacts import logs_of
 from launcher.report import files
 from launcher.report.confusion import Confusion, confusion
 from launcher.report.curves import Curve, curve
-from launcher.report.files import Epoch, EvalResults, Inference, Prediction, RunOutcome, StageOutcome
+from launcher.report.files import (
+    Epoch,
+    EvalResults,
+    Inference,
+    NothingFound,
+    Prediction,
+    RunOutcome,
+    StageOutcome,
+)
 from launcher.report.gallery import Group, boundary, gallery
 from launcher.report.phases import Segment, segments
 from launcher.report.stages import StagePart, Tone, compared, stage_part, timeline_of
@@ -96,11 +104,13 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
     history = usable(files.read_history, folder / "history.jsonl") or []
     results = inference = None
     predictions: list[Prediction] = []
+    empty: list[NothingFound] = []
     if "eval" in reached:
         results = usable(files.read, folder / "eval_results.json", EvalResults)
     if "infer" in reached:
         inference = usable(files.read, folder / "inference.json", Inference)
         predictions = usable(files.read_pictured, folder / "predictions.json") or []
+        empty = usable(files.read_nothing_found, folder / "predictions.json") or []
     tone, headline = _headline(stages, kept)
     return RunPart(
         run=kept.run if kept else name,
@@ -116,7 +126,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         confusion=confusion(results) if results else None,
         inference=inference,
         boundary=boundary(folder) if "infer" in reached else None,
-        groups=gallery(folder, predictions),
+        groups=gallery(folder, predictions, empty),
         config=_config(folder),
         files=tuple(_files(folder, records))[:_MOST_FILES],
         logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),

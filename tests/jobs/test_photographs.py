@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from jobs.photographs import Subject, prepared
 from tests import photographs
-from tests.jobs.support import REPOSITORY, Place
-from tests.photographs import Ink
+from tests.jobs.support import REPOSITORY, Place, idx_bytes
 
 MINI = REPOSITORY / "jobs" / "assets" / "fashion-mnist-mini"
+SMALL = REPOSITORY / "tests" / "data" / "digits-8x8.txt"
 #: Of the accuracy on the images of the data set, what is wanted on photographs.
 WANTED = 0.9
-
-
-def _as_mnist(ink: Ink) -> Ink:
-    """The ink as MNIST would have it: in 20 x 20, its centre of mass in the middle of 28 x 28; 0 to 1."""
-    rows, columns = (numpy.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
-    box = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(numpy.float32))
-    scale = 20 / max(box.size)
-    small = numpy.asarray(
-        box.resize(
-            (max(1, round(box.width * scale)), max(1, round(box.height * scale))), Image.Resampling.BOX
-        )
-    )
-    y, x = (float((places * small).sum() / small.sum()) for places in numpy.indices(small.shape))
-    whole = numpy.zeros((48, 48))
-    top, left = round(24 - y), round(24 - x)
-    whole[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return whole[10:38, 10:38]
 
 
 def test_strokes_have_the_place_and_the_size_that_mnist_gives_them() -> None:
@@ -45,7 +30,7 @@ def test_strokes_have_the_place_and_the_size_that_mnist_gives_them() -> None:
         if image is None:
             continue
         found = numpy.asarray(image) / 255
-        expected = _as_mnist(ink)
+        expected = photographs.as_mnist(ink)
         used = numpy.argwhere(found > 0.2)
         centre = [float((places * found).sum() / found.sum()) for places in numpy.indices(found.shape)]
         alike += (
@@ -72,6 +57,37 @@ def test_garments_on_grounds_are_recognised_nearly_as_well_as_the_native_images(
     predictions = json.loads(place.folder.predictions.read_text())
     assert len(predictions) == 100
     assert photographs.right(predictions)["garment"] / 100 >= WANTED * native
+
+
+def test_small_digits_on_paper_are_recognised_nearly_as_well_as_the_native_images(tmp_path: Path) -> None:
+    images, labels = photographs.read_small(SMALL)
+    others = images[::-1], labels[::-1]  # of other hands
+    _write_native(tmp_path / "data" / "mnist", "train", photographs.native(images, labels, 200))
+    _write_native(tmp_path / "data" / "mnist", "t10k", photographs.native(*others, 100))
+    place = Place(tmp_path, settings=("data.name=mnist", "train.epochs=30"))
+    for stage in ("train", "eval"):
+        assert place.do(stage).code == 0
+    native = json.loads(place.folder.eval_results.read_text())["test_acc"]
+    assert native >= 0.8  # else there is little to compare with
+    folder = tmp_path / "data" / "photos"
+    folder.mkdir()
+    for name, picture in photographs.small(*others, 100):
+        picture.save(folder / f"{name}.png", compress_level=1)
+
+    ended = place.do("infer", "--set", "infer.source=data/photos", "--set", "infer.samples=all")
+
+    assert ended.code == 0, ended
+    predictions = json.loads(place.folder.predictions.read_text())
+    assert len(predictions) == 100
+    assert photographs.right(predictions)["small"] / 100 >= WANTED * native
+
+
+def _write_native(folder: Path, part: str, pictures: Iterator[tuple[str, Image.Image]]) -> None:
+    """The two files of this part of a data set of images that are named by their classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = [(int(name[0]), torch.from_numpy(numpy.array(image))) for name, image in pictures]
+    (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(torch.stack([image for _, image in named])))
+    (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(torch.tensor([label for label, _ in named])))
 
 
 @pytest.mark.parametrize("subject", ["digit", "garment"])
@@ -130,3 +146,26 @@ def test_nothing_is_no_prediction(trained: Place) -> None:
     record = trained.record("infer")
     assert {b["picture"], "predictions.json"} <= record.outputs.keys()
     assert "../../data/photos/b.png" in record.inputs
+
+
+def test_nothing_on_any_picture_is_a_result(trained: Place) -> None:
+    photos = trained.root / "data" / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (300, 200), "beige").save(photos / name)
+    (photos / "c.png").touch()
+
+    ended = trained.do("infer", "--set", "infer.source=data/photos", "--set", "infer.samples=all")
+
+    assert ended.code == 0, ended
+    assert "warning: nothing is found in any picture (2 could be read)\n" in ended.out
+    assert "0 classified, nothing found on 2; the pictures are in" in ended.out
+    predictions = json.loads(trained.folder.predictions.read_text())
+    assert [each["image"] for each in predictions] == ["a.png", "b.png"]
+    assert all(each["nothing_found"] and each["predicted"] is None for each in predictions)
+    assert all((trained.folder.path / each["picture"]).is_file() for each in predictions)
+    told = json.loads(trained.folder.inference.read_text())
+    assert (told["images"], told["nothing_found"]) == (0, ["a.png", "b.png"])
+    assert [told[name] for name in ("images_per_second", "batch_size", "latency")] == [None] * 3
+    assert [each["file"] for each in told["skipped"]] == ["c.png"]
+    assert trained.record("infer").metrics == {"samples": 0, "nothing_found": 2, "skipped": 1}

@@ -220,6 +220,35 @@ def test_a_prediction_leads_to_pictures_of_its_run_only(tmp_path: Path) -> None:
     assert shown == ["p2.png", "p3.png"]
 
 
+def test_pictures_with_nothing_on_them_are_shown_as_such(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", empty=2)
+    part = of_run.gather(folder, "a")
+    assert part.groups[-1].title == "Nothing found"
+    assert [picture.title for picture in part.groups[-1].pictures] == ["e0.png", "e1.png"]
+    elements = Elements(render("run.html", run=part))
+    pictures = [attributes for tag, attributes in elements.tags if tag == "img"]
+    assert [picture["alt"] for picture in pictures[-2:]] == ["e0.png: nothing found", "e1.png: nothing found"]
+    text = re.sub(r"\s+", " ", elements.text)
+    assert "nothing found e0.png" in text
+    assert "4 of data/photos, 2 right, nothing found on 2; 1,200 images/s" in text
+    assert "Not on this page" not in text
+
+
+def test_a_run_that_has_found_nothing_at_all_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", empty=1)
+    lines = (folder / "predictions.json").read_text().splitlines()
+    (folder / "predictions.json").write_text("\n".join(["[", lines[-2], "]\n"]))
+    told = json.loads((folder / "inference.json").read_text())
+    told |= {"images": 0, "correct": None, "images_per_second": None, "batch_size": None, "latency": None}
+    (folder / "inference.json").write_text(json.dumps(told))
+    part = of_run.gather(folder, "a")
+    assert [group.title for group in part.groups] == ["Nothing found"]
+    text = re.sub(r"\s+", " ", Elements(render("run.html", run=part)).text)
+    assert "0 of data/photos, nothing found on 1. Of those that were drawn:" in text
+    assert "images/s" not in text.split("Images")[-1]
+    assert "Not on this page" not in text
+
+
 def test_points_have_one_picture_for_all_of_them(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     assert of_run.gather(folder, "a").boundary is None
@@ -268,8 +297,8 @@ def test_a_page_stays_small(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failed", [None, *STAGES])
 def test_what_is_shown_is_text_and_nothing_else(tmp_path: Path, failed: Stage | None) -> None:
-    plain = Elements(page_of(write_run(tmp_path / "plain", failed=failed)))
-    page = page_of(write_run(tmp_path / "a", failed=failed, beside=HOSTILE))
+    plain = Elements(page_of(write_run(tmp_path / "plain", failed=failed, empty=1)))
+    page = page_of(write_run(tmp_path / "a", failed=failed, beside=HOSTILE, empty=1))
     hostile = Elements(page)
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert [list(attributes) for _, attributes in hostile.tags] == [list(names) for _, names in plain.tags]

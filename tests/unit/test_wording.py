@@ -71,10 +71,12 @@ def test_mebibytes(size: float, text: str) -> None:
         ({"test_acc": 0.98765, "accuracy": 0.5}, "test acc 0.9877"),
         ({"accuracy": 0.5}, "acc 0.5000"),
         ({"correct": 4, "samples": 5}, "4 of 5 right"),
+        ({"samples": 1, "skipped": 2, "nothing_found": 3}, "1 image, nothing found on 3, 2 skipped"),
+        ({"samples": 0, "skipped": 0, "nothing_found": 1}, "0 images, nothing found on 1"),
         ({"loss": 1.0}, ""),
         ({}, ""),
     ],
-    ids=["eval", "train", "infer", "another", "none"],
+    ids=["eval", "train", "infer", "files", "nothing", "another", "none"],
 )
 def test_the_figure_of_a_stage(metrics: dict[str, float], text: str) -> None:
     assert accuracy(parse_closing(o.closing(metrics=metrics))) == text
