@@ -30,7 +30,10 @@ def images() -> None:
 @images.command()
 @click.argument("which", type=click.Choice(["slim", "gpu", "bulky"]), default="slim")
 @click.argument("options", nargs=-1, metavar="[-- OPTION…]")
-@click.option("-t", "--tag", "image", metavar="IMAGE", help="Its name.  [default: the manifests' one]")
+@click.option(
+    "-t", "--tag", "image", metavar="IMAGE",
+    help="Its name.  [default: jobrelay:0.1.0, jobrelay:0.1.0-gpu or jobrelay-bulky:0.1.0]",
+)  # fmt: skip
 @_ENGINE
 @_QUIET
 def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
@@ -55,8 +58,9 @@ def build(which: str, options: tuple[str, ...], image: str | None, engine: str |
 @click.argument("image")
 @click.option("--kind", "cluster", metavar="CLUSTER", help="Onto the nodes of this kind cluster.")
 @click.option(
-    "--containerd", "address", metavar="SOCKET", is_flag=False, flag_value="/run/containerd/containerd.sock",
-    help="Into the containerd of this machine.",
+    "--containerd", "address", metavar="[SOCKET]", is_flag=False,
+    flag_value="/run/containerd/containerd.sock",
+    help="Into the containerd of this machine.  [without SOCKET: /run/containerd/containerd.sock]",
 )  # fmt: skip
 @_ENGINE
 def load(image: str, cluster: str | None, address: str | None, engine: str | None) -> int:
@@ -130,9 +134,10 @@ def list_images(output: str) -> int:
 @output_option("table", "json")
 @target_options
 def compare(target: Target, console: Console, **asked: Any) -> int:
-    """Weigh two images, and run the perceptron in both, in turn, on the cluster.
+    """Run the perceptron in two images, in turn, on the cluster, and weigh both.
 
-    IMAGE is weighed here; NAME is what the cluster knows it by, if that is another.
+    The cluster's nodes have both already, or can pull them. IMAGE is weighed here; NAME is what the
+    cluster knows it by, if that is another. --local, --volume and --image are refused.
     """
     from dataclasses import replace
 
