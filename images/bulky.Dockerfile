@@ -9,6 +9,9 @@
 ARG BASE=python:3.11-bookworm
 
 FROM ${BASE}
+# pip's own settings, for whoever has a mirror or a folder of wheels: --build-arg PIP_INDEX_URL=…
+ARG PIP_INDEX_URL
+ARG PIP_FIND_LINKS
 WORKDIR /app
 COPY . .
 RUN pip install -r requirements/torch-cuda.txt

@@ -32,8 +32,9 @@ def images() -> None:
 @click.argument("which", type=click.Choice(["slim", "gpu", "bulky"]), default="slim")
 @click.argument("options", nargs=-1, metavar="[-- OPTION…]")
 @click.option(
-    "-t", "--tag", "image", metavar="IMAGE", help="Name of the image.  [default: the one in the manifests]"
-)
+    "-t", "--tag", "image", metavar="IMAGE",
+    help="Name of the image.  [default: jobrelay:0.1.0, jobrelay:0.1.0-gpu or jobrelay-bulky:0.1.0]",
+)  # fmt: skip
 @_ENGINE
 @_QUIET
 def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
@@ -58,8 +59,9 @@ def build(which: str, options: tuple[str, ...], image: str | None, engine: str |
 @click.argument("image")
 @click.option("--kind", "cluster", metavar="CLUSTER", help="Load it onto the nodes of this kind cluster.")
 @click.option(
-    "--containerd", "address", metavar="SOCKET", is_flag=False, flag_value="/run/containerd/containerd.sock",
-    help="Load it into the containerd of this machine.",
+    "--containerd", "address", metavar="[SOCKET]", is_flag=False,
+    flag_value="/run/containerd/containerd.sock",
+    help="Load it into the containerd of this machine.  [without SOCKET: /run/containerd/containerd.sock]",
 )  # fmt: skip
 @_ENGINE
 def load(image: str, cluster: str | None, address: str | None, engine: str | None) -> int:
@@ -142,9 +144,10 @@ def list_images(output: str) -> int:
 @output_option("table", "json")
 @target_options
 def compare(target: Target, console: Console, **asked: Any) -> int:
-    """Weigh two images, and run the perceptron in both, in turn, on the cluster.
+    """Run the perceptron in two images, in turn, on the cluster, and weigh both.
 
-    IMAGE is weighed here; NAME is its name in the cluster, if it differs.
+    The cluster's nodes have both already, or can pull them. IMAGE is weighed here; NAME is its
+    name in the cluster, if it differs. --local, --volume and --image are refused.
     """
     from dataclasses import replace
 

@@ -11,7 +11,7 @@ from launcher.artifacts import require_place
 from launcher.console import Console, print_json, print_table
 from launcher.errors import BadInput, Exit
 from launcher.images.comparing import WORKLOAD, Contender, Rounds, interleaved
-from launcher.images.engine import engine_with
+from launcher.images.engine import Engine, engine_with
 from launcher.images.measuring import Weight, weigh
 from launcher.images.report import Compared, draw, rows, tree
 from launcher.target import Target
@@ -37,18 +37,25 @@ def run_comparison(
     """Writes comparison.json, .png and .svg into a folder of its own. Raises what a run raises."""
     if target.local:
         raise BadInput(
-            "images are compared on a cluster: processes on this machine run in none", "leave --local out"
+            "images are compared on a cluster: processes on this machine run in none",
+            "leave --local out, and start a cluster if there is none: make kind-up",
         )
     if target.image:
         raise BadInput("--image: the two images are named by themselves", "leave --image out")
     contenders = [Contender.parse(first), Contender.parse(second)]
+    if contenders[0] == contenders[1]:
+        raise BadInput("the same image twice: there is nothing to compare")
     name = _name(name)
     rounds = Rounds(target, target.config(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
     place = target.executor().place()
-    weights = [_weigh(contender, engine, console) for contender in contenders]
+    engines = [engine_with(contender.image, engine) for contender in contenders]
     require_place(rounds.folder)
     rounds.folder.mkdir(parents=True, exist_ok=True)
+    # The runs come first: that an image is not on the node is told in seconds, weighing takes minutes.
     samples = interleaved(contenders, count, name, rounds.run, console.say)
+    weights = [
+        _weigh(contender, having, console) for contender, having in zip(contenders, engines, strict=True)
+    ]
     compared = [
         Compared(contender, weight, samples[contender])
         for contender, weight in zip(contenders, weights, strict=True)
@@ -64,8 +71,7 @@ def run_comparison(
     return Exit.SUCCEEDED
 
 
-def _weigh(contender: Contender, engine: str | None, console: Console) -> Weight:
-    having = engine_with(contender.image, engine)
+def _weigh(contender: Contender, having: Engine, console: Console) -> Weight:
     console.say(f"weighing {contender.image} ({having.name}; a minute for every gigabyte)")
     with having.archive(contender.image) as archive:
         return weigh(archive)

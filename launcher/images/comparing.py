@@ -10,7 +10,7 @@ from typing import Final
 from jobs.contract.config import RunConfig
 from launcher import manifests, pipeline
 from launcher.console import Console
-from launcher.errors import BadInput, EvidenceIncomplete, Exit
+from launcher.errors import EvidenceIncomplete, Exit
 from launcher.executors.base import Executor
 from launcher.hints import SameAgain
 from launcher.images.engine import full_name
@@ -97,8 +97,6 @@ def interleaved(
     say: Callable[[str], None],
 ) -> Mapping[Contender, list[Sample]]:
     """So many samples of each: A B, B A, A B …, so that what changes with time concerns all alike."""
-    if len(set(contenders)) < len(contenders):
-        raise BadInput("the same image twice: there is nothing to compare")
     found: dict[Contender, list[Sample]] = {contender: [] for contender in contenders}
     numbered = list(enumerate(contenders))
     for number in range(count):

@@ -116,7 +116,7 @@ def draw(first: Compared, second: Compared, folder: Path) -> list[Path]:
                 axes.text(place, high + 0.02, told, ha="center", va="bottom", fontsize=7)
                 highest = max(highest, high)
         axes.set_xticks(range(len(METRICS)), [fill(metric.label, 14) for metric in METRICS])
-        axes.set_ylabel(f"{second.name} = 1")
+        axes.set_ylabel(f"{second.name} = 1\n(medians; lines: from the least to the most)")
         axes.set_ylim(0, 1.15 * highest)
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
         for path in paths:

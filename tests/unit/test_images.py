@@ -9,17 +9,19 @@ import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from jobs.contract.record import parse_closing
 from launcher import cli
 from launcher.errors import BadInput, EvidenceIncomplete, StageEnded
-from launcher.images.comparing import Contender, Sample, interleaved, sample_of
+from launcher.images.comparing import Contender, Rounds, Sample, interleaved, sample_of
 from launcher.images.engine import Engine, ToolFailed, engine_that_works, full_name, without_tag
 from launcher.images.measuring import Weight, weigh
 from launcher.images.report import METRICS, Compared, draw, ratio, rows, tree
 from launcher.pipeline import RunReport, StageReport
+from launcher.target import Target
 from launcher.verdicts import JobView, Verdict, judge
 from tests.unit import objects as o
 
@@ -203,6 +205,7 @@ def test_who_writes_is_not_waited_for_when_who_reads_fails(fake: Fake) -> None:
         (["compare", "a:1", "a:2", "--local"], "images are compared on a cluster"),
         (["compare", "a:1", "a:2", "--image", "b"], "--image: the two images are named by themselves"),
         (["compare", "a:1", "a:2=B"], "image 'B' cannot be an image's name"),
+        (["compare", "a:1", "a:1"], "the same image twice"),
         (["compare", "a:1", "a:2", "--name", "A"], "--name 'A': must be lower-case letters"),
         (["compare", "a:1", "a:2", "--set", "model.name=cnn"], "model cnn takes images"),
     ],
@@ -251,8 +254,46 @@ def test_the_images_take_turns() -> None:
     assert [each.seconds_to_first_batch for each in found[SLIM]] == [1, 4, 5]
     assert [each.seconds_to_first_batch for each in found[BULKY]] == [2, 3, 6]
     assert len(said) == 6
-    with pytest.raises(BadInput, match="the same image twice"):
-        interleaved([SLIM, SLIM], 1, "x", measure, said.append)
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cluster that runs nothing: every round is a line beside the calls of `fake`."""
+
+    def run(_: Rounds, contender: Contender, run: str) -> Sample:
+        with (tmp_path / "calls").open("a") as calls:
+            calls.write(f"run {contender.image}\n")
+        return sample(1.0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Rounds, "run", run)
+    monkeypatch.setattr(Target, "executor", lambda _: SimpleNamespace(place=lambda: "here"))
+    return tmp_path
+
+
+def test_what_takes_minutes_comes_last(fake: Fake, rounds: Path) -> None:
+    calls = fake("docker", f'[ "$1" = save ] && cat {rounds / "archive"}; exit 0')
+    (rounds / "archive").write_bytes(tar({"0": LOWER, "manifest.json": manifest("0")}))
+    assert cli.main(["images", "compare", "a:1", "b:1", "--runs", "1", "--name", "x"]) == 0
+    assert calls.read_text().splitlines() == [
+        "docker image inspect docker.io/library/a:1",
+        "docker image inspect docker.io/library/b:1",
+        "run a:1",
+        "run b:1",
+        "docker save docker.io/library/a:1",
+        "docker save docker.io/library/b:1",
+    ]
+    assert (rounds / "comparisons/x/comparison.png").exists()
+
+
+def test_nothing_is_run_for_an_image_that_cannot_be_weighed(
+    fake: Fake, rounds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = fake("docker", 'case "$*" in *b:1) exit 1;; esac')
+    assert cli.main(["images", "compare", "a:1", "b:1"]) == 2
+    assert "image docker.io/library/b:1 is not here (docker was asked)" in capsys.readouterr().err
+    assert "run" not in calls.read_text()
+    assert not (rounds / "comparisons").exists()
 
 
 def report(status: str, timeline: dict[str, str]) -> RunReport:
