@@ -87,21 +87,21 @@ def _half_checkpoints(run: RunFolder) -> None:
         (_half_checkpoints, {"checkpoint": "none is intact"}),
         (
             lambda run: run.model.write_bytes(b"other"),
-            {"train": "not what train.json says: model.pt"},
+            {"train": "differs from what train.json records: model.pt"},
         ),
         (lambda run: _record(run, "train", "running"), {"train": "running: it has not ended"}),
         (lambda run: run.record("eval").unlink(), {"eval": "no record: it has not run"}),
         (
             lambda run: run.eval_results.unlink(),
             {
-                "eval": "not what eval.json says: eval_results.json",
+                "eval": "differs from what eval.json records: eval_results.json",
                 "eval_results.json": "No such file or directory",
             },
         ),
         (
             lambda run: (run.results / "a_dress.png").unlink(),
             {
-                "infer": "not what infer.json says: results/a_dress.png",
+                "infer": "differs from what infer.json records: results/a_dress.png",
                 "pictures": "1 in results/, infer.json has 2",
             },
         ),

@@ -82,7 +82,7 @@ FOLDER = ("data.name=imagefolder", "data.folder=data/clothes")
             ["data.name=imagefolder"],
             "data: imagefolder needs its folder: put a folder on the volume as data/NAME, and set",
         ),
-        (["data.folder=data/clothes"], "data: folder applies to imagefolder only, not of fashion-mnist-mini"),
+        (["data.folder=data/clothes"], "data: folder applies to imagefolder only, not to fashion-mnist-mini"),
         (["data.size=32"], "data: size applies to imagefolder only"),
         (["data.skip_limit=1"], "data: skip_limit applies to imagefolder only"),
         ([*FOLDER, "data.folder=clothes"], "data.folder: data/NAME is expected, for a folder"),
