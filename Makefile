@@ -7,7 +7,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-IMAGE ?= jobrelay:0.1.0
+# The one place where the version stands.
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/jobrelay_runner/__init__.py)
+IMAGE ?= jobrelay:$(VERSION)
 BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) >/dev/null 2>&1 && echo $(tool))))
 BUILD_ARGS ?=
 KIND_CLUSTER ?= jobrelay
@@ -38,7 +40,7 @@ install: $(installed) ## .venv with the locked dependencies (CPU build of PyTorc
 # or a folder of wheels, else from PyTorch's own index, which nothing else is asked of. Then the rest,
 # for which PyTorch is there already: the CUDA build cannot come in through a dependency.
 # At last `import torchvision` is made to work for every program, where its wheel is of another build.
-$(installed): constraints.txt $(requirements) jobs/jobrelay_train/torchvision_operators.py
+$(installed): constraints.txt pyproject.toml $(requirements) jobs/jobrelay_train/torchvision_operators.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'make: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 …' >&2; exit 1; }
 	@test -x $(python) || $(PYTHON) -m venv $(VENV)
@@ -46,7 +48,8 @@ $(installed): constraints.txt $(requirements) jobs/jobrelay_train/torchvision_op
 	@$(pip_install) --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
 	  $(pip_install) --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
 	@echo 'installing the other dependencies, about 70 small packages'
-	@$(pip_install) -qq -c constraints.txt -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt
+	@$(pip_install) -qq -c constraints.txt hatchling
+	@$(pip_install) -qq -c constraints.txt --no-build-isolation -e '.[train,plots]' -r requirements/dev.txt
 	@$(python) -P jobs/jobrelay_train/torchvision_operators.py
 	@touch $@
 
@@ -63,7 +66,7 @@ check: $(installed) ## formatting, lint, types, imports
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
-	@PYTHONPATH=launcher:jobs $(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports
 
 format: $(installed) ## put the code into the form that check wants
 	@$(python) -m ruff format .
@@ -72,10 +75,10 @@ format: $(installed) ## put the code into the form that check wants
 # --- the image ---
 
 .PHONY: image image-gpu builder
-image: builder ## jobrelay:0.1.0 with docker, podman or buildah (BUILDER=…, BUILD_ARGS='--build-arg BASE=…')
+image: builder ## jobrelay:VERSION with docker, podman or buildah (BUILDER=…, BUILD_ARGS='--build-arg BASE=…')
 	$(BUILD) $(BUILD_ARGS) -t $(image_name) -f images/slim.Dockerfile .
 
-image-gpu: builder ## jobrelay:0.1.0-gpu, with PyTorch's CUDA build
+image-gpu: builder ## jobrelay:VERSION-gpu, with PyTorch's CUDA build
 	$(BUILD) $(BUILD_ARGS) --build-arg TORCH=cuda -t $(image_name)-gpu -f images/slim.Dockerfile .
 
 builder:
@@ -106,10 +109,9 @@ lock: ## make constraints.txt anew
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
 	@build/lock/bin/pip install -q --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
 	  build/lock/bin/pip install -q --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
-	@build/lock/bin/pip install -q -r requirements/jobs.txt -r requirements/launcher.txt -r requirements/dev.txt \
-	  -r requirements/browser.txt
+	@build/lock/bin/pip install -q '.[train,plots]' -r requirements/dev.txt -r requirements/browser.txt
 	@{ echo '# Every version, direct and indirect. Made by `make lock`.'; \
-	   build/lock/bin/pip freeze --all --exclude pip | sed 's/+cpu$$//'; } > constraints.txt
+	   build/lock/bin/pip freeze --all --exclude pip --exclude jobrelay | sed 's/+cpu$$//'; } > constraints.txt
 	@rm -rf build/lock
 	@git --no-pager diff --stat constraints.txt
 

@@ -11,9 +11,9 @@ _OLDEST = (3, 11)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 _CHECKOUT = os.path.dirname(_FOLDER)  # noqa: PTH120
 _VENV = os.path.join(_CHECKOUT, ".venv")  # noqa: PTH118
-#: Without these nothing works; without the others (requirements/launcher.txt) a part of it does not.
+#: Without these nothing works; without the others (pyproject.toml) a part of it does not.
 _NEEDED = ("click", "pydantic", "yaml", "rich")
-_WANTED = ("jinja2", "kubernetes", "matplotlib", "tenacity", "urllib3", "websocket")
+_WANTED = ("jinja2", "tenacity", "urllib3", "websocket")
 
 
 def _complaint():

@@ -12,6 +12,7 @@ from jobrelay.cli.options import output_option, target_options
 from jobrelay.cli.typed import Group
 from jobrelay.errors import BadInput, Exit
 from jobrelay.hints import Command
+from jobrelay_runner import __version__
 
 if TYPE_CHECKING:
     from jobrelay.console import Console
@@ -33,7 +34,8 @@ def images() -> None:
 @click.argument("options", nargs=-1, metavar="[-- OPTION…]")
 @click.option(
     "-t", "--tag", "image", metavar="IMAGE",
-    help="Name of the image.  [default: jobrelay:0.1.0, jobrelay:0.1.0-gpu or jobrelay-bulky:0.1.0]",
+    help=f"Name of the image.  [default: jobrelay:{__version__}, jobrelay:{__version__}-gpu or "
+    f"jobrelay-bulky:{__version__}]",
 )  # fmt: skip
 @_ENGINE
 @_QUIET
@@ -43,14 +45,16 @@ def build(which: str, options: tuple[str, ...], image: str | None, engine: str |
     After --, options of the engine itself: images build slim -- --build-arg BASE=IMAGE
     """
     from jobrelay.console import Console
-    from jobrelay.images.building import RECIPES, REPOSITORY
+    from jobrelay.images.building import RECIPES
     from jobrelay.images.engine import engine_that_works, full_name
+    from jobrelay.resources import build_context
 
     recipe, console = RECIPES[which], Console(quiet=quiet)
     image = full_name(image or recipe.image)
-    dockerfile = REPOSITORY / "images" / recipe.dockerfile
     given = [*recipe.options, *options]
-    engine_that_works(engine).build(image, dockerfile, REPOSITORY, given, console.say)
+    with build_context() as folder:
+        dockerfile = folder / "images" / recipe.dockerfile
+        engine_that_works(engine).build(image, dockerfile, folder, given, console.say)
     click.echo(image)
     return Exit.SUCCEEDED
 

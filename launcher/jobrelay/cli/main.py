@@ -19,6 +19,7 @@ from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
 from jobrelay.cli.typed import Group
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
+from jobrelay_runner import __version__
 from jobrelay_runner.text.redaction import redacted
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _on_sigterm(number: int, frame: object) -> None:
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option("0.1.0", prog_name="jobrelay")
+@click.version_option(__version__, prog_name="jobrelay")
 def cli() -> None:
     """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume."""
 

@@ -61,6 +61,7 @@ def target_options(command: Command) -> Command:
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
         from jobrelay.console import Console
+        from jobrelay.resources import manifests_folder
         from jobrelay.runs.target import Target
 
         context = click.get_current_context()
@@ -68,7 +69,8 @@ def target_options(command: Command) -> Command:
         _fit(context, where)
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
-        target = Target(kustomization=kustomization or manifests.BASE, say=console.say, **where)
+        folder = manifests_folder(kustomization) if kustomization else manifests.BASE
+        target = Target(kustomization=folder, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-REPOSITORY: Final = Path(__file__).resolve().parents[3]
+from jobrelay_runner import __version__
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Recipe:
 
 
 RECIPES: Final = {
-    "slim": Recipe("slim.Dockerfile", "jobrelay:0.1.0"),
-    "gpu": Recipe("slim.Dockerfile", "jobrelay:0.1.0-gpu", ("--build-arg", "TORCH=cuda")),
-    "bulky": Recipe("bulky.Dockerfile", "jobrelay-bulky:0.1.0"),
+    "slim": Recipe("slim.Dockerfile", f"jobrelay:{__version__}"),
+    "gpu": Recipe("slim.Dockerfile", f"jobrelay:{__version__}-gpu", ("--build-arg", "TORCH=cuda")),
+    "bulky": Recipe("bulky.Dockerfile", f"jobrelay-bulky:{__version__}"),
 }

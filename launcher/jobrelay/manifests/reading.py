@@ -20,13 +20,11 @@ from jobrelay.manifests.labels import (
     title,
 )
 from jobrelay.manifests.shapes import check_shape
+from jobrelay.resources import K8S
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
 
-REPOSITORY: Final = Path(__file__).resolve().parents[3]
-
-
-BASE: Final = REPOSITORY / "k8s" / "base"
+BASE: Final = K8S / "base"
 
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
-from jobrelay.manifests import Plan, containers
+from jobrelay.manifests import Plan, containers, main_container, runs_jobs
+from jobrelay.resources import install_command, missing_for_training
+from jobrelay_runner.text.counting import listed
 
 
 def check_plan(plan: Plan, root: Path) -> None:
     """Raise BadInput for a Job with something in it that processes cannot do."""
+    jobs = plan.jobs.values()
+    if any(runs_jobs(main_container(job)) for job in jobs) and (missing := missing_for_training()):
+        raise BadInput(
+            f"the built-in programs need {listed(missing)}, and {sys.executable} does not have it",
+            install_command("train"),
+        )
     config_maps = configs.given([*plan.shared, plan.config_map])
     with tempfile.TemporaryDirectory() as scratch:
-        for job in plan.jobs.values():
+        for job in jobs:
             spec = job["spec"]["template"]["spec"]
             pod = {"metadata": {"name": "check"}, "spec": spec}
             for container in containers(spec):

@@ -16,6 +16,7 @@ from jobrelay.executors.local.job_folder import OTHER_FOLDER, unwritable
 from jobrelay.executors.local.layout import WORKING_FOLDER
 from jobrelay.figures.quantities import parse_quantity
 from jobrelay.manifests import Manifests, main_container
+from jobrelay.resources import install_command, missing_for_training
 from jobrelay_runner.text.counting import counted
 
 Object = dict[str, Any]
@@ -47,10 +48,9 @@ def _python() -> Finding:
 
 
 def _torch() -> Finding:
-    try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding("torch", "fail", "not installed", "make install, and use .venv/bin/python")
+    if missing := missing_for_training():
+        return Finding("torch", "fail", f"not installed: {', '.join(missing)}", install_command("train"))
+    version = importlib.metadata.version("torch")
     # in a process of its own, as a stage is: the launcher never imports torch
     program = "import torch; print(torch.cuda.device_count(), torch.get_num_threads())"
     done = subprocess.run(

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import jobrelay_runner
+from jobrelay.resources import PROGRAMS
 
 Object = dict[str, Any]
 
@@ -30,7 +30,7 @@ LOCK: Final = "lock"
 RUNNER_LOG: Final = "runner.log"
 
 #: As the image's WORKDIR: where the packages jobrelay_runner and jobrelay_train are.
-WORKING_FOLDER: Final = Path(jobrelay_runner.__file__).resolve().parents[1]
+WORKING_FOLDER: Final = PROGRAMS
 #: Where the package jobrelay is.
 LAUNCHER_FOLDER: Final = Path(__file__).resolve().parents[3]
 

@@ -257,23 +257,30 @@ def _keep_secrets(fields: Object) -> None:
 
 
 def _in_cluster() -> Access:
-    """This Pod's cluster and service account, as the client library finds them. Raises BadInput."""
-    # Imported here: it takes longer than all else together, and only a launcher in a Pod needs it.
-    from kubernetes.client import Configuration
-    from kubernetes.config import ConfigException
-    from kubernetes.config.incluster_config import InClusterConfigLoader
+    """This Pod's cluster and service account, as the kubelet provides them. Raises BadInput.
 
+    Source: client-go, rest.InClusterConfig. The token is named as a file, as the kubelet renews it.
+    """
     token, ca = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
-    found = Configuration()
-    try:
-        InClusterConfigLoader(str(token), str(ca)).load_and_set(found)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, ValueError) as error:
-        raise BadInput(f"the service account of this Pod cannot be used: {error}", _IN_A_POD) from error
-    cluster = {"server": found.host, "certificate-authority": found.ssl_ca_cert}
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
+    if not host or not port:
+        raise BadInput("this Pod has no address of its cluster: KUBERNETES_SERVICE_HOST and _PORT", _IN_A_POD)
+    for file in (token, ca):
+        if not _has_content(file):
+            raise BadInput(
+                f"the service account of this Pod cannot be used: {file} has no content", _IN_A_POD
+            )
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Access(
         IN_CLUSTER,
         None,
-        Entry(IN_CLUSTER, "the cluster of this Pod", cluster),
-        # the file, not what was in it: the kubelet renews the token
+        Entry(IN_CLUSTER, "the cluster of this Pod", {"server": server, "certificate-authority": str(ca)}),
         Entry(IN_CLUSTER, "the service account of this Pod", {"tokenFile": str(token)}),
     )
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return bool(read_named(file, _LIMIT).strip())
+    except OSError:
+        return False

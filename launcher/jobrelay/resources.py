@@ -1,0 +1,69 @@
+"""Files that come with JobRelay: manifests, Dockerfiles, and what an image is built from.
+
+In a checkout they lie where everybody sees them, k8s/ and images/; an installed package carries copies.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import jobrelay_runner
+
+_PACKAGE: Final = Path(__file__).resolve().parent
+_COPIES: Final = _PACKAGE / "_files"
+_FILES: Final = _COPIES if _COPIES.is_dir() else _PACKAGE.parents[1]
+#: The folder of the packages that run in containers.
+PROGRAMS: Final = Path(jobrelay_runner.__file__).resolve().parents[1]
+K8S: Final = _FILES / "k8s"
+
+#: What the built-in programs import that the launcher does not (the extra `train`).
+_TRAIN: Final = ("torch", "torchvision", "numpy", "PIL")
+
+
+def missing_for_training() -> list[str]:
+    """The libraries of the built-in programs that this Python does not have."""
+    return [name for name in _TRAIN if importlib.util.find_spec(name) is None]
+
+
+def install_command(extra: str) -> str:
+    """What to type for the libraries of an extra (pyproject.toml)."""
+    if _FILES != _COPIES:
+        return shlex.join(["make", "-C", str(_FILES), "install"])
+    has_pip = importlib.util.find_spec("pip") is not None
+    pip = (
+        [sys.executable, "-m", "pip", "install"]
+        if has_pip
+        else ["uv", "pip", "install", "-p", sys.executable]
+    )
+    return shlex.join([*pip, f"jobrelay[{extra}]"])
+
+
+def manifests_folder(folder: Path) -> Path:
+    """The folder as given; else the one that comes with JobRelay: k8s/overlays/gpu, overlays/gpu."""
+    parts = folder.parts[1:] if folder.parts[:1] == ("k8s",) else folder.parts
+    ours = K8S.joinpath(*parts)
+    there = folder.exists() or folder.is_absolute() or ".." in parts
+    return ours if not there and ours.is_dir() else folder
+
+
+@contextmanager
+def build_context() -> Iterator[Path]:
+    """A folder from which the Dockerfiles in its images/ build. Raises OSError."""
+    if _FILES != _COPIES:
+        yield _FILES
+        return
+    with tempfile.TemporaryDirectory(prefix="jobrelay-build-") as name:
+        folder = shutil.copytree(_COPIES, Path(name) / "context")
+        for package in ("jobrelay_runner", "jobrelay_train"):
+            shutil.copytree(
+                PROGRAMS / package, folder / "jobs" / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        yield folder
