@@ -72,7 +72,9 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
         return Exit.INTERRUPTED
     except Terminated:
         return Exit.TERMINATED
-    except (BrokenPipeError, SystemExit):  # the latter is what click makes of the former
+    except (BrokenPipeError, SystemExit) as error:  # the latter is what click makes of the former
+        if isinstance(error, SystemExit) and not error.code:  # and of a shell that asks for completion
+            return Exit.SUCCEEDED
         # whoever read our stdout has gone; the interpreter must not try to flush it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE

@@ -11,7 +11,6 @@ from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
 from jobrelay.manifests import Plan, containers, main_container, runs_jobs
 from jobrelay.resources import install_command, missing_for_training
-from jobrelay_runner.text.counting import listed
 
 
 def check_plan(plan: Plan, root: Path) -> None:
@@ -19,7 +18,7 @@ def check_plan(plan: Plan, root: Path) -> None:
     jobs = plan.jobs.values()
     if any(runs_jobs(main_container(job)) for job in jobs) and (missing := missing_for_training()):
         raise BadInput(
-            f"the built-in programs need {listed(missing)}, and {sys.executable} does not have it",
+            f"--local runs the built-in programs with {sys.executable}, which lacks {', '.join(missing)}",
             install_command("train"),
         )
     config_maps = configs.given([*plan.shared, plan.config_map])
