@@ -49,7 +49,7 @@ def test_a_perceptron_learns_them_and_the_picture_shows_how(tmp_path: Path) -> N
     assert "training perceptron (6 parameters) on 6,000 points of blobs: 5 epochs" in said[0]
     assert "points/s" in said[0]
     assert place.record("eval").metrics["test_acc"] > 0.96
-    assert "as the model on 1,000 test images" in said[1]
+    assert "as the model on 1,000 test points" in said[1]
     assert "classifying 20 points (of 1,000 in blobs;" in said[2]
     assert sorted(place.record("infer").outputs) == [
         "inference.json", "predictions.json", "results/decision_boundary.png",

@@ -124,7 +124,9 @@ def test_it_does_not_begin_after_a_failed_stage(early: Place, tmp_path: Path) ->
     ended = finish(process)
 
     assert ended.code == 69
-    assert ended.out == "eval: not begun: run a, stage train failed in local, exit code 78: no such device\n"
+    assert (
+        ended.out == "eval: not started: run a, stage train failed in local, exit code 78: no such device\n"
+    )
     assert said(tmp_path).exit_code == 69
     assert not early.folder.record("eval").exists()
 

@@ -85,7 +85,7 @@ def test_its_success_is_worth_nothing_if_index_0_fails(leader: Supervised, tmp_p
     assert finish(first).code != 0
     ended = finish(second)
     assert ended.code == 76
-    assert "index 0 (pod-1) has failed" in ended.out
+    assert "index 0 (pod-1) failed" in ended.out
 
 
 def test_its_success_is_worth_nothing_if_index_0_is_replaced(leader: Supervised) -> None:

@@ -431,7 +431,7 @@ def test_the_cache_keeps_what_was_used_last_and_what_is_in_use(
 
     left = sorted(_side(path) for path in (clothes / ".cache").glob("*.pixels"))
     assert left == [16, 17, 19, 20]  # 16 is the oldest, and in use
-    assert "removed 2 entries of the image cache" in capsys.readouterr().out
+    assert "removed the least recently used 2 entries of the image cache" in capsys.readouterr().out
     out, _ = used.communicate()
     assert int(out) == int(_decoded(clothes, size=16).images.sum())
 

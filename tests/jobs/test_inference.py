@@ -291,7 +291,7 @@ def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(Unusable, match="it cannot be read"):
         read_image(folder, "link.png", GREY)
     for name in ("../outside/a.png", str(outside / "a.png")):
-        with pytest.raises(Unusable, match="its name"):
+        with pytest.raises(Unusable, match="file of this name"):
             read_image(folder, name, GREY)
 
 
@@ -391,7 +391,7 @@ def test_files_of_the_test_images_are_classified_as_the_test_images(trained: Pla
     record = trained.record("infer")
     assert "correct" not in record.metrics
     assert "../../data/photos/größe 00 写真.png" in record.inputs
-    assert "80 classified" in ended.out
+    assert "80 images classified" in ended.out
 
 
 def test_files_that_cannot_be_taken_are_counted_named_and_skipped(trained: Place) -> None:

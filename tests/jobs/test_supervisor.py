@@ -318,7 +318,7 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
         (context.folder.path / "model.pt").write_text("weights")
         data = [context.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
         print("at work")
-        return Outcome(inputs=context.prove(context.folder.path / "model.pt", *data))
+        return StageResult(inputs=context.prove(context.folder.path / "model.pt", *data))
         """
     assert supervised.do(work, few).code == 0
     assert list(supervised.record.inputs) == ["model.pt"]
@@ -365,11 +365,11 @@ def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervi
         file = context.folder.path / "file"
         file.write_text("content")
         print("at work")
-        return Outcome(outputs={"file": FileProof.of(file)})
+        return StageResult(outputs={"file": FileProof.of(file)})
         """
     silent = """
 import errno
-from jobs.contract import record
+from jobrelay_runner.volume import record
 
 def silent(path, **_):
     raise OSError(errno.ESTALE, "Stale file handle", str(path))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from jobrelay_runner.errors import BadInput, from_os_error, one_line
+from jobrelay_runner.errors import BadInput, from_os_error
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.volume.locks import one_at_a_time
 
@@ -50,7 +50,7 @@ def download(
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             known = from_os_error(error, folder) if isinstance(error, OSError) else None
             raise known or BadInput(
-                f"cannot download {folder.name}: {one_line(error)}; {help_text}"
+                f"cannot download {folder.name}: {' '.join(str(error).split())}; {help_text}"
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
