@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from jobrelay.runs.relay import RunReport, StageReport
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.volume.record import parse_closing
+from tests.drawings import Drawing
 from tests.unit import objects as o
 
 # --- archives ---
@@ -283,7 +285,7 @@ def test_what_takes_minutes_comes_last(fake: Fake, rounds: Path) -> None:
         "docker save docker.io/library/a:1",
         "docker save docker.io/library/b:1",
     ]
-    assert (rounds / "comparisons/x/comparison.png").exists()
+    assert (rounds / "comparisons/x/comparison.svg").exists()
 
 
 def test_nothing_is_run_for_an_image_that_cannot_be_weighed(
@@ -291,7 +293,7 @@ def test_nothing_is_run_for_an_image_that_cannot_be_weighed(
 ) -> None:
     calls = fake("docker", 'case "$*" in *b:1) exit 1;; esac')
     assert cli.main(["images", "compare", "a:1", "b:1"]) == 2
-    assert "image docker.io/library/b:1 is not here (docker was asked)" in capsys.readouterr().err
+    assert "image docker.io/library/b:1 is not here (looked in docker)" in capsys.readouterr().err
     assert "run" not in calls.read_text()
     assert not (rounds / "comparisons").exists()
 
@@ -347,7 +349,40 @@ def test_the_picture_is_the_same_whenever_it_is_drawn(tmp_path: Path) -> None:
     for _ in range(2):
         paths = draw(FIRST, SECOND, tmp_path)
         contents.append([path.read_bytes() for path in paths])
-    png, svg = contents[0]
     assert contents[0] == contents[1]
-    assert png.startswith(b"\x89PNG")
-    assert b"<svg" in svg
+    assert contents[0][0].startswith(b"<svg")
+
+
+def test_the_picture_has_a_pair_of_bars_a_metric(tmp_path: Path) -> None:
+    path, *_ = draw(FIRST, SECOND, tmp_path)
+    drawing = Drawing(path.read_text())
+    bars = drawing.all("rect", "first"), drawing.all("rect", "second")
+    assert [len(each) for each in bars] == [len(METRICS) + 1] * 2  # and the legend
+    assert {"slim:1", "bulky:1", "bytes on disk", "800 MiB", "7.8 GiB"} <= set(drawing.texts())
+    _, *lengths = [float(bar.attrib["width"]) for bar in bars[1]]
+    assert len(set(lengths)) == 1  # it is what the others are compared with
+    assert float(bars[0][1].attrib["width"]) == pytest.approx(lengths[0] * 800 / 8000, abs=2)
+    assert len(drawing.all("line", "range")) == 4
+    drawing.check()
+
+
+def test_the_longest_names_and_bars_stay_in_the_picture(tmp_path: Path) -> None:
+    image = compared(Contender("registry.example.org/team/" + "a" * 200 + ":1", "a:1"), Weight(files=1), 1.0)
+    drawing = Drawing(draw(FIRST, image, tmp_path)[0].read_text())
+    assert len(next(text for text in drawing.texts() if "…" in text)) < 60
+    drawing.check()
+
+
+def test_a_comparison_without_matplotlib(
+    fake: Fake, rounds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    fake("docker", f'[ "$1" = save ] && cat {rounds / "archive"}; exit 0')
+    (rounds / "archive").write_bytes(tar({"0": LOWER, "manifest.json": manifest("0")}))
+    assert cli.main(["images", "compare", "a:1", "b:1", "--runs", "1", "--name", "x"]) == 0
+    folder = rounds / "comparisons/x"
+    assert {path.name for path in folder.iterdir()} == {"comparison.json", "comparison.svg"}
+    said = capsys.readouterr().err
+    assert "comparison.json, .svg and the runs are in" in said
+    assert said.count("pip install 'jobrelay[plots]'") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,31 @@ def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
 
     _, *lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert [line.split(",")[::3][:2] for line in lines] == [[first, "failed"], [second, "succeeded"]]
+
+
+@pytest.mark.parametrize("matplotlib", [True, False])
+def test_a_sweep_has_its_pictures_with_and_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], matplotlib: bool
+) -> None:
+    class Quick(Trials):
+        def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
+            return row(trial, 0.9, run=run)
+
+    if matplotlib:
+        pytest.importorskip("matplotlib")
+    else:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    sweep = Sweep("s", tuple(with_seeds(all_combinations([EPOCHS]), 0, 2)), {})
+    how = Quick(Target(local=True, volume=tmp_path / "volume"), None, (), Options(), tmp_path)
+    whole.carry_out(sweep, how, Console(), at_once=1, stop_when=None)
+
+    kinds = (".png", ".svg") if matplotlib else (".svg",)
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"train.epochs-{name}{kind}" for name in ("accuracy", "time") for kind in kinds
+    }
+    asked = "PNG pictures need matplotlib: pip install 'jobrelay[plots]'"
+    assert capsys.readouterr().err.count(asked) == (0 if matplotlib else 1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jobrelay.images.comparing import WORKLOAD, Contender, Rounds, interleaved
 from jobrelay.images.engine import Engine, engine_with
 from jobrelay.images.measuring import Weight, weigh
 from jobrelay.images.report import Compared, draw, rows, tree
+from jobrelay.report.drawing import NO_PNG
 from jobrelay.runs.results import require_place
 from jobrelay.runs.target import Target
 from jobrelay_runner.volume.paths import check_name
@@ -34,7 +35,7 @@ def run_comparison(
     engine: str | None,
     output: str,
 ) -> int:
-    """Writes comparison.json, .png and .svg into a folder of its own. Raises what a run raises."""
+    """Write comparison.json, .svg and perhaps .png into a folder of its own. Raises what a run raises."""
     if target.local:
         raise BadInput(
             "images are compared on a cluster: processes on this machine run in none",
@@ -62,12 +63,15 @@ def run_comparison(
     ]
     found = tree(name, place, compared)
     (rounds.folder / "comparison.json").write_text(json.dumps(found, indent=2) + "\n")
-    draw(compared[0], compared[1], rounds.folder)
+    pictures = draw(compared[0], compared[1], rounds.folder)
     if output == "json":
         print_json(found)
     else:
         print_table(("", *(each.name for each in compared), "first / second"), rows(compared[0], compared[1]))
-    console.say(f"comparison.json, .png, .svg and the runs are in {rounds.folder}/")
+    files = ", ".join(["comparison.json", *(path.suffix for path in pictures)])
+    console.say(f"{files} and the runs are in {rounds.folder}/")
+    if not any(path.suffix == ".png" for path in pictures):
+        console.say(NO_PNG)
     return Exit.SUCCEEDED
 
 

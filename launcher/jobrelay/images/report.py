@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from textwrap import fill
 from typing import Any, Final
 
 from jobrelay.figures.wording import mebibytes
 from jobrelay.images.comparing import Contender, Sample
 from jobrelay.images.measuring import Weight
-
-_COLOURS: Final = ("#0969da", "#8c959f")
+from jobrelay.report.bars import Bar, Bars, Pair
+from jobrelay.report.drawing import write
 
 
 @dataclass(frozen=True)
@@ -92,43 +91,27 @@ def tree(name: str, place: str, compared: Sequence[Compared]) -> dict[str, Any]:
 
 
 def draw(first: Compared, second: Compared, folder: Path) -> list[Path]:
-    """comparison.png and .svg: each metric of both images as a part of what the second one takes."""
-    import matplotlib as mpl  # half a second, and numpy with it
+    """Write comparison.svg, and comparison.png if matplotlib is installed; return what was written.
 
-    mpl.use("Agg")  # no window, no display
-    from matplotlib import pyplot as plt
-
-    # hash salt and date: the same figures give the same file, byte for byte
-    style: Any = {"svg.hashsalt": "jobrelay", "font.size": 10}
-    style |= {f"axes.spines.{side}": False for side in ("top", "right")}
-    paths = [folder / f"comparison.{kind}" for kind in ("png", "svg")]
-    with mpl.rc_context(style):
-        figure, axes = plt.subplots(figsize=(9.6, 4.4), layout="constrained")
-        highest = 1.0
-        for number, (image, colour) in enumerate(zip((first, second), _COLOURS, strict=True)):
-            bars = [_bar(metric, image, second) for metric in METRICS]
-            places = [place + 0.4 * (number - 0.5) for place in range(len(METRICS))]
-            heights = [middle for _, middle, _ in bars]
-            reach = [[middle - low for low, middle, _ in bars], [high - middle for _, middle, high in bars]]
-            axes.bar(places, heights, 0.38, label=image.name, color=colour, yerr=reach, ecolor="#57606a")
-            for place, metric, (_, _, high) in zip(places, METRICS, bars, strict=True):
-                told = metric.wording(median(metric.values(image)))
-                axes.text(place, high + 0.02, told, ha="center", va="bottom", fontsize=7)
-                highest = max(highest, high)
-        axes.set_xticks(range(len(METRICS)), [fill(metric.label, 14) for metric in METRICS])
-        axes.set_ylabel(f"{second.name} = 1\n(medians; lines: from the least to the most)")
-        axes.set_ylim(0, 1.15 * highest)
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-        plt.close(figure)
-    return paths
+    Each metric of both images is a part of what the second one takes.
+    """
+    pairs = [
+        Pair(metric.label, (_bar(metric, first, second), _bar(metric, second, second))) for metric in METRICS
+    ]
+    picture = Bars(
+        "Two images compared",
+        (first.name, second.name),
+        pairs,
+        "medians, lines from least to greatest; second = 1",
+    )
+    return write(picture, folder, "comparison")
 
 
-def _bar(metric: Metric, image: Compared, whole: Compared) -> tuple[float, float, float]:
-    """Smallest, median and largest, as parts of the other's median."""
+def _bar(metric: Metric, image: Compared, whole: Compared) -> Bar:
+    """Its lengths are parts of the other's median."""
     values, one = metric.values(image), median(metric.values(whole)) or 1.0
-    return min(values) / one, median(values) / one, max(values) / one
+    label = metric.wording(median(values))
+    return Bar(min(values) / one, median(values) / one, max(values) / one, label)
 
 
 def _told(metric: Metric, image: Compared) -> str:

@@ -8,6 +8,8 @@ sweep      the folder of a sweep → what its page shows
 gallery    predictions → the pictures worth looking at
 confusion  who was taken for whom
 curves     series of numbers → lines, ticks and labels
+bars       pairs of numbers → bars and labels
+drawing    curves and bars → SVG, and PNG where matplotlib is installed
 phases     a timeline → what each stretch of it was spent on
 files      what the files of a run are expected to say, and their reading
 page       all of this → HTML (templates/, with one style sheet and one script)

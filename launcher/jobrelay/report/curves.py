@@ -1,11 +1,14 @@
-"""Series of numbers as lines in a box: where the points, the ticks and their labels are. Draws nothing."""
+"""Series of numbers as lines in a box: where the points, the ticks and their labels are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from jobrelay.report.drawing import Shape, letters_width, line, shortened, text
 
 #: Units of the drawing, which is as wide as there is room: letters are 12 of them, on a phone 11 pixels.
 WIDTH: Final = 360
@@ -13,6 +16,16 @@ HEIGHT: Final = 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 14, 40
 #: More than anybody can tell apart in that width.
 _MOST_POINTS: Final = 300
+_MOST_DOTS: Final = 30
+#: A picture that stands alone has its heading, and its legend, above the box.
+_HEADING, _LEGEND = 22, 20
+#: Between the edges of the box and the first and last points of a trend.
+_INSET: Final = 16
+#: How many times the least value of a trend the greatest is where the axis becomes logarithmic: powers of
+#: two, of ten.
+_LOGARITHMIC_FROM: Final = 8
+_SLANT: Final = 45
+_SLANTED_WIDTH: Final = 125
 
 
 @dataclass(frozen=True)
@@ -22,23 +35,78 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Dot:
+    x: float
+    y: float
+    label: str  # its tooltip
+
+
+@dataclass(frozen=True)
 class Curve:
-    """One line, with its axes. `points` as a <polyline> has them."""
+    """One line, with its axes. `points` and `band` as a <polyline> has them."""
 
     title: str
     x_label: str
     points: str
-    dots: tuple[tuple[float, float], ...]  # empty where they would run into each other
-    x_ticks: tuple[Tick, ...]
+    dots: tuple[Dot, ...]  # empty where they would run into each other
+    x_ticks: tuple[Tick, ...]  # a label is empty where it would run into another one
     y_ticks: tuple[Tick, ...]
-    summary: str  # in words, for who does not see it
+    summary: str  # in words, for people who do not see it
     mark: Tick | None = None  # a value to compare with, drawn across
+    band: str = ""
+    legend: tuple[str, str] | None = None  # what the line and the band are called
+    stands_alone: bool = False  # without the page that names it
+    slanted: bool = False  # the labels below
     left: float = _LEFT
     right: float = WIDTH - _RIGHT
     top: float = _TOP
     bottom: float = HEIGHT - _BOTTOM
-    width: int = WIDTH
-    height: int = HEIGHT
+    width: float = WIDTH
+    height: float = HEIGHT
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """In the order they are drawn."""
+        return [*self._head(), *self._axes(), *self._series()]
+
+    def _head(self) -> Iterator[Shape]:
+        if self.stands_alone:
+            yield text(_RIGHT, _HEADING, shortened(self.title, self.width), style="heading")
+        if self.legend:
+            y = _HEADING + _LEGEND
+            of_line, of_band = self.legend
+            yield line("line", _RIGHT, y - 4, _RIGHT + 20, y - 4)
+            yield Shape("circle", "dot", {"cx": _RIGHT + 10, "cy": y - 4, "r": 2.6})
+            yield text(_RIGHT + 26, y, of_line)
+            x = round(_RIGHT + 26 + letters_width(of_line) + 12, 1)
+            yield Shape("rect", "band", {"x": x, "y": y - 10, "width": 20, "height": 12})
+            yield text(x + 26, y, of_band)
+
+    def _axes(self) -> Iterator[Shape]:
+        for tick in self.y_ticks:
+            yield line("grid", self.left, tick.place, self.right, tick.place)
+            yield text(self.left - 7, round(tick.place + 4, 1), tick.label, "end")
+        yield line("axis", self.left, self.bottom, self.right, self.bottom)
+        for tick in self.x_ticks:
+            if self.stands_alone:
+                yield line("axis", tick.place, self.bottom, tick.place, self.bottom + 4)
+            if tick.label and self.slanted:
+                yield text(tick.place + 4, self.bottom + 14, tick.label, "end", slant=-_SLANT)
+            elif tick.label:
+                yield text(tick.place, self.bottom + 16 + 2 * self.stands_alone, tick.label, "middle")
+        below = self.height - (10 if self.stands_alone else 5)
+        yield text(round((self.left + self.right) / 2, 1), below, self.x_label, "middle")
+        if self.mark:
+            yield line("mark", self.left, self.mark.place, self.right, self.mark.place)
+
+    def _series(self) -> Iterator[Shape]:
+        if self.band:
+            yield Shape("polygon", "band", {"points": self.band})
+        yield Shape("polyline", "line", {"points": self.points})
+        for dot in self.dots:
+            yield Shape("circle", "dot", {"cx": dot.x, "cy": dot.y, "r": 2.6}, dot.label)
+        if self.mark:
+            yield text(self.left + 4, round(self.mark.place - 6, 1), self.mark.label, style="mark")
 
 
 def curve(
@@ -55,26 +123,85 @@ def curve(
     y_places = ticks(min(heights), max(heights))
     low, high = min(y_places[0], *heights), max(y_places[-1], *heights)
     first, last = xs[0], xs[-1]
-
-    def x_of(x: float) -> float:
-        share = (x - first) / (last - first) if last > first else 0.5
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
-
-    def y_of(y: float) -> float:
-        share = (y - low) / (high - low) if high > low else 0.5
-        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
-
-    places = [(x_of(xs[n]), y_of(ys[n])) for n in shown]
+    x_of = _scale(first, last, _LEFT, WIDTH - _RIGHT)
+    y_of = _scale(low, high, HEIGHT - _BOTTOM, _TOP)
+    dots = [Dot(x_of(xs[n]), y_of(ys[n]), f"{x_label} {xs[n]:g}: {ys[n]:.4g}") for n in shown]
     best = f"lowest {min(ys):.4g}, highest {max(ys):.4g}"
     return Curve(
         title=title,
         x_label=x_label,
-        points=" ".join(f"{x},{y}" for x, y in places),
-        dots=tuple(places) if len(places) <= 30 else (),
+        points=_points([(dot.x, dot.y) for dot in dots]),
+        dots=tuple(dots) if len(dots) <= _MOST_DOTS else (),
         x_ticks=tuple(Tick(x_of(x), f"{x:g}") for x in _whole_ticks(first, last)),
         y_ticks=tuple(Tick(y_of(y), _label(y, y_places)) for y in y_places),
         summary=f"{title}, {x_label} {first:g} to {last:g}: from {ys[0]:.4g} to {ys[-1]:.4g}; {best}",
         mark=Tick(y_of(mark[0]), mark[1]) if mark else None,
+    )
+
+
+def trend(
+    title: str,
+    values: Sequence[object],
+    samples: Sequence[Sequence[float]],
+    *,
+    x_label: str,
+    band: str,
+    from_zero: bool = False,
+) -> Curve:
+    """The line through the medians of samples[i], measured at values[i], as a picture that stands alone.
+
+    A band, which the legend calls `band`, goes from the least to the greatest of each. Numbers above 0,
+    ascending, have a scale; anything else is a name, and names are equally far apart. from_zero: the axis
+    starts at 0, so that half as much looks half as much. There is at least one value, with one sample.
+    """
+    scale, places = _places(values)
+    labels = [_name(value) for value in values]
+    medians = [statistics.median(each) for each in samples]
+    everything = [sample for each in samples for sample in each]
+    y_places = ticks(0 if from_zero else min(everything), max(everything))
+    has_band = any(len(each) > 1 for each in samples)
+
+    y_labels = [_label(y, y_places) for y in y_places]
+    left = max(_LEFT, 10 + max(map(letters_width, y_labels)))
+    right = WIDTH - _RIGHT
+    # names need a place of their own each, numbers in between may be left out
+    slanted = scale == "names" and _collide(labels, _names_apart(left, len(labels)))
+    if slanted:
+        labels = [shortened(label, _SLANTED_WIDTH) for label in labels]
+        reach = letters_width(labels[0]) * math.cos(math.radians(_SLANT))
+        left = max(left, min(reach, WIDTH / 3))
+    left = round(left, 1)
+    inset = _names_apart(left, len(labels)) / 2 if scale == "names" else _INSET
+    top = _HEADING + (_LEGEND if has_band else 0) + 16
+    bottom = top + HEIGHT - _TOP - _BOTTOM
+    below = max(map(letters_width, labels)) * math.sin(math.radians(_SLANT)) - 2 if slanted else 6
+
+    x_of = _scale(places[0], places[-1], left + inset, right - inset)
+    y_of = _scale(y_places[0], y_places[-1], bottom, top)
+    xs = [x_of(place) for place in places]
+    dots = [
+        Dot(x, y_of(median), f"{x_label} {_name(value)}: {_with_range(median, each)}")
+        for x, median, value, each in zip(xs, medians, values, samples, strict=True)
+    ]
+    edges = [(x, y_of(max(each))) for x, each in zip(xs, samples, strict=True)]
+    edges += reversed([(x, y_of(min(each))) for x, each in zip(xs, samples, strict=True)])
+    return Curve(
+        title=title,
+        x_label=x_label,
+        points=_points([(dot.x, dot.y) for dot in dots]),
+        dots=tuple(dots),
+        x_ticks=tuple(map(Tick, xs, _spaced(xs, labels, slanted=slanted))),
+        y_ticks=tuple(map(Tick, map(y_of, y_places), y_labels)),
+        summary=f"{title} against {x_label}: "
+        + "; ".join(dot.label.removeprefix(f"{x_label} ") for dot in dots),
+        band=_points(edges) if has_band else "",
+        legend=("median", band) if has_band else None,
+        stands_alone=True,
+        slanted=slanted,
+        left=left,
+        top=top,
+        bottom=bottom,
+        height=math.ceil(bottom + _BOTTOM + below),
     )
 
 
@@ -88,6 +215,68 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     step = next(power * times for times in (1, 2, 5, 10) if power * times >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """From low … high to start … end, which may descend; the middle where there is no range."""
+
+    def place(value: float) -> float:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(start + share * (end - start), 1)
+
+    return place
+
+
+def _places(values: Sequence[object]) -> tuple[str, list[float]]:
+    """What kind of axis the values need, and where each stands on it."""
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
+    if len(numbers) < len(values):
+        return "names", list(map(float, range(len(values))))
+    if max(numbers) >= _LOGARITHMIC_FROM * min(numbers):
+        return "logarithmic", list(map(math.log, numbers))
+    return "linear", numbers
+
+
+def _names_apart(left: float, count: int) -> float:
+    return (WIDTH - _RIGHT - left) / count
+
+
+def _collide(labels: Sequence[str], apart: float) -> bool:
+    return any(letters_width(label) + 6 > apart for label in labels)
+
+
+def _spaced(places: Sequence[float], labels: Sequence[str], *, slanted: bool) -> list[str]:
+    """The labels without those that would run into another one; the first and the last one stay."""
+
+    def reach(number: int) -> float:
+        """Half of what a label takes along the axis."""
+        return 12 if slanted else letters_width(labels[number]) / 2 + 3
+
+    def fits(left: int, right: int) -> bool:
+        return places[right] - places[left] >= reach(left) + reach(right)
+
+    last = len(labels) - 1
+    kept = [0]
+    for number in range(1, last):
+        if fits(kept[-1], number) and fits(number, last):
+            kept.append(number)
+    kept.append(last)
+    return [label if number in kept else "" for number, label in enumerate(labels)]
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in places)
+
+
+def _name(value: object) -> str:
+    """As people type it: 0.005, 1e-5."""
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+
+
+def _with_range(median: float, samples: Sequence[float]) -> str:
+    if len(samples) == 1:
+        return f"{median:.4g}"
+    return f"{median:.4g} ({min(samples):.4g} to {max(samples):.4g})"
 
 
 def _whole_ticks(first: float, last: float) -> list[float]:

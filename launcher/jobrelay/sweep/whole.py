@@ -14,10 +14,12 @@ from typing import Any
 
 from jobrelay.console import Console
 from jobrelay.errors import BadInput, Conflict
+from jobrelay.report.drawing import NO_PNG
 from jobrelay.runs.results import require_place
 from jobrelay.sweep.design import VALIDATION_SPLIT, ChooseOn, Trial
 from jobrelay.sweep.log import SweepLog
 from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.plots import ACCURACIES, draw
 from jobrelay.sweep.running import Condition, run_trials
 from jobrelay.sweep.table import Row, to_csv
 from jobrelay.sweep.trial import Trials
@@ -103,7 +105,7 @@ def carry_out(
         for line in said:
             log(line)
     write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in said))
-    _draw(sweep, in_order(), how.folder / "plots")
+    _draw(sweep, in_order(), how.folder / "plots", console)
     return in_order()
 
 
@@ -124,14 +126,17 @@ def _check_folder(sweep: Sweep, folder: Path) -> None:
     require_place(folder)
 
 
-def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path) -> None:
+def _draw(sweep: Sweep, rows: Sequence[Row], folder: Path, console: Console) -> None:
     found = {key: points(rows, key, sweep.base, sweep.choose_on) for key in sweep.keys}
     drawn = {key: each for key, each in found.items() if len(each) > 1}
     if not drawn:
         return
-    from jobrelay.sweep.plots import ACCURACIES, draw  # matplotlib, half a second
-
     folder.mkdir(exist_ok=True)
     band = "all seeds" if sweep.base or len(sweep.keys) == 1 else "all its trials"
-    for key, each in drawn.items():
-        draw(key, each, folder, band, ACCURACIES[sweep.choose_on])
+    files = [
+        path
+        for key, each in drawn.items()
+        for path in draw(key, each, folder, band, ACCURACIES[sweep.choose_on])
+    ]
+    if files and not any(path.suffix == ".png" for path in files):
+        console.say(NO_PNG)
