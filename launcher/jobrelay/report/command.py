@@ -19,7 +19,7 @@ from jobrelay.report.page import render
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
 from jobrelay.runs.outcome import Object, outcome, outcome_of_jobs
-from jobrelay.runs.relay import RunReport
+from jobrelay.runs.report import RunReport
 from jobrelay.runs.target import Target
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.redaction import redacted_tree

@@ -10,7 +10,7 @@ from jobrelay.executors.base import Executor
 from jobrelay.figures.sizing import Size, suggest
 from jobrelay.hints import Hint, of_run
 from jobrelay.manifests import LABEL_COMPONENT, main_container
-from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.timeline import timeline
 from jobrelay.verdicts import JobView, Verdict, closing, judge, last_pod
 from jobrelay_runner.volume.record import Closing
