@@ -8,7 +8,8 @@ from typing import Any, Final
 from jobrelay import manifests
 from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput
-from jobrelay.executors.base import Executor, adopt
+from jobrelay.executors.adoption import adopt
+from jobrelay.executors.base import JobReader
 from jobrelay.manifests import LABEL_COMPONENT, Plan
 from jobrelay.runs import results
 from jobrelay.runs.request import RunRequest, plan_run
@@ -63,7 +64,7 @@ def preview(target: Target, config: RunConfig, request: RunRequest, console: Con
     return Preview(_sent(plan, request, kept, target.local), lines)
 
 
-def _there(executor: Executor, plan: Plan, request: RunRequest) -> tuple[set[str], list[str]]:
+def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[str], list[str]]:
     """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
     kept, lines = set(), []
     for live, _ in executor.jobs(plan.run):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from jobrelay.console import Console
 from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, Terminated
-from jobrelay.executors.base import Executor, Submission, adopt
+from jobrelay.executors.adoption import adopt
+from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
 from jobrelay.hints import Command, Hint, SameAgain, of_run
 from jobrelay.manifests import CONFIG_FILE, LABEL_COMPONENT, Plan
 from jobrelay.runs import results
@@ -77,7 +78,7 @@ def run_stages(
     return report
 
 
-def _claim(executor: Executor, plan: Plan, request: RunRequest, folder: Path, training: str | None) -> None:
+def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, training: str | None) -> None:
     """Make the folder that of the run. Raises Conflict, which names the keys where its Jobs have them."""
     try:
         claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
@@ -115,7 +116,7 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _bring_home(executor: Executor, report: RunReport, console: Console) -> None:
+def _bring_home(executor: JobReader, report: RunReport, console: Console) -> None:
     """Results and logs to report.folder; a stage that failed leaves what it left."""
     if not any(stage.ran for stage in report.stages):
         return  # there is nothing to fetch
@@ -150,7 +151,7 @@ def _check_logs(report: RunReport) -> None:
     report.incomplete = EvidenceIncomplete(f"the log of {names} is incomplete", hint)
 
 
-def _expire(executor: Executor, report: RunReport, request: RunRequest, console: Console) -> None:
+def _expire(executor: JobAdmin, report: RunReport, request: RunRequest, console: Console) -> None:
     """Only now, with all evidence here, may Kubernetes remove the Jobs."""
     if request.ttl_seconds is None or not report.fetched or report.exit_code != Exit.SUCCEEDED:
         return
@@ -165,7 +166,7 @@ def _expire(executor: Executor, report: RunReport, request: RunRequest, console:
 
 
 def _interrupted(
-    executor: Executor, plan: Plan, request: RunRequest, interrupt: BaseException
+    executor: JobAdmin, plan: Plan, request: RunRequest, interrupt: BaseException
 ) -> Interrupted:
     code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
     again = SameAgain(run=plan.run)

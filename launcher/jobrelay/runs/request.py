@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobrelay.errors import Conflict
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.manifests import Manifests, Plan, new_run_id, render
 from jobrelay.runs import results
 from jobrelay.verdicts import Patience
@@ -40,7 +40,7 @@ class RunRequest:
 
 
 def plan_run(
-    executor: Executor,
+    executor: JobReader,
     manifests: Manifests,
     config: RunConfig,
     request: RunRequest,
