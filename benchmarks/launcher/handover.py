@@ -30,7 +30,8 @@ from benchmarks.report import REPOSITORY, finish, spread
 from jobrelay import manifests
 from jobrelay.console import Console
 from jobrelay.executors.cluster.watch import RunUpdates
-from jobrelay.runs.relay import Options, plan_run, run_stages
+from jobrelay.runs.relay import run_stages
+from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
 from jobrelay_runner.stages import STAGES, Stage
 
@@ -172,10 +173,10 @@ def own_clock(target: Target) -> list[float]:
             yield updates
 
     executor.watch = watch
-    options = Options(namespace=target.namespace, new=True, fetch=False)
-    plan = plan_run(executor, target.manifests, target.config(None, []), options)
+    request = RunRequest(namespace=target.namespace, new=True, fetch=False)
+    plan = plan_run(executor, target.manifests, target.config(None, []), request)
     with tempfile.TemporaryDirectory() as here, contextlib.chdir(here):
-        run_stages(executor, plan, options, Console(quiet=True), on_step)
+        run_stages(executor, plan, request, Console(quiet=True), on_step)
     ended = {stage: at for stage in STAGES for at in seen[0].finished_times(f"{plan.run}-{stage}")}
     return [submitted["eval"] - ended["train"], submitted["infer"] - ended["eval"]]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobrelay.runs.log_copies import LogCollector
+from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.verdicts import JobView
 from tests.unit import objects as o
 
@@ -47,7 +47,7 @@ def test_row_40_a_log_whose_end_does_not_come_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a node that is gone, nobody answers for a minute."""
-    monkeypatch.setattr("jobrelay.runs.log_copies._SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr("jobrelay.runs.stage.log_copies._SILENCE_SECONDS", 0.0)
     executor = Executor()
     collector = LogCollector(executor, "train", "train", tmp_path, lambda name: lambda chunk: None)  # type: ignore[arg-type]
     collector.notice(RUNNING)

@@ -14,9 +14,9 @@ from jobrelay.errors import ApiLost
 from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster import capacity
 from jobrelay.manifests import ANNOTATION_EARLY, ANNOTATION_HASH, can_wait, started_early
-from jobrelay.runs import early_start as early
 from jobrelay.runs import status
-from jobrelay.runs.early_start import EarlyStart, When
+from jobrelay.runs.stage import early_start as early
+from jobrelay.runs.stage.early_start import EarlyStart, When
 from jobrelay.verdicts import JobView, Verdict, Waiting, judge
 from jobrelay_runner.text.outlook import seconds_left
 from jobrelay_train.training.loop import tell

@@ -20,7 +20,7 @@ from jobrelay.images.comparing import Contender, Rounds, Sample, interleaved, sa
 from jobrelay.images.engine import Engine, ToolFailed, engine_that_works, full_name, without_tag
 from jobrelay.images.measuring import Weight, weigh
 from jobrelay.images.report import METRICS, Compared, draw, ratio, rows, tree
-from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.volume.record import parse_closing

@@ -15,8 +15,11 @@ from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput, Exit, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.hints import Command
-from jobrelay.runs import relay
-from jobrelay.runs.early_start import EarlyStart
+from jobrelay.runs.relay import run_stages
+from jobrelay.runs.report import RunReport
+from jobrelay.runs.request import RunRequest
+from jobrelay.runs.stage import running
+from jobrelay.runs.stage.early_start import EarlyStart
 from jobrelay.verdicts import JobView, Patience
 from tests.unit import objects as o
 
@@ -71,12 +74,12 @@ class Executor:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(running, "_SETTLE_SECONDS", 0.1)
 
 
-def run(executor: Any, folder: Path, *stages: Any) -> relay.RunReport:
-    options = relay.Options(stages=stages, fetch=False, folder=folder)
-    return relay.run_stages(executor, o.plan(), options, Console(stderr=io.StringIO()))
+def run(executor: Any, folder: Path, *stages: Any) -> RunReport:
+    request = RunRequest(stages=stages, fetch=False, folder=folder)
+    return run_stages(executor, o.plan(), request, Console(stderr=io.StringIO()))
 
 
 COMPLETE = o.job("train", o.condition("Complete"))
@@ -157,9 +160,9 @@ def test_row_32_a_stage_that_succeeds_although_it_was_given_up_is_followed_by_th
     tmp_path: Path,
 ) -> None:
     patience = Patience(disruptions=0)
-    options = relay.Options(stages=("train", "eval"), fetch=False, folder=tmp_path, patience=patience)
+    request = RunRequest(stages=("train", "eval"), fetch=False, folder=tmp_path, patience=patience)
     plan = o.plan()
-    report = relay.run_stages(GivenUpTooLate(), plan, options, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
+    report = run_stages(GivenUpTooLate(), plan, request, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
     assert [stage.stage for stage in report.stages] == ["train", "eval"]
 
 
@@ -233,8 +236,8 @@ class WithoutVolume(Executor):
     ids=lambda error: type(error).__name__,
 )
 def test_row_37_results_that_cannot_be_fetched_are_missing_evidence(tmp_path: Path, error: Exception) -> None:
-    options = relay.Options(stages=("train",), folder=tmp_path)
-    report = relay.run_stages(WithoutVolume(error), o.plan(), options, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
+    request = RunRequest(stages=("train",), folder=tmp_path)
+    report = run_stages(WithoutVolume(error), o.plan(), request, Console(stderr=io.StringIO()))  # type: ignore[arg-type]
     assert report.exit_code == Exit.INCOMPLETE
     assert [stage.verdict.exit_code for stage in report.stages] == [Exit.SUCCEEDED]
     assert report.incomplete
@@ -264,10 +267,10 @@ class Retried(Executor):
     def withdraw(self, job: Object) -> None: ...
 
 
-def told(executor: Any, folder: Path) -> tuple[relay.RunReport, list[str]]:
+def told(executor: Any, folder: Path) -> tuple[RunReport, list[str]]:
     stderr = io.StringIO()
-    options = relay.Options(stages=("train",), fetch=False, folder=folder)
-    report = relay.run_stages(executor, o.plan(), options, Console(stderr=stderr))
+    request = RunRequest(stages=("train",), fetch=False, folder=folder)
+    report = run_stages(executor, o.plan(), request, Console(stderr=stderr))
     return report, [line for line in stderr.getvalue().splitlines() if "│" not in line]
 
 

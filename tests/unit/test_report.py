@@ -29,7 +29,7 @@ from jobrelay.report.files import EvalResults, RunOutcome
 from jobrelay.report.page import render
 from jobrelay.report.phases import segments
 from jobrelay.runs.outcome import outcome_of_jobs
-from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.verdicts import Verdict
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import BOUNDARY

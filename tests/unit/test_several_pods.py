@@ -17,9 +17,10 @@ from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster import preflight
 from jobrelay.manifests import LABEL_RUN, Plan
-from jobrelay.runs import relay
-from jobrelay.runs.log_copies import LogCollector
+from jobrelay.runs.report import RunReport
 from jobrelay.runs.results import Fetched
+from jobrelay.runs.stage.log_copies import LogCollector
+from jobrelay.runs.stage.reporting import stage_report
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, last_pod
 from jobrelay_runner.volume.record import LogProof, parse_closing
 from jobrelay_train.config.loading import resolve
@@ -362,11 +363,11 @@ def test_the_log_of_each_is_compared_with_what_it_says(
     collector = read(Executor(loses), tmp_path / "logs", *pods)
     view = JobView(COMPLETE, pods)
     found = verdict(*pods, job=COMPLETE)
-    report = relay._report("train", Submission(COMPLETE, "created"), found, view, collector, "", True)
+    report = stage_report("train", Submission(COMPLETE, "created"), found, view, collector, "", True)
     assert report.log_complete is complete
     # what the volume has in its place counts if it is what each of them says
     fetched = Fetched(tmp_path, 0, 0, ("train",), ())
-    home = relay.RunReport("a", "here", tmp_path, [report], fetched)
+    home = RunReport("a", "here", tmp_path, [report], fetched)
     for index in (1, 2):
         (tmp_path / "logs" / f"{index}.log").write_bytes(PRINTED)
     assert home.has_log(report) is (there == 3)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput, JobRelayError
 from jobrelay.runs.folder import OWNER
-from jobrelay.runs.relay import Options
+from jobrelay.runs.request import RunRequest
 from jobrelay.runs.target import Target
 from jobrelay.sweep import whole
 from jobrelay.sweep.design import (
@@ -180,7 +180,7 @@ def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
     write_json(
         tmp_path / "runs" / second / OWNER, {"run": second, "place": target.executor().place(), "files": []}
     )
-    how = Lost(target, None, (), Options(), tmp_path)
+    how = Lost(target, None, (), RunRequest(), tmp_path)
     with pytest.raises(ApiLost):
         whole.carry_out(sweep, how, Console(quiet=True), at_once=1, stop_when=None)
 

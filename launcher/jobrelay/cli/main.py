@@ -180,12 +180,13 @@ def render(target: Target, console: Console, **arguments: Any) -> int:
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
     from jobrelay import manifests
     from jobrelay.report.ending import keep_report
-    from jobrelay.runs import relay
+    from jobrelay.runs.relay import run_stages
+    from jobrelay.runs.request import RunRequest, plan_run
     from jobrelay.runs.summary import print_report
     from jobrelay.verdicts import Patience
 
     config = target.config(asked["config_file"], asked["overrides"])
-    options = relay.Options(
+    request = RunRequest(
         run=asked["run_id"],
         namespace=target.namespace,
         image=target.image,
@@ -204,7 +205,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     if asked["dry_run"]:
         from jobrelay.runs.preview import preview
 
-        shown = preview(target, config, options, console)
+        shown = preview(target, config, request, console)
         for text in shown.lines:
             console.say(text)
         click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
@@ -212,8 +213,8 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
     executor = target.executor()
-    plan = relay.plan_run(executor, target.manifests, config, options, console.say)
-    report = relay.run_stages(executor, plan, options, console, _import_while_waiting)
+    plan = plan_run(executor, target.manifests, config, request, console.say)
+    report = run_stages(executor, plan, request, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
     return report.exit_code

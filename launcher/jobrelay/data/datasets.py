@@ -10,7 +10,7 @@ from typing import Any
 from jobrelay.data import local_files
 from jobrelay.data.local_files import LocalFiles
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import Executor, JobReader
 from jobrelay.hints import Command, SameAgain
 from jobrelay.manifests import ANNOTATION_CONFIG, LABEL_RUN
 from jobrelay.verdicts import finished_condition
@@ -68,7 +68,7 @@ def put(
             raise JobRelayError(f"{folder} could not be put on the volume: {error}") from error
 
 
-def remove(executor: Executor, name: str) -> None:
+def remove(executor: JobReader, name: str) -> None:
     """Remove `data/NAME` from the volume. Raises BadInput if it is not there, Conflict if a run reads it."""
     folder = f"data/{name}"
     with executor.volume() as volume:
@@ -95,7 +95,7 @@ def summary(name: str, found: LocalFiles) -> list[str]:
     return lines
 
 
-def readers(executor: Executor, folder: str) -> list[str]:
+def readers(executor: JobReader, folder: str) -> list[str]:
     """The runs at work whose configuration names data/NAME, or a file in it."""
     found = set()
     for job, _ in executor.jobs():
@@ -116,7 +116,7 @@ def _read_by(job: Object) -> set[str]:
     return {"/".join(str(name).split("/")[:2]) for name in named if name}
 
 
-def _refuse_in_use(executor: Executor, folder: str, verb: str) -> None:
+def _refuse_in_use(executor: JobReader, folder: str, verb: str) -> None:
     if runs := readers(executor, folder):
         what = f"run {runs[0]} uses it; wait until it has ended, or cancel it"
         if len(runs) > 1:

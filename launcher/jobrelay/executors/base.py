@@ -1,4 +1,4 @@
-"""What an executor can do. The pipeline knows nothing else of Kubernetes or of processes."""
+"""What an executor can do, in three roles. The relay knows nothing else of Kubernetes or of processes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from jobrelay.errors import Conflict
-from jobrelay.hints import Command, Hint
+from jobrelay.hints import Hint
 from jobrelay.manifests import (
-    ANNOTATION_EARLY,
-    ANNOTATION_HASH,
-    ANNOTATION_WORK,
-    LABEL_COMPONENT,
-    LABEL_RUN,
     Manifests,
     Plan,
-    differing_keys,
 )
 from jobrelay.verdicts import JobView, Verdict, finished_condition
 from jobrelay_runner.stages import Stage
@@ -76,8 +69,8 @@ class Updates(Protocol):
         ...
 
 
-class Executor(Protocol):
-    """Runs rendered Jobs. Every method raises a JobRelayError that says what to do."""
+class Place(Protocol):
+    """Where Jobs run. Every method of an executor raises a JobRelayError that says what to do."""
 
     #: whether what a stage asks for and is limited to has an effect here
     limits_resources: bool
@@ -85,6 +78,10 @@ class Executor(Protocol):
     def place(self) -> str:
         """Where this is, for people."""
         ...
+
+
+class JobRunner(Place, Protocol):
+    """Runs rendered Jobs."""
 
     def check(self, plan: Plan) -> None:
         """Look whether the plan can be carried out, before anything is created."""
@@ -102,10 +99,6 @@ class Executor(Protocol):
         """Give the Pods of a stage names by which they find each other; the same Service may be there."""
         ...
 
-    def find_run(self, plan_hash: str) -> str | None:
-        """The newest run of that plan, if there is one."""
-        ...
-
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]: ...
 
     def submit(self, job: Object) -> Submission:
@@ -115,8 +108,8 @@ class Executor(Protocol):
     def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
         """Create the Job, which waits for the end of `before` by itself (manifests.started_early).
 
-        beside: the Pod that works now; not if what the Job asks for is not free there (None: do not
-        look). None if it was not created, for whatever reason that `submit` will tell in its turn.
+        beside: the Pod that works now; the Job is not created if what it asks for is not free there
+        (None: do not look). None if it was not created, for whatever reason: `submit` reports it in its turn.
         """
         ...
 
@@ -128,12 +121,20 @@ class Executor(Protocol):
         """End a Job that cannot come to a good end; its Pod and the verdict stay to be read."""
         ...
 
-    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
-        """Give all that a container prints to `sink`, until it has ended."""
+
+class JobReader(Place, Protocol):
+    """Reads what there is of runs: Jobs, logs, the volume."""
+
+    def find_run(self, plan_hash: str) -> str | None:
+        """The newest run of that plan, if there is one."""
         ...
 
     def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
         """Every Job of a run (or of all), oldest first, with its Pods."""
+        ...
+
+    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+        """Give all that a container prints to `sink`, until it has ended."""
         ...
 
     def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
@@ -144,6 +145,10 @@ class Executor(Protocol):
         """The volume. run: whose files are wanted, if they are one run's."""
         ...
 
+
+class JobAdmin(Protocol):
+    """Examines the place, and removes what runs have left there."""
+
     def examine(self, manifests: Manifests) -> list[Finding]:
         """Look at everything that a run needs here, one by one."""
         ...
@@ -153,12 +158,16 @@ class Executor(Protocol):
         ...
 
     def expire(self, run: str, seconds: int) -> bool:
-        """Let the run's Jobs be removed so long after their end; False where nobody would do it."""
+        """Let the run's Jobs be removed `seconds` after their end; False where nothing would remove them."""
         ...
 
     def delete(self, run: str) -> list[str]:
         """Delete everything of the run but its data; returns what was deleted."""
         ...
+
+
+class Executor(JobRunner, JobReader, JobAdmin, Protocol):
+    """All three roles. A function asks for the one that it needs."""
 
 
 class Volume(Protocol):
@@ -229,51 +238,6 @@ class ChangeCounter:
             self._condition.wait_for(lambda: self._count > seen or self._failure, seconds)
             if self._failure:
                 raise self._failure
-
-
-def adopt(wanted: Object, live: Object) -> bool:
-    """Whether the Job that has the name is the one that is wanted: same content, not failed.
-
-    False: it has failed, and may be replaced. Raises Conflict if it is another one.
-    """
-    run, stage = (wanted["metadata"]["labels"][label] for label in (LABEL_RUN, LABEL_COMPONENT))
-    name = wanted["metadata"]["name"]
-    annotations = live["metadata"].get("annotations") or {}
-    condition = finished_condition(live)
-    if (
-        condition
-        and condition["type"] == "Failed"
-        and live["metadata"].get("labels", {}).get(LABEL_RUN) == run
-    ):
-        return False
-    asked = wanted["metadata"]["annotations"]
-    if annotations.get(ANNOTATION_HASH) == asked[ANNOTATION_HASH]:
-        return True
-    if (
-        condition
-        and condition["type"] == "Complete"
-        and annotations.get(ANNOTATION_WORK) == asked[ANNOTATION_WORK]
-    ):
-        return True  # it has done this work; how much it might use for it matters no more
-    if ANNOTATION_HASH not in annotations:
-        raise Conflict(
-            f"Job {name} exists and was not created by this launcher",
-            "choose another --run",
-        )
-    differences = "".join(f"\n    {key}" for key in differing_keys(wanted, live))
-    state = "has finished" if condition else "is still running"
-    stops = "" if condition else f" (it stops {stage})"
-    raise Conflict(
-        f"Job {name} exists with other content, and {state}:{differences}\n"
-        f"  choose another --run; or delete the Jobs of this one{stops} and run the same command again: "
-        "it resumes from what is on the volume",
-        Command("delete", run),
-    )
-
-
-def waits_early(live: Object) -> bool:
-    """Whether a Job was started early and has not ended."""
-    return ANNOTATION_EARLY in (live["metadata"].get("annotations") or {}) and not finished_condition(live)
 
 
 def last_lines(log: bytes, count: int | None) -> bytes:

@@ -13,8 +13,9 @@ from jobrelay.errors import EvidenceIncomplete, Exit
 from jobrelay.executors.base import Executor
 from jobrelay.hints import SameAgain
 from jobrelay.images.engine import full_name
-from jobrelay.runs import relay
-from jobrelay.runs.relay import Options, RunReport
+from jobrelay.runs.relay import run_stages
+from jobrelay.runs.report import RunReport
+from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.summary import failure
 from jobrelay.runs.target import Target
 from jobrelay.runs.timeline import seconds_between
@@ -75,7 +76,7 @@ class Rounds:
     def run(self, contender: Contender, run: str) -> Sample:
         """One run in one image, to its end; what it leaves is home then, and gone from the cluster."""
         target = replace(self.target, image=contender.runs_as)
-        options = Options(
+        request = RunRequest(
             run=run,
             namespace=target.namespace,
             image=target.image,
@@ -84,8 +85,8 @@ class Rounds:
             early="off",  # nothing else is to be at work while train is measured
         )
         executor = target.executor()
-        plan = relay.plan_run(executor, target.manifests, self.config, options)
-        sample = sample_of(relay.run_stages(executor, plan, options, Console(quiet=True)))
+        plan = plan_run(executor, target.manifests, self.config, request)
+        sample = sample_of(run_stages(executor, plan, request, Console(quiet=True)))
         _remove(executor, run)
         return sample
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from jobrelay.console import Console
 from jobrelay.errors import BadInput, JobRelayError
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command, Hint
 from jobrelay.report import run as of_run
 from jobrelay.report import sweep as of_sweep
@@ -19,7 +19,7 @@ from jobrelay.report.page import render
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
 from jobrelay.runs.outcome import Object, outcome, outcome_of_jobs
-from jobrelay.runs.relay import RunReport
+from jobrelay.runs.report import RunReport
 from jobrelay.runs.target import Target
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.redaction import redacted_tree
@@ -153,7 +153,7 @@ def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
         return None
 
 
-def _told(executor: Executor, run: str) -> RunOutcome | None:
+def _told(executor: JobReader, run: str) -> RunOutcome | None:
     """What the Jobs of a run still tell; None if there are none. Raises ApiLost."""
     told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
     return told if told.stages else None

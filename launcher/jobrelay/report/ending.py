@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobrelay.console import Console
 from jobrelay.errors import JobRelayError
-from jobrelay.runs.relay import RunReport
+from jobrelay.runs.report import RunReport
 
 
 def prepare() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobrelay.console import Console
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.figures.sizing import Size, suggest
 from jobrelay.manifests import (
     ANNOTATION_WORK,
@@ -27,7 +27,7 @@ from jobrelay_runner.stages import Stage
 Object = dict[str, Any]
 
 
-def autosized(executor: Executor, plan: Plan, stages: Iterable[Stage], console: Console) -> Plan:
+def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console: Console) -> Plan:
     """The plan, its Jobs of `stages` asking for what the last run suggests where the configuration says so.
 
     What the configuration gives itself stays. The hashes stay, too: see manifests.rendering.

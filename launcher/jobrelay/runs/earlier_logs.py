@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
 from jobrelay.manifests import LABEL_COMPONENT, main_container
 from jobrelay.runs import results, status
@@ -23,7 +23,7 @@ _BLOCK: Final = 256 * 1024
 
 
 def print_logs(
-    executor: Executor,
+    executor: JobReader,
     run: str | None,
     stage: Stage | None,
     *,
@@ -59,7 +59,7 @@ def print_logs(
 
 
 def _from_pods(
-    executor: Executor, job: Object, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
+    executor: JobReader, job: Object, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
 ) -> bool:
     def sink(chunk: bytes) -> None:
         _write(out, chunk)
@@ -74,7 +74,9 @@ def _from_pods(
     return printed
 
 
-def _from_volume(executor: Executor, run: str, stages: list[Stage], tail: int | None, out: IO[bytes]) -> bool:
+def _from_volume(
+    executor: JobReader, run: str, stages: list[Stage], tail: int | None, out: IO[bytes]
+) -> bool:
     printed = False
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.figures.sizing import Size, suggest
 from jobrelay.hints import Hint, of_run
 from jobrelay.manifests import LABEL_COMPONENT, main_container
-from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.timeline import timeline
 from jobrelay.verdicts import JobView, Verdict, closing, judge, last_pod
 from jobrelay_runner.volume.record import Closing
@@ -45,7 +45,7 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
     }
 
 
-def outcome_of_jobs(executor: Executor, run: str) -> Object:
+def outcome_of_jobs(executor: JobReader, run: str) -> Object:
     """The same, as far as the Jobs of a run still tell it: no stages if there are none. Raises ApiLost."""
     return {
         "run": run,

@@ -8,10 +8,11 @@ from typing import Any, Final
 from jobrelay import manifests
 from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput
-from jobrelay.executors.base import Executor, adopt
+from jobrelay.executors.adoption import adopt
+from jobrelay.executors.base import JobReader
 from jobrelay.manifests import LABEL_COMPONENT, Plan
 from jobrelay.runs import results
-from jobrelay.runs.relay import Options, plan_run
+from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import finished_condition
 from jobrelay_train.config.schema import RunConfig
@@ -30,7 +31,7 @@ class Preview:
     lines: list[str]
 
 
-def preview(target: Target, config: RunConfig, options: Options, console: Console) -> Preview:
+def preview(target: Target, config: RunConfig, request: RunRequest, console: Console) -> Preview:
     """Raises what the run itself would before it creates anything: BadInput, Conflict.
 
     Where no cluster can be asked, a new run is shown, and a line says so.
@@ -38,8 +39,8 @@ def preview(target: Target, config: RunConfig, options: Options, console: Consol
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
     # first what needs nobody's answer
     plan = manifests.render(
-        target.manifests, config, options.run or manifests.new_run_id(),
-        namespace=options.namespace, image=options.image, timeout_seconds=options.timeout_seconds,
+        target.manifests, config, request.run or manifests.new_run_id(),
+        namespace=request.namespace, image=request.image, timeout_seconds=request.timeout_seconds,
     )  # fmt: skip
     try:
         executor = patient.executor()
@@ -47,28 +48,28 @@ def preview(target: Target, config: RunConfig, options: Options, console: Consol
         if target.context:
             raise
         return Preview(
-            _sent(plan, options, set(), target.local), [f"not compared with the cluster: {error.what}"]
+            _sent(plan, request, set(), target.local), [f"not compared with the cluster: {error.what}"]
         )
     try:
-        plan = plan_run(executor, target.manifests, config, options)
+        plan = plan_run(executor, target.manifests, config, request)
         executor.check(plan)
-        kept, found = _there(executor, plan, options)
+        kept, found = _there(executor, plan, request)
     except ApiLost as error:
         return Preview(
-            _sent(plan, options, set(), target.local), [f"not compared with the cluster: {error.what}"]
+            _sent(plan, request, set(), target.local), [f"not compared with the cluster: {error.what}"]
         )
     if target.local:  # on a cluster this takes a Pod
-        results.require(executor, options.needs)
+        results.require(executor, request.needs)
     lines = [f"run {plan.run} on {executor.place()}", *found]
-    return Preview(_sent(plan, options, kept, target.local), lines)
+    return Preview(_sent(plan, request, kept, target.local), lines)
 
 
-def _there(executor: Executor, plan: Plan, options: Options) -> tuple[set[str], list[str]]:
+def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[str], list[str]]:
     """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
     kept, lines = set(), []
     for live, _ in executor.jobs(plan.run):
         stage = live["metadata"]["labels"].get(LABEL_COMPONENT)
-        if stage not in options.stages:
+        if stage not in request.stages:
             continue
         how = "has failed and would run again"
         if adopt(plan.jobs[stage], live):
@@ -78,10 +79,10 @@ def _there(executor: Executor, plan: Plan, options: Options) -> tuple[set[str], 
     return kept, lines
 
 
-def _sent(plan: Plan, options: Options, kept: set[str], local: bool) -> list[Object]:
+def _sent(plan: Plan, request: RunRequest, kept: set[str], local: bool) -> list[Object]:
     """What goes to the executor; what only a cluster has goes to a cluster."""
-    jobs = [manifests.without_gate(plan.jobs[stage]) for stage in options.stages if stage not in kept]
-    services = plan.services if "train" in options.stages and "train" not in kept else ()
+    jobs = [manifests.without_gate(plan.jobs[stage]) for stage in request.stages if stage not in kept]
+    services = plan.services if "train" in request.stages and "train" not in kept else ()
     shared = () if local else (*plan.shared,)
     if not jobs:
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
 from jobrelay.runs.folder import Owner, install
 from jobrelay.verdicts import finished_condition
@@ -38,7 +38,7 @@ class Fetched:
     problems: tuple[str, ...]  # what its records promise and is not so
 
 
-def fetch(executor: Executor, run: str, folder: Path, *, everything: bool = False) -> Fetched:
+def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = False) -> Fetched:
     """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
 
     Once all has come, it replaces what was copied there before, and nothing else (jobrelay.runs.folder).
@@ -122,7 +122,7 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
 _IN_THE_BOX = ("fashion-mnist-mini", "blobs")
 
 
-def require(executor: Executor, paths: Sequence[str]) -> None:
+def require(executor: JobReader, paths: Sequence[str]) -> None:
     """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
     if not paths:
         return
@@ -132,7 +132,7 @@ def require(executor: Executor, paths: Sequence[str]) -> None:
                 raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
 
 
-def changed_data(executor: Executor, run: str, config: RunConfig, last: Stage) -> list[str]:
+def changed_data(executor: JobReader, run: str, config: RunConfig, last: Stage) -> list[str]:
     """The data that stages of a run, up to `last`, have read on the volume and that is another now."""
     on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
     if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
@@ -143,7 +143,7 @@ def changed_data(executor: Executor, run: str, config: RunConfig, last: Stage) -
     return list(dict.fromkeys(name for stage in upto for name in found.get(stage, ())))
 
 
-def check(executor: Executor, run: str) -> list[Check]:
+def check(executor: JobReader, run: str) -> list[Check]:
     """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
     with executor.volume(run) as volume:
         if not volume.exists(f"runs/{run}"):
@@ -154,7 +154,7 @@ def check(executor: Executor, run: str) -> list[Check]:
     return [*checks, *unanswered]
 
 
-def _nothing_left(executor: Executor, run: str) -> BadInput:
+def _nothing_left(executor: JobReader, run: str) -> BadInput:
     """What to say of a run without a folder on the volume."""
     if not executor.jobs(run):
         return UnknownRun(run, executor.place())

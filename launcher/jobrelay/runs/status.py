@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.figures.wording import accuracy, in_one_line, memory
 from jobrelay.hints import Command
 from jobrelay.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
@@ -57,7 +57,7 @@ class StageState:
 COLUMNS = ("run", "stage", "state", "reason", "seconds", "result", "peak memory", "created")
 
 
-def stages_of(executor: Executor, run: str | None) -> list[StageState]:
+def stages_of(executor: JobReader, run: str | None) -> list[StageState]:
     """The stages of a run, or of all, whose Jobs are there; oldest first."""
     jobs = executor.jobs(run)
     states = [_from_job(job, pods) for job, pods in jobs]
@@ -69,7 +69,7 @@ def stages_of(executor: Executor, run: str | None) -> list[StageState]:
     return states
 
 
-def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:
+def recorded_stages(executor: JobReader, run: str | None) -> list[StageState]:
     """By the records on the volume, of stages whose Jobs are gone; with a line for a run without records."""
     with executor.volume(run) as volume:
         runs = [known for known in volume.runs() if run in (None, known["run"])]
@@ -82,7 +82,7 @@ def recorded_stages(executor: Executor, run: str | None) -> list[StageState]:
     return states
 
 
-def all_stages(executor: Executor, run: str | None = None) -> list[StageState]:
+def all_stages(executor: JobReader, run: str | None = None) -> list[StageState]:
     """By their Jobs, and by their records where these are gone; oldest first."""
     states = stages_of(executor, run)
     there = {(state.run, state.stage) for state in states}
@@ -95,7 +95,7 @@ def all_stages(executor: Executor, run: str | None = None) -> list[StageState]:
     return sorted(states, key=lambda state: state.created)
 
 
-def status(executor: Executor, run: str | None) -> list[StageState]:
+def status(executor: JobReader, run: str | None) -> list[StageState]:
     """The stages of `run` (None: the newest one), wherever something is known of them.
 
     Of what runs, its log is read too, for how far it has come. Raises UnknownRun.
@@ -115,7 +115,7 @@ def status(executor: Executor, run: str | None) -> list[StageState]:
     return [_with_progress(executor, found[stage]) for stage in order]
 
 
-def require_known(executor: Executor, run: str) -> None:
+def require_known(executor: JobReader, run: str) -> None:
     """Raise UnknownRun if neither a Job nor a file on the volume is of that run."""
     if executor.jobs(run):
         return
@@ -124,7 +124,7 @@ def require_known(executor: Executor, run: str) -> None:
             raise UnknownRun(run, executor.place())
 
 
-def newest_run(executor: Executor) -> str:
+def newest_run(executor: JobReader) -> str:
     """The run whose Job was created last. Raises BadInput if there is none."""
     jobs = executor.jobs()
     if not jobs:
@@ -212,7 +212,7 @@ def _without_record(run: str, changed: str) -> StageState:
     return StageState(run, None, "no record", "files are on the volume", created, None, "", "", "", {})
 
 
-def _with_progress(executor: Executor, state: StageState) -> StageState:
+def _with_progress(executor: JobReader, state: StageState) -> StageState:
     """Of a stage that runs, with how far it has come, by its log."""
     if state.state != "running" or not state.pod:
         return state

@@ -13,7 +13,7 @@ from jobrelay.figures.sizing import requests_against_use
 from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
 from jobrelay.hints import SameAgain, of_run
 from jobrelay.runs.outcome import outcome, suggestion
-from jobrelay.runs.relay import RunReport, StageReport
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.timeline import Timeline, rows
 from jobrelay.terminal import printable
 from jobrelay_runner.stages import Stage

@@ -11,7 +11,8 @@ from jobrelay.console import Console, print_table
 from jobrelay.errors import BadInput, Exit, Terminated
 from jobrelay.hints import SameAgain
 from jobrelay.report.ending import keep_sweep_report
-from jobrelay.runs.relay import Interrupted, Options
+from jobrelay.runs.relay import Interrupted
+from jobrelay.runs.request import RunRequest
 from jobrelay.runs.target import Target
 from jobrelay.sweep.design import (
     VALIDATION_SPLIT,
@@ -46,7 +47,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
         target=target,
         config_file=asked["config_file"],
         overrides=asked["overrides"],
-        options=Options(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
+        request=RunRequest(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
         folder=Path("sweeps") / sweep.name,
     )
     condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from jobrelay import manifests
 from jobrelay.errors import Exit
-from jobrelay.runs import relay, results
+from jobrelay.runs import results
 from jobrelay.runs.folder import belongs
-from jobrelay.runs.relay import Options, RunReport
+from jobrelay.runs.relay import run_stages
+from jobrelay.runs.report import RunReport
+from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.log import SweepLog
@@ -28,7 +30,7 @@ class Trials:
     target: Target
     config_file: Path | None
     overrides: Sequence[str]
-    options: Options
+    request: RunRequest
     folder: Path
 
     def config(self, trial: Trial) -> RunConfig:
@@ -40,8 +42,8 @@ class Trials:
         first = self.config(trials[0][0])
         plan = manifests.render(
             self.target.manifests, first, trials[0][1],
-            namespace=self.options.namespace, image=self.options.image,
-            timeout_seconds=self.options.timeout_seconds,
+            namespace=self.request.namespace, image=self.request.image,
+            timeout_seconds=self.request.timeout_seconds,
         )  # fmt: skip
         if self.target.local:  # on a cluster this takes its answer, and a Pod
             executor = self.target.executor()
@@ -58,16 +60,16 @@ class Trials:
         return row if row.status == "succeeded" else None
 
     def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
-        """To its end. One whose results are here already is only read. Raises as relay.run_stages."""
+        """To its end. One whose results are here already is only read. Raises as run_stages."""
         if done := self.at_home(trial, run):
             return done
         folder = self._home_of(run)
         config = self.config(trial)
         needs = config.on_the_volume(STAGES)
-        options = replace(self.options, run=run, stages=STAGES, folder=folder, needs=needs)
+        request = replace(self.request, run=run, stages=STAGES, folder=folder, needs=needs)
         executor = self.target.executor()
-        plan = relay.plan_run(executor, self.target.manifests, config, options)
-        report = relay.run_stages(executor, plan, options, log.console_of(run))
+        plan = plan_run(executor, self.target.manifests, config, request)
+        report = run_stages(executor, plan, request, log.console_of(run))
         return row_of(folder, run, trial, _cause(report))
 
     def _home_of(self, run: str) -> Path:

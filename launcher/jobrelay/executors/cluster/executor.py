@@ -8,7 +8,8 @@ from typing import Any
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume, waits_early
+from jobrelay.executors.adoption import waits_early
+from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume
 from jobrelay.executors.cluster import capacity, logs, preflight, submitting
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.doctor import examine_cluster

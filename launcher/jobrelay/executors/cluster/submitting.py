@@ -7,7 +7,8 @@ import time
 from typing import Any, Final, Literal
 
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.base import ChangeCounter, Submission, adopt
+from jobrelay.executors.adoption import adopt
+from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.executors.cluster.api import Api, ApiError, backoff
 from jobrelay.executors.cluster.resources import collection_of, path_of
 from jobrelay.executors.cluster.watch import Watch

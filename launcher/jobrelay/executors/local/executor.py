@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobrelay.errors import BadInput, JobRelayError
-from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume, adopt, last_lines, waits_early
+from jobrelay.executors.adoption import adopt, waits_early
+from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume, last_lines
 from jobrelay.executors.local import contact, ending, job_folder, layout
 from jobrelay.executors.local.checking import check_plan
 from jobrelay.executors.local.configs import contents_of

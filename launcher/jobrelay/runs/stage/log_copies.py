@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay.errors import JobRelayError
-from jobrelay.executors.base import Executor
+from jobrelay.executors.base import JobReader
 from jobrelay.runs.timeline import now
 from jobrelay.verdicts import JobView, closing, container_state, index_of
 from jobrelay_runner.stages import Stage
@@ -68,7 +68,7 @@ class LogCollector:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: JobReader,
         stage: Stage,
         container: str,
         folder: Path,

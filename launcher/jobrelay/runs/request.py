@@ -1,0 +1,75 @@
+"""What somebody asks of a run, and the plan that answers it: a new run, or one that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jobrelay.errors import Conflict
+from jobrelay.executors.base import JobReader
+from jobrelay.manifests import Manifests, Plan, new_run_id, render
+from jobrelay.runs import results
+from jobrelay.verdicts import Patience
+from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.text.counting import listed
+from jobrelay_train.config.schema import RunConfig
+
+#: Whether the next stage is started while this one still works; auto: where there is room for both.
+When = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked of a run, beside its configuration."""
+
+    run: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+    timeout_seconds: int | None = None
+    patience: Patience = field(default_factory=Patience)
+    stages: Sequence[Stage] = STAGES
+    new: bool = False
+    fetch: bool = True
+    folder: Path | None = None  # where results go; None: runs/RUN
+    cancel_on_interrupt: bool = False
+    early: When = "auto"  # whether a stage is started before its turn, to import
+    ttl_seconds: int | None = None  # of the Jobs, once all that they leave is fetched
+    needs: Sequence[str] = ()  # data/NAME, or files in one, that must be on the volume
+
+
+def plan_run(
+    executor: JobReader,
+    manifests: Manifests,
+    config: RunConfig,
+    request: RunRequest,
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """Decide the run's id and render it: the run asked for, the newest equal one, or a new one.
+
+    A run is equal only while its data is what it was made of. Raises Conflict if the run asked for has
+    other data. say: where to report why a run is new.
+    """
+
+    def rendered(run: str) -> Plan:
+        return render(
+            manifests, config, run,
+            namespace=request.namespace, image=request.image, timeout_seconds=request.timeout_seconds,
+        )  # fmt: skip
+
+    if request.run:
+        if changed := results.changed_data(executor, request.run, config, request.stages[-1]):
+            raise Conflict(
+                f"run {request.run} used other data: {listed(changed)} changed since",
+                "use another run for the data as it is now (--run NAME); or, if train has not read it, "
+                f"delete the Jobs of run {request.run}: it then reads the data again",
+            )
+        return rendered(request.run)
+    plan = rendered(new_run_id())
+    if request.new or not (known := executor.find_run(plan.hash)):
+        return plan
+    if changed := results.changed_data(executor, known, config, request.stages[-1]):
+        say(f"run {known} used other data ({listed(changed)} changed since); this is a new run")
+        return plan
+    return rendered(known)

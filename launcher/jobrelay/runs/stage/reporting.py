@@ -1,0 +1,82 @@
+"""The report of a stage that has ended: its Job, its Pods and the copies of their logs, read together."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jobrelay.errors import Exit
+from jobrelay.executors.base import Submission
+from jobrelay.manifests import main_container, pods_of
+from jobrelay.runs.report import StageReport
+from jobrelay.runs.stage.log_copies import LogCollector
+from jobrelay.runs.timeline import timeline
+from jobrelay.verdicts import (
+    JobView,
+    Verdict,
+    attempts_allowed,
+    closing,
+    failed_attempts,
+    index_of,
+    last_pod,
+    pod_phase,
+    with_last_line,
+)
+from jobrelay_runner.stages import Stage
+
+Object = dict[str, Any]
+
+
+def stage_report(
+    stage: Stage,
+    submission: Submission,
+    verdict: Verdict,
+    view: JobView,
+    collector: LogCollector,
+    seen: str,
+    limits_resources: bool,
+) -> StageReport:
+    """seen: when the launcher had the verdict. limits_resources: whether requests have an effect here."""
+    pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
+    said = closing(pod) if pod else None
+    succeeded = verdict.exit_code == Exit.SUCCEEDED
+    peers = _peers(submission.job, view) if succeeded else []
+    complete: bool | None = None
+    if not (submission.finished and succeeded):
+        checked = [collector.is_complete(each, succeeded) for each in (pod, *peers)]
+        complete = False if False in checked else None if None in checked else True
+    closings = [closing(each) if each else None for each in peers]
+    resources = main_container(submission.job).get("resources", {}) if limits_resources else None
+    copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
+    here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
+    return StageReport(
+        stage=stage,
+        verdict=with_last_line(verdict, copy.tail() if copy else ""),
+        how="complete" if submission.finished else submission.how,
+        closing=said,
+        seconds=said.cost.wall_seconds if said else _job_seconds(view.job),
+        memory_limit=str((resources or {}).get("limits", {}).get("memory", "")),
+        log_complete=complete,
+        pods=len(view.pods),
+        ran=bool(collector.copies) or succeeded,
+        timeline=timeline(view, pod, here),
+        resources=resources,
+        peer_logs=tuple(each.log if each else None for each in closings),
+        attempt=max(len(failed_attempts(view)) + succeeded, 1),
+        attempts=attempts_allowed(view.job or submission.job),
+    )
+
+
+def _peers(job: Object, view: JobView) -> list[Object | None]:
+    """Of a stage of several Pods that has succeeded, all but the one that speaks for it; None: it is gone."""
+    done = {index_of(pod): pod for pod in view.pods if pod_phase(pod) == "Succeeded"}
+    return [done.get(index) for index in range(1, pods_of(job))]
+
+
+def _job_seconds(job: Object | None) -> float | None:
+    status = (job or {}).get("status", {})
+    ends = [status.get("startTime"), status.get("completionTime")]
+    if not all(ends):
+        return None
+    start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in ends)
+    return (end - start).total_seconds()

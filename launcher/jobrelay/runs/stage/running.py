@@ -1,0 +1,243 @@
+"""One stage from its submission to its report.
+
+    current.follow()                      to its verdict; the next stage may be started early meanwhile
+    with current.log_kept(): ...          submit the next stage, so that it loses no time
+    reports.append(current.settle())      then what is left to do for this one
+
+A stage outlives its Job: a Job that only disruptions have failed is followed by another, which resumes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay.console import Console
+from jobrelay.errors import Exit, JobRelayError
+from jobrelay.executors.base import Executor, Submission, Updates
+from jobrelay.executors.follow import follow
+from jobrelay.figures.wording import in_one_line
+from jobrelay.manifests import Plan, main_container, pods_of, with_disruptions
+from jobrelay.runs.report import StageReport
+from jobrelay.runs.request import RunRequest
+from jobrelay.runs.stage.attempts import AttemptReporter
+from jobrelay.runs.stage.early_start import EarlyStart
+from jobrelay.runs.stage.log_copies import LogCollector
+from jobrelay.runs.stage.reporting import stage_report
+from jobrelay.runs.timeline import now
+from jobrelay.verdicts import (
+    JobView,
+    Verdict,
+    Waiting,
+    finished_condition,
+    goes_on_anew,
+    judge,
+    lost_pods,
+    pod_phase,
+)
+from jobrelay_runner.stages import Stage
+
+Object = dict[str, Any]
+
+_SETTLE_SECONDS: float = 2.0
+#: Without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
+#: notice that the stream is dead, and then that the question about it is.
+_LOG_SECONDS: Final = 65.0
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What all stages of one run are run with."""
+
+    executor: Executor
+    plan: Plan
+    request: RunRequest
+    console: Console
+    updates: Updates
+    logs: Path
+    on_step: Callable[[str, Stage], None]
+
+
+class RunningStage:
+    """A stage whose Job is there. next_job: of the stage after it, which may be started early."""
+
+    # known once a Job was followed
+    _verdict: Verdict
+    _view: JobView
+    _seen: str  # when the launcher had the verdict
+
+    def __init__(
+        self, context: StageContext, stage: Stage, submission: Submission, next_job: Object | None
+    ) -> None:
+        self._context = context
+        self.stage = stage
+        self._next_job = next_job
+        self._patience = context.request.patience.of(context.plan.placements[stage])
+        self._take(submission)
+
+    @property
+    def succeeded(self) -> bool:
+        return self._verdict.exit_code == Exit.SUCCEEDED
+
+    @property
+    def started_early(self) -> Submission | None:
+        """The Job of the next stage, if it was started early."""
+        return self._early.submission
+
+    def follow(self) -> None:
+        """Wait until the stage has succeeded, or until it cannot succeed any more. Raises ApiLost."""
+        while True:
+            self._follow_job()
+            if self.succeeded:
+                return
+            with self.log_kept():
+                self._give_up()
+            self._settle_job()
+            if not goes_on_anew(self._view, self._verdict, self._patience):
+                return
+            self._resume()
+
+    @contextlib.contextmanager
+    def log_kept(self) -> Iterator[None]:
+        """If this block fails, the log of this stage is still read to its end."""
+        try:
+            yield
+        except JobRelayError:
+            self._collector.finish(_LOG_SECONDS, self._context.console.say)
+            raise
+
+    def settle(self) -> StageReport:
+        """Wait for what the Pods and the log still have to show; returns the report."""
+        if not self._settled:
+            self._settle_job()
+        return stage_report(
+            self.stage, self._submission, self._verdict, self._view, self._collector, self._seen,
+            self._context.executor.limits_resources,
+        )  # fmt: skip
+
+    # --- one Job of the stage ---
+
+    def _take(self, submission: Submission) -> None:
+        """Start over with a Job of which nothing is known yet."""
+        context = self._context
+        self._submission = submission
+        self._settled = False
+        self._early = EarlyStart(
+            context.executor, context.plan.jobs[self.stage], self._next_job, context.request.early
+        )
+        container = main_container(submission.job)["name"]
+        show_as = _heard_too(context.console.log_of, self._early)
+        self._collector = LogCollector(context.executor, self.stage, container, context.logs, show_as)
+        self._reporter = AttemptReporter(context.console.say, self.stage, self._patience)
+
+    def _follow_job(self) -> None:
+        context = self._context
+        _announce(context.console, self.stage, self._submission)
+        with self._early:
+            self._verdict, self._view = follow(
+                context.updates, self._submission, self._patience, self._notice
+            )
+        self._seen = now()
+        context.on_step("verdict", self.stage)
+
+    def _notice(self, view: JobView, judged: Verdict | Waiting) -> None:
+        console = self._context.console
+        self._early.notice(
+            view, judged
+        )  # before its log is read, which may report at once that it nears its end
+        if not self._submission.finished:  # the log of one that had ended before comes from the volume
+            self._collector.notice(view)
+            self._reporter.notice(view, judged)
+        if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
+            console.running()
+        else:
+            detail = f"{judged.phase}: {judged.detail}" if judged.detail else judged.phase
+            console.waiting(self.stage, detail)
+
+    def _give_up(self) -> None:
+        """Withdraw the next stage, and stop a Job that has not ended by itself."""
+        self._early.withdraw()
+        if self._view.job and not finished_condition(self._view.job):
+            self._context.executor.stop(self._submission, self._verdict)
+
+    def _settle_job(self) -> None:
+        """Wait for all of the Pods and of the log. A stage that was given up may have succeeded."""
+        self._view = _settled(self._context.updates, self._submission)
+        self._verdict = _judged_again(self._verdict, self._view)
+        if not self._submission.finished:
+            self._collector.notice(self._view)  # a Pod may have started and ended before either was seen
+        # the Pods of a Job that was deleted end when they like
+        seconds = _LOG_SECONDS if self._view.job else _SETTLE_SECONDS
+        self._collector.finish(seconds, self._context.console.say)
+        self._context.on_step("log", self.stage)
+        self._settled = True
+
+    def _resume(self) -> None:
+        context = self._context
+        context.console.say(f"  {self.stage}: {in_one_line(self._verdict.cause)}; a new Job resumes it")
+        job = with_disruptions(context.plan.jobs[self.stage], lost_pods(self._view))
+        self._take(context.executor.submit(job))
+
+
+def _heard_too(
+    log_of: Callable[[str], Callable[[bytes], None]], early: EarlyStart
+) -> Callable[[str], Callable[[bytes], None]]:
+    """Logs go where `log_of` sends them, and EarlyStart listens for when to start the next stage."""
+
+    def sink_of(name: str) -> Callable[[bytes], None]:
+        show, hear = log_of(name), early.listener()
+
+        def sink(chunk: bytes) -> None:
+            show(chunk)
+            hear(chunk)
+
+        return sink
+
+    return sink_of
+
+
+def _announce(console: Console, stage: Stage, submission: Submission) -> None:
+    if submission.finished:
+        console.detail(f"  {stage}: Job {submission.name} is complete already")
+    elif submission.how in ("adopted", "replaced"):
+        how = "re-attached to" if submission.how == "adopted" else "runs again, replacing the failed"
+        console.say(f"  {stage}: {how} Job {submission.name}")
+
+
+def _settled(updates: Updates, submission: Submission) -> JobView:
+    """What is known once the Pods agree with the Job: they come by another watch.
+
+    On a busy API server that may be seconds behind, so in the end everything is looked at again.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        seen = updates.seen()
+        view = updates.view(submission)
+        if _agrees_with_its_pods(view):
+            return view
+        left = deadline - time.monotonic()
+        if left <= 0:
+            updates.refresh()
+            return updates.view(submission)
+        updates.wait(seen, left)
+
+
+def _agrees_with_its_pods(view: JobView) -> bool:
+    phases = [pod_phase(pod) for pod in view.pods]
+    if not all(phase in ("Succeeded", "Failed") for phase in phases):
+        return False
+    condition = finished_condition(view.job) if view.job else None
+    if view.job and condition and condition["type"] == "Complete":
+        return phases.count("Succeeded") >= pods_of(view.job)
+    return not condition or "Failed" in phases
+
+
+def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
+    """The verdict with all that the Pods report: which one succeeded, why one failed."""
+    judged = judge(view)
+    # a Job that is deleted after its end has ended all the same
+    return judged if view.job and finished_condition(view.job) and isinstance(judged, Verdict) else verdict
