@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from jobrelay.errors import JobRelayError
 from jobrelay.hints import Hint
@@ -19,6 +19,11 @@ from jobrelay_runner.text.redaction import redacted, redacted_tree
 
 #: Columns that a value needs beside its name; with fewer it goes below it.
 _BESIDE = 14
+
+
+class HasLine(Protocol):
+    @property
+    def line(self) -> str: ...
 
 
 class Console:
@@ -34,13 +39,16 @@ class Console:
     ) -> None:
         self.quiet = quiet
         self.verbose = verbose
-        #: a hint as the user can paste it
-        self.complete = complete
+        self._complete = complete
         self._stderr = stderr or sys.stderr
         self._terminal = self._stderr.isatty()
         self._lock = threading.Lock()
         self._shown_wait = ""
         self._spinner: Any = None
+
+    def complete(self, hint: Hint) -> str:
+        """A hint as the user can paste it."""
+        return self._complete(hint)
 
     def say(self, text: str) -> None:
         """A line of progress."""
@@ -65,6 +73,18 @@ class Console:
         """Nothing is waited for any more."""
         self._shown_wait = ""
         self._stop_spinner()
+
+    def submitted(self, stage: str, job: str, how: str) -> None:
+        """A stage's Job is there: created, early, or there before (adopted, replaced, complete)."""
+        if how == "complete":
+            self.detail(f"  {stage}: Job {job} is complete already")
+        elif how in ("adopted", "replaced"):
+            shown = "re-attached to" if how == "adopted" else "runs again, replacing the failed"
+            self.say(f"  {stage}: {shown} Job {job}")
+
+    def ended(self, stage: HasLine) -> None:
+        """A stage has ended."""
+        self.say(stage.line)
 
     def log_of(self, name: str) -> Callable[[bytes], None]:
         """A sink that shows what a Pod prints, whole lines, behind its stage's name (`train`, `train.1`)."""

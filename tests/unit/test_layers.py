@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import jobrelay
 from tests.support import REPOSITORY
 
 
@@ -101,3 +102,11 @@ def test_it_starts_from_another_folder_whose_files_are_named_like_libraries(tmp_
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "name: a-train" in done.stdout
+
+
+def test_the_library_is_imported_when_it_is_used(tmp_path: Path) -> None:
+    assert "pydantic" not in loaded_after("import jobrelay; jobrelay.__version__; dir(jobrelay)", tmp_path)
+    names = "import jobrelay\nfor name in jobrelay.__all__: getattr(jobrelay, name)"
+    assert "pydantic" in loaded_after(names, tmp_path)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = jobrelay.nothing

@@ -202,7 +202,7 @@ def test_a_sweep_has_its_pictures_with_and_without_matplotlib(
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     sweep = Sweep("s", tuple(with_seeds(all_combinations([EPOCHS]), 0, 2)), {})
-    how = Quick(Target(local=True, volume=tmp_path / "volume"), None, (), Options(), tmp_path)
+    how = Quick(Target(local=True, volume=tmp_path / "volume"), None, (), RunRequest(), tmp_path)
     whole.carry_out(sweep, how, Console(), at_once=1, stop_when=None)
 
     kinds = (".png", ".svg") if matplotlib else (".svg",)

@@ -12,7 +12,6 @@ import click
 from jobrelay.cli.options import output_option, target_options
 from jobrelay.cli.typed import Subcommand
 from jobrelay.errors import BadInput, Exit
-from jobrelay.hints import Command
 from jobrelay_runner.text.counting import counted
 
 if TYPE_CHECKING:
@@ -141,14 +140,11 @@ def verify(target: Target, console: Console, run: str | None, output: str) -> in
 @target_options
 def cancel(target: Target, console: Console, run: str) -> int:
     """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
-    from jobrelay.runs import status as overview
+    from jobrelay.api import Relay
 
-    _run_id(run)
-    executor = target.executor()
-    names = executor.cancel(run)
+    names = Relay.at(target, console).cancel(run)
     click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
     if not names:
-        overview.require_known(executor, run)
         console.say(f"no Job of run {run} is running")
     return Exit.SUCCEEDED
 
@@ -159,20 +155,9 @@ def cancel(target: Target, console: Console, run: str) -> int:
 @target_options
 def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data its files on the volume too."""
-    from jobrelay.runs import status as overview
+    from jobrelay.api import Relay
 
-    _run_id(run)
-    executor = target.executor()
-    files = executor.volume(run) if data else None  # while its Jobs say which image reads them
-    deleted = executor.delete(run)
-    if files:
-        with files as volume:
-            if volume.exists(f"runs/{run}"):
-                volume.remove(f"runs/{run}")
-                deleted.append(f"runs/{run} on the volume")
-    if not deleted:
-        overview.require_known(executor, run)
-        raise BadInput(f"run {run} has no Jobs, only files on the volume", Command("delete", run, "--data"))
+    deleted = Relay.at(target, console).delete(run, data=data)
     click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
     return Exit.SUCCEEDED
 

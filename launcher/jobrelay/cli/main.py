@@ -179,17 +179,15 @@ def render(target: Target, console: Console, **arguments: Any) -> int:
 
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
     from jobrelay import manifests
+    from jobrelay.api import Relay
     from jobrelay.report.ending import keep_report
-    from jobrelay.runs.relay import run_stages
-    from jobrelay.runs.request import RunRequest, plan_run
+    from jobrelay.runs.request import RunRequest
     from jobrelay.runs.summary import print_report
     from jobrelay.verdicts import Patience
 
     config = target.config(asked["config_file"], asked["overrides"])
     request = RunRequest(
         run=asked["run_id"],
-        namespace=target.namespace,
-        image=target.image,
         timeout_seconds=asked["timeout"],
         patience=Patience(
             queue=asked["queue_timeout"], schedule=asked["schedule_timeout"], start=asked["start_timeout"]
@@ -200,21 +198,18 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         cancel_on_interrupt=asked["cancel_on_interrupt"],
         early=asked["early"],
         ttl_seconds=asked["ttl"],
-        needs=config.on_the_volume(stages),
     )
     if asked["dry_run"]:
         from jobrelay.runs.preview import preview
 
-        shown = preview(target, config, request, console)
+        shown = preview(target, config, target.placed(request, config), console)
         for text in shown.lines:
             console.say(text)
         click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
-    executor = target.executor()
-    plan = plan_run(executor, target.manifests, config, request, console.say)
-    report = run_stages(executor, plan, request, console, _import_while_waiting)
+    report = Relay.at(target, console).carry_out(config, request, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=asked["output"], console=console)
     return report.exit_code

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from jobrelay import manifests
+from jobrelay.api import Relay
 from jobrelay.console import Console
 from jobrelay.errors import EvidenceIncomplete, Exit
-from jobrelay.executors.base import Executor
 from jobrelay.hints import SameAgain
 from jobrelay.images.engine import full_name
-from jobrelay.runs.relay import run_stages
 from jobrelay.runs.report import RunReport
-from jobrelay.runs.request import RunRequest, plan_run
+from jobrelay.runs.request import RunRequest
 from jobrelay.runs.summary import failure
 from jobrelay.runs.target import Target
 from jobrelay.runs.timeline import seconds_between
@@ -78,16 +77,13 @@ class Rounds:
         target = replace(self.target, image=contender.runs_as)
         request = RunRequest(
             run=run,
-            namespace=target.namespace,
-            image=target.image,
             timeout_seconds=self.timeout_seconds,
             folder=self.folder / "runs" / run,
             early="off",  # nothing else is to be at work while train is measured
         )
-        executor = target.executor()
-        plan = plan_run(executor, target.manifests, self.config, request)
-        sample = sample_of(run_stages(executor, plan, request, Console(quiet=True)))
-        _remove(executor, run)
+        relay = Relay.at(target, Console(quiet=True))
+        sample = sample_of(relay.carry_out(self.config, request))
+        relay.delete(run, data=True)
         return sample
 
 
@@ -111,10 +107,3 @@ def interleaved(
                 f"after the Pod was created, train {sample.train_seconds:.1f} s"
             )
     return found
-
-
-def _remove(executor: Executor, run: str) -> None:
-    files = executor.volume(run)
-    executor.delete(run)
-    with files as volume:
-        volume.remove(f"runs/{run}")

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobrelay.console import Console
 from jobrelay.executors.base import JobReader
 from jobrelay.figures.sizing import Size, suggest
 from jobrelay.manifests import (
@@ -21,13 +20,14 @@ from jobrelay.manifests import (
     main_container,
     set_resources,
 )
+from jobrelay.runs.progress import Progress
 from jobrelay.verdicts import JobView, Verdict, closing, finished_condition, judge, last_pod
 from jobrelay_runner.stages import Stage
 
 Object = dict[str, Any]
 
 
-def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console: Console) -> Plan:
+def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console: Progress) -> Plan:
     """The plan, its Jobs of `stages` asking for what the last run suggests where the configuration says so.
 
     What the configuration gives itself stays. The hashes stay, too: see manifests.rendering.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from jobrelay.console import Console
 from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, Terminated
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
@@ -17,7 +16,8 @@ from jobrelay.manifests import CONFIG_FILE, LABEL_COMPONENT, Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.folder import Owner, claim, training_in
-from jobrelay.runs.report import RunReport, StageReport, stage_line
+from jobrelay.runs.progress import Progress
+from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.running import RunningStage, StageContext
 from jobrelay_runner.stages import Stage
@@ -35,7 +35,7 @@ def run_stages(
     executor: Executor,
     plan: Plan,
     request: RunRequest,
-    console: Console,
+    console: Progress,
     on_step: Callable[[str, Stage], None] = lambda step, stage: None,
 ) -> RunReport:
     """Bring every stage to its verdict, in order, as far as they succeed; then fetch the results.
@@ -112,11 +112,11 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current.follow()
         successor = hand_over(current)  # first, so that it loses no time
         reports.append(current.settle())
-        context.console.say(stage_line(reports[-1]))
+        context.console.ended(reports[-1])
         current = successor
 
 
-def _bring_home(executor: JobReader, report: RunReport, console: Console) -> None:
+def _bring_home(executor: JobReader, report: RunReport, console: Progress) -> None:
     """Results and logs to report.folder; a stage that failed leaves what it left."""
     if not any(stage.ran for stage in report.stages):
         return  # there is nothing to fetch
@@ -151,7 +151,7 @@ def _check_logs(report: RunReport) -> None:
     report.incomplete = EvidenceIncomplete(f"the log of {names} is incomplete", hint)
 
 
-def _expire(executor: JobAdmin, report: RunReport, request: RunRequest, console: Console) -> None:
+def _expire(executor: JobAdmin, report: RunReport, request: RunRequest, console: Progress) -> None:
     """Only now, with all evidence here, may Kubernetes remove the Jobs."""
     if request.ttl_seconds is None or not report.fetched or report.exit_code != Exit.SUCCEEDED:
         return

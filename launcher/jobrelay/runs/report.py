@@ -1,20 +1,23 @@
-"""How a run and its stages went: what is printed, compared and drawn of them."""
+"""How a run and its stages went: what is printed, compared and drawn, and what the library returns."""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from jobrelay.errors import EvidenceIncomplete, Exit
+from jobrelay.errors import EvidenceIncomplete, Exit, StageEnded
 from jobrelay.figures.wording import accuracy, duration, in_one_line, memory
+from jobrelay.hints import of_run
 from jobrelay.runs import results
 from jobrelay.runs.timeline import Timeline
 from jobrelay.verdicts import Verdict
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Closing, LogProof, differing
 
-Object = dict[str, Any]
+COLUMNS: Final = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class StageReport:
     pods: int
     ran: bool  # some container of it has started
     timeline: Timeline
-    resources: Object | None = field(
+    resources: dict[str, Any] | None = field(
         default_factory=dict
     )  # what its container asked for; None: without effect here
     #: what the other Pods of a stage of several report to have printed; None: one that has not reported
@@ -39,10 +42,52 @@ class StageReport:
     attempt: int = 1  # the one that decided
     attempts: int = 1  # that there may be
 
+    @property
+    def exit_code(self) -> Exit:
+        """0 if the stage succeeded, else what its verdict means (docs/exit-codes.md)."""
+        return self.verdict.exit_code
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the stage measured, such as `test_acc` (0 to 1); empty if it did not come to its end."""
+        return self.closing.metrics if self.closing else {}
+
+    @property
+    def line(self) -> str:
+        """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2.0 GiB"""
+        verdict = self.verdict
+        attempt = f"attempt {self.attempt} of {self.attempts}" if self.attempt > 1 else ""
+        if verdict.exit_code != Exit.SUCCEEDED:
+            how = ", ".join(filter(None, (verdict.outcome, attempt)))
+            return f"✗ {self.stage}  {how}: {in_one_line(verdict.cause)}"
+        parts = [f"✓ {self.stage}"]
+        if self.seconds is not None:
+            parts.append(duration(self.seconds))
+        parts.append(accuracy(self.closing))
+        if peak := memory(self.closing, self.memory_limit):
+            parts.append(f"peak {peak}")
+        if self.how == "complete" or (self.closing and self.closing.skipped):
+            parts.append("(complete already)")
+        elif attempt:
+            parts.append(f"({attempt})")
+        return "  ".join(part for part in parts if part)
+
+    def row(self, log_proven: bool) -> tuple[str, ...]:
+        """Its line of the closing table (COLUMNS). log_proven: whether all of its log is in the folder."""
+        log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}
+        return (
+            self.stage,
+            f"{self.verdict.outcome} (before)" if self.how == "complete" else self.verdict.outcome,
+            duration(self.seconds) if self.seconds is not None else "",
+            accuracy(self.closing),
+            memory(self.closing, self.memory_limit),
+            log[self.log_complete],
+        )
+
 
 @dataclass
 class RunReport:
-    """How a run went, as far as it got."""
+    """How a run went, as far as it got. folder: where its results and logs are."""
 
     run: str
     place: str
@@ -53,7 +98,37 @@ class RunReport:
 
     @property
     def verdict(self) -> Verdict:
+        """That of the last stage that ran."""
         return self.stages[-1].verdict
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 if all stages succeeded and their results are whole; else as the command line ends."""
+        return self.incomplete.exit_code if self.incomplete else self.verdict.exit_code
+
+    def __getitem__(self, stage: str) -> StageReport:
+        """The report of a stage. Raises KeyError if the run did not come to it."""
+        for report in self.stages:
+            if report.stage == stage:
+                return report
+        raise KeyError(f"run {self.run} did not come to {stage}; it has {', '.join(self) or 'no stage'}")
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the stages that ran."""
+        return (report.stage for report in self.stages)
+
+    def raise_for_verdict(self) -> None:
+        """Return if the run succeeded. Raises StageEnded for the stage that did not, EvidenceIncomplete."""
+        if self.incomplete:
+            raise self.incomplete
+        if self.verdict.exit_code != Exit.SUCCEEDED:
+            raise StageEnded(self.verdict.exit_code, self.failure(), of_run(self.verdict.hint, self.run))
+
+    def failure(self) -> str:
+        """Why the last stage did not succeed, in a sentence."""
+        stage, verdict = self.stages[-1], self.verdict
+        pod = f", Pod {verdict.pod}" if verdict.pod else ""
+        return f"{stage.stage} {verdict.outcome}: Job {self.run}-{stage.stage}{pod}: {verdict.cause}"
 
     def has_log(self, stage: StageReport) -> bool:
         """Whether all that a stage has printed is in the folder now, as its record and its Pods prove it."""
@@ -63,26 +138,20 @@ class RunReport:
             and all(proof and not differing(self.folder, {proof.file: proof}) for proof in stage.peer_logs)
         )
 
-    @property
-    def exit_code(self) -> Exit:
-        return self.incomplete.exit_code if self.incomplete else self.verdict.exit_code
+    def rows(self) -> list[tuple[str, ...]]:
+        """The closing table (COLUMNS), a row a stage."""
+        return [stage.row(self.has_log(stage)) for stage in self.stages]
 
+    def _repr_html_(self) -> str:
+        """The closing table, for a notebook."""
 
-def stage_line(report: StageReport) -> str:
-    """✓ train  12.3 s  acc 0.9921  peak 812 MiB of 2.0 GiB"""
-    verdict = report.verdict
-    attempt = f"attempt {report.attempt} of {report.attempts}" if report.attempt > 1 else ""
-    if verdict.exit_code != Exit.SUCCEEDED:
-        how = ", ".join(filter(None, (verdict.outcome, attempt)))
-        return f"✗ {report.stage}  {how}: {in_one_line(verdict.cause)}"
-    parts = [f"✓ {report.stage}"]
-    if report.seconds is not None:
-        parts.append(duration(report.seconds))
-    parts.append(accuracy(report.closing))
-    if peak := memory(report.closing, report.memory_limit):
-        parts.append(f"peak {peak}")
-    if report.how == "complete" or (report.closing and report.closing.skipped):
-        parts.append("(complete already)")
-    elif attempt:
-        parts.append(f"({attempt})")
-    return "  ".join(part for part in parts if part)
+        def cells(tag: str, values: tuple[str, ...]) -> str:
+            return "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
+
+        body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows())
+        failed = "" if self.exit_code == Exit.SUCCEEDED else f"<p>{html.escape(self._problem())}</p>"
+        title = html.escape(f"run {self.run} on {self.place}: {self.folder}")
+        return f"<table><caption>{title}</caption><tr>{cells('th', COLUMNS)}</tr>{body}</table>{failed}"
+
+    def _problem(self) -> str:
+        return self.incomplete.what if self.incomplete else self.failure()

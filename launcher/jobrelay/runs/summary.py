@@ -10,17 +10,16 @@ from pathlib import Path
 from jobrelay.console import Console, print_json, print_line, print_table
 from jobrelay.errors import Exit, StageEnded
 from jobrelay.figures.sizing import requests_against_use
-from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
+from jobrelay.figures.wording import memory_quantity
 from jobrelay.hints import SameAgain, of_run
 from jobrelay.runs.outcome import outcome, suggestion
-from jobrelay.runs.report import RunReport, StageReport
+from jobrelay.runs.report import COLUMNS, RunReport, StageReport
 from jobrelay.runs.timeline import Timeline, rows
 from jobrelay.terminal import printable
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.safe_read import open_regular
 
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
-COLUMNS = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 LAST_LINES = 50
 #: A line of a log may be of any length.
 _LAST_BYTES = 64 * 1024
@@ -33,7 +32,7 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     if output == "json":
         print_json(outcome(report, console.complete))
     else:
-        print_table(COLUMNS, [_row(stage, report.has_log(stage)) for stage in report.stages])
+        print_table(COLUMNS, report.rows())
         if sized := [row for stage in report.stages if (row := _size_row(stage))]:
             print_table(SIZE_COLUMNS, sized)
         if console.verbose:
@@ -59,8 +58,7 @@ def failure(report: RunReport) -> StageEnded:
     """The error that says why the last stage did not succeed."""
     stage = report.stages[-1]
     verdict = stage.verdict
-    pod = f", Pod {verdict.pod}" if verdict.pod else ""
-    what = f"{stage.stage} {verdict.outcome}: Job {report.run}-{stage.stage}{pod}: {verdict.cause}"
+    what = report.failure()
     if isinstance(verdict.hint, SameAgain):
         what += (
             "\n  train resumes from its last checkpoint"
@@ -77,23 +75,6 @@ def _last_lines(path: Path) -> list[str]:
     with open_regular(path) as log:
         log.seek(max(0, os.fstat(log.fileno()).st_size - _LAST_BYTES))
         return log.read(_LAST_BYTES).decode("utf-8", "replace").splitlines()[-LAST_LINES:]
-
-
-def _row(stage: StageReport, log_proven: bool) -> list[str]:
-    verdict = stage.verdict
-    seconds = duration(stage.seconds) if stage.seconds is not None else ""
-    log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}[
-        stage.log_complete
-    ]
-    ended = verdict.outcome if stage.how != "complete" else f"{verdict.outcome} (before)"
-    return [
-        stage.stage,
-        ended,
-        seconds,
-        accuracy(stage.closing),
-        memory(stage.closing, stage.memory_limit),
-        log,
-    ]
 
 
 def _size_row(stage: StageReport) -> list[str]:

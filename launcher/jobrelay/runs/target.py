@@ -11,6 +11,7 @@ from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
 from jobrelay.manifests import Manifests
+from jobrelay.runs.request import RunRequest
 from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, read_tree, resolve
 from jobrelay_train.config.schema import RunConfig
@@ -54,6 +55,11 @@ class Target:
             raise BadInput(
                 f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml"
             ) from error
+
+    def placed(self, request: RunRequest, config: RunConfig) -> RunRequest:
+        """The request with what follows from where it goes, and from what it is to run."""
+        needs = config.on_the_volume(request.stages)
+        return replace(request, namespace=self.namespace, image=self.image, needs=needs)
 
     def executor(self) -> Executor:
         """Local or cluster; the cluster's client is imported only here. Raises BadInput."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobrelay import manifests
+from jobrelay.api import Relay
 from jobrelay.errors import Exit
 from jobrelay.runs import results
 from jobrelay.runs.folder import belongs
-from jobrelay.runs.relay import run_stages
 from jobrelay.runs.report import RunReport
-from jobrelay.runs.request import RunRequest, plan_run
+from jobrelay.runs.request import RunRequest
 from jobrelay.runs.target import Target
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.log import SweepLog
@@ -64,12 +64,8 @@ class Trials:
         if done := self.at_home(trial, run):
             return done
         folder = self._home_of(run)
-        config = self.config(trial)
-        needs = config.on_the_volume(STAGES)
-        request = replace(self.request, run=run, stages=STAGES, folder=folder, needs=needs)
-        executor = self.target.executor()
-        plan = plan_run(executor, self.target.manifests, config, request)
-        report = run_stages(executor, plan, request, log.console_of(run))
+        request = replace(self.request, run=run, stages=STAGES, folder=folder)
+        report = Relay.at(self.target, log.console_of(run)).carry_out(self.config(trial), request)
         return row_of(folder, run, trial, _cause(report))
 
     def _home_of(self, run: str) -> Path:

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,8 @@ def start_runner(folder: Path) -> None:
     with os.fdopen(read_end, "rb") as ready:
         told = ready.read(_LOG_BYTES)  # the end comes when the runner listens, or has ended
     if told in (b"listens", b"busy"):
+        # It outlives this process; if this one outlives it, no zombie is left.
+        threading.Thread(target=process.wait, name="runner", daemon=True).start()
         return
     process.wait()
     folder.lstat()  # FileNotFoundError: it was deleted meanwhile

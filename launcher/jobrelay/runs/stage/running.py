@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jobrelay.console import Console
 from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import in_one_line
 from jobrelay.manifests import Plan, main_container, pods_of, with_disruptions
+from jobrelay.runs.progress import Progress
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.attempts import AttemptReporter
@@ -56,7 +56,7 @@ class StageContext:
     executor: Executor
     plan: Plan
     request: RunRequest
-    console: Console
+    console: Progress
     updates: Updates
     logs: Path
     on_step: Callable[[str, Stage], None]
@@ -136,7 +136,8 @@ class RunningStage:
 
     def _follow_job(self) -> None:
         context = self._context
-        _announce(context.console, self.stage, self._submission)
+        how = "complete" if self._submission.finished else self._submission.how
+        context.console.submitted(self.stage, self._submission.name, how)
         with self._early:
             self._verdict, self._view = follow(
                 context.updates, self._submission, self._patience, self._notice
@@ -198,14 +199,6 @@ def _heard_too(
         return sink
 
     return sink_of
-
-
-def _announce(console: Console, stage: Stage, submission: Submission) -> None:
-    if submission.finished:
-        console.detail(f"  {stage}: Job {submission.name} is complete already")
-    elif submission.how in ("adopted", "replaced"):
-        how = "re-attached to" if submission.how == "adopted" else "runs again, replacing the failed"
-        console.say(f"  {stage}: {how} Job {submission.name}")
 
 
 def _settled(updates: Updates, submission: Submission) -> JobView:

@@ -1,0 +1,404 @@
+"""JobRelay as a library: a run from a notebook or a program, in a few lines.
+
+    relay = jobrelay.Relay(on=jobrelay.Local())
+    run = relay.run("a", set={"train.epochs": 1})
+    run.raise_for_verdict()
+    print(run["eval"].metrics["test_acc"], run.folder)
+
+Nothing here prints, exits, handles a signal or writes to the current folder: what you do not place lies
+in `data_home()`. Progress beyond the events of `Relay.start` goes to the logger "jobrelay". Every method
+raises a JobRelayError that says what to do next; a stage that fails is no error but a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from jobrelay import manifests as kubernetes_manifests
+from jobrelay.data import datasets
+from jobrelay.errors import BadInput, Exit
+from jobrelay.executors.base import Finding, JobReader
+from jobrelay.hints import Command, Hint
+from jobrelay.resources import manifests_folder
+from jobrelay.runs import earlier_logs, results, status
+from jobrelay.runs.progress import Progress
+from jobrelay.runs.relay import Interrupted, run_stages
+from jobrelay.runs.report import RunReport, StageReport
+from jobrelay.runs.request import RunRequest, plan_run
+from jobrelay.runs.results import Fetched
+from jobrelay.runs.status import StageState
+from jobrelay.runs.target import Target
+from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.volume.paths import check_name
+from jobrelay_runner.volume.verify import Check
+from jobrelay_train.config.schema import RunConfig
+
+_LOG: Final = logging.getLogger("jobrelay")
+
+
+def data_home() -> Path:
+    """Where the library keeps what you do not place: $XDG_DATA_HOME/jobrelay, or its default."""
+    if given := os.environ.get("XDG_DATA_HOME"):
+        return Path(given) / "jobrelay"
+    user = Path("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
+    return user.expanduser() / "jobrelay"
+
+
+@dataclass(frozen=True)
+class Local:
+    """Stages run as processes of this machine. volume: stands for the claim; None: in `data_home()`."""
+
+    volume: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Stages run on a cluster. None: the kubeconfig's current context, the manifests' namespace.
+
+    api_timeout: seconds without an answer after which the API server counts as lost.
+    """
+
+    context: str | None = None
+    namespace: str | None = None
+    api_timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A stage's Job is there. how: created, early, or there before (adopted, replaced, complete)."""
+
+    stage: str
+    job: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a stage waits for, in the API's own words where it has some."""
+
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line that a stage printed. stage: `train`; of a stage of several Pods `train.0`, `train.1` …"""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage has ended, and its log is kept."""
+
+    stage: str
+    report: StageReport
+
+
+Event = Submitted | Waiting | LogLine | Ended
+
+
+class Relay:
+    """Runs the stages of manifests in one place.
+
+    manifests: a kustomization folder; None: the built-in pipeline. image: in place of the manifests' one.
+    folder: where results go, each run in a folder of its name; None: in `data_home()`.
+    """
+
+    def __init__(
+        self,
+        manifests: Path | str | None = None,
+        *,
+        on: Local | Cluster | None = None,
+        image: str | None = None,
+        folder: Path | str | None = None,
+    ) -> None:
+        where: dict[str, Any] = {}
+        if isinstance(on, Local):
+            where = {"local": True, "volume": Path(on.volume or data_home() / "volume")}
+        elif on is not None:
+            where = {"context": on.context, "namespace": on.namespace, "api_timeout": on.api_timeout}
+        source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
+        self._target = Target(kustomization=source, image=image, say=_LOG.info, **where)
+        self._folder = Path(folder) if folder else None
+        self._progress: Progress = _Listener(_ignore)
+
+    @classmethod
+    def at(cls, target: Target, progress: Progress) -> Relay:
+        """One that reports to `progress`, as the command line needs it; results go to ./runs."""
+        relay = cls.__new__(cls)
+        relay._target, relay._progress, relay._folder = target, progress, Path("runs")
+        return relay
+
+    # --- run ---
+
+    def run(
+        self,
+        name: str | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
+        config: Path | str | None = None,
+        stages: Sequence[Stage] = STAGES,
+        **options: Any,
+    ) -> RunReport:
+        """Run the stages in order, to their verdicts, and fetch the results. Returns how it went.
+
+        name: of the run; None: the newest equal one, else a new one. A run that is there is continued. set:
+        keys of the configuration, {"train.epochs": 3}. config: a YAML file in place of the manifests'
+        configuration. options: fields of RunRequest: new, fetch, timeout_seconds, patience, early,
+        ttl_seconds. Raises BadInput, Conflict, ApiLost; KeyboardInterrupt leaves the Jobs running.
+        """
+        asked = self._asked(name, set, config, stages, options)
+        try:
+            return self.carry_out(*asked)
+        except Interrupted as interrupt:
+            if interrupt.exit_code == Exit.INTERRUPTED:
+                raise KeyboardInterrupt(interrupt.what) from interrupt
+            raise
+
+    def start(
+        self,
+        name: str | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
+        config: Path | str | None = None,
+        stages: Sequence[Stage] = STAGES,
+        **options: Any,
+    ) -> Started:
+        """As `run`, in a thread of its own: iterate for what happens. Raises BadInput at once."""
+        asked = self._asked(name, set, config, stages, options)
+        return Started(lambda emit: self._reporting_to(emit).carry_out(*asked))
+
+    def carry_out(
+        self,
+        config: RunConfig,
+        request: RunRequest,
+        on_step: Callable[[str, Stage], None] = lambda step, stage: None,
+    ) -> RunReport:
+        """Bring a run to its end, whoever asks for it: command line, sweep, comparison, program.
+
+        Where the run goes to is filled in here. Raises as run_stages.
+        """
+        executor = self._target.executor()
+        request = self._target.placed(request, config)
+        plan = plan_run(executor, self._target.manifests, config, request, self._progress.say)
+        if request.folder is None:
+            request = replace(request, folder=self._results(executor) / plan.run)
+        return run_stages(executor, plan, request, self._progress, on_step)
+
+    def render(
+        self,
+        name: str | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
+        config: Path | str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The manifests of a run, as `kubectl apply -f` takes them. Nothing is created."""
+        target = self._target
+        plan = kubernetes_manifests.render(
+            target.manifests, self._config(set, config), _checked(name) or kubernetes_manifests.new_run_id(),
+            namespace=target.namespace, image=target.image, timeout_seconds=None,
+        )  # fmt: skip
+        return list(plan.objects())
+
+    # --- look, fetch, end ---
+
+    def status(self, name: str | None = None) -> list[StageState]:
+        """The stages of a run as they stand; None: of the newest one. Raises UnknownRun."""
+        return status.status(self._target.executor(), _checked(name))
+
+    def runs(self) -> list[StageState]:
+        """The stages of all runs, from their Jobs and from their records on the volume; oldest first."""
+        return status.all_stages(self._target.executor())
+
+    def logs(self, name: str | None = None, stage: Stage | None = None, *, tail: int | None = None) -> str:
+        """What a run's stages printed; tail: only so many lines of each Pod. Raises BadInput."""
+        out, executor = io.BytesIO(), self._target.executor()
+        earlier_logs.print_logs(
+            executor, _checked(name), stage, follow=False, tail=tail, out=out, fetched=self._results(executor)
+        )
+        return out.getvalue().decode("utf-8", "replace")
+
+    def fetch(self, name: str, folder: Path | str | None = None, *, everything: bool = False) -> Fetched:
+        """Copy a run's results and logs from the volume; everything: checkpoints too.
+
+        Raises UnknownRun, EvidenceIncomplete, Conflict where the folder holds another run.
+        """
+        run, executor = _checked(name) or name, self._target.executor()
+        there = Path(folder) if folder else self._results(executor) / run
+        return results.fetch(executor, run, there, everything=everything)
+
+    def verify(self, name: str) -> list[Check]:
+        """Look whether a run is complete on the volume, and hash its files."""
+        return results.check(self._target.executor(), _checked(name) or name)
+
+    def cancel(self, name: str) -> list[str]:
+        """Delete the Jobs of a run that have not ended; returns their names. Raises UnknownRun."""
+        executor = self._target.executor()
+        if not (names := executor.cancel(_checked(name) or name)):
+            status.require_known(executor, name)
+        return names
+
+    def delete(self, name: str, *, data: bool = False) -> list[str]:
+        """Delete the Jobs of a run; data: its files on the volume too. Returns what was deleted.
+
+        Raises UnknownRun; BadInput where there are files alone, and `data` is not set.
+        """
+        executor = self._target.executor()
+        files = executor.volume(_checked(name)) if data else None  # while its Jobs say which image reads them
+        deleted = executor.delete(name)
+        if files:
+            with files as volume:
+                if volume.exists(f"runs/{name}"):
+                    volume.remove(f"runs/{name}")
+                    deleted.append(f"runs/{name} on the volume")
+        if not deleted:
+            status.require_known(executor, name)
+            raise BadInput(
+                f"run {name} has no Jobs, only files on the volume", Command("delete", name, "--data")
+            )
+        return deleted
+
+    def put(self, folder: Path | str, name: str, *, replace: bool = False) -> None:
+        """Copy a local folder to the volume as data/NAME, all of it or nothing. Raises BadInput, Conflict."""
+        found = datasets.survey(Path(folder))
+        target = self._target
+        shared = kubernetes_manifests.shared_in(target.manifests, target.namespace)
+        datasets.put(target.executor(), shared, found, _checked(name) or name, replace=replace)
+
+    def doctor(self) -> list[Finding]:
+        """Look at everything that a run needs here."""
+        return self._target.executor().examine(self._target.manifests)
+
+    # --- what was asked ---
+
+    def _asked(
+        self,
+        name: str | None,
+        values: Mapping[str, Any] | None,
+        config: Path | str | None,
+        stages: Sequence[Stage],
+        options: Mapping[str, Any],
+    ) -> tuple[RunConfig, RunRequest]:
+        request = RunRequest(run=_checked(name), stages=tuple(stages), **options)
+        return self._config(values, config), request
+
+    def _config(self, values: Mapping[str, Any] | None, config: Path | str | None) -> RunConfig:
+        overrides = [f"{key}={json.dumps(value)}" for key, value in (values or {}).items()]
+        return self._target.config(Path(config) if config else None, overrides)
+
+    def _results(self, executor: JobReader) -> Path:
+        """The folder of the runs' folders; by default one for each place, as each has its own names."""
+        place = hashlib.sha256(executor.place().encode()).hexdigest()[:12]
+        return self._folder or data_home() / "runs" / place
+
+    def _reporting_to(self, emit: Callable[[Event], None]) -> Relay:
+        relay = Relay.at(self._target, _Listener(emit))
+        relay._folder = self._folder
+        return relay
+
+
+class Started(Iterator[Event]):
+    """A run that is under way in a thread of its own. Iterate for its events; they end with the run.
+
+    Whoever stops iterating stops nothing: `Relay.cancel` ends a run.
+    """
+
+    def __init__(self, work: Callable[[Callable[[Event], None]], RunReport]) -> None:
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._report: RunReport | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(work,), name="jobrelay", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> Event:
+        """The next event, once there is one. Raises StopIteration at the end, and what the run raised."""
+        if event := self._events.get():
+            return event
+        self._events.put(None)  # for whoever asks again
+        if self._error:
+            raise self._error
+        raise StopIteration
+
+    def result(self) -> RunReport:
+        """Wait for the end. Returns how the run went, or raises what `Relay.run` would."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+        assert self._report is not None
+        return self._report
+
+    def _work(self, work: Callable[[Callable[[Event], None]], RunReport]) -> None:
+        try:
+            self._report = work(self._events.put)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._events.put(None)
+
+
+class _Listener:
+    """Progress as events, and as log records where there is no event for it."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._waits_for = ("", "")
+
+    def say(self, text: str) -> None:
+        _LOG.info("%s", text)
+
+    def detail(self, text: str) -> None:
+        _LOG.debug("%s", text)
+
+    def complete(self, hint: Hint) -> str:
+        return str(hint)
+
+    def submitted(self, stage: str, job: str, how: str) -> None:
+        self._emit(Submitted(stage, job, how))
+
+    def waiting(self, stage: str, text: str) -> None:
+        if (stage, text) != self._waits_for:
+            self._waits_for = (stage, text)
+            self._emit(Waiting(stage, text))
+
+    def running(self) -> None:
+        self._waits_for = ("", "")
+
+    def log_of(self, name: str) -> Callable[[bytes], None]:
+        rest = b""
+
+        def hear(chunk: bytes) -> None:
+            nonlocal rest
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                self._emit(LogLine(name, line.decode("utf-8", "replace")))
+
+        return hear
+
+    def ended(self, stage: StageReport) -> None:
+        self._emit(Ended(stage.stage, stage))
+
+
+def _ignore(event: Event) -> None:
+    """`Relay.run` returns all at once."""
+
+
+def _checked(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        return check_name(name, "run id")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
