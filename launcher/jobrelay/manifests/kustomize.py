@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
-from jobrelay.manifests.labels import CONFIG_MAP, Object, title
+from jobrelay.kube.labels import (
+    CONFIG_MAP,
+)
+from jobrelay.kube.objects import (
+    Object,
+)
+from jobrelay.kube.read import (
+    title,
+)
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay.manifests.shapes import check_shape, json_only
 from jobrelay_runner.volume.safe_read import read_named, why

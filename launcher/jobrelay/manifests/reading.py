@@ -6,19 +6,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jobrelay.errors import BadInput
-from jobrelay.manifests.kustomize import read_folder
-from jobrelay.manifests.labels import (
+from jobrelay.kube.labels import (
     CONFIG_FILE,
     LABEL_COMPONENT,
-    Object,
+    is_config_map,
+)
+from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.read import (
     claim_name,
     containers,
-    is_config_map,
     title,
 )
+from jobrelay.manifests.kustomize import read_folder
 from jobrelay.manifests.shapes import check_shape
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
@@ -75,7 +77,7 @@ class Manifests:
     source: str
     namespace: str
     shared: tuple[Object, ...]
-    jobs: Mapping[Stage, Object]
+    jobs: Mapping[Stage, Job]
     config: Mapping[str, Any]
     placed: bool = True  # False: they name no namespace, and are for that of the context
 
@@ -83,7 +85,7 @@ class Manifests:
 def load(folder: Path) -> Manifests:
     """Manifests of a kustomization folder. Raises BadInput naming the file or object."""
     objects = list(read_folder(folder, BASE))
-    jobs: dict[Stage, Object] = {}
+    jobs: dict[Stage, Job] = {}
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
     for item in objects:
@@ -98,7 +100,7 @@ def load(folder: Path) -> Manifests:
                 )
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
-            jobs[stage] = item
+            jobs[stage] = cast(Job, item)  # _check_job looks whether it is one
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     missing = [stage for stage in STAGES if stage not in jobs]
@@ -129,7 +131,7 @@ def check_image(image: str) -> str:
     return image
 
 
-def _check_job(job: Object, folder: Path) -> None:
+def _check_job(job: Job, folder: Path) -> None:
     where = f"{title(job)} in {folder}"
     check_shape(job, _JOB, where)
     try:

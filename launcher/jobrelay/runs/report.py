@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jobrelay.errors import EvidenceIncomplete, Exit
 from jobrelay.figures.wording import accuracy, duration, in_one_line, memory
+from jobrelay.kube.objects import Resources
 from jobrelay.runs import results
 from jobrelay.runs.timeline import Timeline
-from jobrelay.verdicts import Verdict
+from jobrelay.verdicts import (
+    Verdict,
+)
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Closing, LogProof, differing
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class StageReport:
     pods: int
     ran: bool  # some container of it has started
     timeline: Timeline
-    resources: Object | None = field(
-        default_factory=dict
+    resources: Resources | None = field(
+        default_factory=Resources
     )  # what its container asked for; None: without effect here
     #: what the other Pods of a stage of several report to have printed; None: one that has not reported
     peer_logs: tuple[LogProof | None, ...] = ()

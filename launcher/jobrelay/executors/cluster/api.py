@@ -25,8 +25,8 @@ from jobrelay.executors.cluster.execution import Execution
 from jobrelay.executors.cluster.login.connection import Connection
 from jobrelay.executors.cluster.login.kubeconfig import IN_CLUSTER
 from jobrelay.hints import Command, SameAgain
+from jobrelay.kube.objects import Object
 
-Object = dict[str, Any]
 T = TypeVar("T")
 
 #: Seconds between two reads, so that the next try begins within 30.
@@ -97,17 +97,17 @@ class Api:
     def server(self) -> str:
         return self._connection.server
 
-    def get(self, path: str, **query: str) -> Object:
+    def get(self, path: str, **query: str) -> Any:
         return self._retrying(lambda: self._json("GET", path, query))
 
-    def create(self, path: str, body: Object) -> Object:
+    def create(self, path: str, body: Mapping[str, Any]) -> Any:
         """POST. When its reply was lost, the retry meets its own object as a 409, as any other."""
         return self._retrying(lambda: self._json("POST", path, {}, body))
 
-    def patch(self, path: str, body: Object) -> Object:
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._retrying(lambda: self._json("PATCH", path, {}, body, MERGE))
 
-    def apply(self, path: str, body: Object) -> Object:
+    def apply(self, path: str, body: Mapping[str, Any]) -> Any:
         """Server-side apply, never forced."""
         query = {"fieldManager": FIELD_MANAGER}
         return self._retrying(lambda: self._json("PATCH", path, query, body, APPLY))
@@ -254,7 +254,7 @@ class Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: Object | None = None,
+        body: Mapping[str, Any] | None = None,
         kind: str | None = None,
     ) -> Object:
         response = self._request(method, path, query, body, kind)
@@ -279,7 +279,7 @@ class Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: Object | None,
+        body: Mapping[str, Any] | None,
         kind: str | None,
     ) -> Any:
         text = json.dumps(body) if body is not None else None

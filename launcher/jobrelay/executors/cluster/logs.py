@@ -22,8 +22,6 @@ import urllib3
 from jobrelay.executors.base import Sink
 from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError
 
-Object = dict[str, Any]
-
 #: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
 OVERLAP_SECONDS: Final = 3.0
 #: 2026-11-21T14:22:33.123456789Z and the space before the text

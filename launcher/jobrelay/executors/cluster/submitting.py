@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from jobrelay.errors import BadInput, Conflict, JobRelayError
 from jobrelay.executors.adoption import adopt
@@ -13,15 +13,16 @@ from jobrelay.executors.cluster.api import Api, ApiError, backoff
 from jobrelay.executors.cluster.resources import collection_of, path_of
 from jobrelay.executors.cluster.watch import Watch
 from jobrelay.hints import Command
-from jobrelay.manifests import LABEL_RUN
-
-Object = dict[str, Any]
+from jobrelay.kube.labels import (
+    LABEL_RUN,
+)
+from jobrelay.kube.objects import AnyObject, Job
 
 #: Seconds that a deleted object may take to be gone (faults.md, row 13).
 DELETION_SECONDS: Final = 60.0
 
 
-def submit(api: Api, job: Object) -> Submission:
+def submit(api: Api, job: Job) -> Submission:
     """Create the Job, adopt an equal one, or replace one that has failed. Raises Conflict, BadInput."""
     how: Literal["created", "replaced"] = "created"
     deadline = time.monotonic() + DELETION_SECONDS
@@ -47,7 +48,7 @@ def submit(api: Api, job: Object) -> Submission:
     raise AssertionError
 
 
-def refused(item: Object, error: ApiError) -> JobRelayError:
+def refused(item: AnyObject, error: ApiError) -> JobRelayError:
     """What the server's no to a create is."""
     title = f"{item['kind']} {item['metadata']['name']}"
     return BadInput(
@@ -56,16 +57,17 @@ def refused(item: Object, error: ApiError) -> JobRelayError:
     )
 
 
-def _get(api: Api, item: Object) -> Object | None:
+def _get(api: Api, job: Job) -> Job | None:
     try:
-        return api.get(path_of(item))
+        live: Job = api.get(path_of(job))
+        return live
     except ApiError as error:
         if error.status == 404:
             return None
         raise
 
 
-def _check_time(job: Object, deadline: float) -> None:
+def _check_time(job: Job, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise Conflict(
             f"Job {job['metadata']['name']} cannot be created: for {DELETION_SECONDS:.0f} s the API server "
@@ -74,10 +76,10 @@ def _check_time(job: Object, deadline: float) -> None:
         )
 
 
-def _wait_until_gone(api: Api, live: Object, deadline: float) -> None:
+def _wait_until_gone(api: Api, live: Job, deadline: float) -> None:
     changes = ChangeCounter()
     selector = {"fieldSelector": f"metadata.name={live['metadata']['name']}"}
-    watch = Watch(api, collection_of(live), selector, changes)
+    watch: Watch[Job] = Watch(api, collection_of(live), selector, changes)
     watch.start()
     try:
         while (left := deadline - time.monotonic()) > 0:

@@ -8,7 +8,13 @@ from pathlib import Path
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
-from jobrelay.manifests import Plan, containers
+from jobrelay.kube.objects import Pod
+from jobrelay.kube.read import (
+    containers,
+)
+from jobrelay.manifests import (
+    Plan,
+)
 
 
 def check_plan(plan: Plan, root: Path) -> None:
@@ -17,7 +23,7 @@ def check_plan(plan: Plan, root: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for job in plan.jobs.values():
             spec = job["spec"]["template"]["spec"]
-            pod = {"metadata": {"name": "check"}, "spec": spec}
+            pod: Pod = {"metadata": {"name": "check"}, "spec": spec}
             for container in containers(spec):
                 process_of(container, pod, root, Path(scratch), config_maps)
             for container in spec.get("initContainers") or ():

@@ -14,14 +14,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.console import Console
 from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import in_one_line
-from jobrelay.manifests import Plan, main_container, pods_of, with_disruptions
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import (
+    finished_condition,
+    main_container,
+    pod_phase,
+    pods_of,
+)
+from jobrelay.manifests import (
+    Plan,
+    with_disruptions,
+)
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.attempts import AttemptReporter
@@ -33,15 +43,11 @@ from jobrelay.verdicts import (
     JobView,
     Verdict,
     Waiting,
-    finished_condition,
     goes_on_anew,
     judge,
     lost_pods,
-    pod_phase,
 )
 from jobrelay_runner.stages import Stage
-
-Object = dict[str, Any]
 
 _SETTLE_SECONDS: float = 2.0
 #: Without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
@@ -71,7 +77,7 @@ class RunningStage:
     _seen: str  # when the launcher had the verdict
 
     def __init__(
-        self, context: StageContext, stage: Stage, submission: Submission, next_job: Object | None
+        self, context: StageContext, stage: Stage, submission: Submission, next_job: Job | None
     ) -> None:
         self._context = context
         self.stage = stage

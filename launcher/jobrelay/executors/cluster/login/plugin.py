@@ -21,9 +21,8 @@ from typing import IO, Any, Final
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.cluster.login.kubeconfig import Entry
+from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret, redacted
-
-Object = dict[str, Any]
 
 #: Seconds: somebody may have to log in with a browser.
 PLUGIN_SECONDS: Final = 300.0
