@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from jobrelay.manifests import (
-    INDEXED_SINCE,
-)
+from jobrelay.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.nodes import NODES
 from tests.support import PATIENCE, QUICK, REPOSITORY, Place

@@ -12,9 +12,7 @@ import yaml
 
 from jobrelay.executors.cluster.api import Api
 from jobrelay.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right, missing_rights
-from jobrelay.manifests import (
-    INDEXED_SINCE,
-)
+from jobrelay.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.faultproxy import FaultProxy, Request
 from tests.nodes import NODES

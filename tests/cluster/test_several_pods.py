@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobrelay.manifests import (
-    INDEXED_SINCE,
-)
+from jobrelay.manifests import INDEXED_SINCE
 from tests.cluster.kubectl import Kubectl
 from tests.nodes import NODES, SeveralPods, stage
 from tests.support import PATIENCE, Object, Place, changed, pod_spec

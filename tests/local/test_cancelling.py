@@ -15,11 +15,7 @@ import pytest
 from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Submission
 from jobrelay.executors.local import LocalExecutor, ending, layout, liveness
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    judge,
-)
+from jobrelay.verdicts import JobView, Verdict, judge
 from tests.local.training import TRAINS, holder, is_alive, job_folder
 from tests.support import PATIENCE, Place, programs
 

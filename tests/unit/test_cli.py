@@ -23,9 +23,7 @@ from jobrelay.cli import main as cli
 from jobrelay.errors import Exit
 from jobrelay.executors.cluster.parallel import in_parallel
 from jobrelay.executors.local import LocalExecutor, layout
-from jobrelay.manifests import (
-    render,
-)
+from jobrelay.manifests import render
 from jobrelay.runs.target import Target
 from tests.support import BASE, PATIENCE, REPOSITORY
 from tests.unit.apiserver import kubeconfig

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from jobrelay.runs.stage.log_copies import LogCollector
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.verdicts import JobView
 from tests.unit import objects as o
 
 TRAIN = o.job()

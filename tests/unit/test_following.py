@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 from jobrelay.errors import ApiLost, Exit
 from jobrelay.executors.base import Submission
 from jobrelay.executors.follow import follow
-from jobrelay.verdicts import (
-    JobView,
-    Patience,
-    Verdict,
-    Waiting,
-)
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -19,11 +19,7 @@ from jobrelay.cli import main as cli
 from jobrelay.cli.typed import completed
 from jobrelay.errors import BadInput, Exit
 from jobrelay.hints import Command, Hint, SameAgain, as_json, from_json, of_run
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    judge,
-)
+from jobrelay.verdicts import JobView, Verdict, judge
 from tests.support import REPOSITORY
 from tests.unit import objects as o
 from tests.unit.test_verdicts import ENDED

@@ -21,11 +21,7 @@ from jobrelay.images.measuring import Weight, weigh
 from jobrelay.images.report import METRICS, Compared, draw, ratio, rows, tree
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.target import Target
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    judge,
-)
+from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.volume.record import parse_closing
 from tests.unit import objects as o
 

@@ -12,9 +12,7 @@ import yaml
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput
-from jobrelay.manifests import (
-    Manifests,
-)
+from jobrelay.manifests import Manifests
 from jobrelay.runs.target import Target
 from jobrelay_train.config.schema import RunConfig
 from tests.support import BASE

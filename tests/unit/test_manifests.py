@@ -19,16 +19,9 @@ from hypothesis import strategies as st
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Exit
-from jobrelay.kube.labels import (
-    ANNOTATION_HASH,
-    LABEL_PLAN,
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN
 from jobrelay.kube.read import main_container
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-)
+from jobrelay.manifests import Manifests, Plan
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.loading import resolve
 from jobrelay_train.config.schema import RunConfig

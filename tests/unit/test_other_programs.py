@@ -9,12 +9,8 @@ import pytest
 
 from jobrelay import manifests
 from jobrelay.errors import Exit
-from jobrelay.kube.ends import (
-    closing,
-)
-from jobrelay.kube.read import (
-    container_state,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.read import container_state
 from jobrelay.verdicts import (
     JobView,
     Patience,

@@ -20,10 +20,7 @@ from jobrelay.runs.report import RunReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage import running
 from jobrelay.runs.stage.early_start import EarlyStart
-from jobrelay.verdicts import (
-    JobView,
-    Patience,
-)
+from jobrelay.verdicts import JobView, Patience
 from tests.unit import objects as o
 
 Object = dict[str, Any]

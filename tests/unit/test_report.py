@@ -30,9 +30,7 @@ from jobrelay.report.page import render
 from jobrelay.report.phases import segments
 from jobrelay.runs.outcome import outcome_of_jobs
 from jobrelay.runs.report import RunReport, StageReport
-from jobrelay.verdicts import (
-    Verdict,
-)
+from jobrelay.verdicts import Verdict
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import BOUNDARY
 from tests.pages import MOMENTS, NAMES, outcome, write_run

@@ -16,28 +16,14 @@ from jobrelay.console import Console
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster import preflight
-from jobrelay.kube.labels import (
-    LABEL_RUN,
-)
-from jobrelay.kube.read import (
-    last_pod,
-    pods_of,
-)
-from jobrelay.manifests import (
-    Plan,
-)
+from jobrelay.kube.labels import LABEL_RUN
+from jobrelay.kube.read import last_pod, pods_of
+from jobrelay.manifests import Plan
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.results import Fetched
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
-from jobrelay.verdicts import (
-    JobView,
-    Patience,
-    Verdict,
-    Waiting,
-    goes_on_anew,
-    judge,
-)
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge
 from jobrelay_runner.volume.record import LogProof, parse_closing
 from jobrelay_train.config.loading import resolve
 from tests.support import BASE, changed, pod_spec

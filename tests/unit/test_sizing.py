@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 
 from jobrelay import manifests
 from jobrelay.console import Console
-from jobrelay.kube.quantities import (
-    parse_quantity,
-)
-from jobrelay.kube.read import (
-    main_container,
-)
-from jobrelay.manifests import (
-    Plan,
-)
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
+from jobrelay.manifests import Plan
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.sizing import Size, requests_against_use, suggest
 from jobrelay_runner.stages import STAGES

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from jobrelay.runs.timeline import LABELS, rows, timeline
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.verdicts import JobView
 from tests.unit import objects as o
 
 MOMENTS = {"begun": "2026-11-21T14:22:35.500Z", "working": "2026-11-21T14:22:37.250Z"}

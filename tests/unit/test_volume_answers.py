@@ -20,12 +20,7 @@ from jobrelay.executors.cluster import answers
 from jobrelay.executors.cluster.volume import StartReporter, VolumePod
 from jobrelay.runs import results
 from jobrelay.runs.target import Target
-from jobrelay.verdicts import (
-    Deadline,
-    JobView,
-    Verdict,
-    Waiting,
-)
+from jobrelay.verdicts import Deadline, JobView, Verdict, Waiting
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import list_runs
 from jobrelay_runner.volume.verify import PARTS, check_run

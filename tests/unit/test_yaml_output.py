@@ -10,9 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobrelay.manifests import (
-    to_yaml,
-)
+from jobrelay.manifests import to_yaml
 
 #: What each reads a plain scalar as anything but text for.
 YAML_1_1 = [  # yaml.org/type

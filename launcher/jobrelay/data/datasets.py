@@ -11,14 +11,9 @@ from jobrelay.data.local_files import LocalFiles
 from jobrelay.errors import BadInput, Conflict, JobRelayError
 from jobrelay.executors.base import Executor, JobReader
 from jobrelay.hints import Command, SameAgain
-from jobrelay.kube.labels import (
-    ANNOTATION_CONFIG,
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import ANNOTATION_CONFIG, LABEL_RUN
 from jobrelay.kube.objects import Job, Object
-from jobrelay.kube.read import (
-    finished_condition,
-)
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume import layout as layouts
 from jobrelay_runner.volume.archive import ArchiveError, Limits

@@ -12,12 +12,8 @@ from jobrelay.kube.labels import (
     LABEL_RUN,
 )
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    finished_condition,
-)
-from jobrelay.manifests import (
-    differing_keys,
-)
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import differing_keys
 
 
 def adopt(wanted: Job, live: Job) -> bool:

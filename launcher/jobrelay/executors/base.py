@@ -12,17 +12,9 @@ from typing import Literal, Protocol
 
 from jobrelay.hints import Hint
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import (
-    finished_condition,
-)
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-)
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-)
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import Manifests, Plan
+from jobrelay.verdicts import JobView, Verdict
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check

@@ -6,13 +6,7 @@ import time
 from collections.abc import Callable
 
 from jobrelay.executors.base import Submission, Updates
-from jobrelay.verdicts import (
-    JobView,
-    Patience,
-    Verdict,
-    Waiting,
-    judge,
-)
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge
 
 
 def follow(

@@ -20,9 +20,7 @@ from typing import IO, Final
 
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.hints import Command
-from jobrelay.manifests import (
-    check_image,
-)
+from jobrelay.manifests import check_image
 
 #: In the order in which they are looked for.
 ENGINES: Final = ("docker", "podman", "buildah")

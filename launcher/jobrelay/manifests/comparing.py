@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jobrelay.kube.labels import (
-    ANNOTATION_CONFIG,
-    ANNOTATION_EARLY,
-    CONFIG_MAP,
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import ANNOTATION_CONFIG, ANNOTATION_EARLY, CONFIG_MAP, LABEL_RUN
 from jobrelay.kube.objects import Job
 
 

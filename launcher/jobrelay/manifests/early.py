@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from jobrelay.kube.labels import (
-    ANNOTATION_EARLY,
-    GATE,
-    LABEL_COMPONENT,
-)
+from jobrelay.kube.labels import ANNOTATION_EARLY, GATE, LABEL_COMPONENT
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    main_container,
-)
+from jobrelay.kube.read import main_container
 from jobrelay.manifests.rendering import without_gate
 from jobrelay_runner.volume.paths import ENV_AFTER
 

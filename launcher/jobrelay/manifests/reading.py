@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from jobrelay.errors import BadInput
-from jobrelay.kube.labels import (
-    CONFIG_FILE,
-    LABEL_COMPONENT,
-    is_config_map,
-)
+from jobrelay.kube.labels import CONFIG_FILE, LABEL_COMPONENT, is_config_map
 from jobrelay.kube.objects import Job, Object
-from jobrelay.kube.read import (
-    claim_name,
-    containers,
-    title,
-)
+from jobrelay.kube.read import claim_name, containers, title
 from jobrelay.manifests.kustomize import read_folder
-from jobrelay.manifests.shapes import check_shape
+from jobrelay.manifests.shapes import ConfigMapShape, JobShape, check_shape
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
 
@@ -39,31 +31,6 @@ _IMAGE = re.compile(
     rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
-
-
-#: What this module looks into (manifests.shapes); what is left out may be anything.
-_CONTAINER: Final[Object] = {
-    "name": str, "image": str, "command": [str], "args": [str], "env": [{"name": str}],
-    "resources": {"requests": {}, "limits": {}},
-}  # fmt: skip
-
-
-_VOLUME: Final[Object] = {
-    "name": str, "persistentVolumeClaim": {"claimName": str}, "configMap": {"name": str}, "emptyDir": {},
-}  # fmt: skip
-
-
-_AFFINITY: Final[Object] = {
-    "podAffinity": {}, "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]},
-}  # fmt: skip
-
-
-_POD: Final[Object] = {
-    "containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME], "affinity": _AFFINITY,
-}  # fmt: skip
-
-
-_JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
 
 
 #: What the launcher may do is not for the launcher to say: an administrator applies these.
@@ -133,7 +100,7 @@ def check_image(image: str) -> str:
 
 def _check_job(job: Job, folder: Path) -> None:
     where = f"{title(job)} in {folder}"
-    check_shape(job, _JOB, where)
+    check_shape(job, JobShape, where)
     try:
         spec = job["spec"]
         pod = spec["template"]["spec"]
@@ -166,7 +133,7 @@ def _check_job(job: Job, folder: Path) -> None:
 
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
-    check_shape(item, {"data": {CONFIG_FILE: str}}, f"{title(item)} in {folder}")
+    check_shape(item, ConfigMapShape, f"{title(item)} in {folder}")
     try:
         text = item.get("data", {}).get(CONFIG_FILE, "")
         documents = load_documents(text, f"{CONFIG_FILE} in {folder}", plain_numbers=True)

@@ -28,15 +28,8 @@ from jobrelay.kube.labels import (
     run_labels,
 )
 from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import (
-    containers,
-    main_container,
-    pods_of,
-    runs_jobs,
-)
-from jobrelay.manifests import (
-    nodes,
-)
+from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
+from jobrelay.manifests import nodes
 from jobrelay.manifests.kustomize import documents
 from jobrelay.manifests.reading import BASE, Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobrelay.kube.objects import (
-    Object,
-)
+from jobrelay.kube.objects import Object
 
 _CLUSTER_WIDE: Final = frozenset(
     {

@@ -10,14 +10,9 @@ from typing import IO, Any, Final
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
-from jobrelay.kube.labels import (
-    LABEL_COMPONENT,
-)
+from jobrelay.kube.labels import LABEL_COMPONENT
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    index_of,
-    main_container,
-)
+from jobrelay.kube.read import index_of, main_container
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import belongs
 from jobrelay_runner.stages import STAGES, Stage

@@ -8,25 +8,14 @@ from typing import Any
 
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Hint, of_run
-from jobrelay.kube.ends import (
-    closing,
-)
-from jobrelay.kube.labels import (
-    LABEL_COMPONENT,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import LABEL_COMPONENT
 from jobrelay.kube.objects import Job, Object
-from jobrelay.kube.read import (
-    last_pod,
-    main_container,
-)
+from jobrelay.kube.read import last_pod, main_container
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.sizing import Size, suggest
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    judge,
-)
+from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.volume.record import Closing
 
 

@@ -11,13 +11,8 @@ from jobrelay.errors import ApiLost, BadInput
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import JobReader
 from jobrelay.kube.objects import AnyObject
-from jobrelay.kube.read import (
-    finished_condition,
-    stage_in,
-)
-from jobrelay.manifests import (
-    Plan,
-)
+from jobrelay.kube.read import finished_condition, stage_in
+from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target

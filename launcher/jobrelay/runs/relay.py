@@ -13,13 +13,9 @@ from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, T
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
 from jobrelay.hints import Command, Hint, SameAgain, of_run
-from jobrelay.kube.labels import (
-    CONFIG_FILE,
-)
+from jobrelay.kube.labels import CONFIG_FILE
 from jobrelay.kube.read import stage_in
-from jobrelay.manifests import (
-    Plan,
-)
+from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.folder import Owner, claim, training_in

@@ -10,9 +10,7 @@ from jobrelay.figures.wording import accuracy, duration, in_one_line, memory
 from jobrelay.kube.objects import Resources
 from jobrelay.runs import results
 from jobrelay.runs.timeline import Timeline
-from jobrelay.verdicts import (
-    Verdict,
-)
+from jobrelay.verdicts import Verdict
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Closing, LogProof, differing
 

@@ -9,16 +9,9 @@ from typing import Literal
 
 from jobrelay.errors import Conflict
 from jobrelay.executors.base import JobReader
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-    new_run_id,
-    render,
-)
+from jobrelay.manifests import Manifests, Plan, new_run_id, render
 from jobrelay.runs import results
-from jobrelay.verdicts import (
-    Patience,
-)
+from jobrelay.verdicts import Patience
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.counting import listed
 from jobrelay_train.config.schema import RunConfig

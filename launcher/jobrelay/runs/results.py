@@ -11,9 +11,7 @@ from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    finished_condition,
-)
+from jobrelay.kube.read import finished_condition
 from jobrelay.runs.folder import Owner, install
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume import archive

@@ -12,28 +12,13 @@ from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.figures.wording import accuracy, in_one_line, memory
 from jobrelay.hints import Command
-from jobrelay.kube.ends import (
-    closing,
-)
-from jobrelay.kube.labels import (
-    LABEL_COMPONENT,
-    LABEL_RUN,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import (
-    last_pod,
-    main_container,
-)
-from jobrelay.manifests import (
-    waits_for,
-)
+from jobrelay.kube.read import last_pod, main_container
+from jobrelay.manifests import waits_for
 from jobrelay.runs.timeline import Timeline, timeline
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    Waiting,
-    judge,
-)
+from jobrelay.verdicts import JobView, Verdict, Waiting, judge
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing

@@ -11,9 +11,7 @@ from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
 from jobrelay.kube.read import claim_name, main_container
-from jobrelay.manifests import (
-    Manifests,
-)
+from jobrelay.manifests import Manifests
 from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, read_tree, resolve
 from jobrelay_train.config.schema import RunConfig

@@ -6,19 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from jobrelay.kube.ends import (
-    closing,
-)
+from jobrelay.kube.ends import closing
 from jobrelay.kube.objects import Pod, RunningState, TerminatedState
-from jobrelay.kube.read import (
-    container_state,
-    finished_condition,
-    latest_event,
-    pod_condition,
-)
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.kube.read import container_state, finished_condition, latest_event, pod_condition
+from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
 
 #: RFC 3339 in UTC, by the names in LABELS; what nobody has told is not in it.

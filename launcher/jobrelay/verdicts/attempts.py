@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobrelay.kube.ends import (
-    failed_container,
-)
+from jobrelay.kube.ends import failed_container
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    created,
-    name_of,
-    pod_phase,
-    pods_of,
-)
+from jobrelay.kube.read import created, name_of, pod_phase, pods_of
 from jobrelay.verdicts.disruptions import disruption
 from jobrelay.verdicts.failures import why_a_pod_failed
 from jobrelay.verdicts.model import JobView

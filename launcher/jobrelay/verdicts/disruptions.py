@@ -12,20 +12,10 @@ from typing import Final
 
 from jobrelay.errors import Exit
 from jobrelay.hints import SameAgain
-from jobrelay.kube.ends import (
-    failed_container,
-)
-from jobrelay.kube.labels import (
-    ANNOTATION_DISRUPTIONS,
-)
+from jobrelay.kube.ends import failed_container
+from jobrelay.kube.labels import ANNOTATION_DISRUPTIONS
 from jobrelay.kube.objects import Pod
-from jobrelay.kube.read import (
-    container_state,
-    created,
-    name_of,
-    pod_condition,
-    pod_phase,
-)
+from jobrelay.kube.read import container_state, created, name_of, pod_condition, pod_phase
 from jobrelay.verdicts.model import JobView, Patience, Verdict
 from jobrelay_runner import exit_codes
 from jobrelay_runner.text.counting import counted

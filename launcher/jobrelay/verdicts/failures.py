@@ -9,15 +9,8 @@ from dataclasses import replace
 from jobrelay.errors import Exit
 from jobrelay.figures.wording import mebibytes, memory_quantity
 from jobrelay.hints import Command, Hint, SameAgain
-from jobrelay.kube.ends import (
-    End,
-    ended,
-    failed_container,
-)
-from jobrelay.kube.labels import (
-    ANNOTATION_VERDICT,
-    LABEL_RUN,
-)
+from jobrelay.kube.ends import End, ended, failed_container
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_RUN
 from jobrelay.kube.objects import Condition, Job, Pod
 from jobrelay.kube.quantities import doubled
 from jobrelay.kube.read import (

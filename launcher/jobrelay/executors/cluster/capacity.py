@@ -6,12 +6,8 @@ from collections.abc import Iterable
 
 from jobrelay.executors.cluster.api import Api, collection
 from jobrelay.kube.objects import Container, Job, Object, Pod
-from jobrelay.kube.quantities import (
-    parse_quantity,
-)
-from jobrelay.kube.read import (
-    main_container,
-)
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
 
 Room = dict[str, float]
 

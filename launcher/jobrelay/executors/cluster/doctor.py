@@ -13,12 +13,8 @@ from jobrelay.executors.cluster.capacity import Room, asked_by, free_room, sched
 from jobrelay.executors.cluster.preflight import RIGHTS, missing_rights
 from jobrelay.figures.wording import mebibytes
 from jobrelay.kube.objects import Object
-from jobrelay.kube.read import (
-    claim_name,
-)
-from jobrelay.manifests import (
-    Manifests,
-)
+from jobrelay.kube.read import claim_name
+from jobrelay.manifests import Manifests
 from jobrelay_runner.stages import STAGES
 
 _SKEW_SECONDS = 30.0

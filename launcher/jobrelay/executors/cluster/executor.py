@@ -18,24 +18,11 @@ from jobrelay.executors.cluster.shared import SharedObjects
 from jobrelay.executors.cluster.submitting import refused
 from jobrelay.executors.cluster.volume import Say, VolumePod
 from jobrelay.executors.cluster.watch import RunUpdates
-from jobrelay.kube.labels import (
-    ANNOTATION_VERDICT,
-    LABEL_PART_OF,
-    LABEL_PLAN,
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_PART_OF, LABEL_PLAN, LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import (
-    finished_condition,
-    image_that_ran,
-)
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-)
-from jobrelay.verdicts import (
-    Verdict,
-)
+from jobrelay.kube.read import finished_condition, image_that_ran
+from jobrelay.manifests import Manifests, Plan
+from jobrelay.verdicts import Verdict
 
 
 class ClusterExecutor:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from jobrelay.errors import Conflict
 from jobrelay.kube.objects import Object
-from jobrelay.manifests import (
-    differing_paths,
-)
+from jobrelay.manifests import differing_paths
 
 KIND = "NetworkPolicy"
 

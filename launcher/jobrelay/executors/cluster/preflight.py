@@ -11,13 +11,8 @@ from jobrelay.executors.cluster.api import Api, ApiError
 from jobrelay.executors.cluster.parallel import in_parallel
 from jobrelay.executors.cluster.resources import Resources
 from jobrelay.kube.objects import Object
-from jobrelay.kube.read import (
-    pods_of,
-)
-from jobrelay.manifests import (
-    INDEXED_SINCE,
-    Plan,
-)
+from jobrelay.kube.read import pods_of
+from jobrelay.manifests import INDEXED_SINCE, Plan
 
 
 @dataclass(frozen=True)

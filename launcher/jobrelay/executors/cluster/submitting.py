@@ -13,9 +13,7 @@ from jobrelay.executors.cluster.api import Api, ApiError, backoff
 from jobrelay.executors.cluster.resources import collection_of, path_of
 from jobrelay.executors.cluster.watch import Watch
 from jobrelay.hints import Command
-from jobrelay.kube.labels import (
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Job
 
 #: Seconds that a deleted object may take to be gone (faults.md, row 13).

@@ -19,15 +19,8 @@ from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import clock, in_one_line
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Event, Job, Object, Pod
-from jobrelay.manifests import (
-    reader_pod,
-)
-from jobrelay.verdicts import (
-    JobView,
-    Patience,
-    Verdict,
-    Waiting,
-)
+from jobrelay.manifests import reader_pod
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet

@@ -19,16 +19,10 @@ import urllib3
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, backoff, collection
-from jobrelay.kube.labels import (
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Event, Job, Pod
-from jobrelay.kube.read import (
-    finished_condition,
-)
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.kube.read import finished_condition
+from jobrelay.verdicts import JobView
 
 Item = TypeVar("Item", bound=AnyObject)
 

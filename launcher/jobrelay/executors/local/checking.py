@@ -9,12 +9,8 @@ from jobrelay.errors import BadInput
 from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
 from jobrelay.kube.objects import Pod
-from jobrelay.kube.read import (
-    containers,
-)
-from jobrelay.manifests import (
-    Plan,
-)
+from jobrelay.kube.read import containers
+from jobrelay.manifests import Plan
 
 
 def check_plan(plan: Plan, root: Path) -> None:

@@ -11,9 +11,7 @@ from typing import Final
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import layout
 from jobrelay.kube.objects import Object, PodSpec
-from jobrelay.kube.read import (
-    containers,
-)
+from jobrelay.kube.read import containers
 from jobrelay_runner.volume import safe_read
 
 #: Names of ConfigMaps, and what they hold.

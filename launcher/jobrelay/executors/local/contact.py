@@ -23,9 +23,7 @@ from typing import Final
 from jobrelay.errors import Exit, JobRelayError, StageEnded
 from jobrelay.executors.local import job_folder, layout, liveness
 from jobrelay.kube.objects import Object
-from jobrelay.kube.read import (
-    finished_condition,
-)
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume import safe_read
 
 #: Seconds before another runner is started where the one before could not be followed.

@@ -14,15 +14,9 @@ from jobrelay.executors.base import Finding
 from jobrelay.executors.local.job_folder import OTHER_FOLDER, unwritable
 from jobrelay.executors.local.layout import WORKING_FOLDER
 from jobrelay.kube.objects import Job
-from jobrelay.kube.quantities import (
-    parse_quantity,
-)
-from jobrelay.kube.read import (
-    main_container,
-)
-from jobrelay.manifests import (
-    Manifests,
-)
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
+from jobrelay.manifests import Manifests
 from jobrelay_runner.text.counting import counted
 
 _DISK_BYTES = 2 * 2**30

@@ -12,9 +12,7 @@ from typing import Final
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.local import contact, job_folder, layout, liveness
 from jobrelay.kube.objects import ContainerStatus, Job, Object, Pod
-from jobrelay.kube.read import (
-    finished_condition,
-)
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume.files import write_atomically
 
 #: Seconds for a runner to end, beyond the grace that it gives its containers.

@@ -19,24 +19,11 @@ from jobrelay.executors.local.doctor import examine_machine, has_memory_for
 from jobrelay.executors.local.job_folder import on_volume
 from jobrelay.executors.local.updates import LocalUpdates
 from jobrelay.executors.local.volume import LocalVolume
-from jobrelay.kube.labels import (
-    ANNOTATION_VERDICT,
-    LABEL_PLAN,
-    LABEL_RUN,
-)
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_PLAN, LABEL_RUN
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import (
-    finished_condition,
-)
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-    started_early,
-    without_gate,
-)
-from jobrelay.verdicts import (
-    Verdict,
-)
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import Manifests, Plan, started_early, without_gate
+from jobrelay.verdicts import Verdict
 from jobrelay_runner.volume import safe_read
 from jobrelay_runner.volume.files import write_atomically
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.executors.local import contact, job_folder, layout
 from jobrelay.kube.objects import Object
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.verdicts import JobView
 
 
 class LocalUpdates(ChangeCounter):

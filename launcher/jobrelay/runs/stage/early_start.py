@@ -9,19 +9,10 @@ from typing import Final
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobRunner, Submission
 from jobrelay.kube.objects import Job, Pod
-from jobrelay.kube.read import (
-    last_pod,
-    pod_phase,
-)
-from jobrelay.manifests import (
-    can_wait,
-)
+from jobrelay.kube.read import last_pod, pod_phase
+from jobrelay.manifests import can_wait
 from jobrelay.runs.request import When
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    Waiting,
-)
+from jobrelay.verdicts import JobView, Verdict, Waiting
 from jobrelay_runner.text.outlook import seconds_left
 
 #: What the stage has left to do, by its own words, when the next one is started: enough for a Pod and

@@ -12,18 +12,11 @@ from typing import Final
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobReader
-from jobrelay.kube.ends import (
-    closing,
-)
+from jobrelay.kube.ends import closing
 from jobrelay.kube.objects import Pod
-from jobrelay.kube.read import (
-    container_state,
-    index_of,
-)
+from jobrelay.kube.read import container_state, index_of
 from jobrelay.runs.timeline import now
-from jobrelay.verdicts import (
-    JobView,
-)
+from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import LogProof
 

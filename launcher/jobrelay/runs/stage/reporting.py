@@ -6,27 +6,13 @@ from datetime import datetime
 
 from jobrelay.errors import Exit
 from jobrelay.executors.base import Submission
-from jobrelay.kube.ends import (
-    closing,
-)
+from jobrelay.kube.ends import closing
 from jobrelay.kube.objects import Job, JobStatus, Pod
-from jobrelay.kube.read import (
-    index_of,
-    last_pod,
-    main_container,
-    pod_phase,
-    pods_of,
-)
+from jobrelay.kube.read import index_of, last_pod, main_container, pod_phase, pods_of
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    attempts_allowed,
-    failed_attempts,
-    with_last_line,
-)
+from jobrelay.verdicts import JobView, Verdict, attempts_allowed, failed_attempts, with_last_line
 from jobrelay_runner.stages import Stage
 
 

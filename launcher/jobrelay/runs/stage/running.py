@@ -22,16 +22,8 @@ from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import in_one_line
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import (
-    finished_condition,
-    main_container,
-    pod_phase,
-    pods_of,
-)
-from jobrelay.manifests import (
-    Plan,
-    with_disruptions,
-)
+from jobrelay.kube.read import finished_condition, main_container, pod_phase, pods_of
+from jobrelay.manifests import Plan, with_disruptions
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.attempts import AttemptReporter
@@ -39,14 +31,7 @@ from jobrelay.runs.stage.early_start import EarlyStart
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
 from jobrelay.runs.timeline import now
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    Waiting,
-    goes_on_anew,
-    judge,
-    lost_pods,
-)
+from jobrelay.verdicts import JobView, Verdict, Waiting, goes_on_anew, judge, lost_pods
 from jobrelay_runner.stages import Stage
 
 _SETTLE_SECONDS: float = 2.0

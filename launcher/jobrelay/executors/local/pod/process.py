@@ -18,9 +18,7 @@ from typing import Final
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import layout
 from jobrelay.executors.local.configs import ConfigMaps
-from jobrelay.kube.labels import (
-    ANNOTATION_INDEX,
-)
+from jobrelay.kube.labels import ANNOTATION_INDEX
 from jobrelay.kube.objects import Container, EnvVar, Object, Pod
 from jobrelay_runner.volume.paths import ENV_INDEX
 

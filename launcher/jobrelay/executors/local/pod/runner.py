@@ -23,22 +23,11 @@ from jobrelay.executors.local import contact, ending, job_folder, layout, livene
 from jobrelay.executors.local.pod.container import terminated
 from jobrelay.executors.local.pod.pods import NODE_SHUTDOWN, PodRunner
 from jobrelay.executors.local.pod.state import JobState
-from jobrelay.kube.ends import (
-    closing,
-)
-from jobrelay.kube.labels import (
-    ANNOTATION_INDEX,
-    ANNOTATION_VERDICT,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import ANNOTATION_INDEX, ANNOTATION_VERDICT
 from jobrelay.kube.objects import Condition, Metadata, Object, Pod
-from jobrelay.kube.read import (
-    index_of,
-    last_pod,
-    pods_of,
-)
-from jobrelay.verdicts import (
-    Verdict,
-)
+from jobrelay.kube.read import index_of, last_pod, pods_of
+from jobrelay.verdicts import Verdict
 
 #: Seconds before the first retry, doubled for each one after it. Kubernetes begins with 10.
 RETRY_SECONDS: Final = 1.0
