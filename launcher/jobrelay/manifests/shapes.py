@@ -23,7 +23,7 @@ _Mapping: TypeAlias = dict[str, Any]
 
 
 def json_only(tree: Any, path: str) -> Any:
-    """`tree` without empty keys, which mean nothing to Kubernetes. Raises BadInput for what JSON cannot hold."""
+    """`tree` without empty keys, which mean nothing to Kubernetes. Raises BadInput for what JSON has not."""
     if isinstance(tree, dict):
         for key in tree:
             if not isinstance(key, str):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster import answers
+from jobrelay.executors.cluster import answers, limits
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.execution import Execution
 from jobrelay.executors.cluster.watch import Watch
@@ -28,9 +28,7 @@ from jobrelay_runner.volume.verify import Check
 
 Say = Callable[[str], None]
 
-_PATIENCE: Final = Patience(start=120)
-#: After which it is reported that the Pod is waited for, where nothing says why.
-_SILENCE_SECONDS: Final = 10.0
+_PATIENCE: Final = Patience(start=limits.START_SECONDS)
 _PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
@@ -203,7 +201,7 @@ class StartReporter:
         self._reported: set[str] = set()
         self._since: dict[str, datetime] = {}  # as jobrelay.executors.follow counts it
         until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
-        self._timer = threading.Timer(_SILENCE_SECONDS, self._report, ("it has not started yet", until))
+        self._timer = threading.Timer(limits.SILENCE_SECONDS, self._report, ("it has not started yet", until))
         self._timer.daemon = True
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:

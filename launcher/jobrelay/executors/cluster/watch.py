@@ -1,6 +1,6 @@
 """Watches on Jobs, Pods and Events: one of each kind for all that is followed.
 
-A watch is read until it is cut or silent for READ seconds, then opened again where it was; that
+A watch is read until it is cut or silent for READ_SECONDS, then opened again where it was; that
 call is also the proof that the API still answers. Nothing is ever asked for at intervals.
 """
 
@@ -18,7 +18,8 @@ import urllib3
 
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, backoff, collection
+from jobrelay.executors.cluster import limits
+from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError, collection
 from jobrelay.kube.labels import LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Event, Job, Pod
 from jobrelay.kube.read import finished_condition
@@ -28,10 +29,6 @@ Item = TypeVar("Item", bound=AnyObject)
 
 _GONE: Final = 410
 _EVENTS_KEPT: Final = 1000
-#: So many openings follow each other at once; from then on, no more than that in so many seconds. Events are
-#: good news, and a server that sends one and then ends the watch would be asked without a pause.
-_OPENINGS: Final = 5
-_OPENING_SECONDS: Final = 5.0
 
 
 class Watch(Generic[Item]):
@@ -48,10 +45,10 @@ class Watch(Generic[Item]):
         self._deleted: dict[str, Item] = {}
         self._listed_version = 0
         self._version: str | None = None
-        self._failures = 0  # in a row, with no event between them
         self._good = 0.0  # time.monotonic() of the last sign of life
-        self._opened: deque[float] = deque(maxlen=_OPENINGS)  # time.monotonic() of the last ones
+        self._opened: deque[float] = deque(maxlen=limits.OPENINGS)  # time.monotonic() of the last ones
         self._stopped = threading.Event()
+        self._backoff = limits.Backoff(self._stopped.wait)  # failures with no event between them
         #: set once the objects that were there before are known
         self.listed = threading.Event()
         #: time.monotonic() at which the change that finished a Job arrived, by uid
@@ -117,35 +114,29 @@ class Watch(Generic[Item]):
                 self._read()
                 self._good = time.monotonic()
                 if self._good - opened > 1:
-                    self._failures = 0
+                    self._backoff.reset()
                 else:  # something on the way ends watches at once: no reason to run in circles
-                    self._failures += 1
-                    self._stopped.wait(backoff(self._failures))
+                    self._backoff.wait()
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = None
-                    self._failures += 1
-                    if self._failures > 1:  # the first is listed at once
-                        self._stopped.wait(backoff(self._failures))
+                    self._backoff.wait(at_once=1)
                     continue
                 if error.status == 401:
                     raise self._api.not_accepted_any_more() from error
                 if error.status in (403, 404):
                     raise BadInput(f"cannot watch {self._path}: {error.message}") from error
                 self._api.check_patience(error, self._good)
-                self._failures += 1
-                self._stopped.wait(error.retry_after or backoff(self._failures))
+                self._backoff.wait(error.retry_after or None)
             except STREAM_ENDED as error:
                 if self._stopped.is_set():
                     return
                 self._api.check_patience(error)
-                self._failures += 1
-                if self._failures > 1:  # the first cut is reopened at once
-                    self._stopped.wait(backoff(self._failures))
+                self._backoff.wait(at_once=1)
 
     def _pace(self) -> None:
-        if len(self._opened) == _OPENINGS:
-            self._stopped.wait(max(self._opened[0] + _OPENING_SECONDS - time.monotonic(), 0))
+        if len(self._opened) == limits.OPENINGS:
+            self._stopped.wait(max(self._opened[0] + limits.OPENING_SECONDS - time.monotonic(), 0))
         self._opened.append(time.monotonic())
 
     def _list(self) -> None:
@@ -198,7 +189,7 @@ class Watch(Generic[Item]):
             raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
         self._good = time.monotonic()
-        self._failures = 0
+        self._backoff.reset()
         with self._lock:
             if kind in ("ADDED", "MODIFIED"):
                 self._keep(item)
@@ -249,7 +240,7 @@ class RunUpdates(ChangeCounter):
     def view(self, submission: Submission) -> JobView:
         uid = submission.job["metadata"]["uid"]
         if submission.how == "adopted":  # its Pods were there before these watches
-            self._pods.listed.wait(READ)
+            self._pods.listed.wait(limits.READ_SECONDS)
         job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
         pods, lost = self._pods.parts(uid)
         names = dict.fromkeys((submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)))
