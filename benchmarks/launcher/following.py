@@ -25,7 +25,8 @@ from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster.api import Api, collection
 from jobrelay.executors.cluster.resources import collection_of, path_of
 from jobrelay.executors.cluster.watch import RunUpdates
-from jobrelay.manifests import LABEL_RUN, render
+from jobrelay.kube.labels import LABEL_RUN
+from jobrelay.manifests import render
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import Patience, Verdict, judge
 

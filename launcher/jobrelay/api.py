@@ -204,14 +204,14 @@ class Relay:
         *,
         set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
         config: Path | str | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Mapping[str, Any]]:
         """The manifests of a run, as `kubectl apply -f` takes them. Nothing is created."""
         target = self._target
         plan = kubernetes_manifests.render(
             target.manifests, self._config(set, config), _checked(name) or kubernetes_manifests.new_run_id(),
             namespace=target.namespace, image=target.image, timeout_seconds=None,
         )  # fmt: skip
-        return list(plan.objects())
+        return plan.objects()
 
     # --- look, fetch, end ---
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tenacity.nap
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,8 +18,7 @@ from websocket import ABNF, WebSocketConnectionClosedException, WebSocketTimeout
 
 from jobrelay.cli import main as cli
 from jobrelay.errors import ApiLost, BadInput, Conflict, Exit, JobRelayError
-from jobrelay.executors.cluster import api as module
-from jobrelay.executors.cluster import submitting
+from jobrelay.executors.cluster import limits, submitting
 from jobrelay.executors.cluster.api import Api, ApiError, Execution, collection
 from jobrelay.executors.cluster.executor import ClusterExecutor
 from jobrelay.hints import SameAgain
@@ -53,7 +51,7 @@ def no_cluster_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> Naps:
     naps = Naps()
-    monkeypatch.setattr(tenacity.nap, "time", naps)
+    monkeypatch.setattr(limits, "time", naps)
     return naps
 
 
@@ -156,7 +154,7 @@ def test_pauses_grow_and_have_jitter(connect: Connect, naps: Naps) -> None:
 
 
 def test_row_6_an_api_that_stays_down_is_lost(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.05)
     api, server = connect(DOWN)
     with pytest.raises(ApiLost, match="etcd is not there") as error:
         api.get("/x")
@@ -167,7 +165,7 @@ def test_row_6_an_api_that_stays_down_is_lost(connect: Connect, monkeypatch: pyt
 
 
 def test_row_5_an_api_that_stays_busy_is_lost(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.05)
     api, _ = connect(BUSY)
     with pytest.raises(ApiLost, match="try again later"):
         api.get("/x")
@@ -184,7 +182,7 @@ def test_a_name_and_a_password(connect: Connect, no_cluster_of_mine: Path) -> No
 def test_once_it_has_answered_it_is_waited_for_longer(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.0)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.0)
     api, _ = connect(ok({}), DOWN, DOWN, ok({"back": True}))
     api.get("/x")
     assert api.get("/x") == {"back": True}
@@ -193,7 +191,7 @@ def test_once_it_has_answered_it_is_waited_for_longer(
 def test_the_time_that_was_asked_for_holds_for_the_first_answer_too(
     connect: Connect, naps: Naps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.0)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.0)
     _, server = connect(DOWN, DOWN, ok({"kind": "JobList", "items": []}))
     assert cli.main(["list", "--api-timeout", "600"]) == Exit.SUCCEEDED
     assert len(naps.seconds) == 2
@@ -203,7 +201,7 @@ def test_the_time_that_was_asked_for_holds_for_the_first_answer_too(
 
 
 def test_nobody_listens(connect: Connect, monkeypatch: pytest.MonkeyPatch, no_cluster_of_mine: Path) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.05)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         kubeconfig(no_cluster_of_mine, f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -492,7 +490,7 @@ def test_list_against_a_server(
     connect: Connect, answers: list[Answer], code: Exit, said: str,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.05)
     connect(*answers)
     assert cli.main(["list", "-o", "name"]) == code
     out, err = capsys.readouterr()
@@ -540,7 +538,7 @@ def test_row_39_a_server_that_keeps_a_time_to_live_acts_upon_it(
 def test_row_13_a_job_that_is_there_and_is_not_there_in_turn(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "DELETION_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "DELETION_SECONDS", 1.0)
     conflict = refusal(409, "AlreadyExists", 'jobs.batch "a-train" already exists')
     api, server = connect(*[conflict, NOT_FOUND] * 300, ok({}))
     with pytest.raises(Conflict, match="by turns that it exists and that it does not"):

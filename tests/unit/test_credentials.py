@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tenacity.nap
 
 from jobrelay.cli import main as cli
 from jobrelay.errors import ApiLost, BadInput, Exit
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import Api
 from jobrelay.executors.cluster.login import credentials as module
 from jobrelay.executors.cluster.login import kubeconfig as places
-from jobrelay.executors.cluster.login import plugin as plugins
 from jobrelay.executors.cluster.login.credentials import Credentials
 from jobrelay.executors.cluster.login.kubeconfig import load
 from tests.unit.apiserver import Answer, Server, kubeconfig, ok, refusal, serving
@@ -350,7 +349,7 @@ def test_a_plugin_that_cannot_be_started(
 def test_a_plugin_that_never_answers(
     user: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "PLUGIN_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "PLUGIN_SECONDS", 0.5)
     # and what it has started holds its output open
     user(plugin(tmp_path, "import subprocess; subprocess.run(['sleep', '600'])"))
     assert "it did not answer within" in listed(capsys, Exit.BAD_INPUT)
@@ -443,7 +442,7 @@ def test_a_plugin_that_fails_in_the_middle_of_a_run_is_waited_for(
             if len(naps) == 3:
                 (tmp_path / "broken").unlink()
 
-    monkeypatch.setattr(tenacity.nap, "time", Naps)
+    monkeypatch.setattr(limits, "time", Naps)
     api.get("/x")
     assert len(naps) == 3
     assert len(server.requests) == asked + 1

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from jobrelay.errors import Exit
-from jobrelay.manifests import ANNOTATION_DISRUPTIONS, with_disruptions
+from jobrelay.kube.labels import ANNOTATION_DISRUPTIONS
+from jobrelay.manifests import with_disruptions
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, lost_pods
 from jobrelay_train.config.loading import resolve
 from jobrelay_train.config.schema import RunConfig

@@ -13,7 +13,8 @@ from jobrelay import manifests
 from jobrelay.errors import ApiLost
 from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster import capacity
-from jobrelay.manifests import ANNOTATION_EARLY, ANNOTATION_HASH, can_wait, started_early
+from jobrelay.kube.labels import ANNOTATION_EARLY, ANNOTATION_HASH
+from jobrelay.manifests import can_wait, started_early
 from jobrelay.runs import status
 from jobrelay.runs.stage import early_start as early
 from jobrelay.runs.stage.early_start import EarlyStart, When

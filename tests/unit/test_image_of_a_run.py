@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrelay.executors.cluster import ClusterExecutor
-from jobrelay.manifests import image_that_ran
+from jobrelay.kube.read import image_that_ran
 from jobrelay.runs.target import Target
 from tests.unit import objects as o
 from tests.unit.apiserver import kubeconfig, ok, refusal, serving

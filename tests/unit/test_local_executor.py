@@ -12,7 +12,7 @@ import pytest
 
 from jobrelay.executors.base import Submission
 from jobrelay.executors.local import LocalExecutor, contact, layout
-from jobrelay.manifests import CONFIG_FILE
+from jobrelay.kube.labels import CONFIG_FILE
 from tests.unit import objects as o
 
 Object = dict[str, Any]

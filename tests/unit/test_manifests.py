@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Exit
-from jobrelay.manifests import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN, Manifests, Plan
+from jobrelay.kube.labels import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN
+from jobrelay.kube.read import main_container
+from jobrelay.manifests import Manifests, Plan
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.loading import resolve
 from jobrelay_train.config.schema import RunConfig
@@ -105,7 +107,7 @@ def test_an_image_of_another_container_stays(tmp_path: Path) -> None:
         "side": "busybox:1",
         "train": "other:2",
     }
-    assert manifests.main_container(job)["name"] == "train"
+    assert main_container(job)["name"] == "train"
 
 
 def test_placement_goes_to_its_stage_alone() -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from jobrelay import manifests
 from jobrelay.errors import Exit
+from jobrelay.kube.ends import closing
+from jobrelay.kube.read import container_state
 from jobrelay.verdicts import (
     JobView,
     Patience,
     Verdict,
     Waiting,
-    closing,
-    container_state,
     goes_on_anew,
     judge,
     lost_pods,

@@ -11,6 +11,7 @@ import pytest
 from jobrelay.cli import main as cli
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.cluster import api as module
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import Api
 from jobrelay.executors.cluster.login.proxies import proxy_for
 from tests.unit.apiserver import kubeconfig, ok, refusal, serving
@@ -99,7 +100,7 @@ def test_the_kubeconfigs_proxy_is_always_asked() -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_GIVE_UP", 0.05)
+    monkeypatch.setattr(limits, "FIRST_GIVE_UP_SECONDS", 0.05)
 
 
 def ask_in_every_way(api: Api) -> None:

@@ -16,12 +16,14 @@ from jobrelay.console import Console
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Submission
 from jobrelay.executors.cluster import preflight
-from jobrelay.manifests import LABEL_RUN, Plan
+from jobrelay.kube.labels import LABEL_RUN
+from jobrelay.kube.read import last_pod, pods_of
+from jobrelay.manifests import Plan
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.results import Fetched
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
-from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, last_pod
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge
 from jobrelay_runner.volume.record import LogProof, parse_closing
 from jobrelay_train.config.loading import resolve
 from tests.support import BASE, changed, pod_spec
@@ -44,14 +46,14 @@ def test_train_becomes_an_indexed_job() -> None:
     assert {key: train["spec"][key] for key in ("completionMode", "completions", "parallelism")} == {
         "completionMode": "Indexed", "completions": 3, "parallelism": 3,
     }  # fmt: skip
-    assert manifests.pods_of(train) == 3
+    assert pods_of(train) == 3
 
 
 @pytest.mark.parametrize("stage", ["eval", "infer"])
 def test_the_other_stages_stay_as_they_are(stage: Any) -> None:
     alone, together = rendered().jobs[stage], rendered(*NODES).jobs[stage]
     assert together["spec"].keys() == alone["spec"].keys()
-    assert manifests.pods_of(together) == 1
+    assert pods_of(together) == 1
 
 
 def test_one_node_is_rendered_as_ever() -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from jobrelay import manifests
 from jobrelay.console import Console
-from jobrelay.figures.quantities import parse_quantity
-from jobrelay.figures.sizing import Size, requests_against_use, suggest
-from jobrelay.manifests import Plan, main_container
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
+from jobrelay.manifests import Plan
 from jobrelay.runs.autosize import autosized
+from jobrelay.runs.sizing import Size, requests_against_use, suggest
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.record import Closing, Cost, LogProof
 from jobrelay_train.config.loading import load_config, validate

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from jobrelay.errors import Exit
 from jobrelay.figures.wording import clock
-from jobrelay.manifests import ANNOTATION_VERDICT
-from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, closing, judge, last_pod
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import ANNOTATION_VERDICT
+from jobrelay.kube.read import last_pod
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge
 from tests.unit import objects as o
 
 Object = dict[str, Any]

@@ -215,7 +215,7 @@ def test_row_35_what_the_pod_waits_for_is_reported_once_and_until_when() -> None
 def test_row_35_a_pod_that_does_not_start_and_says_nothing_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobrelay.executors.cluster.volume._SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr("jobrelay.executors.cluster.limits.SILENCE_SECONDS", 0.0)
     said: list[str] = []
     with StartReporter(said.append, "p"), eventually(PATIENCE) as until:
         until(lambda: bool(said))

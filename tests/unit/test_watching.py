@@ -49,9 +49,8 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchi
     """A watch on Jobs that has begun, and the server that it watches."""
     path = tmp_path / "kubeconfig"
     monkeypatch.setenv("KUBECONFIG", str(path))
-    monkeypatch.setattr("jobrelay.executors.cluster.watch.backoff", lambda failures: 0.01)
-    monkeypatch.setattr("jobrelay.executors.cluster.watch._OPENING_SECONDS", 0.01)
-    monkeypatch.setattr("jobrelay.executors.cluster.api._pause", lambda state: 0.01)
+    monkeypatch.setattr("jobrelay.executors.cluster.limits.pause", lambda failures: 0.01)
+    monkeypatch.setattr("jobrelay.executors.cluster.limits.OPENING_SECONDS", 0.01)
     open_now: list[Any] = []
 
     def begin(*answers: Answer, give_up: float = 300) -> tuple[Watch, ChangeCounter, Server]:
@@ -196,7 +195,7 @@ def test_a_watch_that_is_refused_is_told(watching: Watching, answer: Answer, err
 def test_a_watch_that_always_ends_at_once_does_not_run_in_circles(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobrelay.executors.cluster.watch.backoff", lambda failures: 0.1 * failures)
+    monkeypatch.setattr("jobrelay.executors.cluster.limits.pause", lambda failures: 0.1 * failures)
     _, _, server = watching(listed(), Answer(body=b""))
     time.sleep(1)
     assert len(server.requests) < 10
@@ -307,7 +306,7 @@ def test_nothing_is_left_running(watching: Watching) -> None:
 def test_a_server_that_ends_every_watch_after_an_event_is_not_asked_without_a_pause(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobrelay.executors.cluster.watch._OPENING_SECONDS", 1.0)
+    monkeypatch.setattr("jobrelay.executors.cluster.limits.OPENING_SECONDS", 1.0)
     error = ("ERROR", {"kind": "Status", "code": 410, "metadata": {}})
     rounds = [(listed(job()), events(("MODIFIED", job(version=10 + n)), error)) for n in range(500)]
     begun = time.monotonic()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrelay.figures.quantities import parse_quantity
 from jobrelay.figures.wording import accuracy, duration, mebibytes, memory
+from jobrelay.kube.quantities import parse_quantity
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.record import parse_closing
 from tests.support import REPOSITORY

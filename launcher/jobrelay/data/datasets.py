@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jobrelay.data import local_files
 from jobrelay.data.local_files import LocalFiles
 from jobrelay.errors import BadInput, Conflict, JobRelayError
 from jobrelay.executors.base import Executor, JobReader
 from jobrelay.hints import Command, SameAgain
-from jobrelay.manifests import ANNOTATION_CONFIG, LABEL_RUN
-from jobrelay.verdicts import finished_condition
+from jobrelay.kube.labels import ANNOTATION_CONFIG, LABEL_RUN
+from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume import layout as layouts
 from jobrelay_runner.volume.archive import ArchiveError, Limits
 from jobrelay_runner.volume.datasets import contents
 from jobrelay_runner.volume.safe_read import why
-
-Object = dict[str, Any]
 
 
 def survey(folder: Path, *, skip_odd: bool = False) -> LocalFiles:
@@ -104,7 +102,7 @@ def readers(executor: JobReader, folder: str) -> list[str]:
     return sorted(found)
 
 
-def _read_by(job: Object) -> set[str]:
+def _read_by(job: Job) -> set[str]:
     """Each data/NAME that a Job reads, as far as its annotation says; of others' Jobs nothing is known."""
     text = (job["metadata"].get("annotations") or {}).get(ANNOTATION_CONFIG, "{}")
     try:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobrelay.errors import Conflict
 from jobrelay.hints import Command
-from jobrelay.manifests import (
+from jobrelay.kube.labels import (
     ANNOTATION_EARLY,
     ANNOTATION_HASH,
     ANNOTATION_WORK,
     LABEL_COMPONENT,
     LABEL_RUN,
-    differing_keys,
 )
-from jobrelay.verdicts import finished_condition
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import differing_keys
 
-Object = dict[str, Any]
 
-
-def adopt(wanted: Object, live: Object) -> bool:
+def adopt(wanted: Job, live: Job) -> bool:
     """Whether the live Job of that name is the one that is wanted: the same content, and not failed.
 
     False: it has failed, and may be replaced. Raises Conflict if it has other content.
@@ -59,6 +56,6 @@ def adopt(wanted: Object, live: Object) -> bool:
     )
 
 
-def waits_early(live: Object) -> bool:
+def waits_early(live: Job) -> bool:
     """Whether a Job was started early and has not ended."""
     return ANNOTATION_EARLY in (live["metadata"].get("annotations") or {}) and not finished_condition(live)

@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from jobrelay.hints import Hint
-from jobrelay.manifests import (
-    Manifests,
-    Plan,
-)
-from jobrelay.verdicts import JobView, Verdict, finished_condition
+from jobrelay.kube.objects import Job, Object, Pod
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import Manifests, Plan
+from jobrelay.verdicts import JobView, Verdict
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
 
-Object = dict[str, Any]
 Sink = Callable[[bytes], None]
 
 
@@ -28,7 +26,7 @@ Sink = Callable[[bytes], None]
 class Submission:
     """A Job that is there now, and how it came to be."""
 
-    job: Object
+    job: Job
     how: Literal["created", "early", "adopted", "replaced"]
 
     @property
@@ -101,11 +99,11 @@ class JobRunner(Place, Protocol):
 
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]: ...
 
-    def submit(self, job: Object) -> Submission:
+    def submit(self, job: Job) -> Submission:
         """Create the Job, or adopt the equal one that is there. Raises Conflict on another."""
         ...
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
+    def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         """Create the Job, which waits for the end of `before` by itself (manifests.started_early).
 
         beside: the Pod that works now; the Job is not created if what it asks for is not free there
@@ -113,7 +111,7 @@ class JobRunner(Place, Protocol):
         """
         ...
 
-    def withdraw(self, job: Object) -> None:
+    def withdraw(self, job: Job) -> None:
         """Delete the Job if somebody has started it early and it has not ended."""
         ...
 
@@ -129,15 +127,15 @@ class JobReader(Place, Protocol):
         """The newest run of that plan, if there is one."""
         ...
 
-    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+    def jobs(self, run: str | None = None) -> list[tuple[Job, Sequence[Pod]]]:
         """Every Job of a run (or of all), oldest first, with its Pods."""
         ...
 
-    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+    def read_log(self, pod: Pod, container: str, sink: Sink) -> None:
         """Give all that a container prints to `sink`, until it has ended."""
         ...
 
-    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+    def log_tail(self, pod: Pod, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
         """The last lines of a container's log; `follow`: and what comes. Raises LookupError if gone."""
         ...
 

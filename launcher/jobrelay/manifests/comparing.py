@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jobrelay.manifests.labels import ANNOTATION_CONFIG, ANNOTATION_EARLY, CONFIG_MAP, LABEL_RUN, Object
+from jobrelay.kube.labels import ANNOTATION_CONFIG, ANNOTATION_EARLY, CONFIG_MAP, LABEL_RUN
+from jobrelay.kube.objects import Job
 
 
-def differing_keys(wanted: Object, live: Object) -> list[str]:
+def differing_keys(wanted: Job, live: Job) -> list[str]:
     """Where a live Job is not what is wanted: configuration keys and paths in its spec.
 
     Fields that only the server has set do not count.

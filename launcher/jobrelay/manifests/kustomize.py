@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
-from jobrelay.manifests.labels import CONFIG_MAP, Object, title
+from jobrelay.kube.labels import CONFIG_MAP
+from jobrelay.kube.objects import Object
+from jobrelay.kube.read import title
 from jobrelay.manifests.scopes import is_cluster_wide
-from jobrelay.manifests.shapes import check_shape, json_only
+from jobrelay.manifests.shapes import KustomizationShape, ObjectShape, check_shape, json_only
 from jobrelay_runner.volume.safe_read import read_named, why
 from jobrelay_train.config.yamlio import MAX_BYTES, YamlError, load_documents, read_documents
 
 #: In the order in which kustomize looks for them.
 _FILES: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-_OBJECT: Final[Object] = {"metadata": {"labels": {}, "annotations": {}, "namespace": str}}
-_KUSTOMIZATION: Final[Object] = {"namespace": str, "resources": [str], "configMapGenerator": [{"name": str}]}
 
 #: What is read here; and of the generator of the run's configuration, which is not sent as it is.
 _PLAIN: Final = {"apiVersion", "kind", "namespace", "resources", "configMapGenerator"}
@@ -48,7 +48,7 @@ def read_folder(folder: Path, example: Path) -> Iterator[Object]:
     kustomization = next(iter(_documents(path)), None)
     if not isinstance(kustomization, dict):
         raise BadInput(f"{path} is empty", f"compare {example / _FILES[0]}")
-    check_shape(kustomization, _KUSTOMIZATION, str(path))
+    check_shape(kustomization, KustomizationShape, str(path))
     objects = _plain_objects(folder, kustomization)
     if objects is None:
         return _rendered(folder, example)
@@ -69,7 +69,7 @@ def check_object(item: Any, source: str) -> Object:
     ):
         raise BadInput(f"{source}: not a Kubernetes object (apiVersion, kind and metadata.name are needed)")
     checked: Object = json_only(item, f"{source}: {title(item)}: ")
-    check_shape(checked, _OBJECT, f"{source}: {title(item)}")
+    check_shape(checked, ObjectShape, f"{source}: {title(item)}")
     return checked
 
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobrelay.manifests.labels import (
-    LABEL_COMPONENT,
-    LABEL_NODES,
-    LABEL_RUN,
-    Object,
-    main_container,
-    run_labels,
-)
+from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_NODES, LABEL_RUN, run_labels
+from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.read import main_container, pods_of
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
 from jobrelay_train.config.schema import RunConfig
@@ -26,18 +21,13 @@ _BACKOFF_LIMIT: Final = 6
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def pods_of(job: Object) -> int:
-    """How many Pods of the Job run at once."""
-    return int(job["spec"].get("completions", 1)) if job["spec"].get("completionMode") == "Indexed" else 1
-
-
-def spread(job: Object, stage: Stage, config: RunConfig) -> None:
+def spread(job: Job, stage: Stage, config: RunConfig) -> None:
     """Make it a Job of as many Pods as the configuration asks for, on different nodes where that can be."""
     nodes = config.train.nodes if stage == "train" else 1
     if nodes == 1:
         return
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
-    spec.update(completionMode="Indexed", completions=nodes, parallelism=nodes)
+    spec["completionMode"], spec["completions"], spec["parallelism"] = "Indexed", nodes, nodes
     # Kubernetes counts Pods. When one is lost, the others of its attempt end with PEER_LOST, and only a
     # podFailurePolicy (1.26) can tell it not to count those: without, as many are allowed as that may be.
     spec["backoffLimit"] = (spec.get("backoffLimit", _BACKOFF_LIMIT) + 1) * nodes - 1
@@ -53,7 +43,7 @@ def spread(job: Object, stage: Stage, config: RunConfig) -> None:
     )
 
 
-def join(job: Object, stage: Stage, run: str) -> None:
+def join(job: Job, stage: Stage, run: str) -> None:
     """Tell the Pods of a Job of several their names in one run: which to avoid, and which to look for."""
     if pods_of(job) == 1:
         return
@@ -69,7 +59,7 @@ def join(job: Object, stage: Stage, run: str) -> None:
     main_container(job)["env"].append({"name": ENV_LEADER, "value": leader})
 
 
-def service_of(job: Object, stage: Stage, run: str) -> Object:
+def service_of(job: Job, stage: Stage, run: str) -> Object:
     """The headless Service that gives each Pod of the Job a name, from before it is ready."""
     metadata = {
         "name": service_name(stage, run),
@@ -85,7 +75,7 @@ def service_name(stage: Stage, run: str) -> str:
     return f"{stage}-{run}"
 
 
-def count_causes_alone(job: Object) -> None:
+def count_causes_alone(job: Job) -> None:
     """The backoffLimit where a podFailurePolicy leaves those out that only followed a lost one."""
     if (pods := pods_of(job)) > 1:
         job["spec"]["backoffLimit"] = (job["spec"]["backoffLimit"] + 1) // pods - 1

@@ -6,20 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jobrelay.errors import BadInput
+from jobrelay.kube.labels import CONFIG_FILE, LABEL_COMPONENT, is_config_map
+from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.read import claim_name, containers, title
 from jobrelay.manifests.kustomize import read_folder
-from jobrelay.manifests.labels import (
-    CONFIG_FILE,
-    LABEL_COMPONENT,
-    Object,
-    claim_name,
-    containers,
-    is_config_map,
-    title,
-)
-from jobrelay.manifests.shapes import check_shape
+from jobrelay.manifests.shapes import ConfigMapShape, JobShape, check_shape
 from jobrelay.resources import K8S
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
@@ -37,31 +31,6 @@ _IMAGE = re.compile(
 )
 
 
-#: What this module looks into (manifests.shapes); what is left out may be anything.
-_CONTAINER: Final[Object] = {
-    "name": str, "image": str, "command": [str], "args": [str], "env": [{"name": str}],
-    "resources": {"requests": {}, "limits": {}},
-}  # fmt: skip
-
-
-_VOLUME: Final[Object] = {
-    "name": str, "persistentVolumeClaim": {"claimName": str}, "configMap": {"name": str}, "emptyDir": {},
-}  # fmt: skip
-
-
-_AFFINITY: Final[Object] = {
-    "podAffinity": {}, "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]},
-}  # fmt: skip
-
-
-_POD: Final[Object] = {
-    "containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [_VOLUME], "affinity": _AFFINITY,
-}  # fmt: skip
-
-
-_JOB: Final[Object] = {"spec": {"backoffLimit": int, "template": {"metadata": {"labels": {}}, "spec": _POD}}}
-
-
 #: What the launcher may do is not for the launcher to say: an administrator applies these.
 _GRANTS = "rbac.authorization.k8s.io/"
 
@@ -73,7 +42,7 @@ class Manifests:
     source: str
     namespace: str
     shared: tuple[Object, ...]
-    jobs: Mapping[Stage, Object]
+    jobs: Mapping[Stage, Job]
     config: Mapping[str, Any]
     placed: bool = True  # False: they name no namespace, and are for that of the context
 
@@ -81,7 +50,7 @@ class Manifests:
 def load(folder: Path) -> Manifests:
     """Manifests of a kustomization folder. Raises BadInput naming the file or object."""
     objects = list(read_folder(folder, BASE))
-    jobs: dict[Stage, Object] = {}
+    jobs: dict[Stage, Job] = {}
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
     for item in objects:
@@ -96,7 +65,7 @@ def load(folder: Path) -> Manifests:
                 )
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
-            jobs[stage] = item
+            jobs[stage] = cast(Job, item)  # _check_job looks whether it is one
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     missing = [stage for stage in STAGES if stage not in jobs]
@@ -127,9 +96,9 @@ def check_image(image: str) -> str:
     return image
 
 
-def _check_job(job: Object, folder: Path) -> None:
+def _check_job(job: Job, folder: Path) -> None:
     where = f"{title(job)} in {folder}"
-    check_shape(job, _JOB, where)
+    check_shape(job, JobShape, where)
     try:
         spec = job["spec"]
         pod = spec["template"]["spec"]
@@ -162,7 +131,7 @@ def _check_job(job: Object, folder: Path) -> None:
 
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:
-    check_shape(item, {"data": {CONFIG_FILE: str}}, f"{title(item)} in {folder}")
+    check_shape(item, ConfigMapShape, f"{title(item)} in {folder}")
     try:
         text = item.get("data", {}).get(CONFIG_FILE, "")
         documents = load_documents(text, f"{CONFIG_FILE} in {folder}", plain_numbers=True)

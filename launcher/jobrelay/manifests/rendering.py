@@ -9,14 +9,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import yaml
 
 from jobrelay.errors import BadInput
-from jobrelay.manifests import nodes
-from jobrelay.manifests.kustomize import documents
-from jobrelay.manifests.labels import (
+from jobrelay.kube.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
@@ -26,13 +24,13 @@ from jobrelay.manifests.labels import (
     GATE,
     LABEL_COMPONENT,
     LABEL_PLAN,
-    Object,
-    containers,
     is_config_map,
-    main_container,
     run_labels,
-    runs_jobs,
 )
+from jobrelay.kube.objects import AnyObject, Job, Object, Pod
+from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
+from jobrelay.manifests import nodes
+from jobrelay.manifests.kustomize import documents
 from jobrelay.manifests.reading import BASE, Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
@@ -52,11 +50,11 @@ class Plan:
     hash: str
     shared: tuple[Object, ...]
     config_map: Object
-    jobs: Mapping[Stage, Object]
+    jobs: Mapping[Stage, Job]
     placements: Mapping[Stage, Placement]
     services: tuple[Object, ...] = ()
 
-    def objects(self) -> list[Object]:
+    def objects(self) -> list[AnyObject]:
         return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
 
 
@@ -89,7 +87,7 @@ def render(
         raise BadInput(str(error), "choose another one") from error
     text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
     config_name = f"{run}-config-{digest(text)[:8]}"
-    jobs: dict[Stage, Object] = {}
+    jobs: dict[Stage, Job] = {}
     for stage in STAGES:
         job = copy.deepcopy(manifests.jobs[stage])
         _set_image(job, image)
@@ -111,9 +109,7 @@ def render(
         "immutable": True,
     }
     placements = {stage: config.placement(stage) for stage in STAGES}
-    services = tuple(
-        nodes.service_of(job, stage, run) for stage, job in jobs.items() if nodes.pods_of(job) > 1
-    )
+    services = tuple(nodes.service_of(job, stage, run) for stage, job in jobs.items() if pods_of(job) > 1)
     return Plan(
         run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements, services
     )
@@ -125,7 +121,7 @@ def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Objec
     return tuple(_in_namespace(item, own, namespace or own) for item in manifests.shared)
 
 
-def for_server(job: Object, minor: int) -> Object:
+def for_server(job: Job, minor: int) -> Job:
     """The Job with what a server of Kubernetes 1.`minor` adds to its care for retries.
 
     Not in the YAML: `kubectl` checks fields against the server, and 1.20 does not know these.
@@ -148,7 +144,7 @@ def for_server(job: Object, minor: int) -> Object:
     return job
 
 
-def without_gate(job: Object) -> Object:
+def without_gate(job: Job) -> Job:
     """The Job without the initContainer that waits for the stage before it.
 
     The launcher starts a stage only when the one before has succeeded, so it need not pay for
@@ -162,16 +158,16 @@ def without_gate(job: Object) -> Object:
     return job
 
 
-def with_disruptions(job: Object, count: int) -> Object:
+def with_disruptions(job: Job, count: int) -> Job:
     """The Job, made anew after so many Pods were lost to disruptions."""
     job = copy.deepcopy(job)
     job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
     return job
 
 
-def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Object:
+def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Pod:
     """The Pod that reads and writes the volume for the launcher; `node`: where it must run."""
-    pod: Object = next(documents(READER))
+    pod = cast(Pod, next(documents(READER)))
     suffix = secrets.token_hex(3)
     pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
     pod["metadata"]["namespace"] = plan_namespace
@@ -185,7 +181,7 @@ def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) ->
     return pod
 
 
-def to_yaml(objects: Sequence[Object]) -> str:
+def to_yaml(objects: Sequence[AnyObject]) -> str:
     """The objects as a stream of YAML documents, for people and for kubectl."""
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
 
@@ -213,7 +209,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def _set_image(job: Object, image: str | None) -> None:
+def _set_image(job: Job, image: str | None) -> None:
     if not image:
         return
     check_image(image)
@@ -224,7 +220,7 @@ def _set_image(job: Object, image: str | None) -> None:
             container["image"] = image
 
 
-def set_resources(job: Object, cpu: str | None, memory: str | None) -> None:
+def set_resources(job: Job, cpu: str | None, memory: str | None) -> None:
     """Let the stage ask for this much, and for memory be limited to it; None leaves what is there."""
     resources = main_container(job).setdefault("resources", {})
     if cpu:
@@ -234,7 +230,7 @@ def set_resources(job: Object, cpu: str | None, memory: str | None) -> None:
         resources.setdefault("limits", {})["memory"] = memory
 
 
-def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
+def _set_placement(job: Job, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
     placement = config.placement(stage)
     set_resources(job, placement.cpu, placement.memory)
     deadline = placement.timeout_seconds or timeout_seconds
@@ -244,13 +240,13 @@ def _set_placement(job: Object, stage: Stage, config: RunConfig, timeout_seconds
         job["spec"]["backoffLimit"] = placement.backoff_limit
 
 
-def _set_config_map(job: Object, name: str) -> None:
+def _set_config_map(job: Job, name: str) -> None:
     for volume in job["spec"]["template"]["spec"].get("volumes") or ():
         if is_config_map(volume.get("configMap", {}).get("name", "")):
             volume["configMap"]["name"] = name
 
 
-def _stamp(job: Object, annotation: str, stage: Stage, config: RunConfig) -> None:
+def _stamp(job: Job, annotation: str, stage: Stage, config: RunConfig) -> None:
     """The hash of all that decides what this Job does, as it is now, whatever the run is called.
 
     With `autosize` the resources come later (jobrelay.runs.autosize) and are no part of it: with whatever
@@ -260,16 +256,16 @@ def _stamp(job: Object, annotation: str, stage: Stage, config: RunConfig) -> Non
     if config.device != "auto":  # asked for by name, so that what ran on another is not the same
         own["device"] = config.device
     annotations = job["metadata"].setdefault("annotations", {})
-    decides = {"spec": job["spec"], "config": own}
+    decides: Object = {"spec": job["spec"], "config": own}
     if annotation == ANNOTATION_HASH and config.placement(stage).autosize:
         decides["autosize"] = True
     annotations[annotation] = digest(decides)
     annotations[ANNOTATION_CONFIG] = json.dumps(own, sort_keys=True)
 
 
-def _set_run(job: Object, stage: Stage, run: str, namespace: str, plan_hash: str, config_name: str) -> None:
+def _set_run(job: Job, stage: Stage, run: str, namespace: str, plan_hash: str, config_name: str) -> None:
     pod = job["spec"]["template"]["spec"]
-    job["metadata"].update(name=f"{run}-{stage}", namespace=namespace)
+    job["metadata"]["name"], job["metadata"]["namespace"] = f"{run}-{stage}", namespace
     template = job["spec"]["template"].setdefault("metadata", {})
     for metadata in (job["metadata"], template):
         metadata["labels"] = {**metadata.get("labels", {}), **run_labels(run), LABEL_COMPONENT: stage}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobrelay.manifests.labels import Object
+from jobrelay.kube.objects import Object
 
 _CLUSTER_WIDE: Final = frozenset(
     {

@@ -1,14 +1,25 @@
-"""Trees that people wrote: whether they are what Kubernetes takes, told with the path to what is not."""
+"""Trees that people wrote: whether Kubernetes takes them; an error has the path to what it does not take."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from jobrelay.errors import BadInput
+from jobrelay.kube.labels import CONFIG_FILE
 
 #: Characters of a wrong value that a message shows.
 _MOST: Final = 60
+#: What should have stood there, by pydantic's type of an error.
+_EXPECTED: Final = {
+    "dict_type": "a mapping", "model_type": "a mapping", "list_type": "a list", "string_type": "text",
+    "int_type": "a whole number",
+}  # fmt: skip
+
+_Mapping: TypeAlias = dict[str, Any]
 
 
 def json_only(tree: Any, path: str) -> Any:
@@ -35,18 +46,107 @@ def _written(tree: Any) -> str:
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 
-def check_shape(tree: Any, shape: Any, where: str, path: str = "") -> None:
-    """Raise BadInput where `tree` is another kind of thing than `shape`.
+def check_shape(tree: Any, shape: type[BaseModel], where: str) -> None:
+    """Raise BadInput, with the path, where `tree` is another kind of thing than `shape`."""
+    try:
+        shape.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        raise BadInput(
+            f"{where}: {path} is {_written(first['input'])}, and should be {_EXPECTED[first['type']]}"
+        ) from error
 
-    shape: a type; {} a mapping, whose keys are looked into if they are there; [x] a list of x.
-    """
-    kind: Any = shape if isinstance(shape, type) else type(shape)
-    if not isinstance(tree, kind):
-        wanted = {dict: "a mapping", list: "a list", str: "text", int: "a whole number"}[kind]
-        raise BadInput(f"{where}: {path.rstrip('.')} is {_written(tree)}, and should be {wanted}")
-    if kind is dict:
-        for key in shape.keys() & tree.keys():
-            check_shape(tree[key], shape[key], where, f"{path}{key}.")
-    elif kind is list:
-        for index, value in enumerate(tree):
-            check_shape(value, shape[0], where, f"{path}{index}.")
+
+class _Shape(BaseModel):
+    """What the launcher looks into, if it is there; everything else may be anything."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
+
+
+class _Named(_Shape):
+    name: str = ""
+
+
+class _Labelled(_Shape):
+    labels: _Mapping = {}
+
+
+class _Metadata(_Labelled):
+    annotations: _Mapping = {}
+    namespace: str = ""
+
+
+class ObjectShape(_Shape):
+    """Of an object of any kind."""
+
+    metadata: _Metadata = _Metadata()
+
+
+class KustomizationShape(_Shape):
+    namespace: str = ""
+    resources: list[str] = []
+    config_map_generator: list[_Named] = []
+
+
+class _Data(_Shape):
+    config: str = Field(default="", alias=CONFIG_FILE)
+
+
+class ConfigMapShape(_Shape):
+    """Of the run's configuration."""
+
+    data: _Data = _Data()
+
+
+class _Resources(_Shape):
+    requests: _Mapping = {}
+    limits: _Mapping = {}
+
+
+class _Container(_Named):
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    env: list[_Named] = []
+    resources: _Resources = _Resources()
+
+
+class _Claim(_Shape):
+    claim_name: str = ""
+
+
+class _Volume(_Named):
+    persistent_volume_claim: _Claim = _Claim()
+    config_map: _Named = _Named()
+    empty_dir: _Mapping = {}
+
+
+class _AntiAffinity(_Shape):
+    preferred: list[_Mapping] = Field(default=[], alias="preferredDuringSchedulingIgnoredDuringExecution")
+
+
+class _Affinity(_Shape):
+    pod_affinity: _Mapping = {}
+    pod_anti_affinity: _AntiAffinity = _AntiAffinity()
+
+
+class _PodSpec(_Shape):
+    containers: list[_Container] = []
+    init_containers: list[_Container] = []
+    volumes: list[_Volume] = []
+    affinity: _Affinity = _Affinity()
+
+
+class _PodTemplate(_Shape):
+    metadata: _Labelled = _Labelled()
+    spec: _PodSpec = _PodSpec()
+
+
+class _JobSpec(_Shape):
+    backoff_limit: int = 0
+    template: _PodTemplate = _PodTemplate()
+
+
+class JobShape(_Shape):
+    spec: _JobSpec = _JobSpec()

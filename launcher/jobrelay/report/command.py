@@ -12,13 +12,14 @@ from jobrelay.console import Console
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command, Hint
+from jobrelay.kube.objects import Object
 from jobrelay.report import run as of_run
 from jobrelay.report import sweep as of_sweep
 from jobrelay.report.files import RunOutcome, StageOutcome, Unusable, read
 from jobrelay.report.page import render
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
-from jobrelay.runs.outcome import Object, outcome, outcome_of_jobs
+from jobrelay.runs.outcome import outcome, outcome_of_jobs
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.target import Target
 from jobrelay_runner.stages import STAGES

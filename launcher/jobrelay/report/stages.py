@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from jobrelay.figures.sizing import Size, requests_against_use
 from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
 from jobrelay.report.files import Ended, StageOutcome
+from jobrelay.runs.sizing import Size, requests_against_use
 from jobrelay.runs.timeline import Timeline
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Cost, FileProof, Record, differing

@@ -8,23 +8,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from jobrelay.executors.base import JobReader
-from jobrelay.figures.sizing import Size, suggest
-from jobrelay.manifests import (
-    ANNOTATION_WORK,
-    LABEL_COMPONENT,
-    LABEL_RUN,
-    Plan,
-    main_container,
-    set_resources,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import ANNOTATION_WORK, LABEL_COMPONENT, LABEL_RUN
+from jobrelay.kube.objects import Job, Pod
+from jobrelay.kube.read import finished_condition, last_pod, main_container
+from jobrelay.manifests import Plan, set_resources
 from jobrelay.runs.progress import Progress
-from jobrelay.verdicts import JobView, Verdict, closing, finished_condition, judge, last_pod
+from jobrelay.runs.sizing import Size, suggest
+from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.stages import Stage
-
-Object = dict[str, Any]
 
 
 def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console: Progress) -> Plan:
@@ -58,7 +52,7 @@ def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console:
     return replace(plan, jobs=jobs)
 
 
-def _there(known: Iterable[tuple[Object, Sequence[Object]]], run: str) -> set[str]:
+def _there(known: Iterable[tuple[Job, Sequence[Pod]]], run: str) -> set[str]:
     """Stages of the run itself whose Job is there and will be adopted: it keeps what it has."""
     mine = (job for job, _ in known if job["metadata"]["labels"].get(LABEL_RUN) == run)
     return {
@@ -68,7 +62,7 @@ def _there(known: Iterable[tuple[Object, Sequence[Object]]], run: str) -> set[st
     }
 
 
-def _suggested(known: Iterable[tuple[Object, Sequence[Object]]], wanted: Object) -> tuple[str, Size] | None:
+def _suggested(known: Iterable[tuple[Job, Sequence[Pod]]], wanted: Job) -> tuple[str, Size] | None:
     """Run and suggestion of the newest Job of the same work that suggests anything."""
     work = wanted["metadata"]["annotations"][ANNOTATION_WORK]
     found = None

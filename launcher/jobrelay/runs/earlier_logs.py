@@ -10,14 +10,13 @@ from typing import IO, Any, Final
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
-from jobrelay.manifests import LABEL_COMPONENT, main_container
+from jobrelay.kube.labels import LABEL_COMPONENT
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import index_of, main_container
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import belongs
-from jobrelay.verdicts import index_of
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.safe_read import open_regular
-
-Object = dict[str, Any]
 
 _BLOCK: Final = 256 * 1024
 
@@ -59,7 +58,7 @@ def print_logs(
 
 
 def _from_pods(
-    executor: JobReader, job: Object, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
+    executor: JobReader, job: Job, pods: Any, follow: bool, tail: int | None, out: IO[bytes]
 ) -> bool:
     def sink(chunk: bytes) -> None:
         _write(out, chunk)

@@ -7,15 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from jobrelay.executors.base import JobReader
-from jobrelay.figures.sizing import Size, suggest
 from jobrelay.hints import Hint, of_run
-from jobrelay.manifests import LABEL_COMPONENT, main_container
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import LABEL_COMPONENT
+from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.read import last_pod, main_container
 from jobrelay.runs.report import RunReport, StageReport
+from jobrelay.runs.sizing import Size, suggest
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import JobView, Verdict, closing, judge, last_pod
+from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.volume.record import Closing
-
-Object = dict[str, Any]
 
 
 def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
@@ -61,7 +62,7 @@ def suggestion(stage: StageReport) -> Size:
     return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
 
 
-def _of_job(job: Object, pods: Any, limits_resources: bool) -> Object:
+def _of_job(job: Job, pods: Any, limits_resources: bool) -> Object:
     view = JobView(job, pods)
     judged, pod = judge(view), last_pod(pods)
     said = closing(pod) if pod else None

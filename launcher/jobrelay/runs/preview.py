@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from jobrelay import manifests
 from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import JobReader
-from jobrelay.manifests import LABEL_COMPONENT, Plan
+from jobrelay.kube.objects import AnyObject
+from jobrelay.kube.read import finished_condition, stage_in
+from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
-from jobrelay.verdicts import finished_condition
+from jobrelay_runner.stages import Stage
 from jobrelay_train.config.schema import RunConfig
-
-Object = dict[str, Any]
 
 #: Nobody waits as long to look as to run.
 _ASK_SECONDS: Final = 10
@@ -27,7 +27,7 @@ _ASK_SECONDS: Final = 10
 class Preview:
     """objects: what would be sent, in order. lines: what is there already, for people."""
 
-    objects: list[Object]
+    objects: list[AnyObject]
     lines: list[str]
 
 
@@ -64,12 +64,13 @@ def preview(target: Target, config: RunConfig, request: RunRequest, console: Con
     return Preview(_sent(plan, request, kept, target.local), lines)
 
 
-def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[str], list[str]]:
+def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[Stage], list[str]]:
     """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
-    kept, lines = set(), []
+    kept: set[Stage] = set()
+    lines: list[str] = []
     for live, _ in executor.jobs(plan.run):
-        stage = live["metadata"]["labels"].get(LABEL_COMPONENT)
-        if stage not in request.stages:
+        stage = stage_in(live, request.stages)
+        if stage is None:
             continue
         how = "has failed and would run again"
         if adopt(plan.jobs[stage], live):
@@ -79,7 +80,7 @@ def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[st
     return kept, lines
 
 
-def _sent(plan: Plan, request: RunRequest, kept: set[str], local: bool) -> list[Object]:
+def _sent(plan: Plan, request: RunRequest, kept: set[Stage], local: bool) -> list[AnyObject]:
     """What goes to the executor; what only a cluster has goes to a cluster."""
     jobs = [manifests.without_gate(plan.jobs[stage]) for stage in request.stages if stage not in kept]
     services = plan.services if "train" in request.stages and "train" not in kept else ()

@@ -12,7 +12,9 @@ from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, T
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
 from jobrelay.hints import Command, Hint, SameAgain, of_run
-from jobrelay.manifests import CONFIG_FILE, LABEL_COMPONENT, Plan
+from jobrelay.kube.labels import CONFIG_FILE
+from jobrelay.kube.read import stage_in
+from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.folder import Owner, claim, training_in
@@ -84,7 +86,7 @@ def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, t
         claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
     except Conflict:
         for live, _ in executor.jobs(plan.run):
-            if (stage := live["metadata"]["labels"].get(LABEL_COMPONENT)) in request.stages:
+            if stage := stage_in(live, request.stages):
                 adopt(plan.jobs[stage], live)
         raise
 

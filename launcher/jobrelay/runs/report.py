@@ -6,11 +6,12 @@ import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import EvidenceIncomplete, Exit, StageEnded
 from jobrelay.figures.wording import accuracy, duration, in_one_line, memory
 from jobrelay.hints import of_run
+from jobrelay.kube.objects import Resources
 from jobrelay.runs import results
 from jobrelay.runs.timeline import Timeline
 from jobrelay.verdicts import Verdict
@@ -34,8 +35,8 @@ class StageReport:
     pods: int
     ran: bool  # some container of it has started
     timeline: Timeline
-    resources: dict[str, Any] | None = field(
-        default_factory=dict
+    resources: Resources | None = field(
+        default_factory=Resources
     )  # what its container asked for; None: without effect here
     #: what the other Pods of a stage of several report to have printed; None: one that has not reported
     peer_logs: tuple[LogProof | None, ...] = ()

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import finished_condition
 from jobrelay.runs.folder import Owner, install
-from jobrelay.verdicts import finished_condition
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS
@@ -20,8 +20,6 @@ from jobrelay_runner.volume.record import FileProof, Record, RecordError, differ
 from jobrelay_runner.volume.safe_read import regular_files, why
 from jobrelay_runner.volume.verify import PARTS, Check
 from jobrelay_train.config.schema import RunConfig
-
-Object = dict[str, Any]
 
 #: A run without its checkpoints is small; this only stops what cannot be meant.
 _LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
@@ -161,7 +159,7 @@ def _nothing_left(executor: JobReader, run: str) -> BadInput:
     return BadInput(f"run {run} has no files on the volume", Command("status", run))
 
 
-def _has_succeeded(job: Object) -> bool:
+def _has_succeeded(job: Job) -> bool:
     return (finished_condition(job) or {}).get("type") == "Complete"
 
 

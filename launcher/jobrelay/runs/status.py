@@ -6,21 +6,22 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final, cast
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.figures.wording import accuracy, in_one_line, memory
 from jobrelay.hints import Command
-from jobrelay.manifests import LABEL_COMPONENT, LABEL_RUN, main_container, waits_for
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN
+from jobrelay.kube.objects import Job, Object, Pod
+from jobrelay.kube.read import last_pod, main_container
+from jobrelay.manifests import waits_for
 from jobrelay.runs.timeline import Timeline, timeline
-from jobrelay.verdicts import JobView, Verdict, Waiting, closing, judge, last_pod
+from jobrelay.verdicts import JobView, Verdict, Waiting, judge
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing
-
-Object = dict[str, Any]
-
 
 #: Of a log, the last lines, among which an epoch's is looked for.
 _LINES: Final = 20
@@ -156,7 +157,7 @@ def local_time(timestamp: str) -> str:
     return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
+def _from_job(job: Job, pods: Sequence[Pod]) -> StageState:
     labels = job["metadata"]["labels"]
     judged = judge(JobView(job, pods))
     pod = last_pod(pods)
@@ -165,7 +166,7 @@ def _from_job(job: Object, pods: Sequence[Object]) -> StageState:
     when = timeline(JobView(job, pods), pod, {})
     return StageState(
         run=labels[LABEL_RUN],
-        stage=labels[LABEL_COMPONENT],
+        stage=cast(Stage, labels[LABEL_COMPONENT]),
         state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
         reason=_reason(judged),
         created=_with_offset(job["metadata"]["creationTimestamp"]),

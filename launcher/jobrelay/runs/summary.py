@@ -9,11 +9,11 @@ from pathlib import Path
 
 from jobrelay.console import Console, print_json, print_line, print_table
 from jobrelay.errors import Exit, StageEnded
-from jobrelay.figures.sizing import requests_against_use
 from jobrelay.figures.wording import memory_quantity
 from jobrelay.hints import SameAgain, of_run
 from jobrelay.runs.outcome import outcome, suggestion
 from jobrelay.runs.report import COLUMNS, RunReport, StageReport
+from jobrelay.runs.sizing import requests_against_use
 from jobrelay.runs.timeline import Timeline, rows
 from jobrelay.terminal import printable
 from jobrelay_runner.stages import Stage

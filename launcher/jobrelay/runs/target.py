@@ -10,6 +10,7 @@ from pathlib import Path
 from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
+from jobrelay.kube.read import claim_name, main_container
 from jobrelay.manifests import Manifests
 from jobrelay.runs.request import RunRequest
 from jobrelay_runner.stages import STAGES
@@ -68,11 +69,11 @@ class Target:
 
             return LocalExecutor(self.volume)
         job = self.manifests.jobs[STAGES[0]]
-        image = manifests.check_image(self.image or manifests.main_container(job)["image"])
+        image = manifests.check_image(self.image or main_container(job)["image"])
         namespace = self.namespace or self.manifests.namespace
         from jobrelay.executors.cluster import ClusterExecutor
 
         return ClusterExecutor(
-            self.context, namespace, manifests.claim_name(job), image, self.api_timeout, self.say,
+            self.context, namespace, claim_name(job), image, self.api_timeout, self.say,
             may_choose_image=self.image is None,
         )  # fmt: skip

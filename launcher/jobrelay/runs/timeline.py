@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from jobrelay.verdicts import (
-    JobView,
-    closing,
-    container_state,
-    finished_condition,
-    latest_event,
-    pod_condition,
-)
+from jobrelay.kube.ends import closing
+from jobrelay.kube.objects import Pod, RunningState, TerminatedState
+from jobrelay.kube.read import container_state, finished_condition, latest_event, pod_condition
+from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
 
-Object = dict[str, Any]
 #: RFC 3339 in UTC, by the names in LABELS; what nobody has told is not in it.
 Timeline = dict[str, str]
 
@@ -44,25 +39,26 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def timeline(view: JobView, pod: Object | None, here: Mapping[str, str | None]) -> Timeline:
+def timeline(view: JobView, pod: Pod | None, here: Mapping[str, str | None]) -> Timeline:
     """Of a Job and the Pod that decided it. here: what this launcher itself has noted."""
     job, pod = view.job or {}, pod or {}
     state = container_state(pod) if pod else {}
-    ran = state.get("terminated") or state.get("running") or {}
+    terminated: TerminatedState = state.get("terminated") or {}
+    running: RunningState = state.get("running") or {}
     said = closing(pod) if pod else None
     pulled = latest_event(view.events, "Pulled", pod["metadata"]["name"]) if pod else None
-    told = {
+    known: dict[str, str | None] = {
         "created": job.get("metadata", {}).get("creationTimestamp"),
         "pod_created": pod.get("metadata", {}).get("creationTimestamp"),
         "scheduled": (pod_condition(pod, "PodScheduled") or {}).get("lastTransitionTime"),
         "image_ready": (pulled or {}).get("lastTimestamp"),
-        "started": ran.get("startedAt"),
+        "started": (terminated or running).get("startedAt"),
         **(said.moments if said else {}),
-        "ended": ran.get("finishedAt"),
+        "ended": terminated.get("finishedAt"),
         "finished": (finished_condition(job) or {}).get("lastTransitionTime"),
         **here,
     }
-    return {name: when for name in LABELS if (when := told.get(name))}
+    return {name: when for name in LABELS if (when := known.get(name))}
 
 
 def rows(timelines: Mapping[Stage, Timeline]) -> list[list[str]]:

@@ -9,22 +9,11 @@ from __future__ import annotations
 
 from jobrelay.errors import Exit
 from jobrelay.hints import SameAgain
+from jobrelay.kube.read import created, finished_condition, last_pod, name_of, pod_phase
 from jobrelay.verdicts.attempts import attempts_allowed, failed_attempts, losses
 from jobrelay.verdicts.disruptions import LIMIT, budget_spent, lost_pods
 from jobrelay.verdicts.failures import final_before_the_job, why_failed, with_last_line
 from jobrelay.verdicts.model import Deadline, JobView, Patience, Verdict, Waiting
-from jobrelay.verdicts.readers import (
-    closing,
-    container_state,
-    created,
-    finished_condition,
-    index_of,
-    last_pod,
-    latest_event,
-    name_of,
-    pod_condition,
-    pod_phase,
-)
 from jobrelay.verdicts.waiting import what_it_waits_for
 
 __all__ = [
@@ -34,19 +23,11 @@ __all__ = [
     "Verdict",
     "Waiting",
     "attempts_allowed",
-    "closing",
-    "container_state",
     "failed_attempts",
-    "finished_condition",
     "goes_on_anew",
-    "index_of",
     "judge",
-    "last_pod",
-    "latest_event",
     "losses",
     "lost_pods",
-    "pod_condition",
-    "pod_phase",
     "with_last_line",
 ]
 

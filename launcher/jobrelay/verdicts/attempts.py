@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobrelay.manifests import Object, pods_of
+from jobrelay.kube.ends import failed_container
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import created, name_of, pod_phase, pods_of
 from jobrelay.verdicts.disruptions import disruption
 from jobrelay.verdicts.failures import why_a_pod_failed
 from jobrelay.verdicts.model import JobView
-from jobrelay.verdicts.readers import created, failed_container, name_of, pod_phase
 from jobrelay_runner import exit_codes
 
 #: As Kubernetes has it where a Job says nothing.
@@ -52,7 +53,7 @@ def losses(view: JobView) -> list[Loss]:
     return [Loss(name_of(pod), ": ".join(filter(None, lost))) for pod, lost in found if lost]
 
 
-def attempts_allowed(job: Object) -> int:
+def attempts_allowed(job: Job) -> int:
     """How often the Job's work is tried at most."""
     limit = int(job["spec"].get("backoffLimit", _BACKOFF_LIMIT))
     # without a podFailurePolicy, those that only follow count too (manifests.nodes)

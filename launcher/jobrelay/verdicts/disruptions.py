@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import Exit
 from jobrelay.hints import SameAgain
-from jobrelay.manifests import ANNOTATION_DISRUPTIONS
+from jobrelay.kube.ends import failed_container
+from jobrelay.kube.labels import ANNOTATION_DISRUPTIONS
+from jobrelay.kube.objects import Pod
+from jobrelay.kube.read import container_state, created, name_of, pod_condition, pod_phase
 from jobrelay.verdicts.model import JobView, Patience, Verdict
-from jobrelay.verdicts.readers import (
-    container_state,
-    created,
-    failed_container,
-    name_of,
-    pod_condition,
-    pod_phase,
-)
 from jobrelay_runner import exit_codes
 from jobrelay_runner.text.counting import counted
-
-Object = dict[str, Any]
 
 #: It resumes from the last checkpoint.
 RESUME: Final = SameAgain()
@@ -38,7 +31,7 @@ _REASONS: Final = ("Evicted", "Shutdown", "NodeShutdown", "Terminated", "NodeLos
 _FORGOTTEN: Final = ("ContainerStatusUnknown", "Unknown")
 
 
-def disruption(pod: Object) -> tuple[str, str] | None:
+def disruption(pod: Pod) -> tuple[str, str] | None:
     """Reason and message, if the Pod did not end by itself."""
     status = pod.get("status", {})
     if status.get("reason") in _REASONS:
@@ -70,7 +63,8 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
     lost = lost_pods(view)
     if lost <= patience.disruptions:
         return None
-    pod, (reason, message) = _disrupted(view)[-1] if _disrupted(view) else ({}, ("", ""))
+    found = _disrupted(view)
+    pod, (reason, message) = found[-1] if found else (None, ("", ""))
     return Verdict(
         Exit.DISRUPTED,
         "disrupted",
@@ -82,12 +76,12 @@ def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
     )
 
 
-def _disrupted(view: JobView) -> Sequence[tuple[Object, tuple[str, str]]]:
+def _disrupted(view: JobView) -> Sequence[tuple[Pod, tuple[str, str]]]:
     pods = sorted((*view.lost, *view.pods), key=created)
     return [(pod, found) for pod in pods if (found := disruption(pod))]
 
 
-def _deleted_at_work(pod: Object) -> bool:
+def _deleted_at_work(pod: Pod) -> bool:
     """Whether somebody asked for the Pod's end before its stage had come to one."""
     deadline = pod["metadata"].get("deletionTimestamp")
     if not deadline or pod_phase(pod) == "Succeeded":

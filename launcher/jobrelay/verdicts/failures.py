@@ -5,36 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from jobrelay.errors import Exit
-from jobrelay.figures.sizing import doubled
 from jobrelay.figures.wording import mebibytes, memory_quantity
 from jobrelay.hints import Command, Hint, SameAgain
-from jobrelay.manifests import ANNOTATION_VERDICT, LABEL_RUN, main_container, pods_of
-from jobrelay.verdicts.disruptions import RESUME, disruption
-from jobrelay.verdicts.model import Verdict
-from jobrelay.verdicts.readers import (
-    End,
+from jobrelay.kube.ends import End, ended, failed_container
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_RUN
+from jobrelay.kube.objects import Condition, Job, Pod
+from jobrelay.kube.quantities import doubled
+from jobrelay.kube.read import (
     created,
-    ended,
-    failed_container,
+    main_container,
     memory_limit,
     name_of,
     own_deadline,
     pod_phase,
+    pods_of,
     stage_of,
 )
+from jobrelay.verdicts.disruptions import RESUME, disruption
+from jobrelay.verdicts.model import Verdict
 from jobrelay.verdicts.words import exit_text, last_words, was_killed
 from jobrelay_runner import exit_codes
-
-Object = dict[str, Any]
 
 #: What scheduler and attach controller say of a volume that cannot be where a Pod would have to be.
 _ONE_NODE = re.compile(r"volume('s)? node affinity|Multi-Attach", re.IGNORECASE)
 
 
-def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], condition: Object) -> Verdict:
+def why_failed(job: Job, pods: Sequence[Pod], gone: Sequence[Pod], condition: Condition) -> Verdict:
     """The verdict on a Job whose condition Failed is true. pods: oldest first; gone: deleted meanwhile."""
     given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
     if given_up and (verdict := Verdict.from_annotation(given_up)):
@@ -51,7 +49,7 @@ def why_failed(job: Object, pods: Sequence[Object], gone: Sequence[Object], cond
     return why_a_pod_failed(job, _cause(failed) if together else failed[-1])
 
 
-def _cause(failed: Sequence[Object]) -> Object:
+def _cause(failed: Sequence[Pod]) -> Pod:
     """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
     leading = [pod for pod in failed if failed_container(pod).contract_code not in exit_codes.FOLLOWING]
     last = max(leading or failed, key=ended)
@@ -59,7 +57,7 @@ def _cause(failed: Sequence[Object]) -> Object:
     return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
 
 
-def why_a_pod_failed(job: Object, pod: Object) -> Verdict:
+def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
     """Why a Pod with phase Failed failed."""
     status = pod["status"]
     name = name_of(pod)
@@ -112,7 +110,7 @@ def with_last_line(verdict: Verdict, log: str) -> Verdict:
     return replace(verdict, message=f"{bare}: {words}") if words else verdict
 
 
-def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
+def _out_of_memory(job: Job, pod: Pod, end: End) -> Verdict:
     limit = memory_limit(pod, end.container)
     most = end.closing.cost.peak_memory_bytes if end.closing else 0
     peak = f", peak {mebibytes(most)}" if most else ""
@@ -123,12 +121,12 @@ def _out_of_memory(job: Object, pod: Object, end: End) -> Verdict:
     return Verdict(Exit.FAILED, "failed", "OOMKilled", text, name_of(pod), end.code, hint=hint)
 
 
-def _of(end: End, job: Object) -> str:
+def _of(end: End, job: Job) -> str:
     """Whose end it is, if it is not that of the stage's own container."""
     return "" if end.container == main_container(job)["name"] else f"container {end.container}: "
 
 
-def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
+def final_before_the_job(job: Job, pod: Pod) -> Verdict | None:
     """A failed Pod after which another attempt cannot end better, though the Job would try."""
     if pod_phase(pod) != "Failed":
         return None
@@ -141,7 +139,7 @@ def final_before_the_job(job: Object, pod: Object) -> Verdict | None:
     return None
 
 
-def out_of_time(job: Object, pod: str | None, message: str) -> Verdict:
+def out_of_time(job: Job, pod: str | None, message: str) -> Verdict:
     """The verdict on a Pod or Job past its activeDeadlineSeconds."""
     stage = stage_of(job)
     limit = own_deadline(job)
@@ -159,16 +157,16 @@ def _more_memory(stage: str, limit: str) -> Hint:
         return f"give it more memory (--set {stage}.memory=…), or fewer workers"
 
 
-def _logs(job: Object) -> Hint:
+def _logs(job: Job) -> Hint:
     run = _run_of(job)
     return Command("logs", run, stage_of(job)) if run else ""
 
 
-def _run_of(job: Object) -> str:
+def _run_of(job: Job) -> str:
     return str(job["metadata"].get("labels", {}).get(LABEL_RUN, ""))
 
 
-def not_started(job: Object, pod: str | None, reason: str, message: str) -> Verdict:
+def not_started(job: Job, pod: str | None, reason: str, message: str) -> Verdict:
     """The verdict on a Pod that never ran, with what usually helps."""
     hints = {
         "Unschedulable": f"free what it requests, or request less: --set {stage_of(job)}.cpu=… or .memory=…",

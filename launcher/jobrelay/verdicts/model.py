@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from jobrelay.errors import Exit
 from jobrelay.hints import Hint, as_json, from_json
+from jobrelay.kube.objects import Event, Job, Pod
 from jobrelay_train.config.schema import Placement
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class JobView:
     lost: its Pods that were deleted while it was followed, as they were seen last.
     """
 
-    job: Object | None
-    pods: Sequence[Object] = ()
-    events: Sequence[Object] = ()
-    lost: Sequence[Object] = ()
+    job: Job | None
+    pods: Sequence[Pod] = ()
+    events: Sequence[Event] = ()
+    lost: Sequence[Pod] = ()

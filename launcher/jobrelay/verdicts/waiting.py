@@ -6,27 +6,28 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.figures.wording import clock
-from jobrelay.manifests import containers, main_container, pods_of
-from jobrelay.verdicts.failures import not_started, out_of_time
-from jobrelay.verdicts.model import Deadline, Patience, Waiting
-from jobrelay.verdicts.readers import (
+from jobrelay.kube.objects import Condition, Event, Job, Pod, WaitingState
+from jobrelay.kube.read import (
     claim_trouble,
     container_state,
+    containers,
     index_of,
     latest_event,
+    main_container,
     name_of,
     own_deadline,
     pod_condition,
     pod_phase,
+    pods_of,
     sidecars,
     started_containers,
     waiting_containers,
 )
-
-Object = dict[str, Any]
+from jobrelay.verdicts.failures import not_started, out_of_time
+from jobrelay.verdicts.model import Deadline, Patience, Waiting
 
 #: What the API server writes into a Pod that says nothing of it.
 _TOLERATED_SECONDS: Final = 300
@@ -36,10 +37,10 @@ _PHASES: Final = ("scheduling", "starting", "running")
 
 
 def what_it_waits_for(
-    job: Object,
-    pods: Sequence[Object],
-    lost: Sequence[Object],
-    events: Sequence[Object],
+    job: Job,
+    pods: Sequence[Pod],
+    lost: Sequence[Pod],
+    events: Sequence[Event],
     patience: Patience,
 ) -> Waiting:
     alive = [pod for pod in pods if pod_phase(pod) in ("Pending", "Running", "Unknown")]
@@ -55,17 +56,17 @@ def what_it_waits_for(
     return _one(job, alive[-1], events, patience)
 
 
-def _one(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+def _one(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) -> Waiting:
     if pod_phase(pod) == "Pending":
         return _pending(job, pod, events, patience)
     return _running(job, pod, events, patience)
 
 
 def _together(
-    job: Object,
-    pods: Sequence[Object],
-    alive: Sequence[Object],
-    events: Sequence[Object],
+    job: Job,
+    pods: Sequence[Pod],
+    alive: Sequence[Pod],
+    events: Sequence[Event],
     patience: Patience,
 ) -> Waiting:
     """Pods that need each other: told is the one that is furthest behind, and the limits of all hold."""
@@ -83,7 +84,7 @@ def _together(
     return replace(behind, deadlines=tuple(limit for wait in waits for limit in wait.deadlines))
 
 
-def _queue(job: Object, pod: Object | None) -> str | None:
+def _queue(job: Job, pod: Pod | None) -> str | None:
     """Who holds the Job back on purpose, if anybody does: no clock of the start runs then."""
     suspended = any(
         condition["type"] == "Suspended" and condition["status"] == "True"
@@ -101,7 +102,7 @@ def _queue(job: Object, pod: Object | None) -> str | None:
     return None
 
 
-def _no_pod(job: Object, lost: Sequence[Object], events: Sequence[Object], patience: Patience) -> Waiting:
+def _no_pod(job: Job, lost: Sequence[Pod], events: Sequence[Event], patience: Patience) -> Waiting:
     latest = latest_event(events, ("FailedCreate", "SuccessfulCreate"), name_of(job))
     if latest and latest["reason"] == "FailedCreate":
         return _refused(job, latest, patience)
@@ -117,7 +118,7 @@ def _no_pod(job: Object, lost: Sequence[Object], events: Sequence[Object], patie
     return Waiting("starting", "", None, (Deadline("no-pod", patience.no_pod, verdict),))
 
 
-def _refused(job: Object, event: Object, patience: Patience) -> Waiting:
+def _refused(job: Job, event: Event, patience: Patience) -> Waiting:
     """A Pod of the Job was not created, and that event says why."""
     message = event.get("message", "")
     # a quota may be freed by others; every other refusal stays one
@@ -127,7 +128,7 @@ def _refused(job: Object, event: Object, patience: Patience) -> Waiting:
     return Waiting("starting", message, None, (Deadline(f"no-pod-{quota}", seconds, verdict),))
 
 
-def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+def _pending(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) -> Waiting:
     name = name_of(pod)
     scheduled = pod_condition(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "True":
@@ -155,7 +156,7 @@ def _pending(job: Object, pod: Object, events: Sequence[Object], patience: Patie
 
 
 def _unscheduled(
-    job: Object, pod: Object, scheduled: Object, events: Sequence[Object], patience: Patience
+    job: Job, pod: Pod, scheduled: Condition, events: Sequence[Event], patience: Patience
 ) -> Waiting:
     name = name_of(pod)
     text = scheduled.get("message") or ""
@@ -184,7 +185,7 @@ _UNREACHABLE = re.compile(
 
 
 def _blocked(
-    job: Object, pod: str, container: str, waiting: Object, events: Sequence[Object], patience: Patience
+    job: Job, pod: str, container: str, waiting: WaitingState, events: Sequence[Event], patience: Patience
 ) -> Deadline | None:
     """How long to believe that a waiting container may still start; None: until the start timeout."""
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
@@ -206,14 +207,14 @@ def _blocked(
     return None
 
 
-def _without_image(job: Object, message: str) -> str:
+def _without_image(job: Job, message: str) -> str:
     """What a pull's message says beside the image's name, which may hold any word."""
     for container in containers(job["spec"]["template"]["spec"]):
         message = message.replace(container["image"].rpartition(":")[0] or container["image"], "")
     return message
 
 
-def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patience) -> Waiting:
+def _running(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) -> Waiting:
     name = name_of(pod)
     limit = own_deadline(job)
     deadlines: tuple[Deadline, ...] = ()
@@ -235,7 +236,7 @@ def _running(job: Object, pod: Object, events: Sequence[Object], patience: Patie
     return Waiting("running", "", name, deadlines)
 
 
-def _lost_node(pod: Object, ready: Object | None) -> str:
+def _lost_node(pod: Pod, ready: Condition | None) -> str:
     """What is waited for, until when, and what ends the wait sooner."""
     node = pod["spec"].get("nodeName") or "?"
     since = _time((ready or {}).get("lastTransitionTime"))
@@ -250,7 +251,7 @@ def _lost_node(pod: Object, ready: Object | None) -> str:
     return f"{told}; Kubernetes waits for it {until}, then the Job starts another Pod ({sooner})"
 
 
-def _tolerated(pod: Object) -> int | None:
+def _tolerated(pod: Pod) -> int | None:
     """Seconds that a Pod stays on a node that does not answer; None: for ever. 300, unless it says so."""
     for toleration in pod["spec"].get("tolerations") or ():
         keys = ("node.kubernetes.io/unreachable", None)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from jobrelay.errors import EvidenceIncomplete
+from jobrelay.kube.objects import Object
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.record import Record
 from jobrelay_runner.volume.verify import Check
 
-Object = dict[str, Any]
 T = TypeVar("T")
 
 #: Of a list of runs; one run is some ten kilobytes of it.

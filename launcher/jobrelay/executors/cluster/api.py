@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import ssl
 import threading
 import time
@@ -17,25 +16,17 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
 from websocket import WebSocketBadStatusException, WebSocketException
 
 from jobrelay.errors import ApiLost, BadInput, Exit, JobRelayError
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.execution import Execution
 from jobrelay.executors.cluster.login.connection import Connection
 from jobrelay.executors.cluster.login.kubeconfig import IN_CLUSTER
 from jobrelay.hints import Command, SameAgain
+from jobrelay.kube.objects import Object
 
-Object = dict[str, Any]
 T = TypeVar("T")
-
-#: Seconds between two reads, so that the next try begins within 30.
-READ: Final = 29.0
-#: Seconds without one good call after which the API is given up (rows 1 and 6 of docs/faults.md).
-GIVE_UP: Final = 300.0
-#: The same for the very first call, unless somebody has asked for another time: nothing runs yet, and the
-#: address may simply be wrong.
-FIRST_GIVE_UP: Final = 5.0
 
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
@@ -77,19 +68,19 @@ def _seconds(text: str | None) -> float | None:
 class Api:
     """One context of a kubeconfig. Thread-safe.
 
-    give_up: seconds without one good call after which it raises ApiLost. None: GIVE_UP, but FIRST_GIVE_UP
-    for the first call.
+    give_up: seconds without one good call after which it raises ApiLost. None: as in `limits`, where the
+    first call has a shorter time.
     """
 
     def __init__(self, context: str | None, give_up: float | None = None) -> None:
         self._first_give_up = give_up
-        give_up = GIVE_UP if give_up is None else give_up
+        give_up = limits.GIVE_UP_SECONDS if give_up is None else give_up
         self._connection = Connection(context)
         self.context = self._connection.access.context
         self.context_namespace = self._connection.access.namespace
         self._give_up = give_up
         #: seconds of silence after which a connection counts as dead
-        self._read = min(READ, max(give_up, 1.0))
+        self._read = min(limits.READ_SECONDS, max(give_up, 1.0))
         self._last_good = 0.0
         self._lock = threading.Lock()
 
@@ -97,17 +88,17 @@ class Api:
     def server(self) -> str:
         return self._connection.server
 
-    def get(self, path: str, **query: str) -> Object:
+    def get(self, path: str, **query: str) -> Any:
         return self._retrying(lambda: self._json("GET", path, query))
 
-    def create(self, path: str, body: Object) -> Object:
+    def create(self, path: str, body: Mapping[str, Any]) -> Any:
         """POST. When its reply was lost, the retry meets its own object as a 409, as any other."""
         return self._retrying(lambda: self._json("POST", path, {}, body))
 
-    def patch(self, path: str, body: Object) -> Object:
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._retrying(lambda: self._json("PATCH", path, {}, body, MERGE))
 
-    def apply(self, path: str, body: Object) -> Object:
+    def apply(self, path: str, body: Mapping[str, Any]) -> Any:
         """Server-side apply, never forced."""
         query = {"fieldManager": FIELD_MANAGER}
         return self._retrying(lambda: self._json("PATCH", path, query, body, APPLY))
@@ -160,7 +151,7 @@ class Api:
         """Raises ApiError, BadInput, STREAM_ENDED. again: once more after a 401, logged in anew."""
         used = self._connection
         try:
-            return self._sent(lambda connection: connection.exec_socket(path, READ / 2))
+            return self._sent(lambda connection: connection.exec_socket(path, limits.READ_SECONDS / 2))
         except WebSocketBadStatusException as error:
             if error.status_code == 401 and again and self._last_good and self._log_in_again(used):
                 return self._exec_socket(path, again=False)
@@ -221,16 +212,10 @@ class Api:
 
     def _retrying(self, call: Callable[[], T]) -> T:
         """`call`, again with jitter while the API is down, busy or out of order."""
-        first = FIRST_GIVE_UP if self._first_give_up is None else self._first_give_up
+        first = limits.FIRST_GIVE_UP_SECONDS if self._first_give_up is None else self._first_give_up
         patience = self._give_up if self._last_good else first
-        retrying = Retrying(
-            retry=retry_if_exception(_worth_another_try),
-            stop=stop_after_delay(patience),
-            wait=_pause,
-            reraise=True,
-        )
         try:
-            result = retrying(call)
+            result = _retried(call, patience)
         except STREAM_ENDED as error:
             if not self._last_good and (refusal := _tls_refusal(error)):
                 raise self._no_tls(refusal) from error
@@ -254,7 +239,7 @@ class Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: Object | None = None,
+        body: Mapping[str, Any] | None = None,
         kind: str | None = None,
     ) -> Object:
         response = self._request(method, path, query, body, kind)
@@ -279,7 +264,7 @@ class Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: Object | None,
+        body: Mapping[str, Any] | None,
         kind: str | None,
     ) -> Any:
         text = json.dumps(body) if body is not None else None
@@ -322,6 +307,19 @@ def collection(version: str, resource: str, namespace: str | None) -> str:
     return f"{root}{inside}/{resource}"
 
 
+def _retried(call: Callable[[], T], seconds: float) -> T:
+    """`call`, again while that may help; after so many seconds, the last error is raised."""
+    end = time.monotonic() + seconds
+    backoff = limits.Backoff()
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not _worth_another_try(error) or time.monotonic() >= end:
+                raise
+            backoff.wait(error.retry_after if isinstance(error, ApiError) else None)
+
+
 def _worth_another_try(error: BaseException) -> bool:
     if isinstance(error, ApiError):
         # several creates at once meet in the counter of a quota; nothing was made then
@@ -336,18 +334,6 @@ def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
     if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return root
     return None
-
-
-def _pause(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ApiError) and error.retry_after is not None:
-        return error.retry_after
-    return backoff(state.attempt_number)
-
-
-def backoff(times: int) -> float:
-    """Seconds to wait before the next try, after so many: they grow, up to five, and have jitter."""
-    return min(0.1 * 2.0 ** min(times, 10), 5.0) * random.uniform(0.5, 1.0)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from jobrelay.executors.cluster.api import Api, collection
-from jobrelay.figures.quantities import parse_quantity
-from jobrelay.manifests import main_container
+from jobrelay.kube.objects import Container, Job, Object, Pod
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
 
-Object = dict[str, Any]
 Room = dict[str, float]
 
 
@@ -29,7 +28,7 @@ def free_room(api: Api, nodes: Iterable[Object], node: str | None = None) -> dic
     return free
 
 
-def asked_by(job: Object) -> Room:
+def asked_by(job: Job) -> Room:
     """What a Job's stage asks for."""
     return _asked(main_container(job))
 
@@ -38,7 +37,7 @@ def fits(asked: Room, free: Room) -> bool:
     return all(free.get(resource, 0.0) >= number for resource, number in asked.items())
 
 
-def is_free_beside(api: Api, job: Object, pod: Object, claim: str) -> bool:
+def is_free_beside(api: Api, job: Job, pod: Pod, claim: str) -> bool:
     """Whether a Pod of the Job can run on the node of `pod` now, and will come to it. Raises ApiError.
 
     With several nodes and a volume that only one may mount, the scheduler might choose another, where
@@ -57,7 +56,7 @@ def is_free_beside(api: Api, job: Object, pod: Object, claim: str) -> bool:
     return not api.get(collection("v1", "resourcequotas", namespace))["items"]
 
 
-def _asked(container: Object) -> Room:
+def _asked(container: Container) -> Room:
     resources = container.get("resources") or {}
     # what is limited and not asked for is asked for, too: the API server fills it in
     return _numbers({**(resources.get("limits") or {}), **(resources.get("requests") or {})})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import Finding
@@ -13,10 +12,10 @@ from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.capacity import Room, asked_by, free_room, schedulable_nodes
 from jobrelay.executors.cluster.preflight import RIGHTS, missing_rights
 from jobrelay.figures.wording import mebibytes
-from jobrelay.manifests import Manifests, claim_name
+from jobrelay.kube.objects import Object
+from jobrelay.kube.read import claim_name
+from jobrelay.manifests import Manifests
 from jobrelay_runner.stages import STAGES
-
-Object = dict[str, Any]
 
 _SKEW_SECONDS = 30.0
 
@@ -165,7 +164,8 @@ class _Checks:
 
     def _find(self, path: str) -> Object | None:
         try:
-            return self._api.get(path)
+            found: Object = self._api.get(path)
+            return found
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -11,8 +11,7 @@ from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from jobrelay.errors import ApiLost, JobRelayError
 from jobrelay.hints import SameAgain
-
-Object = dict[str, Any]
+from jobrelay.kube.objects import Object
 
 #: The first byte of a frame says which stream it is of.
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)

@@ -18,10 +18,11 @@ from jobrelay.executors.cluster.shared import SharedObjects
 from jobrelay.executors.cluster.submitting import refused
 from jobrelay.executors.cluster.volume import Say, VolumePod
 from jobrelay.executors.cluster.watch import RunUpdates
-from jobrelay.manifests import LABEL_PART_OF, LABEL_PLAN, LABEL_RUN, Manifests, Plan
-from jobrelay.verdicts import Verdict, finished_condition
-
-Object = dict[str, Any]
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_PART_OF, LABEL_PLAN, LABEL_RUN
+from jobrelay.kube.objects import AnyObject, Job, Object, Pod
+from jobrelay.kube.read import finished_condition, image_that_ran
+from jobrelay.manifests import Manifests, Plan
+from jobrelay.verdicts import Verdict
 
 
 class ClusterExecutor:
@@ -96,11 +97,11 @@ class ClusterExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return RunUpdates(self.api, plan.namespace, plan.run, self._claim)
 
-    def submit(self, job: Object) -> Submission:
+    def submit(self, job: Job) -> Submission:
         job = manifests.for_server(manifests.without_gate(job), self._minor)
         return submitting.submit(self.api, job)
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
+    def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         try:
             if beside and not capacity.is_free_beside(self.api, job, beside, self._claim):
                 return None
@@ -109,14 +110,14 @@ class ClusterExecutor:
         except ApiError:
             return None
 
-    def withdraw(self, job: Object) -> None:
+    def withdraw(self, job: Job) -> None:
         live = self._get(job)
         if live and waits_early(live):
             self.api.delete(path_of(job), uid=live["metadata"]["uid"])
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         patch = {
-            "metadata": {"annotations": {manifests.ANNOTATION_VERDICT: verdict.to_annotation()}},
+            "metadata": {"annotations": {ANNOTATION_VERDICT: verdict.to_annotation()}},
             # in the past for every Job that has begun: its controller fails it and ends its Pods
             "spec": {"activeDeadlineSeconds": 1},
         }
@@ -132,23 +133,23 @@ class ClusterExecutor:
             return
         self._patch_if_there(live, patch)
 
-    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+    def read_log(self, pod: Pod, container: str, sink: Sink) -> None:
         try:
             logs.read_log(self.api, self._pod_path(pod), container, sink)
         except ApiError as error:
             raise _log_error(error) from error
 
-    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+    def log_tail(self, pod: Pod, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
         try:
             logs.tail_log(self.api, self._pod_path(pod), container, lines, follow, sink)
         except ApiError as error:
             raise _log_error(error) from error
 
-    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+    def jobs(self, run: str | None = None) -> list[tuple[Job, Sequence[Pod]]]:
         selector = f"{LABEL_RUN}={run}" if run else f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}"
         jobs = self._jobs(selector)
         pods = self._list("v1", "pods", selector)
-        owned: dict[str, list[Object]] = {}
+        owned: dict[str, list[Pod]] = {}
         for pod in pods:
             for owner in pod["metadata"].get("ownerReferences") or ():
                 owned.setdefault(owner["uid"], []).append(pod)
@@ -168,7 +169,7 @@ class ClusterExecutor:
             jobs = self._jobs(f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}")
         except BadInput:
             return self._image  # whoever may not list Jobs may still read the volume
-        return manifests.image_that_ran(jobs, run, self._claim) or self._image
+        return image_that_ran(jobs, run, self._claim) or self._image
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_cluster(self.api, manifests, self.namespace, self._image)
@@ -184,30 +185,32 @@ class ClusterExecutor:
         return all(job is None or job["spec"].get("ttlSecondsAfterFinished") == seconds for job in answers)
 
     def delete(self, run: str) -> list[str]:
-        items = self._jobs(f"{LABEL_RUN}={run}")
+        items: list[AnyObject] = list(self._jobs(f"{LABEL_RUN}={run}"))
         items += self._list("v1", "configmaps", f"{LABEL_RUN}={run}")
         items += self._services(run)
         return [f"{item['kind']} {item['metadata']['name']}" for item in items if self._delete(item)]
 
     # --- one call to the API each ---
 
-    def _get(self, item: Object) -> Object | None:
+    def _get(self, job: Job) -> Job | None:
         try:
-            return self.api.get(path_of(item))
+            live: Job = self.api.get(path_of(job))
+            return live
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
 
-    def _patch_if_there(self, item: Object, patch: Object) -> Object | None:
+    def _patch_if_there(self, job: Job, patch: AnyObject) -> Job | None:
         try:
-            return self.api.patch(path_of(item), patch)
+            patched: Job = self.api.patch(path_of(job), patch)
+            return patched
         except ApiError as error:
             if error.status != 404:
                 raise
         return None
 
-    def _jobs(self, selector: str) -> list[Object]:
+    def _jobs(self, selector: str) -> list[Job]:
         return self._list("batch/v1", "jobs", selector)
 
     def _services(self, run: str) -> list[Object]:
@@ -216,7 +219,7 @@ class ClusterExecutor:
         except BadInput:
             return []  # asked for only where a stage runs as several Pods: who may not see any has made none
 
-    def _list(self, version: str, resource: str, selector: str) -> list[Object]:
+    def _list(self, version: str, resource: str, selector: str) -> list[Any]:
         try:
             answer = self.api.get(collection(version, resource, self.namespace), labelSelector=selector)
         except ApiError as error:
@@ -227,10 +230,10 @@ class ClusterExecutor:
         items = [{**item, "apiVersion": version, "kind": kind} for item in answer.get("items") or ()]
         return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
 
-    def _delete(self, item: Object) -> bool:
+    def _delete(self, item: AnyObject) -> bool:
         return self.api.delete(path_of(item), uid=item["metadata"]["uid"])
 
-    def _pod_path(self, pod: Object) -> str:
+    def _pod_path(self, pod: Pod) -> str:
         return f"{collection('v1', 'pods', self.namespace)}/{pod['metadata']['name']}"
 
 

@@ -20,9 +20,8 @@ from typing import Any, Final
 import urllib3
 
 from jobrelay.executors.base import Sink
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError
-
-Object = dict[str, Any]
 
 #: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
 OVERLAP_SECONDS: Final = 3.0
@@ -37,8 +36,6 @@ _LAST_LINES: Final = 1000
 #: A line waits so long for the next ones at most; and so long at a time, while they come one by one.
 _GATHER_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.01
-#: 5xx and 429 in a row, after which a log is given up: about a minute.
-_REFUSALS: Final = 22
 
 
 class LogAssembler:
@@ -157,26 +154,30 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
     assembler = LogAssembler(tailing=tail is not None)
     if tail is not None:
         _read_once(api, pod_path, container, assembler, sink if tail else _drop, max(tail, 1))
-    refused = _Refused(api, pod_path)
+    pauses = _Pauses(api, pod_path)
     ended_without_a_log = 0
     while True:
         try:
             for chunk in _stream(api, pod_path, container, follow=True, since=assembler.begin()):
-                refused.times = ended_without_a_log = 0
+                pauses.reset()
+                ended_without_a_log = 0
                 if new := assembler.take(chunk):
                     sink(new)
             # a stream that ended in good order may still lack what was written at the very end,
             # and one that was cut looks the same: only the Pod tells
             if _has_ended(api, pod_path, container):
                 break
-            time.sleep(0.2)
+            time.sleep(limits.LOG_SECONDS)
         except (ApiError, *STREAM_ENDED) as error:
             if isinstance(error, ApiError) and error.status == 400 and _has_ended(api, pod_path, container):
                 # twice: it may have ended just now. What a node has forgotten has no log any more.
                 ended_without_a_log += 1
                 if ended_without_a_log > 1:
                     raise
-            refused.wait(error, may_be_starting=True)
+            if isinstance(error, ApiError) and error.status == 400:  # not started yet, or just being set up
+                time.sleep(limits.LOG_SECONDS)
+            else:
+                pauses.wait(error)
     _read_end(api, pod_path, container, assembler, sink)
     if new := assembler.end():
         sink(new)
@@ -212,7 +213,7 @@ def _read_once(
     api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink, tail: int | None = None
 ) -> None:
     """All that is there now; a read that was cut or stood still is made again."""
-    refused = _Refused(api, pod_path)
+    pauses = _Pauses(api, pod_path)
     while True:
         try:
             since = assembler.begin()
@@ -222,30 +223,34 @@ def _read_once(
                     sink(new)
             return
         except (ApiError, *STREAM_ENDED) as error:
-            refused.wait(error)
+            pauses.wait(error)
 
 
-class _Refused:
-    """The pause between two reads, as long as there is hope."""
+class _Pauses:
+    """The pauses between the reads of one log, as long as there is hope."""
 
     def __init__(self, api: Api, pod_path: str) -> None:
         self._api = api
         self._pod_path = pod_path
-        self.times = 0
+        self._cut = limits.Backoff()
+        self._refused = limits.Backoff()
 
-    def wait(self, error: Exception, may_be_starting: bool = False) -> None:
-        """Sleep. Raises ApiLost, or `error` if it will stay so."""
-        pause = None
+    def reset(self) -> None:
+        """Something of the log has come."""
+        self._cut.reset()
+        self._refused.reset()
+
+    def wait(self, error: Exception) -> None:
+        """Pause before the next read. Raises ApiLost, or `error` if another read would not help."""
         if not isinstance(error, ApiError):
             self._api.check_patience(error)
-        elif error.status != 400 or not may_be_starting:  # 400: not started yet, or just being set up
-            self.times += 1
-            passing = error.status >= 500 or error.status == 429
-            if not passing or self.times > _REFUSALS:
-                raise error
-            pause = error.retry_after
-            self._api.get(self._pod_path)  # the kubelet's state; if it is the API server's, this waits
-        time.sleep(pause or 0.2 * (1 + self.times))
+            self._cut.wait()
+            return
+        passing = error.status >= 500 or error.status == 429
+        if not passing or self._refused.failures >= limits.LOG_REFUSALS:
+            raise error
+        self._api.get(self._pod_path)  # the kubelet refuses; if it is the API server, this waits
+        self._refused.wait(error.retry_after or None)
 
 
 def _drop(chunk: bytes) -> None:

@@ -6,12 +6,9 @@ lets the stages speak to others. And who may not apply them takes them as they a
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobrelay.errors import Conflict
+from jobrelay.kube.objects import Object
 from jobrelay.manifests import differing_paths
-
-Object = dict[str, Any]
 
 KIND = "NetworkPolicy"
 

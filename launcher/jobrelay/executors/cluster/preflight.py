@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.cluster.api import Api, ApiError
 from jobrelay.executors.cluster.parallel import in_parallel
 from jobrelay.executors.cluster.resources import Resources
-from jobrelay.manifests import INDEXED_SINCE, Plan, pods_of
-
-Object = dict[str, Any]
+from jobrelay.kube.objects import Object
+from jobrelay.kube.read import pods_of
+from jobrelay.manifests import INDEXED_SINCE, Plan
 
 
 @dataclass(frozen=True)

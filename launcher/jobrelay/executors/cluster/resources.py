@@ -6,14 +6,14 @@ Those that the launcher itself makes are known; of any other kind the cluster is
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.cluster.api import Api, ApiError, collection
-
-Object = dict[str, Any]
+from jobrelay.kube.objects import Object
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ _KNOWN: Final = {
 }
 
 
-def collection_of(item: Object) -> str:
+def collection_of(item: Mapping[str, Any]) -> str:
     """Where an object is created, of a kind that the launcher itself makes."""
     return _collection(item, _KNOWN[item["apiVersion"], item["kind"]])
 
 
-def path_of(item: Object) -> str:
+def path_of(item: Mapping[str, Any]) -> str:
     """Where it lives: its collection's path and its name."""
     return f"{collection_of(item)}/{quote(item['metadata']['name'])}"
 
@@ -54,7 +54,7 @@ class Resources:
         self._lock = threading.Lock()
         self._discovered: dict[str, dict[str, Resource]] = {}
 
-    def of(self, item: Object) -> Resource:
+    def of(self, item: Mapping[str, Any]) -> Resource:
         """Raises BadInput for a kind that the cluster does not have."""
         version, kind = item["apiVersion"], item["kind"]
         if known := _KNOWN.get((version, kind)):
@@ -79,7 +79,7 @@ class Resources:
             metadata["namespace"] = namespace
         return {**item, "metadata": metadata}
 
-    def path_of(self, item: Object) -> str:
+    def path_of(self, item: Mapping[str, Any]) -> str:
         """Where an object of any kind lives."""
         return f"{_collection(item, self.of(item))}/{quote(item['metadata']['name'])}"
 
@@ -98,6 +98,6 @@ class Resources:
         }
 
 
-def _collection(item: Object, resource: Resource) -> str:
+def _collection(item: Mapping[str, Any], resource: Resource) -> str:
     namespace = item["metadata"].get("namespace") if resource.namespaced else None
     return collection(item["apiVersion"], resource.name, namespace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jobrelay.errors import BadInput, Conflict
 from jobrelay.executors.cluster import policies
@@ -11,8 +10,7 @@ from jobrelay.executors.cluster.api import Api, ApiError
 from jobrelay.executors.cluster.parallel import in_parallel
 from jobrelay.executors.cluster.resources import Resources, collection_of
 from jobrelay.hints import Command
-
-Object = dict[str, Any]
+from jobrelay.kube.objects import Object
 
 
 class SharedObjects:
@@ -76,7 +74,8 @@ class SharedObjects:
 
     def _get(self, item: Object) -> Object | None:
         try:
-            return self._api.get(self._resources.path_of(item))
+            live: Object = self._api.get(self._resources.path_of(item))
+            return live
         except ApiError as error:
             if error.status == 404:
                 return None

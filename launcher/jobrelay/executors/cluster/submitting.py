@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from typing import Any, Final, Literal
+from typing import Literal
 
 from jobrelay.errors import BadInput, Conflict, JobRelayError
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster.api import Api, ApiError, backoff
+from jobrelay.executors.cluster import limits
+from jobrelay.executors.cluster.api import Api, ApiError
 from jobrelay.executors.cluster.resources import collection_of, path_of
 from jobrelay.executors.cluster.watch import Watch
 from jobrelay.hints import Command
-from jobrelay.manifests import LABEL_RUN
-
-Object = dict[str, Any]
-
-#: Seconds that a deleted object may take to be gone (faults.md, row 13).
-DELETION_SECONDS: Final = 60.0
+from jobrelay.kube.labels import LABEL_RUN
+from jobrelay.kube.objects import AnyObject, Job
 
 
-def submit(api: Api, job: Object) -> Submission:
+def submit(api: Api, job: Job) -> Submission:
     """Create the Job, adopt an equal one, or replace one that has failed. Raises Conflict, BadInput."""
     how: Literal["created", "replaced"] = "created"
-    deadline = time.monotonic() + DELETION_SECONDS
-    for times in itertools.count():
-        if times > 1:  # the second try follows at once: what was in the way is gone
-            time.sleep(min(backoff(times), max(deadline - time.monotonic(), 0)))
+    deadline = time.monotonic() + limits.DELETION_SECONDS
+    backoff = limits.Backoff()
+    while True:
         try:
             return Submission(api.create(collection_of(job), job), how)
         except ApiError as error:
@@ -44,10 +39,11 @@ def submit(api: Api, job: Object) -> Submission:
             how = "replaced"
             api.delete(path_of(job), uid=live["metadata"]["uid"])
             _wait_until_gone(api, live, deadline)
-    raise AssertionError
+        # the second try follows at once: what was in the way is gone
+        backoff.wait(at_once=1, at_most=deadline - time.monotonic())
 
 
-def refused(item: Object, error: ApiError) -> JobRelayError:
+def refused(item: AnyObject, error: ApiError) -> JobRelayError:
     """What the server's no to a create is."""
     title = f"{item['kind']} {item['metadata']['name']}"
     return BadInput(
@@ -56,28 +52,29 @@ def refused(item: Object, error: ApiError) -> JobRelayError:
     )
 
 
-def _get(api: Api, item: Object) -> Object | None:
+def _get(api: Api, job: Job) -> Job | None:
     try:
-        return api.get(path_of(item))
+        live: Job = api.get(path_of(job))
+        return live
     except ApiError as error:
         if error.status == 404:
             return None
         raise
 
 
-def _check_time(job: Object, deadline: float) -> None:
+def _check_time(job: Job, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise Conflict(
-            f"Job {job['metadata']['name']} cannot be created: for {DELETION_SECONDS:.0f} s the API server "
-            "has reported by turns that it exists and that it does not",
+            f"Job {job['metadata']['name']} cannot be created: for {limits.DELETION_SECONDS:.0f} s the API "
+            "server has reported by turns that it exists and that it does not",
             f"kubectl get job {job['metadata']['name']} shows whether it exists",
         )
 
 
-def _wait_until_gone(api: Api, live: Object, deadline: float) -> None:
+def _wait_until_gone(api: Api, live: Job, deadline: float) -> None:
     changes = ChangeCounter()
     selector = {"fieldSelector": f"metadata.name={live['metadata']['name']}"}
-    watch = Watch(api, collection_of(live), selector, changes)
+    watch: Watch[Job] = Watch(api, collection_of(live), selector, changes)
     watch.start()
     try:
         while (left := deadline - time.monotonic()) > 0:
@@ -87,8 +84,9 @@ def _wait_until_gone(api: Api, live: Object, deadline: float) -> None:
             changes.wait(seen, left)
     finally:
         watch.stop()
+    holders = ", ".join(live["metadata"].get("finalizers") or ["none"])
     raise Conflict(
-        f"Job {live['metadata']['name']} is being deleted and still exists after {DELETION_SECONDS:.0f} s "
-        f"(finalizers: {', '.join(live['metadata'].get('finalizers') or ['none'])})",
+        f"Job {live['metadata']['name']} is being deleted and still exists after "
+        f"{limits.DELETION_SECONDS:.0f} s (finalizers: {holders})",
         f"kubectl describe job {live['metadata']['name']} shows what holds it",
     )

@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster import answers
+from jobrelay.executors.cluster import answers, limits
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.execution import Execution
 from jobrelay.executors.cluster.watch import Watch
 from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import clock, in_one_line
 from jobrelay.hints import Command
+from jobrelay.kube.objects import Event, Job, Object, Pod
 from jobrelay.manifests import reader_pod
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
 from jobrelay_runner.stages import Stage
@@ -25,13 +26,9 @@ from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
 
-Object = dict[str, Any]
-
 Say = Callable[[str], None]
 
-_PATIENCE: Final = Patience(start=120)
-#: After which it is reported that the Pod is waited for, where nothing says why.
-_SILENCE_SECONDS: Final = 10.0
+_PATIENCE: Final = Patience(start=limits.START_SECONDS)
 _PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
@@ -142,13 +139,14 @@ class VolumePod:
         said = answers.words(execution.stderr) or f"exit code {code}"
         return EvidenceIncomplete(f"{what}: {said}", Command("list", "--recorded"))
 
-    def _create(self, pods: str, pod: Object) -> Object:
+    def _create(self, pods: str, pod: Pod) -> Pod:
         try:
-            return self._api.create(pods, pod)
+            created: Pod = self._api.create(pods, pod)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            return self._api.get(self._path)  # ours: its name is random, only the reply was lost
+            created = self._api.get(self._path)  # ours: its name is random, only the reply was lost
+        return created
 
     def _node_of_volume(self, pods: str) -> str | None:
         """The node of a Pod that has the claim mounted: a ReadWriteOnce volume is only there."""
@@ -158,7 +156,7 @@ class VolumePod:
                     return str(pod["spec"]["nodeName"])
         return None
 
-    def _wait_until_running(self, pods: str, created: Object) -> None:
+    def _wait_until_running(self, pods: str, created: Pod) -> None:
         updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
         name = created["metadata"]["name"]
         with updates, StartReporter(self._say, name) as reporter:
@@ -203,7 +201,7 @@ class StartReporter:
         self._reported: set[str] = set()
         self._since: dict[str, datetime] = {}  # as jobrelay.executors.follow counts it
         until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
-        self._timer = threading.Timer(_SILENCE_SECONDS, self._report, ("it has not started yet", until))
+        self._timer = threading.Timer(limits.SILENCE_SECONDS, self._report, ("it has not started yet", until))
         self._timer.daemon = True
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
@@ -235,13 +233,15 @@ class StartReporter:
 class _PodUpdates(ChangeCounter):
     """Updates on a Pod without a Job, so that it is judged as a stage's Pod is."""
 
-    def __init__(self, api: Api, pods: str, events: str, created: Object) -> None:
+    def __init__(self, api: Api, pods: str, events: str, created: Pod) -> None:
         super().__init__()
         name = created["metadata"]["name"]
         self._created = created
-        self._pod = Watch(api, pods, {"fieldSelector": f"metadata.name={name}"}, self)
-        self._events = Watch(api, events, {"fieldSelector": f"involvedObject.name={name}"}, self)
-        stands_for = {"metadata": created["metadata"], "spec": {"template": {"spec": created["spec"]}}}
+        self._pod: Watch[Pod] = Watch(api, pods, {"fieldSelector": f"metadata.name={name}"}, self)
+        self._events: Watch[Event] = Watch(
+            api, events, {"fieldSelector": f"involvedObject.name={name}"}, self
+        )
+        stands_for: Job = {"metadata": created["metadata"], "spec": {"template": {"spec": created["spec"]}}}
         self.submission = Submission(stands_for, "created")
 
     def view(self, submission: Submission) -> JobView:

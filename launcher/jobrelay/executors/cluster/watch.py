@@ -1,6 +1,6 @@
 """Watches on Jobs, Pods and Events: one of each kind for all that is followed.
 
-A watch is read until it is cut or silent for READ seconds, then opened again where it was; that
+A watch is read until it is cut or silent for READ_SECONDS, then opened again where it was; that
 call is also the proof that the API still answers. Nothing is ever asked for at intervals.
 """
 
@@ -12,27 +12,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar, cast
 
 import urllib3
 
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster.api import READ, STREAM_ENDED, Api, ApiError, backoff, collection
-from jobrelay.manifests import LABEL_RUN
-from jobrelay.verdicts import JobView, finished_condition
+from jobrelay.executors.cluster import limits
+from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError, collection
+from jobrelay.kube.labels import LABEL_RUN
+from jobrelay.kube.objects import AnyObject, Event, Job, Pod
+from jobrelay.kube.read import finished_condition
+from jobrelay.verdicts import JobView
 
-Object = dict[str, Any]
+Item = TypeVar("Item", bound=AnyObject)
 
 _GONE: Final = 410
 _EVENTS_KEPT: Final = 1000
-#: So many openings follow each other at once; from then on, no more than that in so many seconds. Events are
-#: good news, and a server that sends one and then ends the watch would be asked without a pause.
-_OPENINGS: Final = 5
-_OPENING_SECONDS: Final = 5.0
 
 
-class Watch:
+class Watch(Generic[Item]):
     """The live objects of one kind, by uid, kept so by a thread."""
 
     def __init__(self, api: Api, path: str, selector: Mapping[str, str], counter: ChangeCounter) -> None:
@@ -41,15 +40,15 @@ class Watch:
         self._selector = selector
         self._counter = counter
         self._lock = threading.Lock()
-        self._objects: dict[str, Object] = {}
-        self._of: dict[str, dict[str, Object]] = {}  # the same, by what each belongs to
-        self._deleted: dict[str, Object] = {}
+        self._objects: dict[str, Item] = {}
+        self._of: dict[str, dict[str, Item]] = {}  # the same, by what each belongs to
+        self._deleted: dict[str, Item] = {}
         self._listed_version = 0
         self._version: str | None = None
-        self._failures = 0  # in a row, with no event between them
         self._good = 0.0  # time.monotonic() of the last sign of life
-        self._opened: deque[float] = deque(maxlen=_OPENINGS)  # time.monotonic() of the last ones
+        self._opened: deque[float] = deque(maxlen=limits.OPENINGS)  # time.monotonic() of the last ones
         self._stopped = threading.Event()
+        self._backoff = limits.Backoff(self._stopped.wait)  # failures with no event between them
         #: set once the objects that were there before are known
         self.listed = threading.Event()
         #: time.monotonic() at which the change that finished a Job arrived, by uid
@@ -66,15 +65,15 @@ class Watch:
         with contextlib.suppress(ApiError):  # not to be had: the watch will say so, in its own time
             self._list()
 
-    def objects(self) -> list[Object]:
+    def objects(self) -> list[Item]:
         with self._lock:
             return list(self._objects.values())
 
-    def of(self, whole: str) -> list[Object]:
+    def of(self, whole: str) -> list[Item]:
         """Those that belong to it: Pods to their Job's uid, Events to the name of what they are about."""
         return self.parts(whole)[0]
 
-    def parts(self, whole: str) -> tuple[list[Object], list[Object]]:
+    def parts(self, whole: str) -> tuple[list[Item], list[Item]]:
         """Those that belong to it, and those that did once, as they were seen last: nothing is in both.
 
         Each in the order of its last change.
@@ -83,7 +82,7 @@ class Watch:
             gone = [item for item in self._deleted.values() if _whole(item) == whole]
             return list(self._of.get(whole, {}).values()), gone
 
-    def is_deleted(self, item: Object) -> bool:
+    def is_deleted(self, item: Item) -> bool:
         """Whether an object that was there is gone, even if it never showed up here."""
         uid = item["metadata"]["uid"]
         with self._lock:
@@ -92,7 +91,7 @@ class Watch:
             # made before the list, and not in it: it went in between
             return uid not in self._objects and 0 < _number(item) < self._listed_version
 
-    def get(self, uid: str) -> Object | None:
+    def get(self, uid: str) -> Item | None:
         with self._lock:
             return self._objects.get(uid)
 
@@ -115,35 +114,29 @@ class Watch:
                 self._read()
                 self._good = time.monotonic()
                 if self._good - opened > 1:
-                    self._failures = 0
+                    self._backoff.reset()
                 else:  # something on the way ends watches at once: no reason to run in circles
-                    self._failures += 1
-                    self._stopped.wait(backoff(self._failures))
+                    self._backoff.wait()
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = None
-                    self._failures += 1
-                    if self._failures > 1:  # the first is listed at once
-                        self._stopped.wait(backoff(self._failures))
+                    self._backoff.wait(at_once=1)
                     continue
                 if error.status == 401:
                     raise self._api.not_accepted_any_more() from error
                 if error.status in (403, 404):
                     raise BadInput(f"cannot watch {self._path}: {error.message}") from error
                 self._api.check_patience(error, self._good)
-                self._failures += 1
-                self._stopped.wait(error.retry_after or backoff(self._failures))
+                self._backoff.wait(error.retry_after or None)
             except STREAM_ENDED as error:
                 if self._stopped.is_set():
                     return
                 self._api.check_patience(error)
-                self._failures += 1
-                if self._failures > 1:  # the first cut is reopened at once
-                    self._stopped.wait(backoff(self._failures))
+                self._backoff.wait(at_once=1)
 
     def _pace(self) -> None:
-        if len(self._opened) == _OPENINGS:
-            self._stopped.wait(max(self._opened[0] + _OPENING_SECONDS - time.monotonic(), 0))
+        if len(self._opened) == limits.OPENINGS:
+            self._stopped.wait(max(self._opened[0] + limits.OPENING_SECONDS - time.monotonic(), 0))
         self._opened.append(time.monotonic())
 
     def _list(self) -> None:
@@ -196,7 +189,7 @@ class Watch:
             raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
         self._good = time.monotonic()
-        self._failures = 0
+        self._backoff.reset()
         with self._lock:
             if kind in ("ADDED", "MODIFIED"):
                 self._keep(item)
@@ -207,15 +200,15 @@ class Watch:
         if kind != "BOOKMARK":
             self._counter.changed()
 
-    def _drop(self, uid: str, item: Object) -> None:
+    def _drop(self, uid: str, item: Item) -> None:
         if item["kind"] != "Event":  # these go by the hour, and nobody asks for them
             self._deleted[uid] = item
 
-    def _keep(self, item: Object) -> None:
+    def _keep(self, item: Item) -> None:
         uid = item["metadata"]["uid"]
         if uid in self._deleted or _number(item) < _number(self._objects.get(uid, item)):
             return  # old news: lists and the watch overtake each other
-        if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(item):
+        if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(cast(Job, item)):
             self.finished_at[uid] = time.monotonic()
         self._forget(uid)  # to the end: the newest change is the last
         self._objects[uid] = item
@@ -240,14 +233,14 @@ class RunUpdates(ChangeCounter):
         mine = {"labelSelector": f"{LABEL_RUN}={run}"}
         self._run = run
         self._claim = claim
-        self._jobs = Watch(api, collection("batch/v1", "jobs", namespace), mine, self)
-        self._pods = Watch(api, collection("v1", "pods", namespace), mine, self)
-        self._events = Watch(api, collection("v1", "events", namespace), {}, self)
+        self._jobs: Watch[Job] = Watch(api, collection("batch/v1", "jobs", namespace), mine, self)
+        self._pods: Watch[Pod] = Watch(api, collection("v1", "pods", namespace), mine, self)
+        self._events: Watch[Event] = Watch(api, collection("v1", "events", namespace), {}, self)
 
     def view(self, submission: Submission) -> JobView:
         uid = submission.job["metadata"]["uid"]
         if submission.how == "adopted":  # its Pods were there before these watches
-            self._pods.listed.wait(READ)
+            self._pods.listed.wait(limits.READ_SECONDS)
         job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
         pods, lost = self._pods.parts(uid)
         names = dict.fromkeys((submission.name, self._claim, *(pod["metadata"]["name"] for pod in pods)))
@@ -273,13 +266,13 @@ class RunUpdates(ChangeCounter):
             watch.stop()
 
 
-def _number(item: Object) -> int:
+def _number(item: AnyObject) -> int:
     """resourceVersion: by the API's contract opaque, in fact a number that grows; 0 where it is not."""
     version = str(item["metadata"].get("resourceVersion", ""))
     return int(version) if version.isdigit() else 0
 
 
-def _whole(item: Object) -> str:
+def _whole(item: AnyObject) -> str:
     """What it belongs to: an Event to an object's name, a Pod to its Job's uid, a Job to nothing."""
     if item["kind"] == "Event":
         return str(item.get("involvedObject", {}).get("name"))

@@ -9,7 +9,9 @@ from pathlib import Path
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
-from jobrelay.manifests import Plan, containers, main_container, runs_jobs
+from jobrelay.kube.objects import Pod
+from jobrelay.kube.read import containers, main_container, runs_jobs
+from jobrelay.manifests import Plan
 from jobrelay.resources import install_command, missing_for_training
 
 
@@ -25,7 +27,7 @@ def check_plan(plan: Plan, root: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for job in jobs:
             spec = job["spec"]["template"]["spec"]
-            pod = {"metadata": {"name": "check"}, "spec": spec}
+            pod: Pod = {"metadata": {"name": "check"}, "spec": spec}
             for container in containers(spec):
                 process_of(container, pod, root, Path(scratch), config_maps)
             for container in spec.get("initContainers") or ():

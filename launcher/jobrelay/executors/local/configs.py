@@ -6,14 +6,14 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import layout
-from jobrelay.manifests import containers
+from jobrelay.kube.objects import Object, PodSpec
+from jobrelay.kube.read import containers
 from jobrelay_runner.volume import safe_read
 
-Object = dict[str, Any]
 #: Names of ConfigMaps, and what they hold.
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
 
@@ -45,14 +45,14 @@ def given(objects: Sequence[Object]) -> dict[str, dict[str, bytes]]:
     return {item["metadata"]["name"]: contents_of(item) for item in objects if item["kind"] == "ConfigMap"}
 
 
-def named_in(pod: Object) -> set[str]:
-    """The ConfigMaps that a Pod's spec refers to."""
-    names = {volume.get("configMap", {}).get("name") for volume in pod.get("volumes") or ()}
-    for container in containers(pod):
+def named_in(spec: PodSpec) -> set[str]:
+    """The ConfigMaps that the spec of a Pod refers to."""
+    names: set[str | None] = {volume.get("configMap", {}).get("name") for volume in spec.get("volumes") or ()}
+    for container in containers(spec):
         names |= {source.get("configMapRef", {}).get("name") for source in container.get("envFrom") or ()}
         for variable in container.get("env") or ():
             names.add(((variable.get("valueFrom") or {}).get("configMapKeyRef") or {}).get("name"))
-    return names - {None}
+    return {name for name in names if name}
 
 
 def kept(root: Path, names: Iterable[str]) -> dict[str, dict[str, bytes]]:

@@ -19,14 +19,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import Exit, JobRelayError, StageEnded
 from jobrelay.executors.local import job_folder, layout, liveness
-from jobrelay.verdicts import finished_condition
+from jobrelay.kube.objects import Object
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume import safe_read
-
-Object = dict[str, Any]
 
 #: Seconds before another runner is started where the one before could not be followed.
 _RESTART_SECONDS: Final = 1.0

@@ -9,17 +9,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from jobrelay.executors.base import Finding
 from jobrelay.executors.local.job_folder import OTHER_FOLDER, unwritable
 from jobrelay.executors.local.layout import WORKING_FOLDER
-from jobrelay.figures.quantities import parse_quantity
-from jobrelay.manifests import Manifests, main_container
+from jobrelay.kube.objects import Job
+from jobrelay.kube.quantities import parse_quantity
+from jobrelay.kube.read import main_container
+from jobrelay.manifests import Manifests
 from jobrelay.resources import install_command, missing_for_training
 from jobrelay_runner.text.counting import counted
-
-Object = dict[str, Any]
 
 _DISK_BYTES = 2 * 2**30
 
@@ -29,7 +28,7 @@ def examine_machine(root: Path, manifests: Manifests) -> list[Finding]:
     return [_python(), _torch(), _memory(manifests), _threads(), _disk(root)]
 
 
-def has_memory_for(job: Object) -> bool:
+def has_memory_for(job: Job) -> bool:
     """Whether as much memory as the Job may use is free now; False where the machine does not tell."""
     try:
         told = Path("/proc/meminfo").read_text()

@@ -7,14 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.local import contact, job_folder, layout, liveness
-from jobrelay.verdicts import finished_condition
+from jobrelay.kube.objects import ContainerStatus, Job, Object, Pod
+from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume.files import write_atomically
-
-Object = dict[str, Any]
 
 #: Seconds for a runner to end, beyond the grace that it gives its containers.
 _SLACK_SECONDS: Final = 15.0
@@ -87,12 +86,12 @@ def _stop(folder: Path, asked: Object, conclude: Callable[[Path], None]) -> None
         time.sleep(_LOOK_SECONDS)
 
 
-def grace_of(job: Object) -> float:
+def grace_of(job: Job) -> float:
     """Seconds between SIGTERM and SIGKILL for the containers of a Job."""
     return float(job["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE))
 
 
-def running(pods: list[Object]) -> Iterator[Object]:
+def running(pods: list[Pod]) -> Iterator[ContainerStatus]:
     """The status of every container that runs, as far as the state says."""
     for pod in pods:
         if pod["status"]["phase"] in ("Pending", "Running"):
@@ -101,7 +100,7 @@ def running(pods: list[Object]) -> Iterator[Object]:
                     yield status
 
 
-def kill_containers(pods: list[Object], owner: int, grace: float) -> list[int]:
+def kill_containers(pods: list[Pod], owner: int, grace: float) -> list[int]:
     """End the containers that a killed runner has left; returns the processes that did not end."""
     left = [
         (status["pid"], status["started"])

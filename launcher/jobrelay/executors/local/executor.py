@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.adoption import adopt, waits_early
@@ -19,20 +19,13 @@ from jobrelay.executors.local.doctor import examine_machine, has_memory_for
 from jobrelay.executors.local.job_folder import on_volume
 from jobrelay.executors.local.updates import LocalUpdates
 from jobrelay.executors.local.volume import LocalVolume
-from jobrelay.manifests import (
-    ANNOTATION_VERDICT,
-    LABEL_PLAN,
-    LABEL_RUN,
-    Manifests,
-    Plan,
-    started_early,
-    without_gate,
-)
-from jobrelay.verdicts import Verdict, finished_condition
+from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_PLAN, LABEL_RUN
+from jobrelay.kube.objects import Job, Object, Pod
+from jobrelay.kube.read import finished_condition
+from jobrelay.manifests import Manifests, Plan, started_early, without_gate
+from jobrelay.verdicts import Verdict
 from jobrelay_runner.volume import safe_read
 from jobrelay_runner.volume.files import write_atomically
-
-Object = dict[str, Any]
 
 
 class LocalExecutor:
@@ -78,7 +71,7 @@ class LocalExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return contextlib.nullcontext(LocalUpdates(self.root))
 
-    def start_early(self, job: Object, before: Object, beside: Object | None) -> Submission | None:
+    def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         with on_volume(self.root):
             if (beside and not has_memory_for(job)) or not job_folder.create(
@@ -87,13 +80,13 @@ class LocalExecutor:
                 return None
             return self._started(folder, "early")
 
-    def withdraw(self, job: Object) -> None:
+    def withdraw(self, job: Job) -> None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it was never there
             if waits_early(job_folder.read_state(folder)["job"]):
                 ending.end(folder)
 
-    def submit(self, job: Object) -> Submission:
+    def submit(self, job: Job) -> Submission:
         job = without_gate(job)
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         how: Literal["created", "replaced"] = "created"
@@ -123,7 +116,7 @@ class LocalExecutor:
         with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it was deleted meanwhile
             ending.give_up(folder, annotations)
 
-    def read_log(self, pod: Object, container: str, sink: Sink) -> None:
+    def read_log(self, pod: Pod, container: str, sink: Sink) -> None:
         folder = layout.job_folder(self.root, _job_name(pod))
         path = folder / layout.log_name(pod, container)
         with safe_read.open_regular(path) as log:
@@ -135,7 +128,7 @@ class LocalExecutor:
             while chunk := log.read(65536):
                 sink(chunk)
 
-    def log_tail(self, pod: Object, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
+    def log_tail(self, pod: Pod, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
         path = layout.job_folder(self.root, _job_name(pod)) / layout.log_name(pod, container)
         if not path.exists():
             raise LookupError(f"{path} is gone")
@@ -148,7 +141,7 @@ class LocalExecutor:
         if follow:
             self.read_log(pod, container, _skipping(len(content), sink))
 
-    def jobs(self, run: str | None = None) -> list[tuple[Object, Sequence[Object]]]:
+    def jobs(self, run: str | None = None) -> list[tuple[Job, Sequence[Pod]]]:
         states = []
         for folder in job_folder.folders(self.root):
             try:
@@ -215,12 +208,12 @@ class LocalExecutor:
         raise type(failures[0])("\n  ".join(error.what for error in failures) + done, failures[0].hint)
 
 
-def _job_name(pod: Object) -> str:
+def _job_name(pod: Pod) -> str:
     """The Job that owns a Pod."""
     return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 
-def _has_ended(state: Object, pod: Object, container: str) -> bool:
+def _has_ended(state: Object, pod: Pod, container: str) -> bool:
     for known in state.get("pods") or ():
         if known["metadata"]["name"] != pod["metadata"]["name"]:
             continue

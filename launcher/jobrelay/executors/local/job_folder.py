@@ -15,13 +15,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.executors.local import layout, liveness
+from jobrelay.kube.objects import Job, Object
 from jobrelay_runner.volume import safe_read
-
-Object = dict[str, Any]
 
 #: The state of a Job with hundreds of Pods, each with a full termination message, has a few MB.
 STATE_BYTES: Final = 16 * 2**20
@@ -118,7 +117,7 @@ def owner_to_end(folder: Path) -> int:
     return owner
 
 
-def create(folder: Path, job: Object) -> bool:
+def create(folder: Path, job: Job) -> bool:
     """Make the Job's folder, whole or not at all; False if there is one of that name. Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**job["metadata"], "uid": layout.uid(), "creationTimestamp": layout.now()}

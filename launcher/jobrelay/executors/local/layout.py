@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from jobrelay.kube.objects import Pod
 from jobrelay.resources import PROGRAMS
-
-Object = dict[str, Any]
 
 JOBS: Final = ".jobs"
 CONFIG: Final = "config"
@@ -67,7 +66,7 @@ def remove(folder: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def log_name(pod: Object, container: str) -> str:
+def log_name(pod: Pod, container: str) -> str:
     return f"{pod['metadata']['name']}.{container}.log"
 
 

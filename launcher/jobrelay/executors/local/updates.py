@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.executors.local import contact, job_folder, layout
+from jobrelay.kube.objects import Object
 from jobrelay.verdicts import JobView
-
-Object = dict[str, Any]
 
 
 class LocalUpdates(ChangeCounter):

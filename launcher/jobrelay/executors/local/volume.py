@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from jobrelay.errors import EvidenceIncomplete
 from jobrelay.executors.local.job_folder import on_volume
 from jobrelay.hints import Command
+from jobrelay.kube.objects import Object
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive, folders
 from jobrelay_runner.volume.datasets import DataSet, exists, list_data_sets
@@ -16,8 +16,6 @@ from jobrelay_runner.volume.inputs import changed_since
 from jobrelay_runner.volume.paths import RunFolder, inside, leave_out
 from jobrelay_runner.volume.record import list_runs
 from jobrelay_runner.volume.verify import Check, check_run
-
-Object = dict[str, Any]
 
 
 class LocalVolume:

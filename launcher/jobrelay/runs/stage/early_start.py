@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobRunner, Submission
+from jobrelay.kube.objects import Job, Pod
+from jobrelay.kube.read import last_pod, pod_phase
 from jobrelay.manifests import can_wait
 from jobrelay.runs.request import When
-from jobrelay.verdicts import JobView, Verdict, Waiting, last_pod, pod_phase
+from jobrelay.verdicts import JobView, Verdict, Waiting
 from jobrelay_runner.text.outlook import seconds_left
-
-Object = dict[str, Any]
 
 #: What the stage has left to do, by its own words, when the next one is started: enough for a Pod and
 #: PyTorch on a busy node, and its memory is not held for long.
@@ -27,12 +27,12 @@ class EarlyStart:
     Job is submitted in its turn, if nothing came of this.
     """
 
-    def __init__(self, executor: JobRunner, before: Object, job: Object | None, when: When) -> None:
+    def __init__(self, executor: JobRunner, before: Job, job: Job | None, when: When) -> None:
         self._executor = executor
         self._before = before
         self._job = job if job and when != "off" and can_wait(job) else None
         self._look_for_room = when == "auto"
-        self._pod: Object | None = None
+        self._pod: Pod | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None

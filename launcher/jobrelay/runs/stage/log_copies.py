@@ -8,16 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobReader
+from jobrelay.kube.ends import closing
+from jobrelay.kube.objects import Pod
+from jobrelay.kube.read import container_state, index_of
 from jobrelay.runs.timeline import now
-from jobrelay.verdicts import JobView, closing, container_state, index_of
+from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import LogProof
-
-Object = dict[str, Any]
 
 _TAIL_BYTES: Final = 4096
 #: Without a byte, after which it is reported that a log is waited for.
@@ -114,7 +115,7 @@ class LogCollector:
             if thread.is_alive():
                 copy.error = copy.error or "it was not read to its end"
 
-    def is_complete(self, pod: Object | None, succeeded: bool) -> bool | None:
+    def is_complete(self, pod: Pod | None, succeeded: bool) -> bool | None:
         """Whether all that a Pod (None: it is gone) has printed was read; None if it has not said."""
         copy = self.copies.get(pod["metadata"]["name"]) if pod else None
         if succeeded and (copy is None or copy.error):
@@ -122,7 +123,7 @@ class LogCollector:
         said = closing(pod) if pod else None
         return copy.equals(said.log) and not copy.error if said and copy else None
 
-    def _read(self, pod: Object, copy: LogCopy) -> None:
+    def _read(self, pod: Pod, copy: LogCopy) -> None:
         index = index_of(pod)
         show = self._show_as(self._stage if index is None else f"{self._stage}.{index}")
         try:

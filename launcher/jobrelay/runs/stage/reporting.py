@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from jobrelay.errors import Exit
 from jobrelay.executors.base import Submission
-from jobrelay.manifests import main_container, pods_of
+from jobrelay.kube.ends import closing
+from jobrelay.kube.objects import Job, JobStatus, Pod
+from jobrelay.kube.read import index_of, last_pod, main_container, pod_phase, pods_of
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    attempts_allowed,
-    closing,
-    failed_attempts,
-    index_of,
-    last_pod,
-    pod_phase,
-    with_last_line,
-)
+from jobrelay.verdicts import JobView, Verdict, attempts_allowed, failed_attempts, with_last_line
 from jobrelay_runner.stages import Stage
-
-Object = dict[str, Any]
 
 
 def stage_report(
@@ -40,7 +29,7 @@ def stage_report(
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
     succeeded = verdict.exit_code == Exit.SUCCEEDED
-    peers = _peers(submission.job, view) if succeeded else []
+    peers: list[Pod | None] = _peers(submission.job, view) if succeeded else []
     complete: bool | None = None
     if not (submission.finished and succeeded):
         checked = [collector.is_complete(each, succeeded) for each in (pod, *peers)]
@@ -67,16 +56,16 @@ def stage_report(
     )
 
 
-def _peers(job: Object, view: JobView) -> list[Object | None]:
+def _peers(job: Job, view: JobView) -> list[Pod | None]:
     """Of a stage of several Pods that has succeeded, all but the one that speaks for it; None: it is gone."""
     done = {index_of(pod): pod for pod in view.pods if pod_phase(pod) == "Succeeded"}
     return [done.get(index) for index in range(1, pods_of(job))]
 
 
-def _job_seconds(job: Object | None) -> float | None:
-    status = (job or {}).get("status", {})
-    ends = [status.get("startTime"), status.get("completionTime")]
-    if not all(ends):
+def _job_seconds(job: Job | None) -> float | None:
+    status: JobStatus = job.get("status", {}) if job else {}
+    started, completed = status.get("startTime"), status.get("completionTime")
+    if not (started and completed):
         return None
-    start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in ends)
+    start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (started, completed))
     return (end - start).total_seconds()

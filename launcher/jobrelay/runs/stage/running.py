@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
 from jobrelay.figures.wording import in_one_line
-from jobrelay.manifests import Plan, main_container, pods_of, with_disruptions
+from jobrelay.kube.objects import Job
+from jobrelay.kube.read import finished_condition, main_container, pod_phase, pods_of
+from jobrelay.manifests import Plan, with_disruptions
 from jobrelay.runs.progress import Progress
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
@@ -29,19 +31,8 @@ from jobrelay.runs.stage.early_start import EarlyStart
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
 from jobrelay.runs.timeline import now
-from jobrelay.verdicts import (
-    JobView,
-    Verdict,
-    Waiting,
-    finished_condition,
-    goes_on_anew,
-    judge,
-    lost_pods,
-    pod_phase,
-)
+from jobrelay.verdicts import JobView, Verdict, Waiting, goes_on_anew, judge, lost_pods
 from jobrelay_runner.stages import Stage
-
-Object = dict[str, Any]
 
 _SETTLE_SECONDS: float = 2.0
 #: Without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
@@ -71,7 +62,7 @@ class RunningStage:
     _seen: str  # when the launcher had the verdict
 
     def __init__(
-        self, context: StageContext, stage: Stage, submission: Submission, next_job: Object | None
+        self, context: StageContext, stage: Stage, submission: Submission, next_job: Job | None
     ) -> None:
         self._context = context
         self.stage = stage

@@ -12,13 +12,11 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from websocket import WebSocket
 
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.login.credentials import Certificate, Credentials, Login
 from jobrelay.executors.cluster.login.kubeconfig import Access, load
 from jobrelay.executors.cluster.login.proxies import proxy_for
 from jobrelay.executors.cluster.login.tls import tls_context
-
-#: Seconds to connect.
-CONNECT: Final = 5.0
 
 _PORTS: Final = {"http": 80, "https": 443}
 _EXEC_PROTOCOL: Final = "v4.channel.k8s.io"
@@ -81,7 +79,7 @@ class Connection:
             redirect=False,  # no API server redirects, and credentials go nowhere else
             body=body,
             headers=headers,
-            timeout=urllib3.Timeout(connect=CONNECT, read=timeout),
+            timeout=urllib3.Timeout(connect=limits.CONNECT_SECONDS, read=timeout),
             retries=False,
             preload_content=False,
         )
@@ -135,7 +133,7 @@ class Connection:
         server = urllib3.util.parse_url(self.server)
         proxy = urllib3.util.parse_url(self.proxy.url) if self.proxy else None
         first = proxy or server
-        options: dict[str, Any] = {"timeout": CONNECT, "proxy": proxy}
+        options: dict[str, Any] = {"timeout": limits.CONNECT_SECONDS, "proxy": proxy}
         options["proxy_config"] = ProxyConfig(None, False, None, None) if proxy else None
         assert first.host
         assert server.host

@@ -11,15 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.cluster.login.kubeconfig import Access, Entry
 from jobrelay.executors.cluster.login.plugin import Plugin
+from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret
 from jobrelay_runner.volume.safe_read import read_named, why
-
-Object = dict[str, Any]
 
 #: Seconds after which a token's file is read again: the kubelet renews it, as others do.
 _TOKEN_FILE_SECONDS: Final = 60.0

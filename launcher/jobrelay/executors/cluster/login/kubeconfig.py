@@ -11,15 +11,14 @@ import binascii
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from jobrelay.errors import BadInput
+from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret
 from jobrelay_runner.volume.safe_read import read_named, why
-
-Object = dict[str, Any]
 
 #: What the context is called inside a Pod.
 IN_CLUSTER: Final = "in-cluster"

@@ -20,13 +20,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from jobrelay.errors import BadInput
+from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.login.kubeconfig import Entry
+from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret, redacted
-
-Object = dict[str, Any]
-
-#: Seconds: somebody may have to log in with a browser.
-PLUGIN_SECONDS: Final = 300.0
 
 _GROUP: Final = "client.authentication.k8s.io/"
 _VERSIONS: Final = (f"{_GROUP}v1", f"{_GROUP}v1beta1")
@@ -89,7 +86,7 @@ class Plugin:
         assert process.stderr
         reader = threading.Thread(target=_pass_on, args=(process.stderr, words, interactive), daemon=True)
         reader.start()
-        timer = threading.Timer(PLUGIN_SECONDS, _end, (process, interactive))
+        timer = threading.Timer(limits.PLUGIN_SECONDS, _end, (process, interactive))
         timer.start()
         try:
             with process.stdout as stdout:
@@ -105,7 +102,7 @@ class Plugin:
         reader.join(1)  # a child of its own may keep stderr open
         said = b"".join(words).decode("utf-8", "replace").strip()[-_WORDS:]
         if late and code:
-            raise self._failed(f"it did not answer within {PLUGIN_SECONDS:.0f} s", said)
+            raise self._failed(f"it did not answer within {limits.PLUGIN_SECONDS:.0f} s", said)
         return code, output, said
 
     def _program(self) -> str:

@@ -10,15 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final, Literal, TypeAlias
 
 from jobrelay.executors.local import configs, layout, liveness
 from jobrelay.executors.local.pod.process import Process, process_of
 from jobrelay.executors.local.pod.state import JobState
+from jobrelay.kube.objects import Container as ContainerSpec
+from jobrelay.kube.objects import ContainerState, ContainerStatus, Pod, TerminatedState
 from jobrelay_runner.volume import safe_read
 from jobrelay_runner.volume.paths import ENV_TERMINATION
 
-Object = dict[str, Any]
+#: Where the status of a container stands in that of its Pod.
+StatusGroup: TypeAlias = Literal["initContainerStatuses", "containerStatuses"]
 
 #: Seconds in which what a container has printed before its end is read.
 _STRAGGLER_SECONDS: Final = 5.0
@@ -39,9 +42,9 @@ class Container:
     def __init__(
         self,
         state: JobState,
-        pod: Object,
-        group: str,
-        container: Object,
+        pod: Pod,
+        group: StatusGroup,
+        container: ContainerSpec,
         scratch: Path,
         deadline: float | None,
         is_over: Callable[[], bool] = lambda: False,
@@ -54,7 +57,7 @@ class Container:
         self._scratch = scratch
         self._deadline = deadline
         self._is_over = is_over
-        self._status: Object = {"name": self.name, "restartCount": -1, "state": {}}
+        self._status: ContainerStatus = {"name": self.name, "restartCount": -1, "state": {}}
 
     def run(self, started: Callable[[], None] = lambda: None) -> int:
         """Start it and wait for its end; returns the exit code, 128 if it could not start. Raises OSError.
@@ -75,9 +78,7 @@ class Container:
         except (OSError, ValueError) as error:
             self._enter(terminated(since, 128, "StartError", _why_not(process, error)))
             return 128
-        self._enter(
-            {"running": {"startedAt": since}}, pid=child.pid, started=liveness.started(child.pid) or ""
-        )
+        self._enter({"running": {"startedAt": since}}, child.pid)
         started()
         assert child.stdout
         left_alone = threading.Event()
@@ -102,10 +103,9 @@ class Container:
             message = "\n".join(_tail(log_path, _FALLBACK_BYTES).splitlines()[-_FALLBACK_LINES:])
         with self._state.changing():
             if late:
-                self._pod["status"].update(
-                    reason="DeadlineExceeded",
-                    message="Pod was active on the node longer than the specified deadline",
-                )
+                status = self._pod["status"]
+                status["reason"] = "DeadlineExceeded"
+                status["message"] = "Pod was active on the node longer than the specified deadline"
             self._status["state"] = terminated(since, code, "Error" if code else "Completed", message)
         return code
 
@@ -117,11 +117,14 @@ class Container:
             folder.mkdir(parents=True, exist_ok=True)
         return process
 
-    def _enter(self, state: Object, **more: Any) -> None:
+    def _enter(self, state: ContainerState, pid: int | None = None) -> None:
         with self._state.changing():
             if self._status not in self._pod["status"][self._group]:
                 self._pod["status"][self._group].append(self._status)
-            self._status.update(state=state, restartCount=self._status["restartCount"] + 1, **more)
+            self._status["state"] = state
+            self._status["restartCount"] += 1
+            if pid is not None:
+                self._status["pid"], self._status["started"] = pid, liveness.started(pid) or ""
 
     def _wait(self, child: subprocess.Popen[bytes]) -> bool:
         """Wait for the child's end; True if its deadline had to end it."""
@@ -163,10 +166,17 @@ class Container:
                     self._state.has_printed(self._pod)
 
 
-def terminated(started: str, code: int, reason: str, message: str = "") -> Object:
+def terminated(started: str, code: int, reason: str, message: str = "") -> ContainerState:
     """The state of a container that has ended now."""
-    ended = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": layout.now()}
-    return {"terminated": {**ended, "message": message[-_MESSAGE_BYTES:]} if message else ended}
+    ended: TerminatedState = {
+        "exitCode": code,
+        "reason": reason,
+        "startedAt": started,
+        "finishedAt": layout.now(),
+    }
+    if message:
+        ended["message"] = message[-_MESSAGE_BYTES:]
+    return {"terminated": ended}
 
 
 def kill(group: int, number: signal.Signals) -> None:

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from jobrelay.executors.local.pod.container import Container
+from jobrelay.executors.local.pod.container import Container, StatusGroup
 from jobrelay.executors.local.pod.state import JobState
-
-Object = dict[str, Any]
+from jobrelay.kube.objects import Container as ContainerSpec
+from jobrelay.kube.objects import Pod
 
 #: Seconds before a sidecar that has ended is started again, doubled each time. Kubernetes starts with 10.
 _AGAIN_SECONDS: Final = 1.0
@@ -25,7 +25,7 @@ NODE_SHUTDOWN: Final = "Terminated"
 class PodRunner:
     """Runs one Pod to its end."""
 
-    def __init__(self, state: JobState, pod: Object) -> None:
+    def __init__(self, state: JobState, pod: Pod) -> None:
         self._state = state
         self._pod = pod
         self._is_over = False  # its containers have ended: the sidecars may
@@ -63,7 +63,13 @@ class PodRunner:
         return all(code == 0 for code in _side_by_side(containers))
 
     def _container(
-        self, group: str, spec: Object, scratch: Path, deadline: float | None, *, sidecar: bool = False
+        self,
+        group: StatusGroup,
+        spec: ContainerSpec,
+        scratch: Path,
+        deadline: float | None,
+        *,
+        sidecar: bool = False,
     ) -> Container:
         is_over = (lambda: self._is_over) if sidecar else (lambda: False)
         return Container(self._state, self._pod, group, spec, scratch, deadline, is_over)
@@ -143,7 +149,7 @@ def _side_by_side(containers: Sequence[Container]) -> list[int]:
 
 
 @contextlib.contextmanager
-def _scratch(pod: Object) -> Iterator[Path]:
+def _scratch(pod: Pod) -> Iterator[Path]:
     """The Pod's emptyDir volumes and termination messages."""
     with tempfile.TemporaryDirectory(prefix=f"{pod['metadata']['name']}-") as name:
         yield Path(name)

@@ -13,15 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import layout
 from jobrelay.executors.local.configs import ConfigMaps
-from jobrelay.manifests import ANNOTATION_INDEX
+from jobrelay.kube.labels import ANNOTATION_INDEX
+from jobrelay.kube.objects import Container, EnvVar, Object, Pod
 from jobrelay_runner.volume.paths import ENV_INDEX
-
-Object = dict[str, Any]
 
 #: Scratch folders that every machine has: a Pod's emptyDir there may as well be the machine's own.
 _SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
@@ -50,7 +49,7 @@ class Process:
     made: tuple[Path, ...] = ()
 
 
-def process_of(container: Object, pod: Object, root: Path, scratch: Path, config_maps: ConfigMaps) -> Process:
+def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config_maps: ConfigMaps) -> Process:
     """A container's command, environment and folder on this machine.
 
     scratch: a folder for emptyDir volumes. Raises BadInput for what processes cannot do.
@@ -124,7 +123,7 @@ class Mounts:
 class _Hidden:
     """Finds mount paths where they cannot be rewritten, as in a shell's program: it would use the host's."""
 
-    def __init__(self, container: Object, mounts: Mounts, config_maps: ConfigMaps, pod: Object) -> None:
+    def __init__(self, container: Container, mounts: Mounts, config_maps: ConfigMaps, pod: Pod) -> None:
         self._container = container
         self._mounts = mounts
         self._config_maps = config_maps
@@ -172,7 +171,7 @@ class _Hidden:
         return path in _SCRATCH and "emptyDir" in self._volumes[volume]
 
 
-def _mounts(container: Object, pod: Object, root: Path, scratch: Path, config_maps: ConfigMaps) -> Mounts:
+def _mounts(container: Container, pod: Pod, root: Path, scratch: Path, config_maps: ConfigMaps) -> Mounts:
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
     claims = [
         v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
@@ -217,7 +216,7 @@ def _mounts(container: Object, pod: Object, root: Path, scratch: Path, config_ma
     return Mounts(mounts, made)
 
 
-def _config_map(container: Object, source: Object, root: Path, config_maps: ConfigMaps) -> Path:
+def _config_map(container: Container, source: Object, root: Path, config_maps: ConfigMaps) -> Path:
     name = source["name"]
     if source.get("items"):
         raise _refused(container, f"mounts ConfigMap {name} with items, which --local does not implement")
@@ -226,7 +225,7 @@ def _config_map(container: Object, source: Object, root: Path, config_maps: Conf
     return layout.config_folder(root, name)
 
 
-def _from_sources(container: Object, config_maps: ConfigMaps) -> dict[str, str]:
+def _from_sources(container: Container, config_maps: ConfigMaps) -> dict[str, str]:
     """Variables by envFrom."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom") or ():
@@ -246,7 +245,7 @@ def _from_sources(container: Object, config_maps: ConfigMaps) -> dict[str, str]:
     return variables
 
 
-def _value(variable: Object, pod: Object, container: Object, config_maps: ConfigMaps) -> str:
+def _value(variable: EnvVar, pod: Pod, container: Container, config_maps: ConfigMaps) -> str:
     source = variable.get("valueFrom")
     if not source:
         return str(variable.get("value", ""))
@@ -275,7 +274,7 @@ def _value(variable: Object, pod: Object, container: Object, config_maps: Config
     )
 
 
-def _folder(container: Object, mounts: Mounts) -> str:
+def _folder(container: Container, mounts: Mounts) -> str:
     """Where it starts. A container runtime makes the folder; here that is done on the volume alone."""
     asked = container.get("workingDir")
     if not asked:
@@ -301,5 +300,5 @@ def _expand(text: str, variables: Mapping[str, str]) -> str:
     )
 
 
-def _refused(container: Object, why: str, hint: str = _ON_A_CLUSTER) -> BadInput:
+def _refused(container: Container, why: str, hint: str = _ON_A_CLUSTER) -> BadInput:
     return BadInput(f"container {container['name']}: {why}", hint)

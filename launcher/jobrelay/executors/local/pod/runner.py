@@ -23,10 +23,11 @@ from jobrelay.executors.local import contact, ending, job_folder, layout, livene
 from jobrelay.executors.local.pod.container import terminated
 from jobrelay.executors.local.pod.pods import NODE_SHUTDOWN, PodRunner
 from jobrelay.executors.local.pod.state import JobState
-from jobrelay.manifests import ANNOTATION_INDEX, ANNOTATION_VERDICT, pods_of
-from jobrelay.verdicts import Verdict, closing, index_of, last_pod
-
-Object = dict[str, Any]
+from jobrelay.kube.ends import closing
+from jobrelay.kube.labels import ANNOTATION_INDEX, ANNOTATION_VERDICT
+from jobrelay.kube.objects import Condition, Metadata, Object, Pod
+from jobrelay.kube.read import index_of, last_pod, pods_of
+from jobrelay.verdicts import Verdict
 
 #: Seconds before the first retry, doubled for each one after it. Kubernetes begins with 10.
 RETRY_SECONDS: Final = 1.0
@@ -91,15 +92,15 @@ class JobRunner:
             self._trouble = self._trouble or error
             self.state.end_early()
 
-    def _pods(self, index: int | None) -> list[Object]:
+    def _pods(self, index: int | None) -> list[Pod]:
         return [pod for pod in self.state.pods if index_of(pod) == index]
 
     def _has_succeeded(self, index: int | None) -> bool:
         return any(pod["status"]["phase"] == "Succeeded" for pod in self._pods(index))
 
-    def _new_pod(self, index: int | None) -> Object:
+    def _new_pod(self, index: int | None) -> Pod:
         job, template = self._job["metadata"], self._job["spec"]["template"]
-        metadata = {
+        metadata: Metadata = {
             **template.get("metadata", {}),
             "name": "-".join(filter(None, [job["name"], _text(index), layout.suffix()])),
             "uid": layout.uid(),
@@ -109,7 +110,7 @@ class JobRunner:
         if index is not None:
             annotations = metadata.get("annotations") or {}
             metadata["annotations"] = {**annotations, ANNOTATION_INDEX: _text(index)}
-        pod: Object = {
+        pod: Pod = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": metadata,
@@ -137,13 +138,13 @@ class JobRunner:
                 "end it, then run the same command again",
             )
         with self.state.changing():
-            for status in ending.running(self.state.pods):
-                status["state"] = terminated(status["state"]["running"]["startedAt"], 137, "Error")
+            for left_status in ending.running(self.state.pods):
+                left_status["state"] = terminated(left_status["state"]["running"]["startedAt"], 137, "Error")
             for pod in self.state.pods:
                 if pod["status"]["phase"] in ("Pending", "Running"):
-                    pod["status"].update(
-                        phase="Failed", reason=_NODE_LOST, message="the process that ran it was killed"
-                    )
+                    status = pod["status"]
+                    status["phase"], status["reason"] = "Failed", _NODE_LOST
+                    status["message"] = "the process that ran it was killed"
 
     def _give_up(self, error: Exception) -> None:
         """The Job fails of something that is not its own: the verdict says of what."""
@@ -172,17 +173,23 @@ class JobRunner:
         return verdict
 
     def _finish(self, kind: str, reason: str, message: str) -> None:
-        condition = {"type": kind, "status": "True", "reason": reason, "message": message}
         phase = "Succeeded" if kind == "Complete" else "Failed"
         with self.state.changing():
+            now = layout.now()
+            condition: Condition = {
+                "type": kind, "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": now,
+            }  # fmt: skip
             status = self._job["status"]
-            status.setdefault("conditions", []).append({**condition, "lastTransitionTime": layout.now()})
-            status[phase.lower()] = sum(pod["status"]["phase"] == phase for pod in self.state.pods)
+            status.setdefault("conditions", []).append(condition)
+            count = sum(pod["status"]["phase"] == phase for pod in self.state.pods)
             if kind == "Complete":
-                status["completionTime"] = layout.now()
+                status["succeeded"], status["completionTime"] = count, now
+            else:
+                status["failed"] = count
 
 
-def _failures(pods: Sequence[Object]) -> int:
+def _failures(pods: Sequence[Pod]) -> int:
     """Pods that have failed; lost ones are disruptions, which the launcher that follows the Job counts."""
     lost = (_NODE_LOST, NODE_SHUTDOWN)
     return sum(

@@ -10,12 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jobrelay.executors.local import contact, layout
+from jobrelay.kube.objects import Job, Object, Pod
 from jobrelay_runner.volume.files import write_atomically
-
-Object = dict[str, Any]
 
 #: A request is one line: a verb, and the annotation with a verdict.
 _REQUEST_BYTES: Final = 1024 * 1024
@@ -32,8 +31,8 @@ class JobState:
 
     def __init__(self, folder: Path, state: Object) -> None:
         self.folder = folder
-        self.job: Object = state["job"]
-        self.pods: list[Object] = state["pods"]
+        self.job: Job = state["job"]
+        self.pods: list[Pod] = state["pods"]
         self.ended_early = False  # stop or delete was asked for, or this process is to end
         self.deleted = False
         self.shut_down = False  # this process is to end, the Job is not
@@ -67,7 +66,7 @@ class JobState:
         with self.changed:
             return self.changed.wait_for(lambda: self.ended_early, seconds)
 
-    def has_printed(self, pod: Object) -> None:
+    def has_printed(self, pod: Pod) -> None:
         with self._lock:
             for connection in list(self._subscribers):
                 self._send(connection, {"log": pod["metadata"]["name"]})

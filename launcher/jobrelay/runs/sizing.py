@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobrelay.figures.quantities import parse_quantity
 from jobrelay.figures.wording import mebibytes, memory_quantity
+from jobrelay.kube.quantities import as_memory, doubled, parse_quantity
 from jobrelay_runner.volume.record import Closing, Cost
 
 #: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
@@ -16,8 +16,6 @@ _HEAD_ROOM: Final = 1.5
 _STEP_BYTES: Final = 64 * 2**20
 #: Of its time: who waited longer for a CPU has used less than it wanted.
 _WAITED: Final = 0.05
-#: What is out of memory has not said how much it would have needed.
-_AFTER_OUT_OF_MEMORY: Final = 2
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,6 @@ def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: b
     return Size(cpu=_cpu(said.cost, asked), memory=_memory(said.cost, limit))
 
 
-def doubled(limit: str) -> str:
-    """What to ask for after a stage was out of memory: 2Gi → 4Gi. Raises ValueError."""
-    return _bytes(parse_quantity(limit) * _AFTER_OUT_OF_MEMORY)
-
-
 def cpu_used(cost: Cost) -> float:
     """Cores that were busy, on average."""
     return cost.cpu_seconds / cost.wall_seconds if cost.wall_seconds else 0.0
@@ -95,17 +88,11 @@ def _memory(cost: Cost, limit: float | None) -> str | None:
         return None
     wanted = _rounded(cost.peak_memory_bytes * _HEAD_ROOM)
     # The container's peak holds cached pages, which fill any limit; it has lived within this one.
-    return _bytes(wanted if limit is None else min(wanted, max(limit, cost.peak_memory_bytes)))
+    return as_memory(wanted if limit is None else min(wanted, max(limit, cost.peak_memory_bytes)))
 
 
 def _rounded(size: float) -> int:
     return math.ceil(size / _STEP_BYTES) * _STEP_BYTES
-
-
-def _bytes(size: float) -> str:
-    """512Mi, 2Gi"""
-    whole = math.ceil(size / 2**20)
-    return f"{whole // 1024}Gi" if whole % 1024 == 0 else f"{whole}Mi"
 
 
 def _quantity(resources: Mapping[str, Any], kind: str, name: str) -> float | None:

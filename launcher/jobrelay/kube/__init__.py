@@ -1,0 +1,1 @@
+"""Kubernetes objects as typed dictionaries, and the pure functions that read them."""

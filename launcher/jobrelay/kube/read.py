@@ -1,0 +1,224 @@
+"""Readers of Jobs, Pods and Events, as the API shows them and as manifests say them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jobrelay.errors import BadInput
+from jobrelay.kube.labels import ANNOTATION_EARLY, ANNOTATION_INDEX, LABEL_COMPONENT, LABEL_RUN
+from jobrelay.kube.objects import (
+    Condition,
+    Container,
+    ContainerState,
+    ContainerStatus,
+    Event,
+    Job,
+    Pod,
+    PodSpec,
+    RunningState,
+    WaitingState,
+)
+from jobrelay_runner.stages import Stage
+
+
+def main_container(item: Job | Pod) -> Container:
+    """The stage's own container, of a Job or a Pod: the one named like the stage, else the first of its spec.
+
+    What the kubelet reports of it is found by its name: statuses are sorted by name, not as in the spec.
+    """
+    stage = item["metadata"].get("labels", {}).get(LABEL_COMPONENT)
+    containers = pod_spec(item)["containers"]
+    return next((c for c in containers if c["name"] == stage), containers[0])
+
+
+def pod_spec(item: Job | Pod) -> PodSpec:
+    """What a Pod is made of, or the Pods of a Job."""
+    spec = item["spec"]
+    return spec["template"]["spec"] if "template" in spec else spec
+
+
+def runs_jobs(container: Container) -> bool:
+    """Whether its command is JobRelay's own program (`python -m jobrelay_train …`).
+
+    Only that has the exit codes of jobrelay_runner.exit_codes: of any other program, 75 means what its
+    author meant.
+    """
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    return ("-m", "jobrelay_train") in itertools.pairwise(words)
+
+
+def containers(spec: PodSpec) -> Iterator[Container]:
+    """All containers of a Pod's spec, in the order in which they start."""
+    yield from spec.get("initContainers") or ()
+    yield from spec["containers"]
+
+
+def image_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> str | None:
+    """The image of the newest Job on that claim: of this run if it has one, of its first stage there."""
+    there = [job for job in jobs if claim in _claims(job)]
+    own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
+    return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
+
+
+def _claims(job: Job) -> set[str]:
+    volumes = job["spec"]["template"]["spec"].get("volumes") or ()
+    return {volume.get("persistentVolumeClaim", {}).get("claimName", "") for volume in volumes}
+
+
+def claim_name(job: Job) -> str:
+    """The PersistentVolumeClaim that a Job mounts. Raises BadInput if it mounts none."""
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
+            return str(claim)
+    raise BadInput(
+        f"{title(job)} mounts no PersistentVolumeClaim",
+        "stages hand their work on over one volume: add it to spec.template.spec.volumes",
+    )
+
+
+def title(item: Mapping[str, Any]) -> str:
+    """Job mnist-a-train"""
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def pods_of(job: Job) -> int:
+    """How many Pods of the Job run at once."""
+    return int(job["spec"].get("completions", 1)) if job["spec"].get("completionMode") == "Indexed" else 1
+
+
+def finished_condition(job: Job) -> Condition | None:
+    """The condition that ends a Job. SuccessCriteriaMet and FailureTarget only announce it."""
+    for condition in job.get("status", {}).get("conditions") or ():
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return condition
+    return None
+
+
+def pod_phase(pod: Pod) -> str:
+    """Pending, Running, Succeeded, Failed or Unknown."""
+    return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def container_state(pod: Pod, name: str | None = None) -> ContainerState:
+    """The state of a Pod's container ({"running": …}, {"terminated": …}, …); {} if it has none yet.
+
+    name: None for the stage's own container.
+    """
+    wanted = name or main_container(pod)["name"]
+    none: ContainerState = {}
+    return next((s.get("state") or none for s in container_statuses(pod) if s["name"] == wanted), none)
+
+
+def index_of(pod: Pod) -> int | None:
+    """Which one of an Indexed Job's Pods it is; None for those of other Jobs."""
+    text = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX, "")
+    return int(text) if text.isdecimal() else None
+
+
+def speaks_for_the_stage(pod: Pod) -> bool:
+    """Whether it is the Pod that writes the record: of an Indexed Job, the one with index 0."""
+    return not index_of(pod)
+
+
+def last_pod(pods: Sequence[Pod]) -> Pod | None:
+    """The newest of a Job's Pods that speak for the stage."""
+    speaking = [pod for pod in pods if speaks_for_the_stage(pod)]
+    return max(speaking or pods, key=created, default=None)
+
+
+def created(pod: Pod) -> str:
+    """When a Pod was created, to be compared with others."""
+    return pod["metadata"].get("creationTimestamp") or ""
+
+
+def waiting_containers(pod: Pod) -> Iterator[tuple[str, WaitingState]]:
+    """Containers that wait for something, and the waiting state."""
+    for status in container_statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "PodInitializing"):
+            yield status["name"], waiting
+
+
+def started_containers(pod: Pod) -> Iterator[tuple[str, RunningState]]:
+    """Containers that run, and the running state."""
+    for status in container_statuses(pod):
+        running = (status.get("state") or {}).get("running")
+        if running is not None:
+            yield status["name"], running
+
+
+def sidecars(pod: Pod) -> set[str]:
+    """Containers that run beside the stage, and that Kubernetes (1.28 on) itself ends after it."""
+    return {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
+
+
+def container_statuses(pod: Pod) -> Iterator[ContainerStatus]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def pod_condition(pod: Pod, kind: str) -> Condition | None:
+    """A Pod's condition of that type."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == kind), None)
+
+
+def latest_event(
+    events: Sequence[Event], reasons: str | tuple[str, ...], name: str, containing: str = ""
+) -> Event | None:
+    """The last event about the object `name` for one of these reasons."""
+    wanted = (reasons,) if isinstance(reasons, str) else reasons
+    found = [
+        event
+        for event in events
+        if event.get("reason") in wanted
+        and event.get("involvedObject", {}).get("name") == name
+        and containing in event.get("message", "")
+    ]
+    return found[-1] if found else None
+
+
+def claim_trouble(pod: Pod, events: Sequence[Event]) -> str:
+    """What the events say of the claims that a Pod mounts."""
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+    }
+    for claim in sorted(claims):
+        event = latest_event(events, ("ProvisioningFailed", "FailedBinding"), claim)
+        if event:
+            return f"PersistentVolumeClaim {claim}: {event.get('message', '')}"
+    return ""
+
+
+def memory_limit(pod: Pod, container: str) -> str:
+    """The memory limit of a Pod's container, as the manifest writes it."""
+    none: Container = {}
+    spec = next((c for c in containers(pod["spec"]) if c["name"] == container), none)
+    return str(spec.get("resources", {}).get("limits", {}).get("memory", "of the node"))
+
+
+def own_deadline(job: Job) -> int | None:
+    """Seconds that an attempt of the stage may take; without its wait, if it was started early."""
+    early = (job["metadata"].get("annotations") or {}).get(ANNOTATION_EARLY)
+    limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds") if early is None else early
+    return int(limit) if limit else None
+
+
+def stage_in(item: Job | Pod, stages: Iterable[Stage]) -> Stage | None:
+    """The stage that a Job or Pod is of, if it is one of these."""
+    return next((stage for stage in stages if stage == stage_of(item)), None)
+
+
+def stage_of(item: Job | Pod) -> str:
+    """The stage that a Job or Pod is of."""
+    return str(item["metadata"].get("labels", {}).get(LABEL_COMPONENT, ""))
+
+
+def name_of(item: Job | Pod) -> str:
+    """An object's name."""
+    return str(item["metadata"]["name"])
