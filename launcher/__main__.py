@@ -13,7 +13,7 @@ _CHECKOUT = os.path.dirname(_FOLDER)  # noqa: PTH120
 _VENV = os.path.join(_CHECKOUT, ".venv")  # noqa: PTH118
 #: Without these nothing works; without the others (pyproject.toml) a part of it does not.
 _NEEDED = ("click", "pydantic", "yaml", "rich")
-_WANTED = ("jinja2", "tenacity", "urllib3", "websocket")
+_WANTED = ("jinja2", "urllib3", "websocket")
 
 
 def _complaint():

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jobrelay_runner import __version__
 
 if TYPE_CHECKING:
-    from jobrelay.api import (
-        Cluster,
-        Ended,
-        Event,
-        Local,
-        LogLine,
-        Relay,
-        Started,
-        Submitted,
-        Waiting,
-        data_home,
-    )
+    from jobrelay.api import Cluster, Local, Relay, data_home
     from jobrelay.errors import (
         ApiLost,
         BadInput,
@@ -31,19 +20,18 @@ if TYPE_CHECKING:
         StageEnded,
         UnknownRun,
     )
+    from jobrelay.runs.events import Ended, Event, LogLine, Started, Submitted, Waiting
     from jobrelay.runs.report import RunReport, StageReport
     from jobrelay.runs.results import Fetched
     from jobrelay.runs.status import StageState
 
 _PLACES = {
-    "jobrelay.api": (
-        "Cluster", "Ended", "Event", "Local", "LogLine", "Relay", "Started", "Submitted", "Waiting",
-        "data_home",
-    ),
+    "jobrelay.api": ("Cluster", "Local", "Relay", "data_home"),
     "jobrelay.errors": (
         "ApiLost", "BadInput", "Conflict", "EvidenceIncomplete", "Exit", "JobRelayError", "StageEnded",
         "UnknownRun",
     ),
+    "jobrelay.runs.events": ("Ended", "Event", "LogLine", "Started", "Submitted", "Waiting"),
     "jobrelay.runs.report": ("RunReport", "StageReport"),
     "jobrelay.runs.results": ("Fetched",),
     "jobrelay.runs.status": ("StageState",),

@@ -17,10 +17,8 @@ import io
 import json
 import logging
 import os
-import queue
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,12 +27,12 @@ from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Finding, JobReader
-from jobrelay.hints import Command, Hint
+from jobrelay.hints import Command
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
-from jobrelay.runs.progress import Progress
+from jobrelay.runs.events import Event, Listener, Progress, Started, ignore
 from jobrelay.runs.relay import Interrupted, run_stages
-from jobrelay.runs.report import RunReport, StageReport
+from jobrelay.runs.report import RunReport
 from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.results import Fetched
 from jobrelay.runs.status import StageState
@@ -74,42 +72,6 @@ class Cluster:
     api_timeout: float | None = None
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A stage's Job is there. how: created, early, or there before (adopted, replaced, complete)."""
-
-    stage: str
-    job: str
-    how: str
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What a stage waits for, in the API's own words where it has some."""
-
-    stage: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """A line that a stage printed. stage: `train`; of a stage of several Pods `train.0`, `train.1` …"""
-
-    stage: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A stage has ended, and its log is kept."""
-
-    stage: str
-    report: StageReport
-
-
-Event = Submitted | Waiting | LogLine | Ended
-
-
 class Relay:
     """Runs the stages of manifests in one place.
 
@@ -133,7 +95,7 @@ class Relay:
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
         self._target = Target(kustomization=source, image=image, say=_LOG.info, **where)
         self._folder = Path(folder) if folder else None
-        self._progress: Progress = _Listener(_ignore)
+        self._progress: Progress = Listener(ignore)
 
     @classmethod
     def at(cls, target: Target, progress: Progress) -> Relay:
@@ -305,94 +267,9 @@ class Relay:
         return self._folder or data_home() / "runs" / place
 
     def _reporting_to(self, emit: Callable[[Event], None]) -> Relay:
-        relay = Relay.at(self._target, _Listener(emit))
+        relay = Relay.at(self._target, Listener(emit))
         relay._folder = self._folder
         return relay
-
-
-class Started(Iterator[Event]):
-    """A run that is under way in a thread of its own. Iterate for its events; they end with the run.
-
-    Whoever stops iterating stops nothing: `Relay.cancel` ends a run.
-    """
-
-    def __init__(self, work: Callable[[Callable[[Event], None]], RunReport]) -> None:
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._report: RunReport | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(work,), name="jobrelay", daemon=True)
-        self._thread.start()
-
-    def __next__(self) -> Event:
-        """The next event, once there is one. Raises StopIteration at the end, and what the run raised."""
-        if event := self._events.get():
-            return event
-        self._events.put(None)  # for whoever asks again
-        if self._error:
-            raise self._error
-        raise StopIteration
-
-    def result(self) -> RunReport:
-        """Wait for the end. Returns how the run went, or raises what `Relay.run` would."""
-        self._thread.join()
-        if self._error:
-            raise self._error
-        assert self._report is not None
-        return self._report
-
-    def _work(self, work: Callable[[Callable[[Event], None]], RunReport]) -> None:
-        try:
-            self._report = work(self._events.put)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._events.put(None)
-
-
-class _Listener:
-    """Progress as events, and as log records where there is no event for it."""
-
-    def __init__(self, emit: Callable[[Event], None]) -> None:
-        self._emit = emit
-        self._waits_for = ("", "")
-
-    def say(self, text: str) -> None:
-        _LOG.info("%s", text)
-
-    def detail(self, text: str) -> None:
-        _LOG.debug("%s", text)
-
-    def complete(self, hint: Hint) -> str:
-        return str(hint)
-
-    def submitted(self, stage: str, job: str, how: str) -> None:
-        self._emit(Submitted(stage, job, how))
-
-    def waiting(self, stage: str, text: str) -> None:
-        if (stage, text) != self._waits_for:
-            self._waits_for = (stage, text)
-            self._emit(Waiting(stage, text))
-
-    def running(self) -> None:
-        self._waits_for = ("", "")
-
-    def log_of(self, name: str) -> Callable[[bytes], None]:
-        rest = b""
-
-        def hear(chunk: bytes) -> None:
-            nonlocal rest
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                self._emit(LogLine(name, line.decode("utf-8", "replace")))
-
-        return hear
-
-    def ended(self, stage: StageReport) -> None:
-        self._emit(Ended(stage.stage, stage))
-
-
-def _ignore(event: Event) -> None:
-    """`Relay.run` returns all at once."""
 
 
 def _checked(name: str | None) -> str | None:

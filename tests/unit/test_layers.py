@@ -73,7 +73,6 @@ def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
         "rich",
         "yaml",
         "urllib3",
-        "tenacity",
         "websocket",
         "torch",
         "subprocess",

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrelay.errors import Exit
-from jobrelay.figures.wording import clock
+from jobrelay.figures import clock
 from jobrelay.kube.ends import closing
 from jobrelay.kube.labels import ANNOTATION_VERDICT
 from jobrelay.kube.read import last_pod

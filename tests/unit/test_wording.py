@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrelay.figures.wording import accuracy, duration, mebibytes, memory
+from jobrelay.figures import accuracy, duration, mebibytes, memory
 from jobrelay.kube.quantities import parse_quantity
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.record import parse_closing

@@ -35,7 +35,7 @@ def status(target: Target, console: Console, run: str | None, output: str) -> in
     states = overview.status(target.executor(), run)
     _print(output, overview.COLUMNS, [state.row() for state in states], [asdict(state) for state in states])
     if console.verbose and output == "table":
-        from jobrelay.runs.summary import print_timelines
+        from jobrelay.cli.summary import print_timelines
 
         print_timelines({state.stage: state.timeline for state in states if state.stage})
     return Exit.SUCCEEDED

@@ -180,9 +180,9 @@ def render(target: Target, console: Console, **arguments: Any) -> int:
 def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
     from jobrelay import manifests
     from jobrelay.api import Relay
+    from jobrelay.cli.summary import print_report
     from jobrelay.report.ending import keep_report
     from jobrelay.runs.request import RunRequest
-    from jobrelay.runs.summary import print_report
     from jobrelay.verdicts import Patience
 
     config = target.config(asked["config_file"], asked["overrides"])

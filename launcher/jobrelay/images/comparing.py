@@ -10,12 +10,11 @@ from typing import Final
 from jobrelay import manifests
 from jobrelay.api import Relay
 from jobrelay.console import Console
-from jobrelay.errors import EvidenceIncomplete, Exit
+from jobrelay.errors import EvidenceIncomplete
 from jobrelay.hints import SameAgain
 from jobrelay.images.engine import full_name
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.request import RunRequest
-from jobrelay.runs.summary import failure
 from jobrelay.runs.target import Target
 from jobrelay.runs.timeline import seconds_between
 from jobrelay_train.config.schema import RunConfig
@@ -52,8 +51,7 @@ class Sample:
 
 def sample_of(report: RunReport) -> Sample:
     """Raises the verdict of a run that did not succeed, EvidenceIncomplete where it does not tell all."""
-    if report.verdict.exit_code != Exit.SUCCEEDED:
-        raise failure(report)
+    report.raise_for_verdict()
     train = report.stages[0]
     until = seconds_between(train.timeline, "pod_created", "first_batch")
     if train.closing is None or until is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from jobrelay.figures.wording import mebibytes
+from jobrelay.figures import mebibytes
 from jobrelay.images.comparing import Contender, Sample
 from jobrelay.images.measuring import Weight
 from jobrelay.report.bars import Bar, Bars, Pair

@@ -13,7 +13,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from jobrelay.figures.wording import duration, mebibytes
+from jobrelay.figures import duration, mebibytes
 from jobrelay.report.phases import PHASES
 from jobrelay_runner.text.redaction import redacted
 

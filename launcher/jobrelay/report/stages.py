@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from jobrelay.figures.wording import accuracy, duration, memory, memory_quantity
+from jobrelay.figures import accuracy, duration, memory, memory_quantity
 from jobrelay.report.files import Ended, StageOutcome
 from jobrelay.runs.sizing import Size, requests_against_use
 from jobrelay.runs.timeline import Timeline
@@ -44,7 +44,7 @@ class StagePart:
 
 @dataclass(frozen=True)
 class Said:
-    """What a stage has said of itself (jobrelay.figures.wording.Said)."""
+    """What a stage has said of itself (jobrelay.figures.Said)."""
 
     metrics: dict[str, float]
     cost: Cost

@@ -15,7 +15,7 @@ from jobrelay.kube.labels import ANNOTATION_WORK, LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Pod
 from jobrelay.kube.read import finished_condition, last_pod, main_container
 from jobrelay.manifests import Plan, set_resources
-from jobrelay.runs.progress import Progress
+from jobrelay.runs.events import Progress
 from jobrelay.runs.sizing import Size, suggest
 from jobrelay.verdicts import JobView, Verdict, judge
 from jobrelay_runner.stages import Stage

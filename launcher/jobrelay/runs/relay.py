@@ -17,8 +17,8 @@ from jobrelay.kube.read import stage_in
 from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
+from jobrelay.runs.events import Progress
 from jobrelay.runs.folder import Owner, claim, training_in
-from jobrelay.runs.progress import Progress
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.running import RunningStage, StageContext

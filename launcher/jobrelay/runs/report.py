@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from jobrelay.errors import EvidenceIncomplete, Exit, StageEnded
-from jobrelay.figures.wording import accuracy, duration, in_one_line, memory
+from jobrelay.figures import accuracy, duration, in_one_line, memory
 from jobrelay.hints import of_run
 from jobrelay.kube.objects import Resources
 from jobrelay.runs import results

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobrelay.figures.wording import mebibytes, memory_quantity
+from jobrelay.figures import mebibytes, memory_quantity
 from jobrelay.kube.quantities import as_memory, doubled, parse_quantity
 from jobrelay_runner.volume.record import Closing, Cost
 

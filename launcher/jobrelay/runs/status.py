@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
-from jobrelay.figures.wording import accuracy, in_one_line, memory
+from jobrelay.figures import accuracy, in_one_line, memory
 from jobrelay.hints import Command
 from jobrelay.kube.ends import closing
 from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jobrelay.errors import Exit
-from jobrelay.figures.wording import mebibytes, memory_quantity
+from jobrelay.figures import mebibytes, memory_quantity
 from jobrelay.hints import Command, Hint, SameAgain
 from jobrelay.kube.ends import End, ended, failed_container
 from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_RUN

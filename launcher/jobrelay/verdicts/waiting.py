@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from jobrelay.figures.wording import clock
+from jobrelay.figures import clock
 from jobrelay.kube.objects import Condition, Event, Job, Pod, WaitingState
 from jobrelay.kube.read import (
     claim_trouble,

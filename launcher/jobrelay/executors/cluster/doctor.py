@@ -11,7 +11,7 @@ from jobrelay.executors.base import Finding
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.capacity import Room, asked_by, free_room, schedulable_nodes
 from jobrelay.executors.cluster.preflight import RIGHTS, missing_rights
-from jobrelay.figures.wording import mebibytes
+from jobrelay.figures import mebibytes
 from jobrelay.kube.objects import Object
 from jobrelay.kube.read import claim_name
 from jobrelay.manifests import Manifests

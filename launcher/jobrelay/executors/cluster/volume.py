@@ -16,7 +16,7 @@ from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.execution import Execution
 from jobrelay.executors.cluster.watch import Watch
 from jobrelay.executors.follow import follow
-from jobrelay.figures.wording import clock, in_one_line
+from jobrelay.figures import clock, in_one_line
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Event, Job, Object, Pod
 from jobrelay.manifests import reader_pod

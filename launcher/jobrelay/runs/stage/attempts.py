@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobrelay.figures.wording import in_one_line
+from jobrelay.figures import in_one_line
 from jobrelay.verdicts import (
     JobView,
     Patience,

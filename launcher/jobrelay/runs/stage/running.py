@@ -19,11 +19,11 @@ from typing import Final
 from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
-from jobrelay.figures.wording import in_one_line
+from jobrelay.figures import in_one_line
 from jobrelay.kube.objects import Job
 from jobrelay.kube.read import finished_condition, main_container, pod_phase, pods_of
 from jobrelay.manifests import Plan, with_disruptions
-from jobrelay.runs.progress import Progress
+from jobrelay.runs.events import Progress
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.attempts import AttemptReporter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobrelay.console import Console, print_json, print_line, print_table
 from jobrelay.errors import Exit, StageEnded
-from jobrelay.figures.wording import memory_quantity
+from jobrelay.figures import memory_quantity
 from jobrelay.hints import SameAgain, of_run
 from jobrelay.runs.outcome import outcome, suggestion
 from jobrelay.runs.report import COLUMNS, RunReport, StageReport
