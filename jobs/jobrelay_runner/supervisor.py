@@ -8,7 +8,6 @@ PID 1 of a container the supervisor also reaps orphans.
 from __future__ import annotations
 
 import platform
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess, hold_signals
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.termination import LastWords, leave_message
+from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.usage.clock import now
 from jobrelay_runner.usage.meter import Meter
@@ -229,12 +228,12 @@ class _Supervisor:
         meter = self.last_words.meter
         if error is None and (code != 0 or "outputs" not in report):
             # It could not speak for itself.
-            error = _unexplained(code, meter)
+            error = unexplained(code, meter)
             self.last_words.say(error)
             code = code or exit_codes.FAILED
         elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
-            self.last_words.say(_out_of_memory(meter))
-            error = "; ".join(filter(None, [error, _out_of_memory(meter)]))
+            self.last_words.say(out_of_memory(meter))
+            error = "; ".join(filter(None, [error, out_of_memory(meter)]))
         return code, error
 
     def _with_trouble(self, error: str | None) -> str | None:
@@ -267,35 +266,6 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
         raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
-
-
-def _unexplained(code: int, meter: Meter) -> str:
-    """What can be said of a stage that ended without a report."""
-    if code == exit_codes.PEER_LOST:
-        return "another Pod of this stage was lost, and this one could not continue without it"
-    number = code - 128
-    if meter.oom_kills():
-        how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"
-        return _out_of_memory(meter) + how
-    if number == signal.SIGKILL:
-        return f"killed by signal 9 (out of memory?){_peak_and_limit(meter)}"
-    if number in signal.valid_signals():
-        return f"killed by signal {number} ({signal.strsignal(number)})"
-    return f"ended with exit code {code} and gave no reason"
-
-
-def _out_of_memory(meter: Meter) -> str:
-    killed = meter.oom_kills()
-    which = "a process" if killed == 1 else f"{killed} processes"
-    return f"out of memory: the kernel killed {which} of this stage{_peak_and_limit(meter)}"
-
-
-def _peak_and_limit(meter: Meter) -> str:
-    cost = meter.cost()
-    if cost.memory_limit_bytes is None:
-        return ""
-    gib = 1024**3
-    return f"; peak {cost.peak_memory_bytes / gib:.2f} GiB, limit {cost.memory_limit_bytes / gib:.2f} GiB"
 
 
 def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:

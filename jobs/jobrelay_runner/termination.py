@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobrelay_runner import exit_codes
 from jobrelay_runner.log import Tee
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.usage.meter import Meter
@@ -60,3 +62,32 @@ def leave_message(path: Path | None, message: str) -> None:
         path.write_text(message, encoding="utf-8")
     except OSError as error:
         print(f"cannot write the termination message: {error}", file=sys.stderr)
+
+
+def unexplained(code: int, meter: Meter) -> str:
+    """What can be said of a stage that ended without a report."""
+    if code == exit_codes.PEER_LOST:
+        return "another Pod of this stage was lost, and this one could not continue without it"
+    number = code - 128
+    if meter.oom_kills():
+        how = "" if number == signal.SIGKILL else f", and the stage ended with exit code {code}"
+        return out_of_memory(meter) + how
+    if number == signal.SIGKILL:
+        return f"killed by signal 9 (out of memory?){_peak_and_limit(meter)}"
+    if number in signal.valid_signals():
+        return f"killed by signal {number} ({signal.strsignal(number)})"
+    return f"ended with exit code {code} and gave no reason"
+
+
+def out_of_memory(meter: Meter) -> str:
+    killed = meter.oom_kills()
+    which = "a process" if killed == 1 else f"{killed} processes"
+    return f"out of memory: the kernel killed {which} of this stage{_peak_and_limit(meter)}"
+
+
+def _peak_and_limit(meter: Meter) -> str:
+    cost = meter.cost()
+    if cost.memory_limit_bytes is None:
+        return ""
+    gib = 1024**3
+    return f"; peak {cost.peak_memory_bytes / gib:.2f} GiB, limit {cost.memory_limit_bytes / gib:.2f} GiB"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, load_config, validate
+from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.quantity import quantity
-from jobrelay_train.config.schema import Placement, RunConfig
+from jobrelay_train.config.schema import RunConfig
 
 BASE = Path(__file__).parents[2] / "k8s" / "base" / "config.yaml"
 

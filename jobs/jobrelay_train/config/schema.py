@@ -12,12 +12,11 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_train.config.placement import Placement, Section
 from jobrelay_train.config.values import (
-    Cpu,
-    Memory,
     Number,
     address,
     data_file,
@@ -27,29 +26,7 @@ from jobrelay_train.config.values import (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
-
-
-class Placement(_Section):
-    """Where and how long a stage may run. What is left out stays as the manifest says."""
-
-    cpu: Cpu | None = Field(default=None, description="CPU request, as Kubernetes writes it: 2, 500m")
-    memory: Memory | None = Field(default=None, description="memory request and limit: 2Gi")
-    autosize: bool = Field(
-        default=False, description="what is not given of these two: as the last run of the same work suggests"
-    )
-    timeout_seconds: int | None = Field(default=None, ge=1, description="run time of one attempt")
-    backoff_limit: int | None = Field(default=None, ge=0, le=10, description="attempts after the first")
-    disruption_limit: int | None = Field(
-        default=None, ge=0, le=1000, description="Pods that may be lost to evictions and the like"
-    )
-    queue_timeout_seconds: int | None = Field(default=None, ge=1, description="how long it may be suspended")
-    schedule_timeout_seconds: int | None = Field(default=None, ge=1, description="until its Pod has a node")
-    start_timeout_seconds: int | None = Field(default=None, ge=1, description="from there until it runs")
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes.
 
     imagefolder: image files in folders that are named for their classes. They become RGB squares.
@@ -99,7 +76,7 @@ TORCHVISION_MODELS: Final[frozenset[str]] = frozenset({"mobilenet_v3_small", "re
 _TORCHVISION_PIXELS: Final = 33
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
 
     name: ModelName = "cnn"
@@ -216,7 +193,7 @@ class InferConfig(Placement):
         return None if self.source == "test" else self.source
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """One run: data, model and what each stage does."""
 
     seed: int = Field(default=0, ge=0, le=2**32 - 1)

@@ -36,7 +36,8 @@ from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
-from jobrelay_train.config.schema import Placement, RunConfig, digest
+from jobrelay_train.config.placement import Placement
+from jobrelay_train.config.schema import RunConfig, digest
 
 READER: Final = BASE.parent / "reader" / "pod.yaml"
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from jobrelay.errors import Exit
 from jobrelay.hints import Hint, as_json, from_json
 from jobrelay.kube.objects import Event, Job, Pod
-from jobrelay_train.config.schema import Placement
+from jobrelay_train.config.placement import Placement
 
 
 @dataclass(frozen=True)
