@@ -1,13 +1,14 @@
 """train: data, model, loop, weights.
 
 Writes model.pt and model.json, history.jsonl, config.yaml and checkpoints/. Interrupted at any
-moment, it goes on from the newest whole checkpoint. By one process on a CPU it ends with the very
-weights it would have had undisturbed: the order of the images and how they are varied depend on seed
-and epoch alone, the learning rate on the step, and precision and torch's generator are in the checkpoint.
+moment, it resumes from the newest whole checkpoint. By one process on a CPU it ends with the very weights
+it would have had undisturbed: the order of the images and how they are varied depend on seed and epoch
+alone, the learning rate on the step, and precision and torch's generator are in the checkpoint.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Final
 
@@ -24,8 +25,8 @@ from jobrelay_train.models.pretrained import MEAN, STD, read_weights
 from jobrelay_train.models.registry import ModelSpec
 from jobrelay_train.program import Context
 from jobrelay_train.training import strategies
-from jobrelay_train.training.fit import Training
-from jobrelay_train.training.state import settings_that_stay
+from jobrelay_train.training.loop import fit
+from jobrelay_train.training.state import TrainInputs, settings_that_stay
 
 _AT_ONCE: Final = 4096
 
@@ -41,16 +42,11 @@ def train(context: Context, stop: StopRequest) -> StageResult:
     )
     weights, weights_file = read_weights(config.model, context.folder.root)
     validation = data.validation.files if data.validation else {}
-    inputs = context.named({**data.files, **validation, **weights_file})
-    training = Training(
-        context,
-        data,
-        describe_model(config, data),
-        settings_that_stay(config, inputs),
-        stop,
-        weights,
-    )
-    return replace(strategies.run(training), inputs=inputs, skipped=dict(data.skipped))
+    files = context.named({**data.files, **validation, **weights_file})
+    inputs = TrainInputs(data, describe_model(config, data), settings_that_stay(config, files), weights)
+    run = strategies.runner(config.train.strategy)
+    result = run(context, inputs.spec, functools.partial(fit, context, inputs, stop), stop)
+    return replace(result, inputs=files, skipped=dict(data.skipped))
 
 
 def describe_model(config: RunConfig, data: Split) -> ModelSpec:

@@ -14,7 +14,7 @@ from torch import nn
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train.config.schema import TrainConfig
 from jobrelay_train.train import train
-from jobrelay_train.training.optim import make_moments, optimizer
+from jobrelay_train.training.optim import build_optimizer, init_optimizer_state
 from tests.jobs.support import Place, write_data
 from tests.support import REPOSITORY
 
@@ -22,12 +22,12 @@ OPTIMIZERS = ("adamw", "sgd", "adadelta")
 CPU = torch.device("cpu")
 
 
-def _learn(name: str, steps: int, *, moments_first: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _learn(name: str, steps: int, *, state_first: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model, data = nn.Linear(5, 2), torch.randn(4, 5)
-    chosen = optimizer(TrainConfig.model_validate({"optimizer": name}), model.parameters(), CPU)
-    if moments_first:
-        make_moments(chosen)
+    chosen = build_optimizer(TrainConfig.model_validate({"optimizer": name}), model.parameters(), CPU)
+    if state_first:
+        init_optimizer_state(chosen)
     for _ in range(steps):
         chosen.zero_grad()
         model(data).square().mean().backward()
@@ -36,11 +36,11 @@ def _learn(name: str, steps: int, *, moments_first: bool) -> tuple[nn.Module, to
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_moments_that_were_made_beforehand_change_nothing(name: str) -> None:
-    fresh, _ = _learn(name, 0, moments_first=False)
-    untouched, prepared = _learn(name, 0, moments_first=True)
-    plain, wanted = _learn(name, 3, moments_first=False)
-    shared, found = _learn(name, 3, moments_first=True)
+def test_state_that_is_made_beforehand_changes_nothing(name: str) -> None:
+    fresh, _ = _learn(name, 0, state_first=False)
+    untouched, prepared = _learn(name, 0, state_first=True)
+    plain, wanted = _learn(name, 3, state_first=False)
+    shared, found = _learn(name, 3, state_first=True)
 
     for parameter, same in zip(fresh.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(parameter, same)
@@ -77,10 +77,11 @@ def test_no_optimizer_imports_the_compiler() -> None:
     code = f"""
 import sys, torch
 from jobrelay_train.config.schema import TrainConfig
-from jobrelay_train.training.optim import make_moments, optimizer
+from jobrelay_train.training.optim import build_optimizer, init_optimizer_state
 for name in {OPTIMIZERS}:
-    chosen = optimizer(TrainConfig(optimizer=name), torch.nn.Linear(2, 2).parameters(), torch.device("cpu"))
-    make_moments(chosen)
+    parameters = torch.nn.Linear(2, 2).parameters()
+    chosen = build_optimizer(TrainConfig(optimizer=name), parameters, torch.device("cpu"))
+    init_optimizer_state(chosen)
     chosen.load_state_dict(chosen.state_dict())
 print([name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))])
 """
@@ -90,7 +91,7 @@ print([name for name in sys.modules if name.startswith(("torch._dynamo", "torch.
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_step_is_pytorchs_own(name: str) -> None:
-    model, chosen = _learn(name, 3, moments_first=False)
+    model, chosen = _learn(name, 3, state_first=False)
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adadelta": torch.optim.Adadelta}[name]
     assert isinstance(chosen, kind)
     torch.manual_seed(0)

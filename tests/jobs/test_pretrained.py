@@ -14,17 +14,21 @@ import torch
 from torch import nn
 
 from jobrelay_runner.errors import BadInput, Failed
+from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.volume.record import FileProof
-from jobrelay_train.config.loading import load_config
 from jobrelay_train.config.schema import ModelConfig
 from jobrelay_train.data.split import Split
-from jobrelay_train.distributed.replicas import worth_it
+from jobrelay_train.distributed.shared_memory import SharedMemory
+from jobrelay_train.distributed.threads import worth_it
 from jobrelay_train.models.pretrained import begin_with, read_weights
 from jobrelay_train.models.registry import ModelSpec, build
-from jobrelay_train.training.step import Learner
-from jobrelay_train.training.strategies.hogwild import share
-from jobrelay_train.training.strategy import Part
+from jobrelay_train.training.loop import fit
+from jobrelay_train.training.state import TrainInputs
+from jobrelay_train.training.strategies import Strategy
+from jobrelay_train.training.strategies.hogwild import Hogwild, Ledger
+from jobrelay_train.training.strategies.single import Single
 from tests.jobs.hostile import safetensors
+from tests.jobs.support import Place
 
 NAMES = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
 
@@ -234,13 +238,15 @@ def test_another_file_than_was_meant_is_refused(file: Path) -> None:
 # --- learning ---
 
 
-def _learner(name: str, freeze: str) -> Learner:
-    settings = (
-        "data.name=imagefolder", "data.folder=data/clothes", "model.weights=data/w/x.pth", "data.size=40",
-        f"model.name={name}", f"train.freeze={freeze}", "train.batch_size=32", "train.precision=fp32",
+def _changed(place: Place, name: str, *settings: str, strategy: Strategy | None = None) -> set[str]:
+    """The parts of a model, weights and statistics, that a training of one step changes."""
+    context = place.context(
+        "train", "data.name=imagefolder", "data.folder=data/clothes", "model.weights=data/w/x.pth",
+        "data.size=40", f"model.name={name}", "train.batch_size=32", "train.precision=fp32", "train.epochs=1",
+        *settings,
     )  # fmt: skip
     torch.manual_seed(0)
-    weights = _model(name, classes=7).state_dict()
+    before = _model(name, classes=2).state_dict()
     spec = ModelSpec(
         name=name,  # type: ignore[arg-type]
         input_shape=(3, 40, 40),
@@ -250,43 +256,34 @@ def _learner(name: str, freeze: str) -> Learner:
         dataset="data/clothes",
     )
     images = torch.randint(0, 256, (32, 3, 40, 40), dtype=torch.uint8)
-    data = Split(images, torch.arange(32) % 2, ("a", "b"), {})
-    return Learner.new(load_config(None, settings), spec, data, torch.device("cpu"), weights)
-
-
-def _changed(learner: Learner) -> set[str]:
-    """The parts of the model, weights and statistics, that one step changes."""
-    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    learner.begin_epoch()
-    learner.learn(learner.plan(0), 40, Part(learner.places(0)))
-    after = learner.model.state_dict()
-    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    inputs = TrainInputs(Split(images, torch.arange(32) % 2, ("a", "b"), {}), spec, {}, before)
+    fit(context, inputs, StopRequest(), strategy or Single(torch.device("cpu")))
+    after = torch.load(place.folder.model, weights_only=True)
+    return {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
 
 
 @pytest.mark.parametrize(
     ("name", "head"),
     [("resnet18", "fc"), ("mobilenet_v3_small", "classifier"), ("efficientnet_b0", "classifier")],
 )
-def test_of_a_frozen_model_only_the_head_learns(name: str, head: str) -> None:
-    assert _changed(_learner(name, "backbone")) == {head}
+def test_of_a_frozen_model_only_the_head_learns(place: Place, name: str, head: str) -> None:
+    assert _changed(place, name, "train.freeze=backbone") == {head}
 
 
-def test_all_of_a_model_learns_unless_it_is_frozen() -> None:
-    learner = _learner("resnet18", "none")
+def test_all_of_a_model_learns_unless_it_is_frozen(place: Place) -> None:
+    model = _model("resnet18", classes=2)
 
-    assert _changed(learner) == {
-        name for name, part in learner.model.named_children() if list(part.parameters())
+    assert _changed(place, "resnet18") == {
+        name for name, part in model.named_children() if list(part.parameters())
     }
 
 
-def test_a_frozen_model_learns_in_parts_and_in_shared_memory() -> None:
-    learner = _learner("resnet18", "backbone")
-    assert worth_it(learner.model, torch.zeros(2, 3, 40, 40), 32, 2) == 2
-    learner.use_processors(2)
-    share(learner)
+def test_a_frozen_model_learns_in_shared_memory(place: Place) -> None:
+    model = _model("resnet18", classes=2)
+    assert worth_it(model, torch.zeros(2, 3, 40, 40), 32, 2) == 2
+    alone = Hogwild(0, Ledger(1, SharedMemory(model.state_dict().values(), copies=3)))
 
-    assert _changed(learner) == {"fc"}
-    learner.optimizer.load_state_dict(learner.optimizer.state_dict())  # as from a checkpoint
+    assert _changed(place, "resnet18", "train.freeze=backbone", strategy=alone) == {"fc"}
 
 
 def test_a_volume_that_does_not_answer_is_no_missing_file(

@@ -22,7 +22,7 @@ from jobrelay_runner.fence import ClosedFence, Fence
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_train.config.loading import load_config
 from jobrelay_train.distributed import rendezvous as rendezvous_module
-from jobrelay_train.distributed.membership import Meeting
+from jobrelay_train.distributed.membership import Membership
 from jobrelay_train.distributed.rendezvous import rendezvous
 from jobrelay_train.program import Context, program_of
 from tests.jobs.support import REPOSITORY, clean_environment
@@ -59,7 +59,7 @@ def pod(run: RunFolder, index: int, nodes: int = 3, *settings: str) -> Context:
 
 def meet(
     threads: ThreadPoolExecutor, *pods: Context, seconds: float = 10, leader: str = ""
-) -> list[Future[Meeting]]:
+) -> list[Future[Membership]]:
     environment = {**HERE, "JOBRELAY_LEADER": leader}
     return [threads.submit(rendezvous, pod, timeout_seconds=seconds, environment=environment) for pod in pods]
 
@@ -104,7 +104,7 @@ def test_who_does_not_come_is_named(run: RunFolder, threads: ThreadPoolExecutor)
 
 
 def test_index_0_does_not_come(run: RunFolder) -> None:
-    with pytest.raises(PeerLost, match="index 0 has not come"):
+    with pytest.raises(PeerLost, match="index 0 has not joined"):
         rendezvous(pod(run, 1), timeout_seconds=0.3, environment=HERE)
 
 
@@ -140,7 +140,7 @@ def test_another_run_and_another_configuration_are_not_let_in(
     other.rendezvous("train").write_bytes(run.rendezvous("train").read_bytes())
     strangers = meet(threads, pod(other, 1, 2), pod(run, 1, 2, "seed=7"), seconds=1)
     for future in strangers:
-        with pytest.raises(PeerLost, match=r"index 0 has not come: .* is not index 0 of this run"):
+        with pytest.raises(PeerLost, match=r"index 0 has not joined: .* is not index 0 of this run"):
             future.result()
     (right,) = meet(threads, pod(run, 1, 2))
     assert right.result().token == leader.result().token

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from jobrelay_train.distributed.replicas import Replicas, parts, worth_it
+from jobrelay_train.distributed.threads import ThreadedDataParallel, split, worth_it
 from jobrelay_train.models.registry import MnistHogwildNet
 from tests.jobs.support import Place, stop_and_resume
 
@@ -21,16 +21,16 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.Flatten(), nn.LazyLinear(10))
 
 
-def work(model: nn.Module, places: slice, weight: float) -> Tensor:
-    loss = F.cross_entropy(model(IMAGES[places]), LABELS[places])
+def work(model: nn.Module, x: Tensor, y: Tensor, weight: float) -> Tensor:
+    loss = F.cross_entropy(model(x), y)
     torch.autograd.backward(loss * weight)
-    return loss.detach() * (places.stop - places.start)
+    return loss.detach() * len(y)
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 9))
-def test_parts_are_all_of_it_in_order_and_even(start: int, length: int, count: int) -> None:
-    found = parts(slice(start, start + length), count)
-    assert [n for part in found for n in range(part.start, part.stop)] == list(range(start, start + length))
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_parts_are_all_of_it_in_order_and_even(length: int, count: int) -> None:
+    found = split(length, count)
+    assert [n for part in found for n in range(part.start, part.stop)] == list(range(length))
     sizes = [part.stop - part.start for part in found]
     assert len(sizes) == count
     assert max(sizes) - min(sizes) <= 1
@@ -40,41 +40,42 @@ def test_parts_are_all_of_it_in_order_and_even(start: int, length: int, count: i
 def test_the_gradients_are_those_of_the_whole_batch(last: int) -> None:
     model = network()
     model(IMAGES)  # the lazy layer takes its shape
-    expected = Replicas(model, 1).gradients(work, slice(0, last))
+    batch = IMAGES[:last], LABELS[:last]
+    expected = ThreadedDataParallel(model, 1).accumulate(work, *batch)
     gradients = [parameter.grad for parameter in model.parameters()]
     model.zero_grad()
-    replicas = Replicas(model, 3)
+    parallel = ThreadedDataParallel(model, 3)
 
     for _ in range(2):  # and nothing is left over for the next step
         model.zero_grad()
-        torch.testing.assert_close(replicas.gradients(work, slice(0, last)), expected)
+        torch.testing.assert_close(parallel.accumulate(work, *batch), expected)
         torch.testing.assert_close([parameter.grad for parameter in model.parameters()], gradients)
 
 
 def test_the_statistics_are_those_of_the_whole_batch() -> None:
-    whole, split = (
+    whole, divided = (
         nn.Sequential(nn.BatchNorm2d(1, momentum=0.5), nn.Flatten(), nn.Linear(784, 10)) for _ in "ab"
     )
-    replicas = Replicas(split, 3)
-    split.load_state_dict(whole.state_dict())  # as from a checkpoint, once the replicas are there
+    parallel = ThreadedDataParallel(divided, 3)
+    divided.load_state_dict(whole.state_dict())  # as from a checkpoint, once the replicas are there
 
     for _ in range(3):
-        Replicas(whole, 1).gradients(work, slice(0, 30))
-        replicas.gradients(work, slice(0, 30))
+        ThreadedDataParallel(whole, 1).accumulate(work, IMAGES, LABELS)
+        parallel.accumulate(work, IMAGES, LABELS)
 
-    torch.testing.assert_close(split[0].running_mean, whole[0].running_mean)
+    torch.testing.assert_close(divided[0].running_mean, whole[0].running_mean)
 
 
-def test_an_error_in_any_of_them_is_told() -> None:
-    def fails(model: nn.Module, places: slice, weight: float) -> Tensor:
-        if places.start:
+def test_an_error_in_any_of_them_is_raised() -> None:
+    def fails(model: nn.Module, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        if not torch.equal(x[0], IMAGES[0]):
             raise ValueError("in a thread")
-        return work(model, places, weight)
+        return work(model, x, y, weight)
 
     model = network()
     model(IMAGES)
     with pytest.raises(ValueError, match="in a thread"):
-        Replicas(model, 2).gradients(fails, slice(0, 30))
+        ThreadedDataParallel(model, 2).accumulate(fails, IMAGES, LABELS)
 
 
 @pytest.mark.parametrize(

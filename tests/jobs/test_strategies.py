@@ -11,22 +11,21 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from jobrelay_runner.context import StageResult
 from jobrelay_runner.errors import Terminated
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train.config.loading import load_config
-from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.distributed import launch
-from jobrelay_train.distributed.shared_memory import Exchange, in_shared_memory
+from jobrelay_train.distributed.shared_memory import Exchange, SharedMemory
 from jobrelay_train.training.precision import fastest
 from jobrelay_train.training.schedule import learning_rate
-from jobrelay_train.training.strategies import ddp
+from jobrelay_train.training.strategies import Strategy, ddp
 from jobrelay_train.training.strategies.hogwild import Hogwild, Ledger
 from tests.jobs.support import Ended, Place, finish, read_until, write_data
 
@@ -206,18 +205,22 @@ def test_more_processes_than_processors_are_warned_of(place: Place) -> None:
         assert warning in run.record("train").means["warnings"]
 
 
+def ledger_of(size: int) -> Ledger:
+    return Ledger(size, SharedMemory([]))
+
+
 def test_hogwild_takes_every_batch_once() -> None:
-    ledger, stop = Ledger(1), StopRequest()
+    ledger, stop = ledger_of(1), StopRequest()
     first, second = Hogwild(0, ledger), Hogwild(1, ledger)
     one, two = first.steps(3, 10, stop), second.steps(3, 10, stop)
 
     assert [next(one), next(two), next(two), next(one), *two] == [3, 4, 5, 6, 7, 8, 9]
     assert list(one) == []
-    assert first.meet(torch.zeros(2))[0] == 10
+    assert first.all_reduce(torch.zeros(2))[0] == 10
 
 
 def test_hogwild_stops_all_when_one_is_asked_to() -> None:
-    ledger, stop, asked = Ledger(1), StopRequest(), StopRequest()
+    ledger, stop, asked = ledger_of(1), StopRequest(), StopRequest()
     first, second = Hogwild(0, ledger), Hogwild(1, ledger)
     steps = second.steps(0, 10, stop)
     assert next(steps) == 0
@@ -225,25 +228,25 @@ def test_hogwild_stops_all_when_one_is_asked_to() -> None:
 
     assert list(first.steps(0, 10, asked)) == []
     assert list(steps) == []
-    assert first.meet(torch.zeros(2))[0] == 1
+    assert first.all_reduce(torch.zeros(2))[0] == 1
 
 
-def test_hogwild_hears_what_was_done_however_late_it_leaves_the_meeting() -> None:
-    ledger = Ledger(2)
+def test_hogwild_knows_what_was_done_however_late_it_leaves_the_barrier() -> None:
+    ledger = ledger_of(2)
     slow = copy.copy(ledger)
     slow.have_worked = _SlowToLeave(ledger)  # type: ignore[context]
     leader, other = Hogwild(0, ledger), Hogwild(1, slow)
     assert len(list(leader.steps(0, 10, StopRequest()))) == 10
 
     def lead() -> int:
-        done, _ = leader.meet(torch.zeros(2))
-        leader.go_on()
+        done, _ = leader.all_reduce(torch.zeros(2))
+        leader.barrier()
         return done
 
     with ThreadPoolExecutor() as pool:
         of_the_leader = pool.submit(lead)
-        done, _ = other.meet(torch.zeros(2))
-        other.go_on()
+        done, _ = other.all_reduce(torch.zeros(2))
+        other.barrier()
 
         assert (of_the_leader.result(), done) == (10, 10)
     assert next(leader.steps(0, 10, StopRequest())) == 0
@@ -257,13 +260,15 @@ class _SlowToLeave:
 
     def wait(self) -> None:
         self._ledger.have_worked.wait()
-        while self._ledger.may_go_on.n_waiting == 0:
+        while self._ledger.may_resume.n_waiting == 0:
             time.sleep(0.01)
 
 
 def test_shared_memory_is_seen_by_a_forked_process() -> None:
     values = torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last)
-    shared = in_shared_memory(values)
+    memory = SharedMemory([values], copies=2)
+    memory.share(values[:1])
+    shared = memory.share(values)
     assert shared.stride() == values.stride()
     assert torch.equal(shared, values)
 
@@ -290,10 +295,10 @@ def test_precision_is_what_is_multiplied_faster(
 def test_precision_that_was_begun_with_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobrelay_train.train import train
 
-    monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda *_: "bf16")
+    monkeypatch.setattr("jobrelay_train.training.state.fastest", lambda *_: "bf16")
     stop = StopRequest()
     assert train(place.context("train"), stop).means["precision"] == "bf16"
-    monkeypatch.setattr("jobrelay_train.training.step.fastest", lambda _: "fp32")
+    monkeypatch.setattr("jobrelay_train.training.state.fastest", lambda _: "fp32")
 
     assert train(place.context("train", "train.epochs=3"), stop).means["precision"] == "bf16"
 
@@ -364,7 +369,7 @@ def test_sums_and_flags_are_everybodys() -> None:
             found.append(exchange.add_up(rank, values).unique().item() + 0.5 * exchange.any_flag(step))
         return found
 
-    found = launch.run(3, work, StopRequest())
+    found = launch.run_workers(3, work, StopRequest())
 
     assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]
 
@@ -373,7 +378,7 @@ def test_sums_and_flags_are_everybodys() -> None:
 def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
     monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
-    stop, start = StopRequest(), launch._Member.__init__
+    stop, start = StopRequest(), launch._Worker.__init__
 
     def started(*arguments: Any) -> None:
         start(*arguments)
@@ -386,7 +391,7 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
                 raise Terminated("heard")
             time.sleep(0.02)
 
-    monkeypatch.setattr(launch._Member, "__init__", started)
+    monkeypatch.setattr(launch._Worker, "__init__", started)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop.install()
     over = threading.Event()
@@ -394,33 +399,30 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
         threading.Thread(target=over.wait).start()  # which does not hold SIGTERM back
     try:
         with pytest.raises(Terminated, match="heard"):
-            launch.run(1, work, stop)
+            launch.run_workers(1, work, stop)
     finally:
         over.set()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def test_row_54_nobody_goes_while_the_leader_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_54_no_process_ends_while_the_main_one_saves(tmp_path: Path, place: Place) -> None:
     saved = tmp_path / "saved"
 
-    def stopped(*_: object) -> None:
-        if dist.get_rank() == 0:
+    def stopped(strategy: Strategy) -> StageResult:
+        if strategy.is_main:
             time.sleep(1)
             saved.touch()
         raise Terminated("stopped")
 
     def work(rank: int) -> None:
         try:
-            ddp._work(training, place, rank)  # type: ignore[arg-type]
+            ddp.worker(context, group, rank, stopped)
         finally:
             assert saved.exists()
 
-    training = SimpleNamespace(config=RunConfig(), learner=lambda _: None, finish=stopped)
-    place = ddp._Place(0, 2, lambda: dist.FileStore(str(tmp_path / "store"), 2), ddp._LOOPBACK)
-    monkeypatch.setattr(ddp, "_begin", lambda *_: None)
-    monkeypatch.setattr(ddp, "Ddp", lambda *_: None)
-    monkeypatch.setattr("jobrelay_train.compute.device_of", lambda *_: torch.device("cpu"))
+    context = place.context("train", "train.strategy=ddp")
+    group = ddp.ProcessGroup(0, 2, lambda: dist.FileStore(str(tmp_path / "store"), 2), ddp._LOOPBACK)
 
     with pytest.raises(Terminated):
-        launch.run(2, work, StopRequest())
+        launch.run_workers(2, work, StopRequest())

@@ -26,32 +26,32 @@ _fork = multiprocessing.get_context("fork")
 _GRACE_SECONDS: Final = 1.0
 
 
-def run(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
+def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
     """work(0), …, work(size - 1), each in a process of its own; returns what work(0) does.
 
     They are forked, and so have all that this process has read and built; it must not have used
     threads before. SIGTERM is passed on to all of them. As soon as one ends badly the others are killed,
     and its error is raised: a StageError as it was, Failed for any other end.
     """
-    members: list[_Member[_T]] = []
+    workers: list[_Worker[_T]] = []
     processes: list[BaseProcess] = []
     with stop.passed_on_to(processes):
         try:
             with _held_back(signal.SIGTERM):
                 for rank in range(size):
-                    members.append(_Member(rank, size, work, processes))
-                    processes.append(members[-1].process)
+                    workers.append(_Worker(rank, size, work, processes))
+                    processes.append(workers[-1].process)
             # It is held back in this thread alone. Where there are others, one of them takes it, and the
             # handler has told only those that were there.
             if stop.requested:
                 for process in processes:
                     process.terminate()
-            _wait_for(members)
+            _wait_for(workers)
         finally:
             for process in processes:
                 process.kill()
                 process.join()
-    return members[0].result()
+    return workers[0].result()
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Member(Generic[_T]):
+class _Worker(Generic[_T]):
     """One of the processes, and what it answers."""
 
     def __init__(self, rank: int, size: int, work: Callable[[int], _T], others: list[BaseProcess]) -> None:
@@ -127,24 +127,24 @@ def _do(
         os._exit(1)
 
 
-def _wait_for(members: Sequence[_Member[_T]]) -> None:
+def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
     """Until all have ended, or one badly: then raise its error."""
-    left, errors = list(members), dict[_Member[_T], StageError]()
+    left, errors = list(workers), dict[_Worker[_T], StageError]()
     deadline: float | None = None
     while left and (ended := _ended(left, deadline)):
-        errors |= {member: member.error() for member in ended if member.failed()}
+        errors |= {worker: worker.error() for worker in ended if worker.failed()}
         # Those that were asked to stop do it in their own time: one of them is still saving.
         if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
             deadline = time.monotonic() + _GRACE_SECONDS
-    in_order = [errors[member] for member in members if member in errors]
+    in_order = [errors[worker] for worker in workers if worker in errors]
     if in_order:
         raise next((error for error in in_order if not isinstance(error, PeerLost)), in_order[0])
 
 
-def _ended(left: list[_Member[_T]], deadline: float | None) -> list[_Member[_T]]:
+def _ended(left: list[_Worker[_T]], deadline: float | None) -> list[_Worker[_T]]:
     """Take those out of `left` that have ended; wait for the first one until `deadline` (None: for ever)."""
     seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-    ready = connection.wait([member.process.sentinel for member in left], seconds)
-    ended = [member for member in left if member.process.sentinel in ready]
-    left[:] = [member for member in left if member not in ended]
+    ready = connection.wait([worker.process.sentinel for worker in left], seconds)
+    ended = [worker for worker in left if worker.process.sentinel in ready]
+    left[:] = [worker for worker in left if worker not in ended]
     return ended

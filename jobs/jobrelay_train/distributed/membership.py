@@ -80,7 +80,7 @@ class Line:
         self.socket.close()
 
 
-class Meeting:
+class Membership:
     """All Pods of one attempt, met; see jobrelay_train.distributed.rendezvous for what to do with it.
 
     index: of this Pod. address, port: on which index 0 serves the stage's own store. token: 32 hex

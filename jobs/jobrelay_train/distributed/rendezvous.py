@@ -35,7 +35,7 @@ from typing import Final, NoReturn, Self
 from jobrelay_runner.errors import PeerLost, Superseded
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
 from jobrelay_runner.volume.safe_read import read_bytes
-from jobrelay_train.distributed.membership import Line, Meeting
+from jobrelay_train.distributed.membership import Line, Membership
 from jobrelay_train.program import Context
 
 #: Where index 0 calls the roll in a cluster, in which every Pod has an address of its own. Where the
@@ -57,22 +57,22 @@ def rendezvous(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] = os.environ,
-) -> Meeting:
+) -> Membership:
     """Meet the other Pods of this attempt. Called once a Pod, by all of its `train.nodes` Pods.
 
     Returns when all are there, on each the same address, port and token. Raises PeerLost that names the
     indexes that have not come in time; Superseded if another Pod has come with the same index.
 
-    The Meeting is a context manager for all that is done together: a RuntimeError in it, which is what
+    The Membership is a context manager for all that is done together: a RuntimeError in it, which is what
     torch.distributed raises when a peer is gone, becomes a PeerLost that says which. A stage that does not
     end by itself soon after a loss (membership.GRACE_SECONDS) is ended, with exit code PEER_LOST.
 
-        with rendezvous(context) as meeting:
+        with rendezvous(context) as membership:
             store = TCPStore(
-                meeting.address, meeting.port, is_master=meeting.index == 0,
-                master_listen_fd=meeting.take_listener(),
+                membership.address, membership.port, is_master=membership.index == 0,
+                master_listen_fd=membership.take_listener(),
             )
-            init_process_group("gloo", store=PrefixStore(meeting.token, store), rank=…, world_size=…)
+            init_process_group("gloo", store=PrefixStore(membership.token, store), rank=…, world_size=…)
     """
     deadline = time.monotonic() + timeout_seconds
     if context.index == 0:
@@ -93,7 +93,7 @@ class _RollCall:
     """Index 0, until all others have come."""
 
     def __init__(self, context: Context, address: str) -> None:
-        self._assignment = context
+        self._context = context
         self._address = address
         self._wanted = set(range(1, context.config.train.nodes))
         self._door = _listen(address, PORT)
@@ -112,15 +112,15 @@ class _RollCall:
         for line in self._come.values() if kind else ():
             line.close()
 
-    def call(self, deadline: float) -> Meeting:
+    def call(self, deadline: float) -> Membership:
         """Raises PeerLost, Superseded."""
         place = {"address": self._address, "port": self._door.getsockname()[1]}
-        path = self._assignment.folder.rendezvous(self._assignment.stage)
-        self._assignment.fence.write(path, json.dumps({**place, "pod": self._assignment.pod}) + "\n")
+        path = self._context.folder.rendezvous(self._context.stage)
+        self._context.fence.write(path, json.dumps({**place, "pod": self._context.pod}) + "\n")
         with selectors.DefaultSelector() as selector:
             selector.register(self._door, selectors.EVENT_READ)
             while missing := self._wanted - self._come.keys():
-                self._assignment.fence.check()
+                self._context.fence.check()
                 if time.monotonic() > deadline:
                     self._give_up(sorted(missing))
                 for key, _ in selector.select(timeout=_POLL_SECONDS):
@@ -137,7 +137,7 @@ class _RollCall:
         port = listener.getsockname()[1]
         for line in self._come.values():
             line.send({"welcome": {"port": port, "token": self._token}})
-        return Meeting(0, self._address, port, self._token, self._come, listener)
+        return Membership(0, self._address, port, self._token, self._come, listener)
 
     def _open(self, selector: selectors.BaseSelector) -> None:
         """Somebody has come; who it is, is heard beside all others: nobody can hold up the roll call."""
@@ -171,7 +171,7 @@ class _RollCall:
         said = line.receive() or {}
         index = said.pop("index", None)
         name = said.pop("pod", None)
-        if said != _subject(self._assignment) or not isinstance(index, int) or index not in self._wanted:
+        if said != _subject(self._context) or not isinstance(index, int) or index not in self._wanted:
             self._turn_away(stranger, selector)  # of another run, or nobody of ours
             return
         self._strangers.remove(stranger)
@@ -191,10 +191,10 @@ class _RollCall:
     def _give_up(self, missing: list[int]) -> NoReturn:
         for line in self._come.values():
             line.send({"missing": missing})
-        raise _absent(missing, self._assignment)
+        raise _absent(missing, self._context)
 
 
-def _join(context: Context, leader: str, deadline: float) -> Meeting:
+def _join(context: Context, leader: str, deadline: float) -> Membership:
     """Any other index: find index 0, and wait there until all have come."""
     trouble = ""
     while time.monotonic() < deadline:
@@ -207,7 +207,9 @@ def _join(context: Context, leader: str, deadline: float) -> Meeting:
             said = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
             line.socket.settimeout(None)
             if welcome := said.get("welcome"):
-                return Meeting(context.index, address, int(welcome["port"]), str(welcome["token"]), {0: line})
+                return Membership(
+                    context.index, address, int(welcome["port"]), str(welcome["token"]), {0: line}
+                )
             line.close()
             if name := said.get("replaced"):
                 raise Superseded(f"{name} has joined with the same index; this one ends")

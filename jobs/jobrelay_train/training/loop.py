@@ -1,91 +1,169 @@
-"""The training loop: epochs and steps, the same for every strategy."""
+"""The whole training, from fresh weights or the newest checkpoint to the last epoch, for every strategy."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
-from jobrelay_runner.errors import BadInput, Terminated
+from jobrelay_runner.context import StageResult
+from jobrelay_runner.errors import Terminated
 from jobrelay_runner.signals import StopRequest
-from jobrelay_runner.text.counting import rate
+from jobrelay_runner.usage.cgroup import usable_cpus
 from jobrelay_runner.usage.timeline import passed
+from jobrelay_train import compute
+from jobrelay_train.config.schema import RunConfig, TrainConfig
+from jobrelay_train.data.loader import plan
+from jobrelay_train.data.split import Split
+from jobrelay_train.distributed.threads import ThreadedDataParallel, worth_it
+from jobrelay_train.models.predict import predict
+from jobrelay_train.models.pretrained import backbone, begin_with, freeze_backbone
+from jobrelay_train.models.registry import ModelSpec, build, channels_last, normalise
 from jobrelay_train.models.serialization.checkpoint import Position
+from jobrelay_train.models.serialization.weights import model_to_bytes
+from jobrelay_train.program import Context
+from jobrelay_train.training.messages import announce, tell
+from jobrelay_train.training.optim import build_optimizer, set_learning_rate
+from jobrelay_train.training.precision import autocast
 from jobrelay_train.training.schedule import learning_rate
-from jobrelay_train.training.state import EpochSums, Progress
-from jobrelay_train.training.step import Learner
-from jobrelay_train.training.strategy import Team
+from jobrelay_train.training.state import EpochSums, TrainInputs, TrainState
+from jobrelay_train.training.strategies import Strategy
 
 
-def learn(learner: Learner, progress: Progress, team: Team, stop: StopRequest) -> None:
-    """Train from where `progress` is to the last epoch.
+def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Strategy) -> StageResult:
+    """Train in this process, alone or with others; only the main process prints and writes files.
 
-    After every epoch the team's leader saves a checkpoint and tells of it in a line of log and of
-    history.jsonl. Raises Terminated after a stop, with all that was done saved, and BadInput if the
-    training has diverged.
+    Raises BadInput for weights of another model or if the training diverges, and Terminated after a stop,
+    with everything saved that was done.
     """
-    epochs, samples = learner.config.train.epochs, len(learner.labels)
+    config, train, data, spec = context.config, context.config.train, inputs.data, inputs.spec
+    device, size, samples = strategy.device, train.batch_size, len(data)
+    steps = math.ceil(samples / size)  # of an epoch; the last batch may be smaller
+    images, labels = data.images.to(device), data.labels.to(device)
+    model, notes = build_model(config, inputs, device)
+    optimizer = build_optimizer(train, (p for p in model.parameters() if p.requires_grad), device)
+    parallel = ThreadedDataParallel(model, replicas(config, model, normalise(images[:2], spec)))
+    compute.use_processors(sharing=parallel.count * train.processes_a_node)
+
+    state = TrainState(context, inputs.settings, model, optimizer)
+    if strategy.is_main:
+        state.restore_or_start(device)
+        means = announce(config, inputs, state, device, parallel.count, notes)
+    strategy.prepare(state)
+    # On the device, so that an accelerator is waited for once an epoch and not once a step.
+    sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+    def forward_backward(model: nn.Module, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        """Leaves the gradients of weight × mean loss; returns loss and right answers, summed."""
+        with autocast(state.precision, device):
+            scores = model(normalise(x, spec)).float()  # (B, classes)
+        loss = F.cross_entropy(scores, y, label_smoothing=train.label_smoothing)
+        strategy.backward(loss * weight if weight != 1 else loss)
+        with torch.no_grad():
+            return torch.stack((loss * len(y), (scores.argmax(1) == y).sum())).to(sums)
+
     with stop.deferred():
-        while progress.position.epoch < epochs:
-            epoch = progress.position.epoch
-            before = progress.sums
-            started = time.perf_counter() - before.seconds
-            plan = learner.plan(epoch)
-            learner.begin_epoch()
-            if team.leads:
-                known = torch.tensor([before.loss, before.correct], dtype=torch.float64)
-                learner.sums += known.to(learner.sums)
+        for epoch in range(state.position.epoch, train.epochs):
+            started = time.perf_counter() - state.sums.seconds
+            order = plan(config, epoch, samples, device)  # a function of seed and epoch alone
+            train_mode(config, parallel.models)
+            sums.copy_(torch.tensor([state.sums.loss, state.sums.correct], dtype=torch.float64))
             passed("first_batch")
-            for step in team.steps(progress.position.step, learner.steps, stop):
-                learner.learn(plan, epoch * learner.steps + step, team.part(learner.places(step)))
-            done, sums = team.meet(learner.sums)
-            loss, correct = sums.tolist()
-            seconds = time.perf_counter() - started
-            if done < learner.steps:
-                progress.position = Position(epoch=epoch, step=done)
-                progress.sums = EpochSums(loss=loss, correct=int(correct), seconds=seconds)
-                where = f"; saved as checkpoints/{progress.save()}" if team.leads else ""
-                raise Terminated(f"stopped by SIGTERM after {progress.position}{where}")
-            progress.position, progress.sums = Position(epoch=epoch + 1, step=0), EpochSums()
-            progress.history.append(
-                {
-                    "epoch": epoch + 1,
-                    "loss": loss / samples,
-                    "accuracy": int(correct) / samples,
-                    "seconds": round(seconds, 3),
-                    "images_per_second": round(samples / seconds, 1),
-                    # of the epoch's last step, which another process may have done
-                    "learning_rate": learning_rate(
-                        learner.config.train, (epoch + 1) * learner.steps - 1, learner.steps
-                    ),
-                }
-            )
-            if team.leads:
-                progress.history[-1] |= learner.validated()
-                _finish(progress, epochs)
-            team.go_on()
+            for step in strategy.steps(state.position.step, steps, stop):
+                shard = strategy.shard(slice(step * size, min((step + 1) * size, samples)))
+                x, y = order.batch(images, labels, shard.rows)  # uint8 (B, C, H, W), int64 (B,)
+                set_learning_rate(optimizer, learning_rate(train, epoch * steps + step, steps))
+                optimizer.zero_grad()
+                found = parallel.accumulate(forward_backward, x, y, shard.weight)
+                optimizer.step()
+                if shard.counts:
+                    sums += found
+            done, total = strategy.all_reduce(sums)
+            (loss, correct), seconds = total.tolist(), time.perf_counter() - started
+            if done < steps:
+                state.interrupt(done, loss, correct, seconds)
+                saved = f"; saved as checkpoints/{state.save()}" if strategy.is_main else ""
+                raise Terminated(f"stopped by SIGTERM after {state.position}{saved}")
+            state.position, state.sums = Position(epoch=epoch + 1, step=0), EpochSums()
+            if strategy.is_main:
+                row = epoch_row(train, epoch, samples, loss, correct, seconds)
+                row |= validate(model, spec, data.validation, device, size)
+                state.finish_epoch(row)
+                print(tell(row, train.epochs, spec.things), flush=True)
+            strategy.barrier()
+        return save_model(context, inputs, state, means) if strategy.is_main else StageResult()
 
 
-def _finish(progress: Progress, epochs: int) -> None:
-    """Save and tell of the epoch that is done, unless there is no sense in going on."""
-    row = progress.history[-1]
-    if not math.isfinite(row["loss"]):
-        rate = progress.learner.config.train.learning_rate
-        raise BadInput(
-            f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; use another "
-            f"--run with a smaller --set train.learning_rate (it is {rate:g})"
-        )
-    progress.save()
-    progress.write_history()
-    print(tell(row, epochs, progress.learner.spec.things), flush=True)
+def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) -> tuple[nn.Module, list[str]]:
+    """The network on the device, and what was done to make the weights of a file fit. Raises BadInput."""
+    model = build(inputs.spec)
+    notes = begin_with(model, inputs.weights, config.model) if inputs.weights else []
+    if config.train.freeze == "backbone":
+        freeze_backbone(model, inputs.spec.name)
+    return channels_last(model.to(device)), notes
 
 
-def tell(row: Mapping[str, float], epochs: int, things: str = "images") -> str:
-    """One line for one epoch; jobrelay_runner.text.outlook reads it."""
-    validated = f"val acc {row['val_accuracy']:.4f}  " if "val_accuracy" in row else ""
-    return (
-        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  {validated}"
-        f"{row['seconds']:.1f} s  {rate(row['images_per_second'], things)}  lr {row['learning_rate']:.4f}"
+def replicas(config: RunConfig, model: nn.Module, example: Tensor) -> int:
+    """How many threads compute a batch's gradients together; 1 where several processes train already."""
+    if config.train.strategy != "single" or example.device.type != "cpu":
+        return 1
+    return worth_it(model, example, config.train.batch_size, usable_cpus())
+
+
+def train_mode(config: RunConfig, models: Iterable[nn.Module]) -> None:
+    """Set the models to training; a frozen part keeps its statistics, too."""
+    for model in models:
+        model.train()
+        if config.train.freeze == "backbone":
+            for part in backbone(model, config.model.name):
+                part.eval()
+
+
+def epoch_row(
+    train: TrainConfig, epoch: int, samples: int, loss: float, correct: float, seconds: float
+) -> dict[str, float]:
+    """The row of the history for one epoch (0 …), from the sums over its samples."""
+    steps = math.ceil(samples / train.batch_size)
+    return {
+        "epoch": epoch + 1,
+        "loss": loss / samples,
+        "accuracy": int(correct) / samples,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(samples / seconds, 1),
+        # of the epoch's last step, which another process may have done
+        "learning_rate": learning_rate(train, (epoch + 1) * steps - 1, steps),
+    }
+
+
+def validate(
+    model: nn.Module, spec: ModelSpec, data: Split | None, device: torch.device, batch_size: int
+) -> dict[str, float]:
+    """How the model does on images that it does not learn from; empty if there are none."""
+    if data is None:
+        return {}
+    found = predict(model, spec, data.images, device, batch_size)
+    return {"val_accuracy": int((found.argmax(1) == data.labels).sum()) / len(data)}
+
+
+def save_model(
+    context: Context, inputs: TrainInputs, state: TrainState, means: dict[str, str]
+) -> StageResult:
+    """Write model.pt and model.json; returns what the record says of this training."""
+    folder, last = context.folder, state.history[-1]
+    context.fence.write(folder.model, model_to_bytes(state.model.state_dict()))
+    context.fence.write(folder.model_config, inputs.spec.model_dump_json(indent=2) + "\n")
+    print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
+    return StageResult(
+        outputs=context.prove(folder.model, folder.model_config, folder.history),
+        metrics={
+            "loss": last["loss"],
+            **{name: last[name] for name in ("accuracy", "val_accuracy") if name in last},
+            "epochs": float(context.config.train.epochs),
+            "images_per_second": last["images_per_second"],
+        },
+        means=means,
     )

@@ -29,7 +29,9 @@ def _uncompiled(kind: type[_Kind]) -> type[_Kind]:
     return type(kind.__name__, (kind,), methods)
 
 
-def optimizer(train: TrainConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
+def build_optimizer(
+    train: TrainConfig, parameters: Iterable[nn.Parameter], device: torch.device
+) -> Optimizer:
     """The configured one, for these parameters; what it remembers is on the device they are on."""
     rate, decay, fused = train.learning_rate, train.weight_decay, device.type in ("cpu", "cuda")
     if train.optimizer == "adadelta":
@@ -39,7 +41,13 @@ def optimizer(train: TrainConfig, parameters: Iterable[nn.Parameter], device: to
     return _uncompiled(AdamW)(parameters, lr=rate, weight_decay=decay, fused=fused)
 
 
-def make_moments(optimizer: Optimizer) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Of the next step, for all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def init_optimizer_state(optimizer: Optimizer) -> None:
     """Make what the first step makes beside the weights, all zeros, where there is nothing yet.
 
     Otherwise each of several processes that share the weights would make its own.

@@ -1,25 +1,28 @@
-"""How far training has come, and all that it needs to go on from there."""
+"""What a training starts from, how far it is, and all that it needs to resume."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from torch import nn
 
 from jobrelay_runner.errors import BadInput, one_line
-from jobrelay_runner.fence import Fence
-from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileProof
+from jobrelay_train import compute
 from jobrelay_train.config.schema import RunConfig, digest
+from jobrelay_train.data.split import Split
+from jobrelay_train.models.registry import ModelSpec
 from jobrelay_train.models.serialization import checkpoint
 from jobrelay_train.models.serialization.checkpoint import Position
-from jobrelay_train.models.serialization.weights import Foreign, room_for
-from jobrelay_train.training.precision import Precision
-from jobrelay_train.training.step import Learner
+from jobrelay_train.models.serialization.weights import Foreign, from_bytes, room_for, to_bytes
+from jobrelay_train.program import Context, keep_config
+from jobrelay_train.training.precision import Precision, fastest
 
 
 class EpochSums(BaseModel):
@@ -36,33 +39,55 @@ _FIGURES: Final = TypeAdapter(dict[str, int | Annotated[float, Field(allow_inf_n
 _PRECISION: Final[TypeAdapter[Precision]] = TypeAdapter(Precision)
 
 
-@dataclass
-class Progress:
-    """The state of a training: what is in a checkpoint, but for torch's random generators.
+@dataclass(frozen=True)
+class TrainInputs:
+    """What is trained on what.
 
-    history has one row a finished epoch: epoch, loss, accuracy, val_accuracy (where there are images for
-    it), seconds, images_per_second, learning_rate. It is kept here so that history.jsonl can never tell of
-    epochs that a resumed training does again.
+    settings: what a checkpoint must have been made with. weights: those to start with; none: fresh ones.
     """
 
-    folder: RunFolder
-    fence: Fence
+    data: Split
+    spec: ModelSpec
     settings: dict[str, Any]
-    learner: Learner
+    weights: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainState:
+    """All that training needs to resume: what is in a checkpoint, but for torch's random generators.
+
+    history has one row for each finished epoch: epoch, loss, accuracy, seconds, images_per_second,
+    learning_rate, and val_accuracy where there are images for it. It is kept here so that history.jsonl
+    never lists epochs that a resumed training does again.
+    """
+
+    context: Context
+    settings: dict[str, Any]
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: Precision = "fp32"
     position: Position = field(default_factory=lambda: Position(epoch=0, step=0))
     history: list[dict[str, float]] = field(default_factory=list)
     sums: EpochSums = field(default_factory=EpochSums)
     saved: Position | None = None
 
-    def resume(self, epochs: int) -> bool:
-        """Go back to the newest whole checkpoint of this run; returns whether there is one.
+    def restore_or_start(self, device: torch.device) -> None:
+        """Return to the newest whole checkpoint of this run, or start a new training.
 
-        Raises BadInput if it was made with other settings or is beyond `epochs`, Failed if there
-        are checkpoints and none is whole.
+        Raises BadInput if the checkpoint was made with other settings or is beyond `train.epochs`, Failed if
+        there are checkpoints and none is whole.
         """
+        if not self._restore(self.context.config.train.epochs):
+            wanted = self.context.config.train.precision
+            self.precision = fastest(device, self.model) if wanted == "auto" else wanted
+        self._write_history()
+        keep_config(self.context)
+
+    def _restore(self, epochs: int) -> bool:
         # An optimiser remembers at most two values for each weight.
-        limit = room_for(self.learner.model.state_dict().values(), copies=3)
-        found = checkpoint.load_newest(self.folder.checkpoints, self.settings, limit)
+        limit = room_for(self.model.state_dict().values(), copies=3)
+        folder = self.context.folder.checkpoints
+        found = checkpoint.load_newest(folder, self.settings, limit)
         if found is None:
             return False
         self.position, state = found
@@ -73,25 +98,36 @@ class Progress:
                 "or more"
             )
         try:
-            self.restore(state)
+            self.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            path = self.folder.checkpoints / f"{self.position.name}.pt"
+            path = folder / f"{self.position.name}.pt"
             raise checkpoint.foreign(path, path.with_suffix(".json"), Foreign(one_line(error))) from error
         self.saved = self.position
         print(f"resuming from {self.position} (checkpoints/{self.position.name}.pt)", flush=True)
         return True
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what `state()` told. Raises all kinds of errors if it is not of this program."""
-        learner = self.learner
-        learner.model.load_state_dict(state["model"])
-        learner.optimizer.load_state_dict(state["optimizer"])
-        learner.precision = _PRECISION.validate_python(state["precision"])
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds, but for the position: that is in its name and its sidecar."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision,
+            "history": self.history,
+            "sums": self.sums.model_dump(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse of `state_dict`. Raises all kinds of errors if `state` is not of this program."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision = _PRECISION.validate_python(state["precision"])
         self.sums = EpochSums.model_validate(state["sums"])
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        for parameter, moments in learner.optimizer.state.items():
+        for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
                 if moment.shape not in (parameter.shape, torch.Size()):
                     raise ValueError(f"{name} of shape {tuple(moment.shape)} for {tuple(parameter.shape)}")
@@ -99,36 +135,58 @@ class Progress:
             _FIGURES.validate_python(row, strict=True)
         self.history = state["history"]
 
+    def to_bytes(self) -> bytes:
+        """All of it, for the other processes that train together."""
+        position = {"epoch": self.position.epoch, "step": self.position.step}
+        return to_bytes({"position": position, **self.state_dict()})
+
+    def become(self, content: bytes, rank: int) -> None:
+        """Load what the main process gives by `to_bytes`, but draw random numbers of this rank's own."""
+        state = from_bytes(content)
+        self.load_state_dict(state)
+        self.position = Position(**state["position"])
+        self.sums = EpochSums()  # the main process adds them
+        compute.seed(self.context.config, rank, self.position.epoch, self.position.step)
+
+    def interrupt(self, steps: int, loss: float, correct: float, seconds: float) -> None:
+        """Note that so many steps of the epoch are done, and what they add up to."""
+        self.position = Position(epoch=self.position.epoch, step=steps)
+        self.sums = EpochSums(loss=loss, correct=int(correct), seconds=seconds)
+
     def save(self) -> str:
         """Write a checkpoint, unless this very one is there; returns its file's name. Raises OSError."""
         if self.position == self.saved:  # SIGTERM before the first step: nothing may happen to it now
             return f"{self.position.name}.pt"
+        context = self.context
         path = checkpoint.save(
-            self.fence, self.folder.checkpoints, self.position, self.state(), self.settings
+            context.fence, context.folder.checkpoints, self.position, self.state_dict(), self.settings
         )
         self.saved = self.position
         return path.name
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds, but for the position: that is in its name and its sidecar."""
-        return {
-            "model": self.learner.model.state_dict(),
-            "optimizer": self.learner.optimizer.state_dict(),
-            "precision": self.learner.precision,
-            "history": self.history,
-            "sums": self.sums.model_dump(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Save the epoch that is done, with its row of the history.
 
-    def write_history(self) -> None:
+        Raises BadInput if the training has diverged, OSError.
+        """
+        self.history.append(row)
+        if not math.isfinite(row["loss"]):
+            rate = self.context.config.train.learning_rate
+            raise BadInput(
+                f"training has diverged: the loss of epoch {row['epoch']} is {row['loss']}; use another "
+                f"--run with a smaller --set train.learning_rate (it is {rate:g})"
+            )
+        self.save()
+        self._write_history()
+
+    def _write_history(self) -> None:
         """Write history.jsonl, one JSON object a line, atomically. Raises OSError."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
-        self.fence.write(self.folder.history, lines)
+        self.context.fence.write(self.context.folder.history, lines)
 
 
 def settings_that_stay(config: RunConfig, data: dict[str, FileProof]) -> dict[str, Any]:
-    """What must be the same to go on with a training: all that decides it but its length, and the data."""
+    """What must be the same to resume a training: all that decides it but its length, and the data."""
     tree = config.stage("train")
     del tree["train"]["epochs"]
     return {**tree, "data_sha256": digest({name: proof.sha256 for name, proof in data.items()})}

@@ -1,25 +1,76 @@
 """How a training is done: by one process, or by several together.
 
 single    one process with all processors
-hogwild   several processes on one machine; all write to the same weights, and no one waits
-ddp       several processes, on one machine or many; each has its part of every batch, and the gradients
+hogwild   several processes on one machine; all write to the same weights, and none waits for another
+ddp       several processes, on one machine or many; each takes its shard of every batch, and the gradients
           are averaged
 
-All of them leave the same files and can be interrupted and gone on with in the same way.
+All of them leave the same files, and can be interrupted and resumed in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
 
 from jobrelay_runner.context import StageResult
-from jobrelay_train.training.fit import Training
+from jobrelay_runner.signals import StopRequest
+from jobrelay_train.models.registry import ModelSpec
+from jobrelay_train.program import Context
+from jobrelay_train.training.state import TrainState
 
 
-def run(training: Training) -> StageResult:
-    """Train as the configuration says."""
+class Shard(NamedTuple):
+    """What one process takes of a batch: some rows of the epoch's order.
+
+    weight: of their mean loss in the step. counts: whether their loss and right answers are added to the
+    epoch's; not where another process takes the same rows.
+    """
+
+    rows: slice
+    weight: float = 1.0
+    counts: bool = True
+
+
+class Strategy(Protocol):
+    """The processes that train together, as one of them sees them."""
+
+    is_main: bool  # this process alone prints and writes files
+    device: torch.device
+
+    def prepare(self, state: TrainState) -> None:
+        """Give the main process's state to all of them, before the first step."""
+
+    def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
+        """The steps of an epoch, from `first` on, that this process takes part in; ends early on a stop."""
+
+    def shard(self, rows: slice) -> Shard:
+        """What this process takes of a batch. All shards that count are the batch, each row once."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Leave in the parameters the gradients of the step."""
+
+    def all_reduce(self, sums: Tensor) -> tuple[int, Tensor]:
+        """Wait for the others at the end of an epoch's steps.
+
+        Returns how many steps of the epoch are done, and the sum of all processes' `sums`.
+        """
+
+    def barrier(self) -> None:
+        """Wait until the main process has saved the epoch."""
+
+
+#: What every process does, with its own view of the others; the main process's result is the stage's.
+Work = Callable[[Strategy], StageResult]
+
+
+def runner(name: str) -> Callable[[Context, ModelSpec, Work, StopRequest], StageResult]:
+    """What does the work in as many processes as the configuration says."""
     # By name: torch.distributed takes a while to import, which one process alone does without.
-    strategy: Callable[[Training], StageResult]
-    strategy = import_module(f"{__name__}.{training.config.train.strategy}").run
-    return strategy(training)
+    run: Callable[[Context, ModelSpec, Work, StopRequest], StageResult]
+    run = import_module(f"{__name__}.{name}").run
+    return run

@@ -1,7 +1,7 @@
 """Hogwild: several processes write to the same weights, and none waits for another.
 
 Niu, Recht, Ré, Wright: Hogwild! A Lock-Free Approach to Parallelizing Stochastic Gradient Descent (2011).
-Weights, statistics and the optimiser's moments lie in memory that all processes see. Two that write to
+Weights, statistics and the optimiser's state lie in memory that all processes see. Two that write to
 one place at once lose an update now and then; that costs less than locking every time.
 
 Every process takes the next batch that nobody has taken, so that a slow one holds nobody up, and so
@@ -18,66 +18,73 @@ from torch import Tensor
 
 from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
-from jobrelay_train import compute
-from jobrelay_train.distributed import launch
-from jobrelay_train.distributed.shared_memory import in_shared_memory
-from jobrelay_train.training.fit import Training
-from jobrelay_train.training.optim import make_moments
-from jobrelay_train.training.step import Learner
-from jobrelay_train.training.strategy import Part
+from jobrelay_train.distributed.launch import run_workers
+from jobrelay_train.distributed.shared_memory import SharedMemory
+from jobrelay_train.models.registry import ModelSpec, outline
+from jobrelay_train.program import Context
+from jobrelay_train.training.optim import init_optimizer_state
+from jobrelay_train.training.state import TrainState
+from jobrelay_train.training.strategies import Shard, Work
 
 _fork = multiprocessing.get_context("fork")
 
 
-def run(training: Training) -> StageResult:
-    """Train in several processes of this machine, forked with the model in memory that they share."""
-    size = training.config.train.processes_a_node
-    learner = training.learner(torch.device("cpu"))
-    progress = training.begin(learner)
-    share(learner)
-    ledger = Ledger(size)
-
-    def work(rank: int) -> StageResult:
-        compute.use_processors(sharing=size)
-        if rank:  # the leader goes on with the numbers of the checkpoint
-            compute.seed(training.config, rank, progress.position.epoch, progress.position.step)
-        return training.finish(learner, progress, Hogwild(rank, ledger))
-
-    return launch.run(size, work, training.stop)
+def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
+    """Train in several processes of this machine."""
+    size = context.config.train.processes_a_node
+    # An optimiser remembers at most two values for each weight.
+    ledger = Ledger(size, SharedMemory(outline(spec).state_dict().values(), copies=3))
+    return run_workers(size, lambda rank: work(Hogwild(rank, ledger)), stop)
 
 
 class Ledger:
-    """What all of a team see: the next step, how many an epoch had, who stops, and everybody's sums."""
+    """What all processes see: the next step, how many an epoch had, who stops, and everybody's sums.
 
-    def __init__(self, size: int) -> None:
+    Made before the fork.
+    """
+
+    def __init__(self, size: int, memory: SharedMemory) -> None:
+        self.memory = memory
+        self.states = [_fork.Pipe(duplex=False) for _ in range(size - 1)]  # to each but the main process
         self.next_step = _fork.Value("q", 0)
         self.stopping = _fork.Event()
-        self.sums = in_shared_memory(torch.zeros(size, 2, dtype=torch.float64))
+        self.sums = memory.share(torch.zeros(size, 2, dtype=torch.float64))
         self.done = _fork.Value("q", 0)
         self.have_worked = _fork.Barrier(size, action=self._end_epoch)
-        self.may_go_on = _fork.Barrier(size)
+        self.may_resume = _fork.Barrier(size)
 
     def _end_epoch(self) -> None:
-        """What whoever comes last to a meeting does before anybody leaves it.
+        """What the last process to come to a barrier does before any leaves it.
 
-        Not later: one that is slow to leave would hear of the epoch that the others have begun.
+        Not later: one that is slow to leave would read the step of the epoch that the others have started.
         """
         self.done.value, self.next_step.value = self.next_step.value, 0
 
 
 class Hogwild:
-    """One process of a team."""
+    """One of the processes."""
+
+    device = torch.device("cpu")
 
     def __init__(self, rank: int, ledger: Ledger) -> None:
-        self.leads = rank == 0
+        self.is_main = rank == 0
         self._rank = rank
         self._ledger = ledger
-        self._total = 0
+
+    def prepare(self, state: TrainState) -> None:
+        if self.is_main:
+            content = state.to_bytes()
+            for _, sender in self._ledger.states:
+                sender.send_bytes(content)
+        else:
+            receiver, _ = self._ledger.states[self._rank - 1]
+            state.become(receiver.recv_bytes(), self._rank)
+        share(state, self._ledger.memory)
+        self._ledger.may_resume.wait()  # all have put the same values there
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
-        self._total = total
         taken = self._ledger.next_step
-        with taken.get_lock():  # whoever comes first begins the epoch
+        with taken.get_lock():  # whichever process comes first starts the epoch
             taken.value = max(taken.value, first)
         while not self._ledger.stopping.is_set():
             if stop.requested:
@@ -90,23 +97,26 @@ class Hogwild:
                 taken.value = step + 1
             yield step
 
-    def part(self, places: slice) -> Part:
-        return Part(places)
+    def shard(self, rows: slice) -> Shard:
+        return Shard(rows)
 
-    def meet(self, sums: Tensor) -> tuple[int, Tensor]:
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(loss)
+
+    def all_reduce(self, sums: Tensor) -> tuple[int, Tensor]:
         self._ledger.sums[self._rank] = sums
         self._ledger.have_worked.wait()
         return self._ledger.done.value, self._ledger.sums.sum(0)
 
-    def go_on(self) -> None:
-        self._ledger.may_go_on.wait()
+    def barrier(self) -> None:
+        self._ledger.may_resume.wait()
 
 
-def share(learner: Learner) -> None:
+def share(state: TrainState, memory: SharedMemory) -> None:
     """Move all that a step changes into memory that forked processes share."""
-    for tensor in (*learner.model.parameters(), *learner.model.buffers()):
-        tensor.data = in_shared_memory(tensor.data)
-    make_moments(learner.optimizer)
-    for moments in learner.optimizer.state.values():
+    for tensor in (*state.model.parameters(), *state.model.buffers()):
+        tensor.data = memory.share(tensor.data)
+    init_optimizer_state(state.optimizer)
+    for moments in state.optimizer.state.values():
         for name, moment in moments.items():
-            moments[name] = in_shared_memory(moment)
+            moments[name] = memory.share(moment)

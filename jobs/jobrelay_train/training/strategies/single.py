@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
-from jobrelay_runner.usage.cgroup import usable_cpus
 from jobrelay_train import compute
-from jobrelay_train.training.fit import Training
-from jobrelay_train.training.strategy import Part
+from jobrelay_train.models.registry import ModelSpec
+from jobrelay_train.program import Context
+from jobrelay_train.training.state import TrainState
+from jobrelay_train.training.strategies import Shard, Work
 
 
-def run(training: Training) -> StageResult:
+def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
     """Train in this process."""
-    learner = training.learner(compute.prepare(training.config))
-    learner.use_processors(usable_cpus())
-    return training.finish(learner, training.begin(learner), Alone())
+    return work(Single(compute.prepare(context.config)))
 
 
-class Alone:
-    """The team of one."""
+class Single:
+    """No other process."""
 
-    leads = True
+    is_main = True
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._done = 0
+
+    def prepare(self, state: TrainState) -> None:
+        pass
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
         self._done = first
@@ -35,11 +39,14 @@ class Alone:
             yield self._done
             self._done += 1
 
-    def part(self, places: slice) -> Part:
-        return Part(places)
+    def shard(self, rows: slice) -> Shard:
+        return Shard(rows)
 
-    def meet(self, sums: Tensor) -> tuple[int, Tensor]:
+    def backward(self, loss: Tensor) -> None:
+        torch.autograd.backward(loss)
+
+    def all_reduce(self, sums: Tensor) -> tuple[int, Tensor]:
         return self._done, sums
 
-    def go_on(self) -> None:
+    def barrier(self) -> None:
         pass

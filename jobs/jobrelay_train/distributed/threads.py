@@ -22,11 +22,11 @@ from torch import Tensor, nn
 #: A part with fewer images is not worth a thread.
 _SMALLEST_PART: Final = 16
 
-#: (model, places, weight) → a tensor; leaves gradients of weight × mean loss in the model's parameters
-Work = Callable[[nn.Module, slice, float], Tensor]
+#: (model, x, y, weight) → a tensor; leaves gradients of weight × mean loss in the model's parameters
+Work = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
-class Replicas:
+class ThreadedDataParallel:
     """A model and its replicas: the same weights, with gradients and statistics of their own."""
 
     def __init__(self, model: nn.Module, count: int) -> None:
@@ -38,28 +38,27 @@ class Replicas:
         """How many work at once."""
         return len(self.models)
 
-    def gradients(self, work: Work, places: slice) -> Tensor:
-        """Do `work` on all of `places`; returns the sum of what it returns, gradients are in the model."""
+    def accumulate(self, work: Work, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
+        """Do `work` on all of a batch; returns the sum of its results, the gradients are in the model."""
         self._share_statistics()
-        first, *others = zip(self.models, parts(places, self.count), strict=True)
-        images = places.stop - places.start
-
-        def on(model: nn.Module, part: slice) -> Tensor:
-            return work(model, part, (part.stop - part.start) / images)
-
-        waiting = [self._threads.submit(on, model, part) for model, part in others if part.stop > part.start]
-        total = on(*first)
+        parts = [
+            (model, x[rows], y[rows], weight * ((rows.stop - rows.start) / len(x)))
+            for model, rows in zip(self.models, split(len(x), self.count), strict=True)
+            if rows.stop > rows.start
+        ]
+        waiting = [self._threads.submit(work, *part) for part in parts[1:]]
+        total = work(*parts[0])
         for model, result in zip(self.models[1:], waiting, strict=False):
             total += result.result()
             for mine, theirs in zip(self.models[0].parameters(), model.parameters(), strict=True):
                 if mine.requires_grad:
                     mine.grad += theirs.grad  # type: ignore[operator]
                     theirs.grad = None
-        self._average_statistics(1 + len(waiting))
+        self._average_statistics(len(parts))
         return total
 
     def _share_statistics(self) -> None:
-        """All begin a step with the model's own, which may be those of a checkpoint."""
+        """All start a step with the model's own, which may be those of a checkpoint."""
         for mine, *theirs in zip(*(model.buffers() for model in self.models), strict=True):
             for other in theirs:
                 other.copy_(mine)
@@ -72,10 +71,10 @@ class Replicas:
                 mine /= count
 
 
-def parts(places: slice, count: int) -> list[slice]:
-    """`places` in so many parts, whose sizes differ by one at most; the larger ones come first."""
-    size, rest = divmod(places.stop - places.start, count)
-    ends = [places.start + number * size + min(number, rest) for number in range(count + 1)]
+def split(length: int, count: int) -> list[slice]:
+    """`length` rows in so many parts, whose sizes differ by one at most; the larger ones come first."""
+    size, rest = divmod(length, count)
+    ends = [number * size + min(number, rest) for number in range(count + 1)]
     return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
@@ -83,7 +82,7 @@ def worth_it(model: nn.Module, example: Tensor, batch_size: int, processors: int
     """How many replicas so many processors are best used by; 1: PyTorch's own threads do as well.
 
     example: normalised images (N, C, H, W) on the CPU. A model that draws random numbers (dropout)
-    remains one: threads would take them from torch's generator in an order of chance.
+    gets one: threads would take them from torch's generator in an order of chance.
     """
     count = min(processors, batch_size // _SMALLEST_PART)
     if count < 2 or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
