@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobrelay.errors import ApiLost
-from jobrelay.executors.cluster import logs
 from jobrelay.executors.cluster.api import ApiError
-from jobrelay.executors.cluster.logs import LogAssembler
+from jobrelay.executors.cluster.logs import reading as logs
+from jobrelay.executors.cluster.logs.assembler import LogAssembler
 
 BEGIN = datetime(2026, 11, 21, 14, 22, 33, tzinfo=UTC)
 
@@ -196,7 +196,7 @@ def test_row_44_a_line_of_many_parts_cut_anywhere_is_whole(
         lines.append((now, text))
     kubelet = PartsKubelet(lines, old=old, slowness=slowness)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "_PART", 10)
+        patch.setattr("jobrelay.executors.cluster.logs.assembler._PART", 10)
         assembler = LogAssembler()
         written = b""
         printed = 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrelay.errors import Conflict
-from jobrelay.executors.cluster.policies import check_policy
+from jobrelay.executors.cluster.shared import check_policy
 from tests.unit import objects as o
 
 Object = dict[str, Any]

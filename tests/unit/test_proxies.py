@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 
 from jobrelay.cli import main as cli
 from jobrelay.errors import BadInput, Exit
-from jobrelay.executors.cluster import api as module
 from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import Api
 from jobrelay.executors.cluster.login.proxies import proxy_for
@@ -146,7 +146,7 @@ def test_requests_watches_and_exec_bypass_a_proxy_alike(
         with serving(*ANSWERS) as server:
             port = urlsplit(server.url).port
             name = "192.0.2.1" if "/" in bypassed else "api.test"
-            real = module.urllib3.util.connection.create_connection
+            real = urllib3.util.connection.create_connection
 
             def resolved(address: tuple[str, int], *rest: Any, **options: Any) -> Any:
                 asked.append(address)

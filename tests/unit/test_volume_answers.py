@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from jobrelay.cli import main as cli
 from jobrelay.errors import EvidenceIncomplete, Exit, JobRelayError
-from jobrelay.executors.cluster import answers
-from jobrelay.executors.cluster.volume import StartReporter, VolumePod
+from jobrelay.executors.cluster.volume import VolumePod, answers
+from jobrelay.executors.cluster.volume.starting import StartReporter
 from jobrelay.runs import results
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import Deadline, JobView, Verdict, Waiting

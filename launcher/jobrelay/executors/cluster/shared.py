@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from jobrelay.errors import BadInput, Conflict
-from jobrelay.executors.cluster import policies
 from jobrelay.executors.cluster.api import Api, ApiError
 from jobrelay.executors.cluster.parallel import in_parallel
 from jobrelay.executors.cluster.resources import Resources, collection_of
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Object
+from jobrelay.manifests import differing_paths
+
+_POLICY: Final = "NetworkPolicy"
 
 
 class SharedObjects:
@@ -44,8 +47,8 @@ class SharedObjects:
             if error.status != 403 or self._is_absent(item):
                 raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
             # shared objects that others made for us are as good as our own
-        if item["kind"] == policies.KIND and (live := live or self._if_visible(item)):
-            policies.check_policy(item, live)
+        if item["kind"] == _POLICY and (live := live or self._if_visible(item)):
+            check_policy(item, live)
 
     def _create_namespace(self, item: Object) -> None:
         try:
@@ -80,3 +83,43 @@ class SharedObjects:
             if error.status == 404:
                 return None
             raise
+
+
+def check_policy(wanted: Object, live: Object) -> None:
+    """Raise Conflict, naming every field, where the NetworkPolicy in the cluster is not the wanted one.
+
+    Server-side apply changes only what a manifest says: a rule that somebody has added stays, and lets the
+    stages speak to others. A user who may not apply policies takes them as they are.
+    """
+    differences = differing_paths(_canonical(wanted.get("spec") or {}), _canonical(live.get("spec") or {}))
+    if differences:
+        listed = "".join(f"\n    {difference}" for difference in differences)
+        name = wanted["metadata"]["name"]
+        raise Conflict(
+            f"NetworkPolicy {name} in the cluster differs from the manifest:{listed}",
+            "restore it (kubectl replace -f FILE, or delete it and run again); if the change is "
+            "intended, make it in the manifests of -k too",
+        )
+
+
+def _canonical(spec: Object) -> Object:
+    """With what a server adds to it, and without what means nothing."""
+    rules = {
+        direction: [_rule(rule, peers) for rule in spec.get(direction) or ()]
+        for direction, peers in (("ingress", "from"), ("egress", "to"))
+    }
+    types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if rules["egress"] else [])]
+    return {"podSelector": _selector(spec.get("podSelector")), "policyTypes": sorted(types), **rules}
+
+
+def _rule(rule: Object, peers: str) -> Object:
+    ports = [{"protocol": "TCP", **port} for port in rule.get("ports") or ()]
+    selected = [
+        {key: _selector(value) if key.endswith("Selector") else value for key, value in peer.items()}
+        for peer in rule.get(peers) or ()
+    ]
+    return {**({"ports": ports} if ports else {}), **({peers: selected} if selected else {})}
+
+
+def _selector(selector: Object | None) -> Object:
+    return {key: value for key, value in (selector or {}).items() if value}

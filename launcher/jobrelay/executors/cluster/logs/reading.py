@@ -1,20 +1,15 @@
 """A container's log, byte for byte, whatever happens to the connection.
 
-The kubelet stamps each line with nanoseconds, but resumes only at whole seconds: a stream that was
-cut is asked for again from some seconds before the last line, and the lines that were there already
-are taken out by stamp, bytes and count. A last read without follow closes the log.
+A stream that was cut is asked for again; a last read without follow closes the log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import re
 import select
 import time
-from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import urllib3
@@ -22,13 +17,8 @@ import urllib3
 from jobrelay.executors.base import Sink
 from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError
+from jobrelay.executors.cluster.logs.assembler import LogAssembler
 
-#: sinceTime is in whole seconds, and a stamp may be a little older than the one before it.
-OVERLAP_SECONDS: Final = 3.0
-#: 2026-11-21T14:22:33.123456789Z and the space before the text
-_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
-#: Bytes of a line after which container runtimes begin a new entry, with a stamp of its own.
-_PART: Final = 16384
 #: Bytes of a log that are worked on at a time, if so many are there.
 _PIECE: Final = 262144
 #: Lines that a log is closed with: more than a stream's good end has ever lacked.
@@ -36,114 +26,6 @@ _LAST_LINES: Final = 1000
 #: A line waits so long for the next ones at most; and so long at a time, while they come one by one.
 _GATHER_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.01
-
-
-class LogAssembler:
-    """Lines of overlapping reads → each line once, in order.
-
-    `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
-    tailing: the first read begins somewhere in the log, and nothing older is wanted.
-
-    Known limit: lines whose stamps lie more than the overlap before the newest one (the node's clock
-    was set back) and that no read has brought before a cut are not asked for again. They are missed
-    when the log is compared with what its stage has counted.
-    """
-
-    def __init__(self, tailing: bool = False) -> None:
-        self._tailing = tailing
-        self._oldest: tuple[datetime, bytes] | None = None
-        self.last_second: datetime | None = None
-        self._written: dict[datetime, list[bytes]] = {}  # stamped, by second, within the overlap
-        self._long: list[tuple[datetime, bytes]] = []  # lines of many parts, and the second that followed
-        self._just_long: list[bytes] = []  # the same, with nothing behind it yet
-        self._expected: Counter[bytes] = Counter()
-        self._at_start = True
-        self._rest = bytearray()
-
-    def begin(self) -> datetime | None:
-        """Start a read; returns from when on the log is to be asked for (None: from its start)."""
-        self._rest.clear()
-        self._at_start = True
-        if self.last_second is None:
-            return None
-        since = self.last_second - timedelta(seconds=OVERLAP_SECONDS)
-        self._expected = Counter()
-        for second, lines in self._written.items():
-            if second >= since:
-                self._expected.update(lines)
-        return since
-
-    def has_written(self, stamped: bytes) -> bool:
-        """Whether that line has come out, and may come again in the read that has begun."""
-        return self._expected[stamped] > 0
-
-    def take(self, chunk: bytes) -> bytes:
-        """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
-        head, newline, tail = chunk.rpartition(b"\n")
-        if not newline:
-            self._rest += chunk
-            return b""
-        whole = bytes(self._rest) + head
-        self._rest[:] = tail
-        return b"".join([self._line(line + b"\n") for line in whole.split(b"\n")])
-
-    def end(self) -> bytes:
-        """The last line, if the log does not end with a newline. Only after a read without follow."""
-        rest = bytes(self._rest)
-        self._rest.clear()
-        return self._line(rest) if rest else b""
-
-    def _line(self, stamped: bytes) -> bytes:
-        at_start, self._at_start = self._at_start, False
-        count = self._expected.get(stamped)
-        if count:
-            self._expected[stamped] = count - 1
-            return b""
-        if at_start and self._ends_a_long_line(stamped):
-            return b""
-        stamp = _STAMP.match(stamped)
-        second = _second(stamp[1], stamp[3]) if stamp else None
-        if stamp is None or second is None:
-            return stamped  # the kubelet's own words, unstamped: better twice than never
-        if self._tailing and self._is_older(second, stamp[2]):
-            return b""
-        self._keep(second, stamped)
-        return _joined(stamped[stamp.end() :])
-
-    def _keep(self, second: datetime, stamped: bytes) -> None:
-        if self._just_long:
-            self._long += [(second, line) for line in self._just_long]
-            self._just_long = []
-        if len(stamped) > _PART:
-            self._just_long.append(stamped)
-        if self.last_second is None or second > self.last_second:
-            self.last_second = second
-            horizon = second - timedelta(seconds=OVERLAP_SECONDS)
-            for old in [kept for kept in self._written if kept < horizon]:
-                del self._written[old]
-            self._long = [kept for kept in self._long if kept[0] >= horizon]
-        self._written.setdefault(second, []).append(stamped)
-
-    def _ends_a_long_line(self, stamped: bytes) -> bool:
-        """A read may begin within a long line: its parts are minutes apart, if it grows as a
-        progress bar does, and the kubelet leaves out those that are older than what was asked for."""
-        lines = [*self._just_long, *(line for _, line in self._long)]
-        return any(line.endswith(stamped) for line in lines)
-
-    def _is_older(self, second: datetime, fraction: bytes | None) -> bool:
-        when = (second, (fraction or b"").ljust(9, b"0"))
-        self._oldest = self._oldest or when
-        return when < self._oldest
-
-
-def _joined(text: bytes) -> bytes:
-    """A line without the stamps that kubelets before 1.26 write at the head of its every part."""
-    parts = []
-    at = 0
-    while len(text) - at > _PART and (stamp := _STAMP.match(text, at + _PART)):
-        parts.append(text[at : at + _PART])
-        at = stamp.end()
-    return b"".join([*parts, text[at:]]) if parts else text
 
 
 def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | None = None) -> None:
@@ -316,12 +198,3 @@ def _has_ended(api: Api, pod_path: str, container: str) -> bool:
             if state["name"] == container:
                 return "terminated" in (state.get("state") or {})
     return False
-
-
-@functools.lru_cache(16)  # the lines of one second come together
-def _second(second: bytes, zone: bytes) -> datetime | None:
-    """A stamp's time, without its fraction; None if it is none."""
-    try:
-        return datetime.fromisoformat((second + zone.replace(b"Z", b"+00:00")).decode())
-    except ValueError:  # a 13th month
-        return None

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
-from jobrelay.executors.base import ChangeCounter, Submission
-from jobrelay.executors.cluster import answers, limits
-from jobrelay.executors.cluster.api import Api, ApiError, collection
-from jobrelay.executors.cluster.execution import Execution
-from jobrelay.executors.cluster.watch import Watch
+from jobrelay.executors.cluster.api import Api, ApiError, Execution, collection
+from jobrelay.executors.cluster.volume import answers
+from jobrelay.executors.cluster.volume.starting import PATIENCE, PodRuns, PodUpdates, Say, StartReporter
 from jobrelay.executors.follow import follow
-from jobrelay.figures import clock, in_one_line
 from jobrelay.hints import Command
-from jobrelay.kube.objects import Event, Job, Object, Pod
+from jobrelay.kube.objects import Object, Pod
 from jobrelay.manifests import reader_pod
-from jobrelay.verdicts import JobView, Patience, Verdict, Waiting
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
 
-Say = Callable[[str], None]
-
-_PATIENCE: Final = Patience(start=limits.START_SECONDS)
 _PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
@@ -157,12 +148,12 @@ class VolumePod:
         return None
 
     def _wait_until_running(self, pods: str, created: Pod) -> None:
-        updates = _PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
+        updates = PodUpdates(self._api, pods, collection("v1", "events", self._namespace), created)
         name = created["metadata"]["name"]
         with updates, StartReporter(self._say, name) as reporter:
             try:
-                verdict, _ = follow(updates, updates.submission, _PATIENCE, reporter.notice)
-            except _Running:
+                verdict, _ = follow(updates, updates.submission, PATIENCE, reporter.notice)
+            except PodRuns:
                 return
         raise EvidenceIncomplete(
             f"Pod {name}, which reads the volume, did not start: {verdict.reason}: {verdict.message}",
@@ -186,79 +177,3 @@ class _Sent:
         except OSError as error:
             self.failure = error
             raise
-
-
-class _Running(Exception):
-    """The Pod runs: no more to wait for."""
-
-
-class StartReporter:
-    """Reports what the Pod waits for and until when, each cause once; use as a context manager."""
-
-    def __init__(self, say: Say, name: str) -> None:
-        self._say = say
-        self._name = name
-        self._reported: set[str] = set()
-        self._since: dict[str, datetime] = {}  # as jobrelay.executors.follow counts it
-        until = datetime.now(UTC) + timedelta(seconds=_PATIENCE.start)
-        self._timer = threading.Timer(limits.SILENCE_SECONDS, self._report, ("it has not started yet", until))
-        self._timer.daemon = True
-
-    def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
-        if not isinstance(judged, Waiting):
-            return
-        if judged.phase == "running":
-            raise _Running
-        now = datetime.now(UTC)
-        self._since = {limit.key: self._since.get(limit.key, now) for limit in judged.deadlines}
-        ends = [self._since[limit.key] + timedelta(seconds=limit.seconds) for limit in judged.deadlines]
-        if judged.detail:
-            self._report(judged.detail, min(ends, default=None))
-
-    def _report(self, cause: str, until: datetime | None = None) -> None:
-        self._timer.cancel()
-        if cause not in self._reported:
-            self._reported.add(cause)
-            end = f"until {clock(until)} " if until else ""
-            self._say(f"  waiting {end}for Pod {self._name}, which reads the volume: {in_one_line(cause)}")
-
-    def __enter__(self) -> StartReporter:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-
-class _PodUpdates(ChangeCounter):
-    """Updates on a Pod without a Job, so that it is judged as a stage's Pod is."""
-
-    def __init__(self, api: Api, pods: str, events: str, created: Pod) -> None:
-        super().__init__()
-        name = created["metadata"]["name"]
-        self._created = created
-        self._pod: Watch[Pod] = Watch(api, pods, {"fieldSelector": f"metadata.name={name}"}, self)
-        self._events: Watch[Event] = Watch(
-            api, events, {"fieldSelector": f"involvedObject.name={name}"}, self
-        )
-        stands_for: Job = {"metadata": created["metadata"], "spec": {"template": {"spec": created["spec"]}}}
-        self.submission = Submission(stands_for, "created")
-
-    def view(self, submission: Submission) -> JobView:
-        uid = self._created["metadata"]["uid"]
-        gone = self._pod.is_deleted(self._created)
-        pod = self._pod.get(uid) or self._created
-        return JobView(None if gone else submission.job, [pod], self._events.objects())
-
-    def refresh(self) -> None:
-        self._pod.refresh()
-        self._events.refresh()
-
-    def __enter__(self) -> _PodUpdates:
-        self._pod.start()
-        self._events.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pod.stop()
-        self._events.stop()

@@ -15,12 +15,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
-import urllib3
 from websocket import WebSocketBadStatusException, WebSocketException
 
-from jobrelay.errors import ApiLost, BadInput, Exit, JobRelayError
+from jobrelay.errors import ApiLost, BadInput
 from jobrelay.executors.cluster import limits
-from jobrelay.executors.cluster.execution import Execution
+from jobrelay.executors.cluster.api.errors import (
+    STREAM_ENDED,
+    ApiError,
+    NoLogin,
+    root_of,
+    tls_refusal,
+    worth_another_try,
+)
+from jobrelay.executors.cluster.api.execution import Execution
 from jobrelay.executors.cluster.login.connection import Connection
 from jobrelay.executors.cluster.login.kubeconfig import IN_CLUSTER
 from jobrelay.hints import Command, SameAgain
@@ -31,38 +38,6 @@ T = TypeVar("T")
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 FIELD_MANAGER: Final = "jobrelay"
-
-
-class NoLogin(OSError):
-    """In the middle of a run, there are no credentials to be had for a request."""
-
-
-STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
-
-
-class ApiError(JobRelayError):
-    """The server answered, and the answer is no."""
-
-    exit_code = Exit.BAD_INPUT
-
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
-            answer = {}
-        if not isinstance(answer, dict):  # not the API server's own, but a proxy's before it
-            answer = {}
-        details = answer.get("details")
-        self.status = status
-        self.reason = str(answer.get("reason") or status)
-        self.message = str(answer.get("message") or body[:500].decode("utf-8", "replace"))
-        self.details: Object = details if isinstance(details, dict) else {}
-        self.retry_after = _seconds(headers.get("Retry-After"))
-        super().__init__(f"{self.status} {self.reason}: {self.message}", Command("doctor"))
-
-
-def _seconds(text: str | None) -> float | None:
-    return min(float(text), 60.0) if text and text.isdigit() else None
 
 
 class Api:
@@ -174,7 +149,7 @@ class Api:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> ApiLost:
-        root = _root(error)
+        root = root_of(error)
         if isinstance(root, NoLogin):
             what = f"the API server {self.server} can no longer be used: {root}"
         else:
@@ -217,7 +192,7 @@ class Api:
         try:
             result = _retried(call, patience)
         except STREAM_ENDED as error:
-            if not self._last_good and (refusal := _tls_refusal(error)):
+            if not self._last_good and (refusal := tls_refusal(error)):
                 raise self._no_tls(refusal) from error
             raise self._lost(error) from error
         except ApiError as error:
@@ -315,29 +290,6 @@ def _retried(call: Callable[[], T], seconds: float) -> T:
         try:
             return call()
         except Exception as error:
-            if not _worth_another_try(error) or time.monotonic() >= end:
+            if not worth_another_try(error) or time.monotonic() >= end:
                 raise
             backoff.wait(error.retry_after if isinstance(error, ApiError) else None)
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    if isinstance(error, ApiError):
-        # several creates at once meet in the counter of a quota; nothing was made then
-        quota = error.status == 409 and error.details.get("kind") == "resourcequotas"
-        return quota or error.status == 429 or error.status >= 500
-    return isinstance(error, STREAM_ENDED) and not _tls_refusal(error)
-
-
-def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
-    """A handshake that fails again however often it is tried: a wrong certificate stays wrong."""
-    root = _root(error)
-    if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return root
-    return None
-
-
-def _root(error: BaseException) -> BaseException:
-    """What it is about: urllib3 wraps errors, each kind in a way of its own."""
-    inner = [getattr(error, "reason", None), getattr(error, "original_error", None), *error.args[:2]]
-    found = next((each for each in inner if isinstance(each, BaseException)), None)
-    return _root(found) if found else error

@@ -1,0 +1,5 @@
+"""Logs of containers, as the kubelet gives them."""
+
+from jobrelay.executors.cluster.logs.reading import read_log, tail_log
+
+__all__ = ["read_log", "tail_log"]
