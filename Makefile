@@ -60,7 +60,7 @@ test: $(installed) ## every test that this machine allows (ARGS='-k name')
 	@$(python) -m pytest $(ARGS)
 
 faults: $(installed) ## the catalogue of faults, with what comes of every row here (ARGS='--rows 15-25 --repeat 20 -n 4')
-	@$(python) -m pytest -q -p tests.faults $(ARGS)
+	@$(python) -m pytest -q -p tests.plugins.faults $(ARGS)
 
 check: $(installed) ## formatting, lint, types, imports
 	@$(python) -m ruff format --check .

@@ -24,8 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.report import REPOSITORY, finish, spread
-from tests.cluster.kubectl import Kubectl
 from tests.support import Place, programs
+from tests.support.kubectl import Kubectl
 
 LINE = 100
 PROGRAM = """

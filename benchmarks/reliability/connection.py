@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.reliability.connection [--context NAME] [--cuts 500] [--stalls 200]
         [--outages 20] [--short 60] [--long 600]
 
-Each launcher has a proxy of its own before the API server (tests/faultproxy), and runs train alone,
+Each launcher has a proxy of its own before the API server (faultproxy), and runs train alone,
 with a program that prints lines that are known. Nothing is fetched: what is compared is what the
 launcher itself has read. 0 leaves a part out.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import finish
-from tests.faultproxy import FaultProxy, Request, Rule, Upstream
+from faultproxy import FaultProxy, Request, Rule, Upstream
 from tests.support import Place, programs
 
 NUMBERED = 100_000

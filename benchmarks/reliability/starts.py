@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.reliability.launchers import p95, somewhere
 from benchmarks.report import finish
-from tests.cluster.kubectl import Kubectl
 from tests.cluster.test_starting import registry
 from tests.support import Object, Place, changed
+from tests.support.kubectl import Kubectl
 
 Change = Callable[[Object, Object], None]
 

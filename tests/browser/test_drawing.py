@@ -10,7 +10,7 @@ from jobrelay.report.command import write_sweep
 from jobrelay.report.curves import trend
 from jobrelay.report.drawing import svg
 from tests.browser.conftest import Open
-from tests.pages import write_sweep as write_sweep_files
+from tests.support.pages import write_sweep as write_sweep_files
 
 NAMES = ["cnn", "resnet18", "efficientnet_b0", "mobilenet_v3_small"]
 

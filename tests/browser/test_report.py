@@ -12,10 +12,10 @@ from jobrelay.report.command import write_sweep
 from jobrelay.report.page import render
 from jobrelay.report.run import gather
 from tests.browser.conftest import Open
-from tests.pages import write_run
-from tests.pages import write_sweep as write_sweep_files
 from tests.support import eventually
-from tests.unit.test_report import HOSTILE
+from tests.support.pages import write_run
+from tests.support.pages import write_sweep as write_sweep_files
+from tests.unit.report.test_report import HOSTILE
 
 
 def run_page(folder: Path, **of_run: Any) -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
+from faultproxy import FaultProxy
 from tests.conftest import IMAGE
-from tests.faultproxy import FaultProxy
 from tests.support import Place
+from tests.support.kubectl import Kubectl
 
 
 @pytest.fixture

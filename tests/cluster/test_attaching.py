@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import PATIENCE, QUICK, Place
+from tests.support.kubectl import Kubectl
 
 STAGES = ("train", "eval", "infer")
 

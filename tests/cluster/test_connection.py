@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from faultproxy import FaultProxy, Rule
 from jobrelay.executors.base import ChangeCounter
 from jobrelay.executors.cluster.api import Api, collection
 from jobrelay.executors.cluster.watch import Watch
-from tests.cluster.kubectl import Kubectl
-from tests.faultproxy import FaultProxy, Rule
 from tests.support import PATIENCE, Place, Result, programs
+from tests.support.kubectl import Kubectl
 
 #: Prints for some seconds.
 STEPS = """

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import Object, Place, pod_spec, write_manifests
+from tests.support.kubectl import Kubectl
 
 
 def test_doctor_names_what_is_missing(place: Place, kubectl: Kubectl) -> None:

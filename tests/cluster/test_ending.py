@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from tests.cluster.kubectl import Kubectl
-from tests.faultproxy import FaultProxy, Rule
+from faultproxy import FaultProxy, Rule
 from tests.support import (
     LONG,
     PATIENCE,
@@ -18,6 +17,7 @@ from tests.support import (
     set_command,
     write_manifests,
 )
+from tests.support.kubectl import Kubectl
 
 NEVER_FETCH = ("--run", "a", "--no-fetch")
 

@@ -14,10 +14,10 @@ import pytest
 
 from jobrelay.errors import BadInput
 from jobrelay.images.engine import engine_with
-from tests.cluster.kubectl import Kubectl
 from tests.conftest import IMAGE
-from tests.registry import Registry, registry
 from tests.support import LITTLE, QUICK, REPOSITORY, Place
+from tests.support.kubectl import Kubectl
+from tests.support.registry import Registry, registry
 
 
 @pytest.fixture

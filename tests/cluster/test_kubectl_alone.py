@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from jobrelay.manifests import INDEXED_SINCE
-from tests.cluster.kubectl import Kubectl
-from tests.nodes import NODES
+from tests.suites.several_pods import NODES
 from tests.support import PATIENCE, QUICK, REPOSITORY, Place
+from tests.support.kubectl import Kubectl
 
 
 def test_kubectl_alone_runs_the_stages_in_order(place: Place, kubectl: Kubectl) -> None:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import jobrelay
-from tests.cluster.kubectl import Kubectl
 from tests.conftest import IMAGE
 from tests.support import programs
+from tests.support.kubectl import Kubectl
 
 
 def test_a_run_from_a_program(kubectl: Kubectl, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import PATIENCE, QUICK, Object, Place, changed, pod_spec, programs, write_manifests
+from tests.support.kubectl import Kubectl
 
 
 def _lost_while_the_launcher_sleeps(place: Place, kubectl: Kubectl, *arguments: str) -> tuple[int, str]:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import PATIENCE, QUICK, Object, Place, changed, programs
+from tests.support.kubectl import Kubectl
 
 FINALIZER = "example.org/hold"
 

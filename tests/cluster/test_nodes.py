@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import LONG, PATIENCE, Place
+from tests.support.kubectl import Kubectl
 
 #: A node counts as lost after 40 s to a minute without a word of its kubelet; its training stands still then.
 pytestmark = pytest.mark.timeout(400)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import PATIENCE, QUICK, Place, programs
+from tests.support.kubectl import Kubectl
 
 NEVER_FETCH = ("--run", "a", "--no-fetch")
 

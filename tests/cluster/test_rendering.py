@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import Place
+from tests.support.kubectl import Kubectl
 
 
 @pytest.mark.parametrize("run", ["1e-3", "12e34", "08", "y", "n", "0x1f", "0o7", "22e5", "null", "on"])

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import LONG, PATIENCE, Object, Place, pod_spec, write_manifests
+from tests.support.kubectl import Kubectl
 
 
 def test_row_32_an_evicted_pod_is_replaced_and_resumes(place: Place, kubectl: Kubectl) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from faultproxy import FaultProxy, Request
 from jobrelay.executors.cluster.api import Api
 from jobrelay.executors.cluster.preflight import RIGHTS, SERVICE_RIGHTS, SHARED_RIGHTS, Right, missing_rights
 from jobrelay.manifests import INDEXED_SINCE
-from tests.cluster.kubectl import Kubectl
-from tests.faultproxy import FaultProxy, Request
-from tests.nodes import NODES
+from tests.suites.several_pods import NODES
 from tests.support import BASE, LITTLE, QUICK, Object, Place, programs
+from tests.support.kubectl import Kubectl
 
 RULES: list[Object] = yaml.safe_load((BASE / "rbac.yaml").read_text())["rules"]
 

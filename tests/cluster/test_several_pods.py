@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobrelay.manifests import INDEXED_SINCE
-from tests.cluster.kubectl import Kubectl
-from tests.nodes import NODES, SeveralPods, stage
+from tests.suites.several_pods import NODES, SeveralPods, stage
 from tests.support import PATIENCE, Object, Place, changed, pod_spec
+from tests.support.kubectl import Kubectl
 
 _BY_NAME = """
 import socket

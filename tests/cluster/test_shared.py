@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import Place, programs
+from tests.support.kubectl import Kubectl
 
 #: In the core group only, and of Kubernetes 1.20 as of today's.
 ADDED = """\

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.cluster.kubectl import Kubectl
 from tests.support import LITTLE, PATIENCE, QUICK, Object, Place, changed
+from tests.support.kubectl import Kubectl
 
 NEVER_FETCH = ("--run", "a", "--no-fetch", *LITTLE)
 

@@ -25,8 +25,8 @@ from jobrelay.images.engine import (
 )
 from jobrelay.images.loading import load_into_containerd
 from jobrelay.images.measuring import weigh
-from tests.registry import registry
 from tests.support import serving
+from tests.support.registry import registry
 
 DOCKERFILE = "FROM scratch\nARG WORD\nLABEL word=$WORD\nCOPY hello /etc/hello\n"
 

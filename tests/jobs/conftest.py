@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.jobs.support import LONG, Place, write_data
+from tests.support.volume import LONG, Place, write_data
 
 
 @pytest.fixture

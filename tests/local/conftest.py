@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.training import TRAINS, is_alive
 from tests.support import Place, programs
+from tests.support.training import TRAINS, is_alive
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from jobrelay.errors import Exit, JobRelayError
 from jobrelay.executors.base import Submission
 from jobrelay.executors.local import LocalExecutor, ending, layout, liveness
 from jobrelay.verdicts import JobView, Verdict, judge
-from tests.local.training import TRAINS, holder, is_alive, job_folder
 from tests.support import PATIENCE, Place, programs
+from tests.support.training import TRAINS, holder, is_alive, job_folder
 
 
 def test_cancel_from_another_temporary_folder(place: Place, tmp_path: Path, training: int) -> None:

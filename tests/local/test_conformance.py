@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.conformance import Conformance
+from tests.suites.conformance import Conformance
 
 
 class TestLocal(Conformance):

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from tests.jobs.support import clean_environment, every_process, read_until, small_volume
 from tests.support import PATIENCE, QUICK, REPOSITORY, Place
+from tests.support.volume import clean_environment, every_process, read_until, small_volume
 
 LONGER = ("--set", "model.name=perceptron", "--set", "train.epochs=12")
 

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.reliability import launchers
 from jobrelay.executors.local.pod.runner import JobRunner
-from tests.jobs.support import write_data
 from tests.support import LONG, PATIENCE, QUICK, Place, Result, programs
-from tests.unit import objects as o
+from tests.support import objects as o
+from tests.support.volume import write_data
 
 
 @pytest.fixture

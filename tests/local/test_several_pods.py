@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.nodes import NODES, SeveralPods, stage
+from tests.suites.several_pods import NODES, SeveralPods, stage
 from tests.support import PATIENCE, Place
 
 

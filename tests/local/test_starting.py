@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.support import small_volume
 from tests.support import QUICK, Place, programs
+from tests.support.volume import small_volume
 
 FILLS = """
 import os

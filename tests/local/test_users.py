@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from jobrelay.executors.local import contact, layout, liveness
-from tests.local.training import TRAINS, is_alive, job_folder
 from tests.support import PATIENCE, REPOSITORY, Place, eventually, programs
+from tests.support.training import TRAINS, is_alive, job_folder
 
 NOBODY = 65534
 

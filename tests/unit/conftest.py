@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobrelay_runner.text import redaction
-from tests.unit.way import Pki, make_pki
+from tests.support.tls import Pki, make_pki
 
 _VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
