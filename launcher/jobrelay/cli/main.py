@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
 from jobrelay.cli.typed import Group
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
+from jobrelay.flags import ConfigFlags, RunFlags, SweepFlags, gathered
 from jobrelay_runner import __version__
 from jobrelay_runner.text.redaction import redacted
 
@@ -108,20 +109,22 @@ for _command in look.ALL:
 @cli.command("run-all")
 @run_options
 @target_options
-def run_all(**arguments: Any) -> int:
+@gathered(RunFlags)
+def run_all(target: Target, console: Console, flags: RunFlags) -> int:
     """Run train, eval and infer, and fetch the results."""
     from jobrelay_runner.stages import STAGES
 
-    return _run(list(STAGES), **arguments)
+    return _run(STAGES, target, console, flags)
 
 
 @cli.command()
 @click.argument("stage", type=_STAGES)
 @run_options
 @target_options
-def run(stage: Stage, **arguments: Any) -> int:
+@gathered(RunFlags)
+def run(stage: Stage, target: Target, console: Console, flags: RunFlags) -> int:
     """Run one stage of a run."""
-    return _run([stage], **arguments)
+    return _run([stage], target, console, flags)
 
 
 @cli.command()
@@ -152,32 +155,34 @@ def run(stage: Stage, **arguments: Any) -> int:
 @config_options
 @output_option("table", "csv")
 @target_options
-def sweep(target: Target, console: Console, **asked: Any) -> int:
+@gathered(SweepFlags)
+def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
     """Try many configurations: train and eval for each, one table, pictures."""
     from jobrelay.sweep.command import run_sweep
 
-    if asked["run_id"]:
+    if flags.run_id:
         raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
-    return run_sweep(target, console, **asked)
+    return run_sweep(target, console, flags)
 
 
 @cli.command()
 @config_options
 @target_options
-def render(target: Target, console: Console, **arguments: Any) -> int:
+@gathered(ConfigFlags)
+def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run, for kubectl alone."""
     from jobrelay import manifests
 
-    config = target.config(arguments["config_file"], arguments["overrides"])
+    config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
-        target.manifests, config, arguments["run_id"] or manifests.new_run_id(),
-        namespace=target.namespace, image=target.image, timeout_seconds=arguments["timeout"],
+        target.manifests, config, flags.run_id or manifests.new_run_id(),
+        namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout,
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
     return Exit.SUCCEEDED
 
 
-def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any) -> int:
+def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFlags) -> int:
     from jobrelay import manifests
     from jobrelay.api import Relay
     from jobrelay.cli.summary import print_report
@@ -185,21 +190,21 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
-    config = target.config(asked["config_file"], asked["overrides"])
+    config = target.config(flags.config_file, flags.overrides)
     request = RunRequest(
-        run=asked["run_id"],
-        timeout_seconds=asked["timeout"],
+        run=flags.run_id,
+        timeout_seconds=flags.timeout,
         patience=Patience(
-            queue=asked["queue_timeout"], schedule=asked["schedule_timeout"], start=asked["start_timeout"]
+            queue=flags.queue_timeout, schedule=flags.schedule_timeout, start=flags.start_timeout
         ),
         stages=stages,
-        new=asked["new"],
-        fetch=not asked["no_fetch"],
-        cancel_on_interrupt=asked["cancel_on_interrupt"],
-        early=asked["early"],
-        ttl_seconds=asked["ttl"],
+        new=flags.new,
+        fetch=not flags.no_fetch,
+        cancel_on_interrupt=flags.cancel_on_interrupt,
+        early=flags.early,
+        ttl_seconds=flags.ttl,
     )
-    if asked["dry_run"]:
+    if flags.dry_run:
         from jobrelay.runs.preview import preview
 
         shown = preview(target, config, target.placed(request, config), console)
@@ -211,7 +216,7 @@ def _run(stages: list[Stage], *, target: Target, console: Console, **asked: Any)
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
     report = Relay.at(target, console).carry_out(config, request, _import_while_waiting)
     keep_report(report, console)
-    print_report(report, output=asked["output"], console=console)
+    print_report(report, output=flags.output, console=console)
     return report.exit_code
 
 

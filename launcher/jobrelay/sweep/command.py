@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jobrelay.console import Console, print_table
 from jobrelay.errors import BadInput, Exit, Terminated
+from jobrelay.flags import SweepFlags
 from jobrelay.hints import SameAgain
 from jobrelay.report.ending import keep_sweep_report
 from jobrelay.runs.relay import Interrupted
@@ -36,22 +38,23 @@ from jobrelay_train.config.schema import RunConfig
 _NAME_LENGTH = 33
 
 
-def run_sweep(target: Target, console: Console, **asked: Any) -> int:
+def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
     """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
-    config, is_base = _configured_by(target, asked)
-    if asked["choose_on"] == "validation" and not config.train.validation_split:
-        asked["overrides"] = [*asked["overrides"], f"train.validation_split={VALIDATION_SPLIT}"]
-        config, is_base = _configured_by(target, asked)
-    sweep = designed(config, is_base, asked)
+    config, is_base = _configured_by(target, flags)
+    if flags.choose_on == "validation" and not config.train.validation_split:
+        held_out = f"train.validation_split={VALIDATION_SPLIT}"
+        flags = replace(flags, overrides=(*flags.overrides, held_out))
+        config, is_base = _configured_by(target, flags)
+    sweep = designed(config, is_base, flags)
     how = Trials(
         target=target,
-        config_file=asked["config_file"],
-        overrides=asked["overrides"],
-        request=RunRequest(namespace=target.namespace, image=target.image, timeout_seconds=asked["timeout"]),
+        config_file=flags.config_file,
+        overrides=flags.overrides,
+        request=RunRequest(namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout),
         folder=Path("sweeps") / sweep.name,
     )
-    condition = Condition.parse(asked["stop_when"]) if asked["stop_when"] else None
-    if asked["dry_run"]:
+    condition = Condition.parse(flags.stop_when) if flags.stop_when else None
+    if flags.dry_run:
         check(sweep, how)
         print_table(
             [*sweep.keys, "seed", "run"],
@@ -59,7 +62,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
         )
         return Exit.SUCCEEDED
     try:
-        rows = carry_out(sweep, how, console, at_once=asked["max_parallel"], stop_when=condition)
+        rows = carry_out(sweep, how, console, at_once=flags.max_parallel, stop_when=condition)
     except (KeyboardInterrupt, Terminated) as interrupt:
         code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
         raise Interrupted(
@@ -68,7 +71,7 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
             SameAgain(),
             code,
         ) from None
-    if asked["output"] == "csv":
+    if flags.output == "csv":
         sys.stdout.write(to_csv(rows))
     else:
         columns = [*sweep.keys, "seed", "val acc", "test acc", "training", "run", ""]
@@ -78,42 +81,42 @@ def run_sweep(target: Target, console: Console, **asked: Any) -> int:
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 
 
-def _configured_by(target: Target, asked: dict[str, Any]) -> tuple[RunConfig, bool]:
+def _configured_by(target: Target, flags: SweepFlags) -> tuple[RunConfig, bool]:
     """What all trials share, and whether it can be a run by itself. Raises BadInput.
 
     Where it cannot, a grid may set what is missing: then its first trial stands for it.
     """
     try:
-        return target.config(asked["config_file"], asked["overrides"]), True
+        return target.config(flags.config_file, flags.overrides), True
     except BadInput:
-        if asked["one_at_a_time"]:
+        if flags.one_at_a_time:
             raise  # its trials are this configuration but for one key
-        first = [axis.first for axis in map(parse_axis, asked["axes"])]
-        return target.config(asked["config_file"], [*asked["overrides"], *first]), False
+        first = [axis.first for axis in map(parse_axis, flags.axes)]
+        return target.config(flags.config_file, [*flags.overrides, *first]), False
 
 
-def designed(config: RunConfig, is_base: bool, asked: dict[str, Any]) -> Sweep:
+def designed(config: RunConfig, is_base: bool, flags: SweepFlags) -> Sweep:
     """The trials that were asked for. is_base: `config` holds none of their values. Raises BadInput."""
-    axes = [parse_axis(text) for text in asked["axes"]]
+    axes = [parse_axis(text) for text in flags.axes]
     if len({axis.key for axis in axes}) < len(axes):
         raise BadInput("--grid: a key is given twice", "--grid KEY=A,B,C")
     if any(axis.key == "seed" for axis in axes):
         raise BadInput("--grid seed: seeds are not an axis, they repeat a trial", "--seeds N")
-    if asked["one_at_a_time"] and asked["count"]:
+    if flags.one_at_a_time and flags.count:
         raise BadInput("--one-at-a-time and --random exclude each other", "one of the two")
-    base = {axis.key: _configured(config, axis) for axis in axes} if asked["one_at_a_time"] else None
+    base = {axis.key: _configured(config, axis) for axis in axes} if flags.one_at_a_time else None
     if base:
         points = one_at_a_time(axes, base)
-    elif asked["count"]:
-        points = at_random(axes, asked["count"], config.seed)
+    elif flags.count:
+        points = at_random(axes, flags.count, config.seed)
     else:
         points = all_combinations(axes)
-    trials = tuple(with_seeds(points, config.seed, asked["seeds"]))
+    trials = tuple(with_seeds(points, config.seed, flags.seeds))
     shared = config.result_config()
     if not is_base:
         for axis in axes:
             _drop(shared, axis.key)
-    return Sweep(_name(asked["name"], trials, config), trials, shared, base, asked["choose_on"])
+    return Sweep(_name(flags.name, trials, config), trials, shared, base, flags.choose_on)
 
 
 def _drop(tree: dict[str, Any], key: str) -> None:

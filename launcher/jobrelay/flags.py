@@ -1,0 +1,68 @@
+"""What was typed, as one typed object for each kind of command; cli.options says what each flag means."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ConfigFlags:
+    """What a run consists of."""
+
+    run_id: str | None
+    config_file: Path | None
+    overrides: tuple[str, ...]
+    timeout: int | None
+
+
+@dataclass(frozen=True)
+class RunFlags(ConfigFlags):
+    """How a run is carried out, and what it consists of. Times are in seconds."""
+
+    new: bool
+    queue_timeout: int
+    schedule_timeout: int
+    start_timeout: int
+    early: Literal["auto", "on", "off"]
+    no_fetch: bool
+    ttl: int | None
+    cancel_on_interrupt: bool
+    dry_run: bool
+    output: str
+
+
+@dataclass(frozen=True)
+class SweepFlags(ConfigFlags):
+    """Which runs a sweep consists of, and how many at a time."""
+
+    axes: tuple[str, ...]
+    one_at_a_time: bool
+    count: int | None
+    seeds: int
+    max_parallel: int
+    stop_when: str | None
+    choose_on: Literal["validation", "test"]
+    name: str | None
+    dry_run: bool
+    output: str
+
+
+def gathered(kind: type[ConfigFlags]) -> Callable[[Command], Command]:
+    """A decorator: the command gets the keyword arguments that are fields of `kind` as one, `flags`."""
+    names = [field.name for field in fields(kind)]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_flags(**arguments: Any) -> Any:
+            flags = kind(**{name: arguments.pop(name) for name in names})
+            return command(flags=flags, **arguments)
+
+        return with_flags  # type: ignore[return-value]
+
+    return decorate
