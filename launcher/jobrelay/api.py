@@ -179,7 +179,8 @@ class Relay:
 
     def status(self, name: str | None = None) -> list[StageState]:
         """The stages of a run as they stand; None: of the newest one. Raises UnknownRun."""
-        return status.status(self._target.executor(), _checked(name))
+        name = _checked(name)
+        return status.status(self._target.executor(), name)
 
     def runs(self) -> list[StageState]:
         """The stages of all runs, from their Jobs and from their records on the volume; oldest first."""
@@ -187,9 +188,10 @@ class Relay:
 
     def logs(self, name: str | None = None, stage: Stage | None = None, *, tail: int | None = None) -> str:
         """What a run's stages printed; tail: only so many lines of each Pod. Raises BadInput."""
-        out, executor = io.BytesIO(), self._target.executor()
+        name, out = _checked(name), io.BytesIO()
+        executor = self._target.executor()
         earlier_logs.print_logs(
-            executor, _checked(name), stage, follow=False, tail=tail, out=out, fetched=self._results(executor)
+            executor, name, stage, follow=False, tail=tail, out=out, fetched=self._results(executor)
         )
         return out.getvalue().decode("utf-8", "replace")
 
@@ -204,12 +206,14 @@ class Relay:
 
     def verify(self, name: str) -> list[Check]:
         """Look whether a run is complete on the volume, and hash its files."""
-        return results.check(self._target.executor(), _checked(name) or name)
+        name = _checked(name) or name
+        return results.check(self._target.executor(), name)
 
     def cancel(self, name: str) -> list[str]:
         """Delete the Jobs of a run that have not ended; returns their names. Raises UnknownRun."""
+        name = _checked(name) or name
         executor = self._target.executor()
-        if not (names := executor.cancel(_checked(name) or name)):
+        if not (names := executor.cancel(name)):
             status.require_known(executor, name)
         return names
 
@@ -218,8 +222,9 @@ class Relay:
 
         Raises UnknownRun; BadInput where there are files alone, and `data` is not set.
         """
+        name = _checked(name) or name
         executor = self._target.executor()
-        files = executor.volume(_checked(name)) if data else None  # while its Jobs say which image reads them
+        files = executor.volume(name) if data else None  # while its Jobs say which image reads them
         deleted = executor.delete(name)
         if files:
             with files as volume:
