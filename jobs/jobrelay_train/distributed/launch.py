@@ -22,16 +22,16 @@ from jobrelay_runner.usage.timeline import also_passed, moments
 _T = TypeVar("_T")
 _fork = multiprocessing.get_context("fork")
 
-#: When one has ended badly the others soon notice, and end as well. Who was first is the cause.
+#: When one process fails the others soon notice, and end as well. The first one is the cause.
 _GRACE_SECONDS: Final = 1.0
 
 
 def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
-    """work(0), …, work(size - 1), each in a process of its own; returns what work(0) does.
+    """Run work(0), …, work(size - 1), each in a process of its own; returns the result of work(0).
 
-    They are forked, and so have all that this process has read and built; it must not have used
-    threads before. SIGTERM is passed on to all of them. As soon as one ends badly the others are killed,
-    and its error is raised: a StageError as it was, Failed for any other end.
+    The processes are forked and so have all that this one has read and built; it must not have used threads
+    before. SIGTERM is passed on to all of them. As soon as one fails the others are killed, and its error is
+    raised: a StageError as it was, Failed for anything else.
     """
     workers: list[_Worker[_T]] = []
     processes: list[BaseProcess] = []
@@ -41,8 +41,8 @@ def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
                 for rank in range(size):
                     workers.append(_Worker(rank, size, work, processes))
                     processes.append(workers[-1].process)
-            # It is held back in this thread alone. Where there are others, one of them takes it, and the
-            # handler has told only those that were there.
+            # The signal is held back in this thread alone. Where there are others, one of them takes it, and
+            # the handler has passed it on only to the processes that were there.
             if stop.requested:
                 for process in processes:
                     process.terminate()
@@ -58,8 +58,8 @@ def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
 def _held_back(number: signal.Signals) -> Iterator[None]:
     """A signal waits for the end of this block, here and in processes that are forked in it.
 
-    Then all are there to be told of it. And Python forgets a signal that comes to a process just forked,
-    before its interpreter runs.
+    Then all processes are there to receive it. And Python forgets a signal that comes to a process just
+    forked, before its interpreter runs.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
@@ -69,7 +69,7 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
 
 
 class _Worker(Generic[_T]):
-    """One of the processes, and what it answers."""
+    """One of the processes, and its result."""
 
     def __init__(self, rank: int, size: int, work: Callable[[int], _T], others: list[BaseProcess]) -> None:
         self._name = f"process {rank} of {size}"
@@ -79,23 +79,23 @@ class _Worker(Generic[_T]):
         sender.close()
 
     def failed(self) -> bool:
-        """Whether it has ended badly; to be asked when it has ended."""
+        """Whether it has failed; to be called when it has ended."""
         self.process.join()
         return self.process.exitcode != 0
 
     def result(self) -> _T:
-        """What its work returned. Raises what its work raised, or Failed if it came to neither."""
+        """What its work returned. Raises what its work raised, or Failed if it did neither."""
         try:
-            done, value, told = self._answer.recv()
+            done, value, timeline = self._answer.recv()
         except EOFError:
             raise Failed(f"{self._name} {self._how()}; the stage ended the others") from None
-        also_passed(told)
+        also_passed(timeline)
         if not done:
             raise value
         return cast(_T, value)
 
     def error(self) -> StageError:
-        """What was wrong with one that has failed."""
+        """Why it has failed."""
         try:
             self.result()
         except StageError as error:
@@ -128,12 +128,12 @@ def _do(
 
 
 def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
-    """Until all have ended, or one badly: then raise its error."""
+    """Wait until all have ended, or one has failed: then raise its error."""
     left, errors = list(workers), dict[_Worker[_T], StageError]()
     deadline: float | None = None
     while left and (ended := _ended(left, deadline)):
         errors |= {worker: worker.error() for worker in ended if worker.failed()}
-        # Those that were asked to stop do it in their own time: one of them is still saving.
+        # Processes that were asked to stop take their time: one of them is still saving.
         if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
             deadline = time.monotonic() + _GRACE_SECONDS
     in_order = [errors[worker] for worker in workers if worker in errors]
@@ -142,7 +142,7 @@ def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
 
 
 def _ended(left: list[_Worker[_T]], deadline: float | None) -> list[_Worker[_T]]:
-    """Take those out of `left` that have ended; wait for the first one until `deadline` (None: for ever)."""
+    """Take those out of `left` that have ended; wait for the first until `deadline` (None: for ever)."""
     seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
     ready = connection.wait([worker.process.sentinel for worker in left], seconds)
     ended = [worker for worker in left if worker.process.sentinel in ready]

@@ -1,4 +1,4 @@
-"""The Pods of one attempt of a stage, once they have met: each hears when another is lost."""
+"""The Pods of one attempt of a stage, once all have joined: each learns when another is lost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 from jobrelay_runner import exit_codes
 from jobrelay_runner.errors import PeerLost
 
-#: After a loss, for the stage to end by itself. Not every collective operation notices.
+#: How long after a loss the stage may take to end by itself. Not every collective operation notices.
 GRACE_SECONDS: Final = 15.0
-#: How far behind the error of a collective operation the news of the loss may be.
+#: How long after the error of a collective operation the news of the loss may arrive.
 _NEWS_SECONDS: Final = 5.0
 #: A node that vanishes closes no connection: probed after 10 s of silence, lost after 25.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -36,13 +36,13 @@ class Line:
             if hasattr(socket, name):  # macOS has not all of them
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
-    def send(self, said: Mapping[str, Any]) -> None:
-        """Say it, if anybody is there to hear it."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send the message, if the other end is still there."""
         with contextlib.suppress(OSError):
-            self.socket.sendall(json.dumps(said).encode() + b"\n")
+            self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def arrived(self) -> bool:
-        """Read what is there, of a socket that does not block: whether `receive` has its answer now."""
+        """Read what has arrived on a non-blocking socket; returns whether `receive` now returns at once."""
         try:
             chunk = self.socket.recv(4096)
         except BlockingIOError:
@@ -53,9 +53,9 @@ class Line:
         return not chunk or b"\n" in self._rest or len(self._rest) > _LONGEST_LINE
 
     def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """The next line; None when there is none any more, or one that makes no sense.
+        """The next message; None at the end of the connection, and for a line that is no message.
 
-        seconds: for all of it, however it comes; then None, too. Without, as the socket is set.
+        seconds: how long all of the line may take; then None, too. Without, the socket's own timeout.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
@@ -69,19 +69,19 @@ class Line:
                 if deadline is not None and time.monotonic() > deadline:
                     return None
             line, _, self._rest = self._rest.partition(b"\n")
-            said = json.loads(line)
+            message = json.loads(line)
         except (OSError, ValueError, RecursionError):
             return None
-        return said if isinstance(said, dict) else None
+        return message if isinstance(message, dict) else None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
         self.socket.close()
 
 
 class Membership:
-    """All Pods of one attempt, met; see jobrelay_train.distributed.rendezvous for what to do with it.
+    """All Pods of one attempt; see jobrelay_train.distributed.rendezvous for its use.
 
     index: of this Pod. address, port: on which index 0 serves the stage's own store. token: 32 hex
     digits, the same on all, and of this attempt alone.
@@ -100,7 +100,7 @@ class Membership:
         self.address = address
         self.port = port
         self.token = token
-        self._lines = lines  # of index 0 to all others, of each of them to index 0
+        self._lines = lines  # from index 0 to all others, from each of them to index 0
         self._listener = listener
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -110,16 +110,16 @@ class Membership:
             threading.Thread(target=self._hear, args=(peer, line), daemon=True).start()
 
     def take_listener(self) -> int | None:
-        """On index 0, the descriptor that is bound to `port` and listens; it is the caller's now."""
+        """On index 0, the descriptor that listens on `port`; the caller owns it from now on."""
         return self._listener.detach() if self._listener else None
 
     def lost(self, seconds: float = 0) -> int | None:
-        """The index that was lost first, if one was; waits up to `seconds` for that news."""
+        """The index that was lost first, if one was; waits up to `seconds` for the news."""
         self._news.wait(seconds)
         return self._lost
 
     def close(self) -> None:
-        """Leave in good order: the others do not count this one as lost."""
+        """Leave in order: the others do not count this Pod as lost."""
         for line in self._lines.values():
             line.send({"bye": True})
         self._hang_up()
@@ -134,7 +134,7 @@ class Membership:
             self.close()
             return
         lost = self.lost(_NEWS_SECONDS) if isinstance(error, RuntimeError | PeerLost) else None
-        self._hang_up()  # without a goodbye: the others cannot go on either
+        self._hang_up()  # without a goodbye: the others cannot continue either
         if lost is not None:
             raise PeerLost(f"index {lost} of this stage is lost: {error}") from error
 
@@ -146,10 +146,10 @@ class Membership:
             self._listener.close()
 
     def _hear(self, peer: int, line: Line) -> None:
-        while (said := line.receive()) is not None:
-            if isinstance(index := said.get("lost"), int):
+        while (message := line.receive()) is not None:
+            if isinstance(index := message.get("lost"), int):
                 self._lose(index)
-            if "bye" in said:
+            if "bye" in message:
                 return
         self._lose(peer)
 

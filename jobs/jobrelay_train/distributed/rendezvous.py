@@ -1,14 +1,12 @@
 """How the Pods of one stage find each other, and learn that one of them is lost.
 
-The Pod with index 0 listens and calls the roll. The others find it by a small file on the volume, or by
-its name in the cluster's DNS, which the headless Service of the run gives it: whichever leads there
-first, and neither needs the other. Each keeps its connection until the stage ends: once all have come,
-index 0 tells everyone where the stage itself is to meet; and whoever goes without a goodbye is told to
-all the others.
+The Pod with index 0 listens. The others find it by a small file on the volume, or by its name in the
+cluster's DNS, which the headless Service of the run gives it: whichever works first, and neither needs the
+other. Each Pod keeps its connection until the stage ends. Once all have joined, index 0 sends them the
+address of the stage's own store; when a Pod disconnects without `bye`, it sends all others that index.
 
-A file or a name that an earlier attempt has left leads to nobody who answers for this run, so nothing
-stale is ever taken: it is a living process with index 0 that says `welcome`, and the token that it
-gives is of this attempt alone.
+A file or a name of an earlier attempt leads to no process that answers for this run, so nothing stale is
+ever used: a living process with index 0 sends `welcome`, and its token belongs to this attempt alone.
 
     --> {"run": "a", "stage": "train", "config": "9f86…", "index": 1, "pod": "a-train-1-x7k2p"}
     <-- {"admitted": true}
@@ -38,8 +36,8 @@ from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.distributed.membership import Line, Membership
 from jobrelay_train.program import Context
 
-#: Where index 0 calls the roll in a cluster, in which every Pod has an address of its own. Where the
-#: port is taken, as on one machine, it takes any other, and the file tells which.
+#: Where index 0 listens in a cluster, in which every Pod has an address of its own. Where the port is
+#: taken, as on one machine, it takes any other, and the file names it.
 PORT: Final = 29400
 #: An address and a port; a larger file in its place is not read.
 _ADDRESS_BYTES: Final = 64 * 1024
@@ -48,7 +46,7 @@ TIMEOUT_SECONDS: Final = 600.0
 
 _POLL_SECONDS: Final = 0.5
 _CONNECT_SECONDS: Final = 3.0
-#: How many may stand at the door; then the first one goes.
+#: Connections that have not identified themselves; with one more, the oldest is closed.
 _STRANGERS: Final = 256
 
 
@@ -58,13 +56,13 @@ def rendezvous(
     timeout_seconds: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] = os.environ,
 ) -> Membership:
-    """Meet the other Pods of this attempt. Called once a Pod, by all of its `train.nodes` Pods.
+    """Join the other Pods of this attempt. Called once by each of the `train.nodes` Pods.
 
-    Returns when all are there, on each the same address, port and token. Raises PeerLost that names the
-    indexes that have not come in time; Superseded if another Pod has come with the same index.
+    Returns when all have joined: the same address, port and token on each. Raises PeerLost that names the
+    indexes that have not joined in time; Superseded if another Pod has joined with the same index.
 
-    The Membership is a context manager for all that is done together: a RuntimeError in it, which is what
-    torch.distributed raises when a peer is gone, becomes a PeerLost that says which. A stage that does not
+    The Membership is a context manager for all that the Pods do together: a RuntimeError in it, which is what
+    torch.distributed raises when a peer is gone, becomes a PeerLost that names it. A stage that does not
     end by itself soon after a loss (membership.GRACE_SECONDS) is ended, with exit code PEER_LOST.
 
         with rendezvous(context) as membership:
@@ -76,29 +74,29 @@ def rendezvous(
     """
     deadline = time.monotonic() + timeout_seconds
     if context.index == 0:
-        with _RollCall(context, environment.get(ENV_ADDRESS) or "127.0.0.1") as roll:
-            return roll.call(deadline)
+        with _Admission(context, environment.get(ENV_ADDRESS) or "127.0.0.1") as admission:
+            return admission.wait(deadline)
     return _join(context, environment.get(ENV_LEADER) or "", deadline)
 
 
 @dataclass(frozen=True, eq=False)
 class _Stranger:
-    """A connection that has not said yet whose it is, and until when it may."""
+    """A connection that has not identified itself yet, and until when it may."""
 
     line: Line
     until: float
 
 
-class _RollCall:
-    """Index 0, until all others have come."""
+class _Admission:
+    """Index 0, until all others have joined."""
 
     def __init__(self, context: Context, address: str) -> None:
         self._context = context
         self._address = address
         self._wanted = set(range(1, context.config.train.nodes))
-        self._door = _listen(address, PORT)
-        self._door.setblocking(False)
-        self._come: dict[int, Line] = {}
+        self._listener = _listen(address, PORT)
+        self._listener.setblocking(False)
+        self._joined: dict[int, Line] = {}
         self._strangers: list[_Stranger] = []  # in the order in which they have come
         self._token = secrets.token_hex(16)
 
@@ -106,43 +104,43 @@ class _RollCall:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._door.close()
+        self._listener.close()
         for stranger in self._strangers:
             stranger.line.close()
-        for line in self._come.values() if kind else ():
+        for line in self._joined.values() if kind else ():
             line.close()
 
-    def call(self, deadline: float) -> Membership:
+    def wait(self, deadline: float) -> Membership:
         """Raises PeerLost, Superseded."""
-        place = {"address": self._address, "port": self._door.getsockname()[1]}
+        place = {"address": self._address, "port": self._listener.getsockname()[1]}
         path = self._context.folder.rendezvous(self._context.stage)
         self._context.fence.write(path, json.dumps({**place, "pod": self._context.pod}) + "\n")
         with selectors.DefaultSelector() as selector:
-            selector.register(self._door, selectors.EVENT_READ)
-            while missing := self._wanted - self._come.keys():
+            selector.register(self._listener, selectors.EVENT_READ)
+            while missing := self._wanted - self._joined.keys():
                 self._context.fence.check()
                 if time.monotonic() > deadline:
                     self._give_up(sorted(missing))
                 for key, _ in selector.select(timeout=_POLL_SECONDS):
-                    if key.fileobj is self._door:
+                    if key.fileobj is self._listener:
                         self._open(selector)
                     elif isinstance(key.data, _Stranger):
                         self._listen_to(key.data, selector)
-                    elif self._come[key.data].socket is key.fileobj:  # else replaced a moment ago
-                        self._dismiss(key.data, selector)  # nobody has anything to say yet: it is gone
-                self._tire(selector)
+                    elif self._joined[key.data].socket is key.fileobj:  # else replaced a moment ago
+                        self._dismiss(key.data, selector)  # no Pod sends anything yet: it is gone
+                self._close_silent(selector)
             while self._strangers:
-                self._turn_away(self._strangers[0], selector)
+                self._refuse(self._strangers[0], selector)
         listener = _listen(self._address, 0)
         port = listener.getsockname()[1]
-        for line in self._come.values():
+        for line in self._joined.values():
             line.send({"welcome": {"port": port, "token": self._token}})
-        return Membership(0, self._address, port, self._token, self._come, listener)
+        return Membership(0, self._address, port, self._token, self._joined, listener)
 
     def _open(self, selector: selectors.BaseSelector) -> None:
-        """Somebody has come; who it is, is heard beside all others: nobody can hold up the roll call."""
+        """Accept a connection; it identifies itself while others do, so that none can hold them up."""
         try:
-            connection, _ = self._door.accept()
+            connection, _ = self._listener.accept()
         except OSError:  # gone already
             return
         connection.setblocking(False)
@@ -150,80 +148,78 @@ class _RollCall:
         self._strangers.append(stranger)
         selector.register(connection, selectors.EVENT_READ, stranger)
         if len(self._strangers) > _STRANGERS:
-            self._turn_away(self._strangers[0], selector)
+            self._refuse(self._strangers[0], selector)
 
-    def _tire(self, selector: selectors.BaseSelector) -> None:
-        """Turn those away who have not said all of it in time, however they say it."""
+    def _close_silent(self, selector: selectors.BaseSelector) -> None:
+        """Close the connections that have not identified themselves in time."""
         while self._strangers and self._strangers[0].until < time.monotonic():
-            self._turn_away(self._strangers[0], selector)
+            self._refuse(self._strangers[0], selector)
 
-    def _turn_away(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
+    def _refuse(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
         self._strangers.remove(stranger)
         selector.unregister(stranger.line.socket)
         stranger.line.close()
 
     def _listen_to(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
         line = stranger.line
-        if (
-            stranger not in self._strangers or not line.arrived()
-        ):  # turned away a moment ago, or not all of it
+        if stranger not in self._strangers or not line.arrived():  # refused a moment ago, or not all of it
             return
-        said = line.receive() or {}
-        index = said.pop("index", None)
-        name = said.pop("pod", None)
-        if said != _subject(self._context) or not isinstance(index, int) or index not in self._wanted:
-            self._turn_away(stranger, selector)  # of another run, or nobody of ours
+        message = line.receive() or {}
+        index = message.pop("index", None)
+        name = message.pop("pod", None)
+        if message != _identity(self._context) or not isinstance(index, int) or index not in self._wanted:
+            self._refuse(stranger, selector)  # of another run, or no Pod of ours
             return
         self._strangers.remove(stranger)
-        if index in self._come:  # as in jobrelay_runner.fence, of two the later one wins
-            self._come[index].send({"replaced": str(name)})
+        if index in self._joined:  # as in jobrelay_runner.fence, of two the later one wins
+            self._joined[index].send({"replaced": str(name)})
             self._dismiss(index, selector)
         line.socket.setblocking(True)
         line.send({"admitted": True})
-        self._come[index] = line
+        self._joined[index] = line
         selector.modify(line.socket, selectors.EVENT_READ, index)
 
     def _dismiss(self, index: int, selector: selectors.BaseSelector) -> None:
-        line = self._come.pop(index)
+        line = self._joined.pop(index)
         selector.unregister(line.socket)
         line.close()
 
     def _give_up(self, missing: list[int]) -> NoReturn:
-        for line in self._come.values():
+        for line in self._joined.values():
             line.send({"missing": missing})
         raise _absent(missing, self._context)
 
 
 def _join(context: Context, leader: str, deadline: float) -> Membership:
-    """Any other index: find index 0, and wait there until all have come."""
+    """Any other index: find index 0, and wait until all have joined."""
     trouble = ""
     while time.monotonic() < deadline:
         for address, port in _places(context, leader):
             try:
-                line = _knock(context, address, port)
+                line = _connect(context, address, port)
             except OSError as error:
                 trouble = f"{address}, port {port}: {error.strerror or error}"
                 continue
-            said = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
+            message = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
             line.socket.settimeout(None)
-            if welcome := said.get("welcome"):
+            if welcome := message.get("welcome"):
                 return Membership(
                     context.index, address, int(welcome["port"]), str(welcome["token"]), {0: line}
                 )
             line.close()
-            if name := said.get("replaced"):
+            if name := message.get("replaced"):
                 raise Superseded(f"{name} has joined with the same index; this one ends")
-            if missing := said.get("missing"):
+            if missing := message.get("missing"):
                 raise _absent(missing, context)
             trouble = f"{address}, port {port}: it closed the connection"
         time.sleep(_POLL_SECONDS)
     raise _absent([0], context, trouble)
 
 
-def _knock(context: Context, address: str, port: int) -> Line:
-    """The connection to index 0 that has let this one in. Raises OSError."""
+def _connect(context: Context, address: str, port: int) -> Line:
+    """A connection to index 0 that has admitted this Pod. Raises OSError."""
     line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
-    line.send({**_subject(context), "index": context.index, "pod": context.pod})
+    line.send({**_identity(context), "index": context.index, "pod": context.pod})
     if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
         line.close()
         raise ConnectionRefusedError("it is not index 0 of this run")
@@ -237,16 +233,16 @@ def _places(context: Context, leader: str) -> Iterator[tuple[str, int]]:
     """
     folder = context.folder
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(read_bytes(folder.rendezvous(context.stage), _ADDRESS_BYTES, root=folder.root))
-        yield str(told["address"]), int(told["port"])
+        place = json.loads(read_bytes(folder.rendezvous(context.stage), _ADDRESS_BYTES, root=folder.root))
+        yield str(place["address"]), int(place["port"])
     if leader:
         with contextlib.suppress(OSError):
             for found in socket.getaddrinfo(leader, PORT, type=socket.SOCK_STREAM):
                 yield str(found[4][0]), PORT
 
 
-def _subject(context: Context) -> dict[str, str]:
-    """What all must agree in, to be Pods of one stage."""
+def _identity(context: Context) -> dict[str, str]:
+    """What all Pods of one stage have in common."""
     return {
         "run": context.folder.run,
         "stage": context.stage,

@@ -162,7 +162,7 @@ def test_whoever_else_knocks_is_turned_away(
     place = json.loads(run.rendezvous("train").read_text())
     with socket.create_connection((place["address"], place["port"])) as stranger:
         if isinstance(said, str):
-            subject = rendezvous_module._subject(leading)
+            subject = rendezvous_module._identity(leading)
             said = json.dumps({**subject, "index": [1], "pod": "p"}).encode() + b"\n"
         stranger.sendall(said)
         stranger.shutdown(socket.SHUT_WR)
