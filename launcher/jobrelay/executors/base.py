@@ -63,7 +63,7 @@ class Updates(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Look at everything anew, and do not trust what the watches have told. Raises ApiLost."""
+        """Look at everything again, and do not trust what the watches have reported. Raises ApiLost."""
         ...
 
 
@@ -219,7 +219,7 @@ class ChangeCounter:
             self._condition.notify_all()
 
     def failed(self, error: Exception) -> None:
-        """No more changes can come; whoever waits gets `error`."""
+        """No more changes can come; a follower that waits gets `error`."""
         with self._condition:
             self._failure = error
             self._condition.notify_all()

@@ -19,7 +19,7 @@ ANNOTATION_HASH: Final = "jobrelay.dev/spec-hash"
 ANNOTATION_WORK: Final = "jobrelay.dev/work-hash"
 ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
 ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
-#: Pods that were lost before the Job was made anew: they count on.
+#: How many Pods were lost before the Job was created again: they still count.
 ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
 #: Kubernetes's own, on every Pod of an Indexed Job.
 ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"

@@ -24,10 +24,10 @@ __all__ = [
     "Waiting",
     "attempts_allowed",
     "failed_attempts",
-    "goes_on_anew",
     "judge",
     "losses",
     "lost_pods",
+    "may_resume",
     "with_last_line",
 ]
 
@@ -58,7 +58,7 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
     return budget_spent(view, patience) or what_it_waits_for(job, pods, view.lost, view.events, patience)
 
 
-def goes_on_anew(view: JobView, verdict: Verdict, patience: Patience) -> bool:
+def may_resume(view: JobView, verdict: Verdict, patience: Patience) -> bool:
     """Whether a Job has failed for nothing but disruptions, and its budget for them is not spent.
 
     Kubernetes counts lost Pods as failed attempts where it has no podFailurePolicy (before 1.26).

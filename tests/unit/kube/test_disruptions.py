@@ -9,7 +9,7 @@ import pytest
 from jobrelay.errors import Exit
 from jobrelay.kube.labels import ANNOTATION_DISRUPTIONS
 from jobrelay.manifests import with_disruptions
-from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge, lost_pods
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge, lost_pods, may_resume
 from jobrelay_train.config.loading import resolve
 from jobrelay_train.config.schema import RunConfig
 from tests.support import objects as o
@@ -82,8 +82,8 @@ def test_row_32_a_job_that_failed_for_disruptions_alone_goes_on_anew() -> None:
     verdict = judge(view)
     assert isinstance(verdict, Verdict)
     assert (verdict.exit_code, verdict.reason) == (Exit.DISRUPTED, "Evicted")
-    assert goes_on_anew(view, verdict, Patience())
-    assert not goes_on_anew(view, verdict, Patience(disruptions=2))
+    assert may_resume(view, verdict, Patience())
+    assert not may_resume(view, verdict, Patience(disruptions=2))
 
     again = with_disruptions(job, lost_pods(view))
     assert again["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] == "3"
@@ -95,7 +95,7 @@ def test_what_failed_by_itself_does_not_go_on_anew() -> None:
     view = JobView(job, [o.failed(job, o.terminated(1))])
     verdict = judge(view)
     assert isinstance(verdict, Verdict)
-    assert not goes_on_anew(view, verdict, Patience())
+    assert not may_resume(view, verdict, Patience())
 
 
 def test_row_38_a_job_that_was_deleted_does_not_go_on_anew() -> None:
@@ -103,7 +103,7 @@ def test_row_38_a_job_that_was_deleted_does_not_go_on_anew() -> None:
     verdict = judge(view)
     assert isinstance(verdict, Verdict)
     assert verdict.reason == "Deleted"
-    assert not goes_on_anew(view, verdict, Patience())
+    assert not may_resume(view, verdict, Patience())
 
 
 def test_an_annotation_that_is_no_number_counts_nothing() -> None:

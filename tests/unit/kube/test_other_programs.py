@@ -16,9 +16,9 @@ from jobrelay.verdicts import (
     Patience,
     Verdict,
     Waiting,
-    goes_on_anew,
     judge,
     lost_pods,
+    may_resume,
     with_last_line,
 )
 from jobrelay.verdicts.words import exit_text
@@ -53,7 +53,7 @@ def test_row_26_an_exit_code_of_another_program_means_what_its_author_meant(code
     assert (verdict.exit_code, verdict.outcome) == (Exit.FAILED, "failed")
     assert verdict.message == f"exit code {code}: no such cat"
     assert lost_pods(JobView(job, [pod])) == 0
-    assert not goes_on_anew(JobView(job, [pod]), verdict, Patience())
+    assert not may_resume(JobView(job, [pod]), verdict, Patience())
 
 
 @pytest.mark.parametrize("code", [65, 69, 78])

@@ -23,7 +23,7 @@ from jobrelay.runs.report import RunReport
 from jobrelay.runs.results import Fetched
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
-from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, goes_on_anew, judge
+from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge, may_resume
 from jobrelay_runner.volume.record import LogProof, parse_closing
 from jobrelay_train.config.loading import resolve
 from tests.support import BASE, changed, pod_spec
@@ -243,7 +243,7 @@ def test_row_33_one_that_was_deleted_is_the_cause() -> None:
     gone["metadata"] |= {"deletionTimestamp": at(5), "deletionGracePeriodSeconds": 0}
     found = verdict(failed(0, 76, 8), failed(2, 76, 8), lost=(gone,))
     assert (found.exit_code, found.reason, found.pod) == (Exit.DISRUPTED, "Deleted", gone["metadata"]["name"])
-    assert goes_on_anew(JobView(FAILED, [failed(0, 76, 8)], lost=[gone]), found, Patience())
+    assert may_resume(JobView(FAILED, [failed(0, 76, 8)], lost=[gone]), found, Patience())
 
 
 def test_what_a_follower_says_is_told_where_it_is_all_there_is() -> None:

@@ -36,7 +36,7 @@ class EarlyStart:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None
-        self._made_room = False  # the next stage was taken back, for the one before to begin anew
+        self._made_room = False  # the next stage was withdrawn, so that the one before can start again
         #: the Job, if it is there by this; it may have ended when its turn comes
         self.submission: Submission | None = None
 
@@ -54,27 +54,27 @@ class EarlyStart:
         return hear
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
-        """What is known of the stage before. One that begins anew has the room to itself."""
+        """Take note of the stage before. A stage that starts again has the room to itself."""
         self._pod = last_pod(view.pods)
         if not isinstance(judged, Waiting) or judged.phase not in ("scheduling", "starting", "queued"):
             return
         if self._timer:  # by the words of a Pod that is no more
             self._timer.cancel()
-        # after a Pod that was lost, whoever has started the next stage: a launcher that is gone, perhaps
+        # after a lost Pod, also a next stage that another launcher has started, which is gone, perhaps
         again = bool(view.lost) or any(pod_phase(pod) == "Failed" for pod in view.pods)
         if self.submission or (again and not self._made_room):
             self._made_room = True
             self.withdraw()
 
     def stop(self) -> None:
-        """From here on nothing is started any more."""
+        """Start nothing from here on."""
         with self._lock:
             self._may_start = False
             if self._timer:
                 self._timer.cancel()
 
     def withdraw(self) -> None:
-        """The stage before does not succeed, or not soon: whoever has started this one, it is not to wait."""
+        """The stage before does not succeed, or not soon: the next one must not wait, whoever started it."""
         self.stop()
         if self._job:
             self.submission = None

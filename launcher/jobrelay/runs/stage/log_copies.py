@@ -65,7 +65,7 @@ class LogCopy:
 
 
 class LogCollector:
-    """Logs of one stage. `notice` is told what is known of the Job whenever that changes."""
+    """Logs of one stage. Call `notice` with what is known of the Job, whenever that changes."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class LogCollector:
         self.copies: dict[str, LogCopy] = {}
 
     def notice(self, view: JobView) -> None:
-        """Begin to read the log of every Pod whose container has started."""
+        """Start to read the log of every Pod whose container has started."""
         for pod in view.pods:
             name = pod["metadata"]["name"]
             state = container_state(pod, self._container)
@@ -99,7 +99,7 @@ class LogCollector:
             self._threads.append(thread)
 
     def finish(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> None:
-        """Wait until every log that was begun has been read to its end, or nothing came for `seconds`."""
+        """Wait until every log that was started has been read to its end, or nothing came for `seconds`."""
         since, read = time.monotonic(), -1
         reported = False
         for thread in self._threads:

@@ -31,7 +31,7 @@ from jobrelay.runs.stage.early_start import EarlyStart
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
 from jobrelay.runs.timeline import now
-from jobrelay.verdicts import JobView, Verdict, Waiting, goes_on_anew, judge, lost_pods
+from jobrelay.verdicts import JobView, Verdict, Waiting, judge, lost_pods, may_resume
 from jobrelay_runner.stages import Stage
 
 _SETTLE_SECONDS: float = 2.0
@@ -88,7 +88,7 @@ class RunningStage:
             with self.log_kept():
                 self._give_up()
             self._settle_job()
-            if not goes_on_anew(self._view, self._verdict, self._patience):
+            if not may_resume(self._view, self._verdict, self._patience):
                 return
             self._resume()
 
