@@ -236,7 +236,7 @@ def every_step(folder: Path) -> list[dict[str, Any]]:
 
     To be called in a process of its own: it forks.
     """
-    from jobrelay_runner.fence import Fence
+    from jobrelay_runner.fence import WriterFence
     from jobrelay_runner.volume.paths import RunFolder
     from jobrelay_train.models.serialization.checkpoint import Position, load_newest, save
 
@@ -244,7 +244,7 @@ def every_step(folder: Path) -> list[dict[str, Any]]:
     for step in range(1, 100):
         run = RunFolder(folder / str(step), "a")
         run.path.mkdir(parents=True)
-        fence = Fence.claim(run, "train", "a")
+        fence = WriterFence.claim(run, "train", "a")
         for epoch in (1, 2):
             save(fence, run.checkpoints, Position(epoch=epoch, step=0), {"epoch": epoch}, {})
         pid = os.fork()
@@ -254,7 +254,7 @@ def every_step(folder: Path) -> list[dict[str, Any]]:
             os._exit(0)
         killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
         loaded = load_newest(run.checkpoints, {}, limit=10**9)
-        fence = Fence.claim(run, "train", "b")  # as the next attempt does
+        fence = WriterFence.claim(run, "train", "b")  # as the next attempt does
         save(fence, run.checkpoints, Position(epoch=4, step=0), {"epoch": 4}, {})
         fence.release()
         results.append(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from jobrelay_runner.fence import Fence
+from jobrelay_runner.fence import WriterFence
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 
 C = TypeVar("C")
 
@@ -24,8 +24,8 @@ class StageResult:
     Names are relative to the run's folder; those in `skipped` to the data's, with why it was not used.
     """
 
-    inputs: dict[str, FileProof] = field(default_factory=dict)
-    outputs: dict[str, FileProof] = field(default_factory=dict)
+    inputs: dict[str, FileDigest] = field(default_factory=dict)
+    outputs: dict[str, FileDigest] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     means: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class StageContext(Generic[C]):
     program: Program[C]
     folder: RunFolder
     pod: str
-    fence: Fence
+    fence: WriterFence
     index: int = 0
 
     @property
@@ -69,10 +69,10 @@ class StageContext(Generic[C]):
     def config_hash(self) -> str:
         return self.program.config_hash
 
-    def prove(self, *files: Path) -> dict[str, FileProof]:
+    def digests(self, *files: Path) -> dict[str, FileDigest]:
         """Proofs of files as they are now, by their names relative to the run's folder."""
-        return self.named({file: FileProof.of(file, root=self.folder.root) for file in files})
+        return self.named({file: FileDigest.of(file, root=self.folder.root) for file in files})
 
-    def named(self, proofs: Mapping[Path, FileProof]) -> dict[str, FileProof]:
+    def named(self, digests: Mapping[Path, FileDigest]) -> dict[str, FileDigest]:
         """Proofs by the names of their files relative to the run's folder."""
-        return {os.path.relpath(file, self.folder.path): proof for file, proof in proofs.items()}
+        return {os.path.relpath(file, self.folder.path): digest for file, digest in digests.items()}

@@ -52,7 +52,7 @@ class Owner(Typed):
 
 
 @dataclass(frozen=True)
-class Fence:
+class WriterFence:
     """One process's right to change the files of a stage. It holds in the processes that it forks, too."""
 
     run: RunFolder
@@ -60,7 +60,7 @@ class Fence:
     folder: Path
 
     @classmethod
-    def claim(cls, run: RunFolder, stage: Stage, pod: str) -> Fence:
+    def claim(cls, run: RunFolder, stage: Stage, pod: str) -> WriterFence:
         """Take over from whoever is writing this stage of this run; the run's folder is there already.
 
         Raises OSError, as on a full volume; then the one before still has the right. Raises Superseded if
@@ -156,7 +156,7 @@ class Fence:
 
 
 @dataclass(frozen=True)
-class ClosedFence(Fence):
+class ClosedFence(WriterFence):
     """The fence of those who may not write: of a stage of several Pods, all but the one with index 0.
 
     They claim nothing, and so can never take over from that one.

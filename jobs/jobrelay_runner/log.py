@@ -10,10 +10,10 @@ from typing import BinaryIO
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import LogProof
+from jobrelay_runner.volume.record import LogDigest
 
 
-class Tee:
+class StageLog:
     """Copies bytes to a descriptor and to a log file of its own.
 
     The bytes are never decoded, so torn UTF-8, carriage returns and a missing last newline arrive
@@ -71,14 +71,14 @@ class Tee:
         start = "\n" if self._line_is_open else ""
         self.write(f"{start}{line}\n".encode(errors="backslashreplace"))
 
-    def proof(self) -> LogProof:
+    def digest(self) -> LogDigest:
         """What was written until now; the log file is made to last first."""
         if self._file is not None:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 self._give_up(f"the log file {self._name} may end early: {error.strerror}")
-        return LogProof(
+        return LogDigest(
             file=os.path.relpath(self._name, self._folder.path),
             sha256=self._hasher.hexdigest(),
             bytes=self._bytes,

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from jobrelay_runner import exit_codes, worker
 from jobrelay_runner.context import StageContext
-from jobrelay_runner.log import Tee
+from jobrelay_runner.log import StageLog
 from jobrelay_runner.text.redaction import redacted
-from jobrelay_runner.usage.meter import Meter
+from jobrelay_runner.usage.meter import Usage
 
 #: How long processes that the stage left behind may still print before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
@@ -43,11 +43,11 @@ def hold_signals() -> None:
 class StageProcess:
     """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
 
-    def __init__(self, context: StageContext[Any], tee: Tee, meter: Meter) -> None:
+    def __init__(self, context: StageContext[Any], tee: StageLog, meter: Usage) -> None:
         self._tee = tee
         self._meter = meter
         #: what the work costs, without the imports before it; None until it begins
-        self.meter_of_the_work: Meter | None = None
+        self.meter_of_the_work: Usage | None = None
         self._stage = context.stage
         self._fence = context.fence
         #: whether SIGTERM or SIGINT has come; the stage may have been at its end already

@@ -18,8 +18,8 @@ from typing import Any, Final
 from jobrelay_runner import __version__, exit_codes
 from jobrelay_runner.context import Program, StageContext
 from jobrelay_runner.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
-from jobrelay_runner.fence import ClosedFence, Fence
-from jobrelay_runner.log import Tee
+from jobrelay_runner.fence import ClosedFence, WriterFence
+from jobrelay_runner.log import StageLog
 from jobrelay_runner.order.early import process_at_the_gate
 from jobrelay_runner.order.follow import wait_for_the_record
 from jobrelay_runner.order.gate import Gate
@@ -29,12 +29,12 @@ from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.usage.clock import now
-from jobrelay_runner.usage.meter import Meter
-from jobrelay_runner.usage.timeline import moments, passed
+from jobrelay_runner.usage.meter import Usage
+from jobrelay_runner.usage.timeline import mark, moments
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_record, verified
+from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record, verified
 
 #: Names in a record, which everybody reads as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
 _MOST_INPUTS: Final = 10_000
@@ -58,8 +58,8 @@ def supervise(
     Of a stage of several Pods, only the one with index 0 does so; the others take part and follow it.
     """
     hold_signals()
-    passed("begun")
-    meter = Meter.start()
+    mark("begun")
+    meter = Usage.start()
     try:
         tee = _open_log(folder, stage, pod)
     except StageError as error:
@@ -69,7 +69,7 @@ def supervise(
         return error.exit_code
     last_words = LastWords(stage, tee, meter, termination)
     try:
-        fence = ClosedFence.around(folder, stage) if index else Fence.claim(folder, stage, pod)
+        fence = ClosedFence.around(folder, stage) if index else WriterFence.claim(folder, stage, pod)
         try:
             context = StageContext(stage, program, folder, pod, fence, index)
             waiting = process_at_the_gate(context, gate, last_words) if gate else None
@@ -135,8 +135,8 @@ class _Supervisor:
         """Whether this very work is done and all of it still there. Raises OSError if it cannot tell now."""
         if record.status != "succeeded" or record.config_hash != self.context.config_hash:
             return False
-        folder, proofs = self.context.folder.path, {**record.inputs, **record.outputs}
-        others = [name for name, proof in proofs.items() if not verified(folder / name, proof)]
+        folder, digests = self.context.folder.path, {**record.inputs, **record.outputs}
+        others = [name for name, digest in digests.items() if not verified(folder / name, digest)]
         others = others or changed(self.context.folder, record, hash_all=False)
         if others:
             self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
@@ -190,16 +190,16 @@ class _Supervisor:
             return self.last_words.close(code, error=error)
         self.context.fence.check()
         code, error = self._explained(code, report)
-        inputs, lists = self._kept_inputs(_proofs(report.get("inputs", {})))
+        inputs, lists = self._kept_inputs(_digests(report.get("inputs", {})))
         record = replace(
             running,
             status="succeeded" if code == 0 else "failed",
             finished=now(),
             exit_code=code,
-            log=self.last_words.tee.proof(),
+            log=self.last_words.tee.digest(),
             error=self._with_trouble(error),
             inputs=inputs,
-            outputs={**_proofs(report.get("outputs", {})), **lists},
+            outputs={**_digests(report.get("outputs", {})), **lists},
             metrics=report.get("metrics", {}),
             means=report.get("means", {}),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
@@ -217,7 +217,7 @@ class _Supervisor:
             text = f"cannot write the record: {from_os_error(problem, self.context.folder.path) or problem}"
             self.last_words.say(text)
             return self.last_words.close(code or exit_codes.FAILED, record.metrics, error=text)
-        passed("recorded")
+        mark("recorded")
         return self.last_words.close(
             code, record.metrics, moments={**record.moments, **moments()}, error=record.error
         )
@@ -240,33 +240,35 @@ class _Supervisor:
         """The error, and what has become of the log."""
         return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
 
-    def _kept_inputs(self, inputs: dict[str, FileProof]) -> tuple[dict[str, FileProof], dict[str, FileProof]]:
+    def _kept_inputs(
+        self, inputs: dict[str, FileDigest]
+    ) -> tuple[dict[str, FileDigest], dict[str, FileDigest]]:
         """The inputs that the record names; and the file that lists the data, if that is too much for it."""
         context = self.context
         if len(inputs) <= _MOST_INPUTS:
             return inputs, {}
-        data = {name: proof for name, proof in inputs.items() if name.startswith("../")}
-        others = {name: proof for name, proof in inputs.items() if name not in data}
+        data = {name: digest for name, digest in inputs.items() if name.startswith("../")}
+        others = {name: digest for name, digest in inputs.items() if name not in data}
         path = context.folder.inputs(context.stage)
         context.fence.write(path, as_lines(data))
-        return others, context.prove(path)
+        return others, context.digests(path)
 
     def _write(self, record: Record) -> None:
         path = self.context.folder.record(self.context.stage)
         self.context.fence.write(path, record.to_json(indent=2) + "\n")
 
 
-def _open_log(folder: RunFolder, stage: Stage, pod: str) -> Tee:
+def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
     """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder.path)
-        return Tee(folder, stage, pod, descriptor=sys.stdout.fileno())
+        return StageLog(folder, stage, pod, descriptor=sys.stdout.fileno())
     except (NotADirectoryError, FileExistsError) as error:
         raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
 
 
-def _proofs(told: Mapping[str, Any]) -> dict[str, FileProof]:
-    return {name: FileProof.from_dict(proof) for name, proof in told.items()}
+def _digests(told: Mapping[str, Any]) -> dict[str, FileDigest]:
+    return {name: FileDigest.from_dict(digest) for name, digest in told.items()}

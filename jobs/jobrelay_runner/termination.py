@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobrelay_runner import exit_codes
-from jobrelay_runner.log import Tee
+from jobrelay_runner.log import StageLog
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.usage.meter import Meter
+from jobrelay_runner.usage.meter import Usage
 from jobrelay_runner.volume.record import Closing
 
 
@@ -20,8 +20,8 @@ class LastWords:
     """Speaks for one stage until its process ends."""
 
     stage: Stage
-    tee: Tee
-    meter: Meter
+    tee: StageLog
+    meter: Usage
     termination: Path | None
 
     def say(self, text: str) -> None:
@@ -45,7 +45,7 @@ class LastWords:
             error=error,
             oom_kills=self.meter.oom_kills(),
             metrics=dict(metrics or {}),
-            log=self.tee.proof(),
+            log=self.tee.digest(),
             cost=self.meter.cost(),
             moments=dict(moments or {}),
         )
@@ -64,7 +64,7 @@ def leave_message(path: Path | None, message: str) -> None:
         print(f"cannot write the termination message: {error}", file=sys.stderr)
 
 
-def unexplained(code: int, meter: Meter) -> str:
+def unexplained(code: int, meter: Usage) -> str:
     """What can be said of a stage that ended without a report."""
     if code == exit_codes.PEER_LOST:
         return "another Pod of this stage was lost, and this one could not continue without it"
@@ -79,13 +79,13 @@ def unexplained(code: int, meter: Meter) -> str:
     return f"ended with exit code {code} and gave no reason"
 
 
-def out_of_memory(meter: Meter) -> str:
+def out_of_memory(meter: Usage) -> str:
     killed = meter.oom_kills()
     which = "a process" if killed == 1 else f"{killed} processes"
     return f"out of memory: the kernel killed {which} of this stage{_peak_and_limit(meter)}"
 
 
-def _peak_and_limit(meter: Meter) -> str:
+def _peak_and_limit(meter: Usage) -> str:
     cost = meter.cost()
     if cost.memory_limit_bytes is None:
         return ""

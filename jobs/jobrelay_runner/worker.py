@@ -18,7 +18,7 @@ from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import StageError, from_os_error
 from jobrelay_runner.signals import StopRequest, die_with_parent
 from jobrelay_runner.text.redaction import redacted
-from jobrelay_runner.usage.timeline import moments, passed
+from jobrelay_runner.usage.timeline import mark, moments
 
 
 def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
@@ -43,16 +43,16 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
             # here alone: the supervisor, which forks, would else hold PyTorch's 200 MB for nothing
             stage = context.program.load()
         stop.obey()
-        passed("imported")
+        mark("imported")
         if not os.read(go, 1):
             return 0
-        passed("working")
+        mark("working")
         os.write(report, json.dumps({"cpu_seconds": time.process_time()}).encode() + b"\n")
         result = stage(context, stop)
         stop.ignore()
         told = {
-            "inputs": {name: proof.to_dict() for name, proof in result.inputs.items()},
-            "outputs": {name: proof.to_dict() for name, proof in result.outputs.items()},
+            "inputs": {name: digest.to_dict() for name, digest in result.inputs.items()},
+            "outputs": {name: digest.to_dict() for name, digest in result.outputs.items()},
             "metrics": result.metrics,
             "means": result.means,
             "skipped": result.skipped,

@@ -14,7 +14,7 @@ from jobrelay_runner.context import StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.text.counting import counted, rate
 from jobrelay_runner.volume.files import json_text
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train import compute
 from jobrelay_train.data.registry import describe, load
 from jobrelay_train.data.split import Images
@@ -29,7 +29,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
     trained = trained_model(context)
     device = compute.prepare(config)
     data = load(config, "test", folder.root)
-    inputs = {**trained.proofs, **context.named(data.files)}
+    inputs = {**trained.digests, **context.named(data.files)}
     keep_config(context)
     where, things = compute.describe(device), trained.spec.things
     print(f"testing {trained.spec.name} on {len(data):,} {things} of {describe(config.data)}, {where}")
@@ -50,7 +50,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
         "images_per_second": round(images_per_second, 1),
         "dataset": describe(config.data),
         "model": trained.spec.name,
-        "model_sha256": trained.proofs[folder.model.name].sha256,
+        "model_sha256": trained.digests[folder.model.name].sha256,
         "per_class": per_class(confusion, trained.spec.class_names),
         "class_names": list(trained.spec.class_names),
         "confusion_matrix": confusion.tolist(),  # rows: true class, columns: predicted class
@@ -71,7 +71,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
     else:
         outputs.append(folder.exported)
         metrics |= _export(context, trained, data.images)
-    return StageResult(inputs, context.prove(*outputs), metrics, skipped=dict(data.skipped))
+    return StageResult(inputs, context.digests(*outputs), metrics, skipped=dict(data.skipped))
 
 
 def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str, float]:
@@ -83,8 +83,8 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
     content = export.export(trained.model, trained.spec)
     path = context.folder.exported
     context.fence.write(path, content)
-    proof = FileProof(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-    program = export.load_exported(path, proof)
+    digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    program = export.load_exported(path, digest)
     parity = export.compare(program, trained.model, trained.spec, images)
     compared = counted(parity.images, f"test {trained.spec.things.removesuffix('s')}")
     print(

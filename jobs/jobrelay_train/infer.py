@@ -55,7 +55,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     started = time.perf_counter()
     asked = what_is_asked(context, trained.spec.input_shape, trained.spec.dataset)
     seconds_to_read = time.perf_counter() - started
-    inputs = {**trained.proofs, **context.named(asked.files)}
+    inputs = {**trained.digests, **context.named(asked.files)}
     keep_config(context)
     count = len(asked.images)
     which = f"{'all' if count == asked.source_images else f'of {asked.source_images:,}'} in {asked.source}"
@@ -84,7 +84,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
         "latency": asdict(done.latency) if done.latency else None,
         "device": where,
         "model": trained.spec.name,
-        "model_sha256": trained.proofs[folder.model.name].sha256,
+        "model_sha256": trained.digests[folder.model.name].sha256,
     }
     context.fence.write(folder.inference, json_text(told))
     _tell_speed(done, trained.spec.things)
@@ -106,7 +106,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     }
     return StageResult(
         inputs=inputs,
-        outputs=context.prove(*{*pictures.values(), *empty.values()}, folder.predictions, folder.inference),
+        outputs=context.digests(*{*pictures.values(), *empty.values()}, folder.predictions, folder.inference),
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
         skipped=dict(asked.skipped),
     )

@@ -37,7 +37,7 @@ with rendezvous(context) as meeting:
     print("index", index, "met", meeting.token, flush=True)
     if index == 0:
         context.fence.write(context.folder.model, meeting.token)
-        outputs = context.prove(context.folder.model)
+        outputs = context.digests(context.folder.model)
 """
 
 #: As the docstring of jobrelay_train.distributed.rendezvous has it.

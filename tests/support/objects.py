@@ -12,7 +12,7 @@ from typing import Any
 
 from jobrelay import manifests
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.record import Closing, Cost, LogProof
+from jobrelay_runner.volume.record import Closing, Cost, LogDigest
 from jobrelay_train.config.schema import RunConfig
 
 Object = dict[str, Any]
@@ -156,7 +156,7 @@ def closing(
         exit_code=code,
         error=error,
         metrics=dict(metrics or {}),
-        log=LogProof(sha256="0" * 64, bytes=0, lines=0, file=f"logs/{stage}-pod.log"),
+        log=LogDigest(sha256="0" * 64, bytes=0, lines=0, file=f"logs/{stage}-pod.log"),
         cost=Cost(
             wall_seconds=12.5, cpu_seconds=20.0, peak_memory_bytes=peak_bytes, peak_memory_from="cgroup"
         ),

@@ -14,7 +14,7 @@ from jobrelay.sweep.design import Trial
 from jobrelay.sweep.table import FIGURES, Row, to_csv
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.files import write_json
-from jobrelay_runner.volume.record import Cost, FileProof, LogProof, Record
+from jobrelay_runner.volume.record import Cost, FileDigest, LogDigest, Record
 
 NAMES = ("T-shirt/top", "Trouser", "Shirt")
 MOMENTS = {
@@ -170,7 +170,7 @@ def _inferred(folder: Path, beside: str, empty: int = 0) -> list[str]:
 def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, beside: str) -> None:
     log = folder / f"logs/{stage}-a-{stage}-x1.log"
     log.write_text(f"{stage} was here\n\x1b[31m{beside}\x1b[0m\n", "utf-8", "replace")
-    proof = FileProof.of(log)
+    digest = FileDigest.of(log)
     record = Record(
         run="a",
         stage=stage,
@@ -181,10 +181,10 @@ def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, b
         finished=MOMENTS["recorded"],
         exit_code=int(status == "failed"),
         error=f"ValueError: no such class{beside}" if status == "failed" else None,
-        outputs={name: FileProof.of(folder / name) for name in outputs},
+        outputs={name: FileDigest.of(folder / name) for name in outputs},
         metrics=METRICS[stage] if status == "succeeded" else {},
         means={"device": f"cpu{beside}"},
-        log=LogProof(sha256=proof.sha256, bytes=proof.bytes, file=f"logs/{log.name}", lines=2),
+        log=LogDigest(sha256=digest.sha256, bytes=digest.bytes, file=f"logs/{log.name}", lines=2),
         cost=_cost(),
         moments={name: when for name, when in MOMENTS.items() if name in ("imported", "working")},
         versions={"torch": "2.13.0"},

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobrelay_runner.fence import Fence
+from jobrelay_runner.fence import WriterFence
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import Record, read_record
@@ -102,7 +102,7 @@ class Place:
         """For a stage in this process, without a supervisor."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         config = load_config(None, [*self.settings, *settings])
-        fence = Fence.claim(self.folder, stage, "local")
+        fence = WriterFence.claim(self.folder, stage, "local")
         return Context(stage, program_of(stage, config), self.folder, "local", fence)
 
     def start(

@@ -12,7 +12,7 @@ from jobrelay_runner.volume.record import Cost
 
 
 @dataclass(frozen=True)
-class Meter:
+class Usage:
     """What a stage costs, from the beginning of its work on; before that, from the supervisor's start."""
 
     started: float
@@ -24,14 +24,14 @@ class Meter:
     cpu_before: float = 0.0
 
     @classmethod
-    def start(cls) -> Meter:
+    def start(cls) -> Usage:
         memory, cpu = Cgroup.find("memory"), Cgroup.find("cpu")
         # Asked before the fork: the question is whether anybody else was here first.
         alone = memory.is_of_this_process_alone()
         cpu = cpu if alone else Cgroup(())  # else only the whole machine's figure is meant for it, too
         return cls(time.monotonic(), memory, alone, memory.oom_kills(), cpu, cpu.cpu_waited_seconds())
 
-    def from_now_on(self, cpu_seconds: float) -> Meter:
+    def from_now_on(self, cpu_seconds: float) -> Usage:
         """The same with its clocks started again, when the work begins: what came before is no part of it.
 
         Before it are the imports, and of a stage that was started early the wait for its turn.

@@ -11,12 +11,12 @@ from jobrelay_runner.volume.record import Moment
 _PASSED: Final[dict[str, str]] = {}
 
 
-def passed(moment: Moment) -> None:
+def mark(moment: Moment) -> None:
     """Note the time; of a moment that comes again, as the first batch after a restart, the first counts."""
     _PASSED.setdefault(moment, clock.now("milliseconds"))
 
 
-def also_passed(told: dict[str, str]) -> None:
+def also_marked(told: dict[str, str]) -> None:
     """Those of a process that was forked from this one, and worked for it."""
     for moment, when in told.items():
         _PASSED.setdefault(moment, when)

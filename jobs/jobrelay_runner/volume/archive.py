@@ -1,4 +1,4 @@
-"""Files as a tar stream with proofs: how folders travel between the volume and people's machines.
+"""Files as a tar stream with digests: how folders travel between the volume and people's machines.
 
 The last member of a stream is `.jobrelay-proofs.json`, the size and SHA-256 of every file before
 it: a stream that was cut, or changed on the way, is noticed and leaves nothing behind.
@@ -24,12 +24,12 @@ from typing import IO, Any, Final, cast
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume import folders
 from jobrelay_runner.volume.files import cannot_be_listed, sync_folder
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_runner.volume.safe_read import open_regular
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
-#: A file's proof in JSON is never larger: its name has 1024 characters, of 12 bytes at most when escaped.
+#: A file's digest in JSON is never larger: its name has 1024 characters, of 12 bytes at most when escaped.
 _PROOF_BYTES: Final = 16 * 1024
 #: Of members that only tell of the next one: its name, a few figures.
 _HEADER_BYTES: Final = 64 * 1024
@@ -75,7 +75,7 @@ def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
 
     A file that is cut, or no longer a regular file, when its turn comes is an error.
     """
-    proofs: dict[str, dict[str, Any]] = {}
+    digests: dict[str, dict[str, Any]] = {}
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for name, path in sorted(files.items()):
             with open_regular(path) as file:
@@ -84,12 +84,12 @@ def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
                 member.mtime = int(os.fstat(file.fileno()).st_mtime)
                 hashing = _Hashing(file)
                 tar.addfile(member, cast("IO[bytes]", hashing))
-                proofs[name] = {"sha256": hashing.hexdigest(), "bytes": member.size}
-        text = json.dumps(proofs).encode()
+                digests[name] = {"sha256": hashing.hexdigest(), "bytes": member.size}
+        text = json.dumps(digests).encode()
         member = tarfile.TarInfo(PROOFS_NAME)
         member.size = len(text)
         tar.addfile(member, io.BytesIO(text))
-    return len(proofs)
+    return len(digests)
 
 
 def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
@@ -127,33 +127,33 @@ def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
 
 def unpack(
     stream: IO[bytes], folder: Path, limits: Limits = Limits(), *, replace: bool = False
-) -> dict[str, FileProof]:
-    """Read what `pack` wrote into the new folder `folder`; returns the proof of every file.
+) -> dict[str, FileDigest]:
+    """Read what `pack` wrote into the new folder `folder`; returns the digest of every file.
 
-    `folder` appears, or is replaced, only when all of it has come and every proof holds. Raises
+    `folder` appears, or is replaced, only when all of it has come and every digest holds. Raises
     ArchiveError, FileExistsError if the folder is already there and not to be replaced, OSError.
     """
     folders.restore(folder)
     if folder.exists() and not replace:
         raise FileExistsError(f"{folder} already exists")
     with folders.temporary_beside(folder) as incoming:
-        proofs = _extract(stream, incoming, limits)
+        digests = _extract(stream, incoming, limits)
         incoming.chmod(0o755)  # a temporary folder is private; other runs' users read data too
         if replace:
             folders.replace(incoming, folder)
         else:
             incoming.rename(folder)
     sync_folder(folder.parent)
-    return proofs
+    return digests
 
 
 @contextlib.contextmanager
 def received(
     stream: IO[bytes], folder: Path, limits: Limits = Limits()
-) -> Iterator[tuple[Path, dict[str, FileProof]]]:
-    """What `pack` wrote, in a new folder beside `folder`, and the proof of every file.
+) -> Iterator[tuple[Path, dict[str, FileDigest]]]:
+    """What `pack` wrote, in a new folder beside `folder`, and the digest of every file.
 
-    All of it has come, and every proof holds. What is not moved out of there is removed. Raises as `unpack`.
+    All of it has come, and every digest holds. What is not moved out of there is removed. Raises as `unpack`.
     """
     with folders.temporary_beside(folder) as incoming:
         yield incoming, _extract(stream, incoming, limits)
@@ -186,8 +186,8 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileProof]:
-    found: dict[str, FileProof] = {}
+def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileDigest]:
+    found: dict[str, FileDigest] = {}
     promised: dict[str, Any] | None = None
     total = 0
     try:
@@ -201,7 +201,7 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
                 if member.name == PROOFS_NAME:
                     if member.size > _PROOF_BYTES * (len(found) + 1):
                         raise ArchiveError(
-                            f"its proofs are {member.size} bytes, for {counted(len(found), 'file')}"
+                            f"its digests are {member.size} bytes, for {counted(len(found), 'file')}"
                         )
                     promised = json.loads(content.read())
                     continue
@@ -219,7 +219,7 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
         raise ArchiveError(f"{error.filename} is there twice") from error
     if promised is None:
         raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
-    if promised != {name: proof.to_dict() for name, proof in found.items()}:
+    if promised != {name: digest.to_dict() for name, digest in found.items()}:
         raise ArchiveError("a file differs from what was sent")
     # Before the folder was locked, another process may have taken it for what a killed one has left.
     gone = sum(not (folder / safe_name(name)).is_file() for name in found)
@@ -228,13 +228,13 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileP
     return found
 
 
-def _write(content: IO[bytes], target: Path) -> FileProof:
+def _write(content: IO[bytes], target: Path) -> FileDigest:
     hashing = _Hashing(content)
     with target.open("xb") as file:
         shutil.copyfileobj(cast("IO[bytes]", hashing), file, _BLOCK)
         file.flush()
         os.fsync(file.fileno())
-        return FileProof(sha256=hashing.hexdigest(), bytes=file.tell())
+        return FileDigest(sha256=hashing.hexdigest(), bytes=file.tell())
 
 
 def safe_name(name: str) -> PurePosixPath:

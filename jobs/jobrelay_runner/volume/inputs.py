@@ -14,13 +14,13 @@ from typing import Final
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.files import cannot_be_listed
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof, Record, RecordError, matches, read_record
+from jobrelay_runner.volume.record import FileDigest, Record, RecordError, matches, read_record
 from jobrelay_runner.volume.safe_read import open_regular
 
 #: A file that was last changed so long before a stage began is what the stage has read: `ctime` is the
 #: kernel's, no program can set it. The margin is for clocks that differ, the node's and the volume's.
 _MARGIN_SECONDS: Final = 120.0
-#: Of an input's name, escaped, and its proof.
+#: Of an input's name, escaped, and its digest.
 _LINE_BYTES: Final = 64 * 1024
 
 
@@ -44,9 +44,11 @@ def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[st
     size and the time of their last change, cannot be others.
     """
     found = []
-    for name, proof in _inputs(run, record):
+    for name, digest in _inputs(run, record):
         path = Path(os.path.normpath(run.path / name))
-        if not (_is_older(path, proof, record) and not hash_all) and not matches(path, proof, root=run.root):
+        if not (_is_older(path, digest, record) and not hash_all) and not matches(
+            path, digest, root=run.root
+        ):
             found.append(os.path.relpath(path, run.root))
     found += [
         f"{name}/ (files were added or removed)"
@@ -56,10 +58,10 @@ def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[st
     return found
 
 
-def as_lines(inputs: Mapping[str, FileProof]) -> Iterator[bytes]:
+def as_lines(inputs: Mapping[str, FileDigest]) -> Iterator[bytes]:
     """What `changed` reads, in place of Record.inputs, where the data has too many files for a record."""
-    for name, proof in inputs.items():
-        yield json.dumps([name, proof.sha256, proof.bytes]).encode() + b"\n"
+    for name, digest in inputs.items():
+        yield json.dumps([name, digest.sha256, digest.bytes]).encode() + b"\n"
 
 
 def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
@@ -76,7 +78,7 @@ def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
     return {stage: names for stage, names in found.items() if names}
 
 
-def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileProof]]:
+def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileDigest]]:
     yield from record.inputs.items()
     path = run.inputs(record.stage)
     if path.name not in record.outputs:
@@ -85,7 +87,7 @@ def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileProof]]:
     with contextlib.suppress(OSError, ValueError, TypeError), open_regular(path, root=run.root) as lines:
         while line := lines.readline(_LINE_BYTES):
             name, sha256, size = json.loads(line)
-            yield str(name), FileProof(sha256=sha256, bytes=size)
+            yield str(name), FileDigest(sha256=sha256, bytes=size)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
@@ -107,10 +109,10 @@ def _listing(root: Path, name: str) -> str:
         return ""
 
 
-def _is_older(path: Path, proof: FileProof, record: Record) -> bool:
+def _is_older(path: Path, digest: FileDigest, record: Record) -> bool:
     try:
         status = path.lstat()
         started = datetime.fromisoformat(record.started).timestamp()
     except (OSError, ValueError):
         return False
-    return status.st_size == proof.bytes and status.st_ctime < started - _MARGIN_SECONDS
+    return status.st_size == digest.bytes and status.st_ctime < started - _MARGIN_SECONDS

@@ -42,7 +42,7 @@ def _check_counts(**values: Optional[float]) -> None:
 
 
 @dataclass(frozen=True)
-class FileProof(Typed):
+class FileDigest(Typed):
     """What a file was when its stage finished."""
 
     sha256: str
@@ -53,17 +53,17 @@ class FileProof(Typed):
         _check_counts(bytes=self.bytes)
 
     @classmethod
-    def of(cls, path: Path, *, root: Optional[Path] = None) -> FileProof:
+    def of(cls, path: Path, *, root: Optional[Path] = None) -> FileDigest:
         """Proof of a regular file as it is now. Raises OSError and, as safe_read does, UnsafeFile."""
         hasher = hashlib.sha256()
         with open_regular(path, root=root) as file:
             while block := file.read(_BLOCK):
                 hasher.update(block)
-            return FileProof(sha256=hasher.hexdigest(), bytes=file.tell())
+            return FileDigest(sha256=hasher.hexdigest(), bytes=file.tell())
 
 
 @dataclass(frozen=True)
-class LogProof(FileProof):
+class LogDigest(FileDigest):
     """What a stage printed, counted by the stage itself. file: relative to the run's folder, and in it."""
 
     file: str
@@ -126,13 +126,13 @@ class Record(Typed):
     finished: Optional[str] = None
     exit_code: Optional[int] = None
     error: Optional[str] = None
-    inputs: Dict[str, FileProof] = field(default_factory=dict)
+    inputs: Dict[str, FileDigest] = field(default_factory=dict)
     listings: Dict[str, str] = field(default_factory=dict)
-    outputs: Dict[str, FileProof] = field(default_factory=dict)
+    outputs: Dict[str, FileDigest] = field(default_factory=dict)
     metrics: Dict[str, float] = field(default_factory=dict)
     means: Dict[str, str] = field(default_factory=dict)
     skipped: Dict[str, str] = field(default_factory=dict)
-    log: Optional[LogProof] = None
+    log: Optional[LogDigest] = None
     cost: Optional[Cost] = None
     moments: Dict[str, str] = field(default_factory=dict)
     versions: Dict[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Closing(Typed):
 
     stage: Stage
     exit_code: int
-    log: LogProof
+    log: LogDigest
     cost: Cost
     skipped: bool = False
     error: Optional[str] = None
@@ -225,28 +225,28 @@ def read_record(path: Path, *, root: Optional[Path] = None) -> Optional[Record]:
         raise RecordError(f"{path} is not a readable record: {error}") from error
 
 
-def differing(folder: Path, proofs: Mapping[str, FileProof]) -> List[str]:
-    """The names, of those in `proofs`, whose file below `folder` is absent or another one."""
-    return [name for name, proof in proofs.items() if not matches(folder / name, proof, root=folder)]
+def differing(folder: Path, digests: Mapping[str, FileDigest]) -> List[str]:
+    """The names, of those in `digests`, whose file below `folder` is absent or another one."""
+    return [name for name, digest in digests.items() if not matches(folder / name, digest, root=folder)]
 
 
-def matches(path: Path, proof: FileProof, *, root: Optional[Path] = None) -> bool:
-    """Whether the file is there, can be read, and has the size and hash of its proof."""
+def matches(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> bool:
+    """Whether the file is there, can be read, and has the size and hash of its digest."""
     try:
-        return verified(path, proof, root=root)
+        return verified(path, digest, root=root)
     except OSError:
         return False
 
 
-def verified(path: Path, proof: FileProof, *, root: Optional[Path] = None) -> bool:
+def verified(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> bool:
     """As `matches`, but raises OSError where a network's volume cannot tell now."""
     hasher = hashlib.sha256()
-    left = proof.bytes
+    left = digest.bytes
     try:
         with open_regular(path, root=root) as file:
-            if os.fstat(file.fileno()).st_size != proof.bytes:
+            if os.fstat(file.fileno()).st_size != digest.bytes:
                 return False
-            while block := file.read(min(_BLOCK, left + 1)):  # never more than a byte beyond the proof
+            while block := file.read(min(_BLOCK, left + 1)):  # never more than a byte beyond the digest
                 left -= len(block)
                 if left < 0:
                     return False
@@ -257,7 +257,7 @@ def verified(path: Path, proof: FileProof, *, root: Optional[Path] = None) -> bo
         return False
     except ValueError:  # for a name with a NUL, which is nobody's file
         return False
-    return left == 0 and hasher.hexdigest() == proof.sha256
+    return left == 0 and hasher.hexdigest() == digest.sha256
 
 
 def list_runs(root: Path) -> List[Dict[str, Any]]:

@@ -10,7 +10,7 @@ from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.counting import counted, listed
 from jobrelay_runner.volume.inputs import changed
 from jobrelay_runner.volume.paths import RunFolder, checkpoint_sidecars
-from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, matches, read_record
+from jobrelay_runner.volume.record import FileDigest, Record, RecordError, differing, matches, read_record
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
 from jobrelay_runner.volume.typed_json import Typed
 
@@ -44,8 +44,11 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
         return Check(what=stage, good=False, found=record)
     if record.status != "succeeded":
         return Check(what=stage, good=False, found=f"{record.status}: {record.error or 'it has not ended'}")
-    proofs: dict[str, FileProof] = {**record.outputs, **({record.log.file: record.log} if record.log else {})}
-    others = differing(folder.path, proofs)
+    digests: dict[str, FileDigest] = {
+        **record.outputs,
+        **({record.log.file: record.log} if record.log else {}),
+    }
+    others = differing(folder.path, digests)
     if others:
         return Check(
             what=stage, good=False, found=f"differs from what {stage}.json records: {listed(others)}"
@@ -54,7 +57,7 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
         found = f"its inputs have changed since: {listed(inputs)}"
         return Check(what=stage, good=False, found=found)
     return Check(
-        what=stage, good=True, found=f"succeeded; {counted(len(proofs), 'file')} as {stage}.json says"
+        what=stage, good=True, found=f"succeeded; {counted(len(digests), 'file')} as {stage}.json says"
     )
 
 
@@ -68,11 +71,11 @@ def _checkpoint(folder: RunFolder) -> Check:
         sidecar = folder.checkpoints / name
         path = sidecar.with_suffix(".pt")
         try:
-            proof = FileProof.from_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
+            digest = FileDigest.from_json(read_bytes(sidecar, RECORD_BYTES, root=folder.root))
         except (OSError, ValueError):
             continue
-        if matches(path, proof, root=folder.root):
-            found = f"checkpoints/{path.name} ({proof.bytes / 1e6:.1f} MB)"
+        if matches(path, digest, root=folder.root):
+            found = f"checkpoints/{path.name} ({digest.bytes / 1e6:.1f} MB)"
             return Check(what="checkpoint", good=True, found=found)
     return Check(what="checkpoint", good=False, found="none is intact" if there else "there is none")
 

@@ -274,7 +274,7 @@ class RunConfig(Section):
 
     def stage_hash(self, stage: Stage) -> str:
         """SHA-256 (hex) of `stage(stage)`."""
-        return digest(self.stage(stage))
+        return tree_hash(self.stage(stage))
 
     def placement(self, stage: Stage) -> Placement:
         """The section of `stage`, seen as its placement."""
@@ -288,7 +288,7 @@ class RunConfig(Section):
         return self.model_dump(mode="json", exclude=excluded)
 
 
-def digest(tree: Any) -> str:
+def tree_hash(tree: Any) -> str:
     """SHA-256 (hex) of a JSON tree in its canonical form."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

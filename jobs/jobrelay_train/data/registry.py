@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from jobrelay_runner.errors import BadInput
 from jobrelay_runner.volume.layout import shown
 from jobrelay_runner.volume.paths import data_folder
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.config.schema import DataConfig, RunConfig
 from jobrelay_train.data import blobs
 from jobrelay_train.data.download import download
@@ -121,7 +121,7 @@ def _read_split(images_path: Path, labels_path: Path, class_names: tuple[str, ..
         raise BadInput(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
     if int(labels.max()) >= _CLASSES:
         raise BadInput(f"{labels_path}: label {int(labels.max())}, but there are {_CLASSES} classes")
-    files = {path: FileProof.of(path) for path in (images_path, labels_path)} if proven else {}
+    files = {path: FileDigest.of(path) for path in (images_path, labels_path)} if proven else {}
     return Split(images, labels, class_names, files)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 
 SplitName = Literal["train", "test"]
 
@@ -65,7 +65,7 @@ class Split:
     images: Images
     labels: Tensor
     class_names: tuple[str, ...]
-    files: Mapping[Path, FileProof]
+    files: Mapping[Path, FileDigest]
     names: tuple[str, ...] | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     validation: Split | None = None

@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar, cast
 from jobrelay_runner.errors import Failed, PeerLost, StageError, Terminated
 from jobrelay_runner.signals import StopRequest, die_with_parent
 from jobrelay_runner.text.redaction import redacted
-from jobrelay_runner.usage.timeline import also_passed, moments
+from jobrelay_runner.usage.timeline import also_marked, moments
 
 _T = TypeVar("_T")
 _fork = multiprocessing.get_context("fork")
@@ -89,7 +89,7 @@ class _Worker(Generic[_T]):
             done, value, timeline = self._answer.recv()
         except EOFError:
             raise Failed(f"{self._name} {self._how()}; the stage ended the others") from None
-        also_passed(timeline)
+        also_marked(timeline)
         if not done:
             raise value
         return cast(_T, value)

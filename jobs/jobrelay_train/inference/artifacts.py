@@ -12,14 +12,14 @@ from pydantic import ValidationError as PydanticError
 from torch import Tensor, nn
 
 from jobrelay_runner.errors import BadEvidence, passing_trouble
-from jobrelay_runner.volume.record import FileProof, Record, RecordError, read_record, verified
+from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record, verified
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes
 from jobrelay_train.config.loading import ConfigError, load_config
 from jobrelay_train.models.registry import ModelSpec, build, outline
 from jobrelay_train.models.serialization.checkpoint import differences, foreign, readable
 from jobrelay_train.models.serialization.weights import (
-    Foreign,
-    NotWhole,
+    CorruptFile,
+    UntrustedFile,
     from_bytes,
     load_verified,
     model_to_bytes,
@@ -33,11 +33,11 @@ _SPEC_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model on the CPU, in evaluation mode, with what it was built from and the proofs of its files."""
+    """A model on the CPU, in evaluation mode, with what it was built from and the digests of its files."""
 
     model: nn.Module
     spec: ModelSpec
-    proofs: dict[str, FileProof]
+    digests: dict[str, FileDigest]
 
 
 def trained_model(context: Context) -> TrainedModel:
@@ -49,8 +49,8 @@ def trained_model(context: Context) -> TrainedModel:
     folder = context.folder
     record = _train_record(context)
     weights, description = (
-        _proof(record, folder.model, context),
-        _proof(record, folder.model_config, context),
+        _digest(record, folder.model, context),
+        _digest(record, folder.model_config, context),
     )
     if not verified(folder.model_config, description, root=folder.root):
         raise BadEvidence(_changed(folder.model_config, context))
@@ -59,9 +59,9 @@ def trained_model(context: Context) -> TrainedModel:
         state = _weights(context, spec, weights)
         model = build(spec)
         model.load_state_dict(state)
-    except NotWhole as error:
+    except CorruptFile as error:
         raise BadEvidence(f"{_changed(folder.model, context)} ({error})") from error
-    except Foreign as error:
+    except UntrustedFile as error:
         raise foreign(folder.model, folder.record("train"), error) from error
     except FileNotFoundError as error:
         raise BadEvidence(
@@ -78,24 +78,24 @@ def trained_model(context: Context) -> TrainedModel:
     )
 
 
-def _weights(context: Context, spec: ModelSpec, proof: FileProof) -> dict[str, Any]:
+def _weights(context: Context, spec: ModelSpec, digest: FileDigest) -> dict[str, Any]:
     """The state in model.pt; where that is damaged, or gone, it is made again from a checkpoint.
 
-    Raises OSError, NotWhole, Foreign.
+    Raises OSError, CorruptFile, UntrustedFile.
     """
     path = context.folder.model
     tensors = outline(spec).state_dict().values()
-    if (needed := sum(tensor.nbytes for tensor in tensors)) > proof.bytes:
-        raise Foreign(
-            f"it has {proof.bytes:,} bytes, and the model in model.json needs {needed:,} for its weights"
+    if (needed := sum(tensor.nbytes for tensor in tensors)) > digest.bytes:
+        raise UntrustedFile(
+            f"it has {digest.bytes:,} bytes, and the model in model.json needs {needed:,} for its weights"
         )
     try:
-        return load_verified(path, proof, room_for(tensors))
-    except (NotWhole, UnsafeFile, FileNotFoundError) as damage:
+        return load_verified(path, digest, room_for(tensors))
+    except (CorruptFile, UnsafeFile, FileNotFoundError) as damage:
         # No other weights than those that are recorded: what is made again has their very hash.
         for name, state in readable(context.folder.checkpoints, room_for(tensors, copies=3)):
             content = _model_in(state)
-            if hashlib.sha256(content).hexdigest() == proof.sha256:
+            if hashlib.sha256(content).hexdigest() == digest.sha256:
                 what = "is gone" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
                 print(f"warning: {path.name} {what}; restored from checkpoints/{name}", flush=True)
                 context.fence.write(path, content)
@@ -135,7 +135,7 @@ def _train_record(context: Context) -> Record:
     return record
 
 
-def _proof(record: Record, file: Path, context: Context) -> FileProof:
+def _digest(record: Record, file: Path, context: Context) -> FileDigest:
     try:
         return record.outputs[file.name]
     except KeyError:

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_runner.errors import Failed
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.data.split import Images
 from jobrelay_train.models.predict import predict
 from jobrelay_train.models.registry import ModelSpec, normalise
-from jobrelay_train.models.serialization.weights import NotWhole
+from jobrelay_train.models.serialization.weights import CorruptFile
 
 #: More than rounding makes of the order in which sums are taken.
 _TOLERANCE: Final = 1e-4
@@ -61,11 +61,11 @@ def export(model: nn.Module, spec: ModelSpec) -> bytes:
     return buffer.getvalue()
 
 
-def load_exported(path: Path, proof: FileProof) -> Callable[[Tensor], Tensor]:
-    """The program in model.pt2. Raises OSError; NotWhole before a byte of another file is believed."""
-    content = read_bytes(path, proof.bytes)
-    if hashlib.sha256(content).hexdigest() != proof.sha256:
-        raise NotWhole(f"{path} is not the file that was exported")
+def load_exported(path: Path, digest: FileDigest) -> Callable[[Tensor], Tensor]:
+    """The program in model.pt2. Raises OSError; CorruptFile before a byte of another file is believed."""
+    content = read_bytes(path, digest.bytes)
+    if hashlib.sha256(content).hexdigest() != digest.sha256:
+        raise CorruptFile(f"{path} is not the file that was exported")
     program: Callable[[Tensor], Tensor] = torch.export.load(io.BytesIO(content)).module()
     return program
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jobrelay_runner.volume.layout import nfc
 from jobrelay_runner.volume.paths import data_folder
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train import compute
 from jobrelay_train.data.images import image_files
 from jobrelay_train.data.images.decoding import Shape
@@ -31,7 +31,7 @@ class Asked:
     labels: Tensor | None
     source: str  # a data set, of which these are test images, or data/NAME
     source_images: int
-    files: Mapping[Path, FileProof]
+    files: Mapping[Path, FileDigest]
     skipped: Mapping[str, str]
     names: tuple[str, ...] | None  # of the files, if each image has one of its own
     nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files on which nothing is found
@@ -98,7 +98,7 @@ def _files(context: Context, shape: Shape, subject: Subject) -> Asked:
         labels=None,
         source=source,
         source_images=len(names),
-        files={folder / name: FileProof.of(folder / name) for name in (*taken, *sorted(found.nothing))},
+        files={folder / name: FileDigest.of(folder / name) for name in (*taken, *sorted(found.nothing))},
         skipped={image_files.shown(name): reason for name, reason in sorted(found.skipped.items())},
         names=shown,
         nothing={nfc(name): picture for name, picture in sorted(found.nothing.items())},

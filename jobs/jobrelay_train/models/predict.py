@@ -1,4 +1,4 @@
-"""What a model says about images: shared by eval, infer and the proof of an export."""
+"""What a model says about images: shared by eval, infer and the digest of an export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_runner.errors import BadEvidence
-from jobrelay_runner.usage.timeline import passed
+from jobrelay_runner.usage.timeline import mark
 from jobrelay_train.data.split import Images
 from jobrelay_train.models.auto_batch import GrowingBatch
 from jobrelay_train.models.registry import ModelSpec, channels_last, normalise
@@ -48,7 +48,7 @@ def predict(
     channels_last(model.to(device)).eval()
     parts = []
     with torch.inference_mode():  # not around the lines above: it would make the weights unfit for training
-        passed("first_batch")
+        mark("first_batch")
         start = 0
         while start < len(images):
             began = time.perf_counter()

@@ -16,9 +16,9 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from jobrelay_runner.errors import BadInput, passing_trouble
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.config.schema import ModelConfig
-from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified
+from jobrelay_train.models.serialization.weights import CorruptFile, UntrustedFile, load_verified
 
 #: Of ImageNet's pixels, with which torchvision's weights were trained: torchvision.transforms' documentation.
 MEAN: Final = (0.485, 0.456, 0.406)
@@ -41,8 +41,8 @@ _AVERAGED: Final = "n_averaged"
 _MOST_NAMED: Final = 5
 
 
-def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dict[Path, FileProof]]:
-    """The state_dict of `model.weights`, and the proof of its file; both empty if none is set.
+def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dict[Path, FileDigest]]:
+    """The state_dict of `model.weights`, and the digest of its file; both empty if none is set.
 
     Raises BadInput if it is not there, not the one of `model.weights_sha256`, or no file of weights;
     Failed if the volume does not answer.
@@ -54,25 +54,25 @@ def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dic
         found = path.resolve()
         if not found.is_relative_to((volume / "data").resolve()):
             raise BadInput(f"{path} leads out of the volume's data/")
-        proof = FileProof.of(found)
-        if config.weights_sha256 not in (None, proof.sha256):
+        digest = FileDigest.of(found)
+        if config.weights_sha256 not in (None, digest.sha256):
             raise BadInput(
-                f"{path} is not the file that model.weights_sha256 names: its SHA-256 is {proof.sha256}"
+                f"{path} is not the file that model.weights_sha256 names: its SHA-256 is {digest.sha256}"
             )
-        return load_verified(found, proof, _FILE_BYTES), {path: proof}
+        return load_verified(found, digest, _FILE_BYTES), {path: digest}
     except OSError as error:
         raise passing_trouble(error, path) or BadInput(
             f"{path} cannot be read: {error.strerror}; put its folder on the volume as "
             f"data/{config.weights.split('/')[1]}"
         ) from error
-    except (Foreign, NotWhole) as error:
+    except (UntrustedFile, CorruptFile) as error:
         raise BadInput(
             f"{path} is not a file of weights that can be used: {error}. It must hold a state_dict, as "
             "torch.save(model.state_dict(), FILE) writes it, or be a safetensors file"
         ) from error
 
 
-def begin_with(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig) -> list[str]:
+def load_pretrained(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig) -> list[str]:
     """Load the weights into the model; returns what was done to make them fit, one phrase each.
 
     Raises BadInput naming the keys that do not fit.

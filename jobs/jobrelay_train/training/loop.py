@@ -14,14 +14,14 @@ from jobrelay_runner.context import StageResult
 from jobrelay_runner.errors import Terminated
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.usage.cgroup import usable_cpus
-from jobrelay_runner.usage.timeline import passed
+from jobrelay_runner.usage.timeline import mark
 from jobrelay_train import compute
 from jobrelay_train.config.schema import RunConfig, TrainConfig
 from jobrelay_train.data.loader import plan
 from jobrelay_train.data.split import Split
 from jobrelay_train.distributed.threads import ThreadedDataParallel, worth_it
 from jobrelay_train.models.predict import predict
-from jobrelay_train.models.pretrained import backbone, begin_with, freeze_backbone
+from jobrelay_train.models.pretrained import backbone, freeze_backbone, load_pretrained
 from jobrelay_train.models.registry import ModelSpec, build, channels_last, normalise
 from jobrelay_train.models.serialization.checkpoint import Position
 from jobrelay_train.models.serialization.weights import model_to_bytes
@@ -72,7 +72,7 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
             order = plan(config, epoch, samples, device)  # a function of seed and epoch alone
             train_mode(config, parallel.models)
             sums.copy_(torch.tensor([state.sums.loss, state.sums.correct], dtype=torch.float64))
-            passed("first_batch")
+            mark("first_batch")
             for step in strategy.steps(state.position.step, steps, stop):
                 shard = strategy.shard(slice(step * size, min((step + 1) * size, samples)))
                 x, y = order.batch(images, labels, shard.rows)  # uint8 (B, C, H, W), int64 (B,)
@@ -101,7 +101,7 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
 def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) -> tuple[nn.Module, list[str]]:
     """The network on the device, and what was done to make the weights of a file fit. Raises BadInput."""
     model = build(inputs.spec)
-    notes = begin_with(model, inputs.weights, config.model) if inputs.weights else []
+    notes = load_pretrained(model, inputs.weights, config.model) if inputs.weights else []
     if config.train.freeze == "backbone":
         freeze_backbone(model, inputs.spec.name)
     return channels_last(model.to(device)), notes
@@ -158,7 +158,7 @@ def save_model(
     context.fence.write(folder.model_config, inputs.spec.model_dump_json(indent=2) + "\n")
     print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
     return StageResult(
-        outputs=context.prove(folder.model, folder.model_config, folder.history),
+        outputs=context.digests(folder.model, folder.model_config, folder.history),
         metrics={
             "loss": last["loss"],
             **{name: last[name] for name in ("accuracy", "val_accuracy") if name in last},

@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
 
 from jobrelay_runner.errors import BadInput, one_line
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train import compute
-from jobrelay_train.config.schema import RunConfig, digest
+from jobrelay_train.config.schema import RunConfig, tree_hash
 from jobrelay_train.data.split import Split
 from jobrelay_train.models.registry import ModelSpec
 from jobrelay_train.models.serialization import checkpoint
 from jobrelay_train.models.serialization.checkpoint import Position
-from jobrelay_train.models.serialization.weights import Foreign, from_bytes, room_for, to_bytes
+from jobrelay_train.models.serialization.weights import UntrustedFile, from_bytes, room_for, to_bytes
 from jobrelay_train.program import Context, keep_config
 from jobrelay_train.training.precision import Precision, fastest
 
@@ -101,7 +101,9 @@ class TrainState:
             self.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             path = folder / f"{self.position.name}.pt"
-            raise checkpoint.foreign(path, path.with_suffix(".json"), Foreign(one_line(error))) from error
+            raise checkpoint.foreign(
+                path, path.with_suffix(".json"), UntrustedFile(one_line(error))
+            ) from error
         self.saved = self.position
         print(f"resuming from {self.position} (checkpoints/{self.position.name}.pt)", flush=True)
         return True
@@ -185,8 +187,8 @@ class TrainState:
         self.context.fence.write(self.context.folder.history, lines)
 
 
-def settings_that_stay(config: RunConfig, data: dict[str, FileProof]) -> dict[str, Any]:
+def settings_that_stay(config: RunConfig, data: dict[str, FileDigest]) -> dict[str, Any]:
     """What must be the same to resume a training: all that decides it but its length, and the data."""
     tree = config.stage("train")
     del tree["train"]["epochs"]
-    return {**tree, "data_sha256": digest({name: proof.sha256 for name, proof in data.items()})}
+    return {**tree, "data_sha256": tree_hash({name: digest.sha256 for name, digest in data.items()})}

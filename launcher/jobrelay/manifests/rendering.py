@@ -37,7 +37,7 @@ from jobrelay_runner import exit_codes
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
 from jobrelay_train.config.placement import Placement
-from jobrelay_train.config.schema import RunConfig, digest
+from jobrelay_train.config.schema import RunConfig, tree_hash
 
 READER: Final = BASE.parent / "reader" / "pod.yaml"
 
@@ -87,7 +87,7 @@ def render(
     except ValueError as error:
         raise BadInput(str(error), "choose another one") from error
     text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
-    config_name = f"{run}-config-{digest(text)[:8]}"
+    config_name = f"{run}-config-{tree_hash(text)[:8]}"
     jobs: dict[Stage, Job] = {}
     for stage in STAGES:
         job = copy.deepcopy(manifests.jobs[stage])
@@ -98,7 +98,7 @@ def render(
         nodes.spread(job, stage, config)
         _stamp(job, ANNOTATION_HASH, stage, config)
         jobs[stage] = job
-    plan_hash = digest([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
+    plan_hash = tree_hash([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
     for stage, job in jobs.items():
         _set_run(job, stage, run, namespace, plan_hash, config_name)
         nodes.join(job, stage, run)
@@ -260,7 +260,7 @@ def _stamp(job: Job, annotation: str, stage: Stage, config: RunConfig) -> None:
     decides: Object = {"spec": job["spec"], "config": own}
     if annotation == ANNOTATION_HASH and config.placement(stage).autosize:
         decides["autosize"] = True
-    annotations[annotation] = digest(decides)
+    annotations[annotation] = tree_hash(decides)
     annotations[ANNOTATION_CONFIG] = json.dumps(own, sort_keys=True)
 
 

@@ -190,12 +190,12 @@ def _config(folder: Path) -> str:
 def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
     rows = []
     for stage, record in records.items():
-        proofs = dict(record.outputs) if record else {}
+        digests = dict(record.outputs) if record else {}
         if record and record.log:
-            proofs[record.log.file] = record.log
-        for name, proof in list(proofs.items())[:_MOST_FILES]:
-            state = compared(folder, name, proof)
-            rows.append(FileRow(stage, name[:_LONGEST_NAME], proof.bytes, proof.sha256, state))
+            digests[record.log.file] = record.log
+        for name, digest in list(digests.items())[:_MOST_FILES]:
+            state = compared(folder, name, digest)
+            rows.append(FileRow(stage, name[:_LONGEST_NAME], digest.bytes, digest.sha256, state))
     return rows
 
 

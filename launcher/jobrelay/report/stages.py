@@ -13,7 +13,7 @@ from jobrelay.report.files import Ended, StageOutcome
 from jobrelay.runs.sizing import Size, requests_against_use
 from jobrelay.runs.timeline import Timeline
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.record import Cost, FileProof, Record, differing
+from jobrelay_runner.volume.record import Cost, FileDigest, Record, differing
 
 #: Of a text in a record, which may be of any length.
 _LONGEST: Final = 300
@@ -89,11 +89,11 @@ def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
     return {**own, "recorded": record.finished} if record.finished else own
 
 
-def compared(folder: Path, name: str, proof: FileProof) -> Literal["as recorded", "differs", "not here"]:
+def compared(folder: Path, name: str, digest: FileDigest) -> Literal["as recorded", "differs", "not here"]:
     """A file of the run in `folder` with what its stage's record says of it."""
     if not os.path.lexists(folder / name):  # Path.exists raises for a name that no file can have
         return "not here"
-    return "differs" if differing(folder, {name: proof}) else "as recorded"
+    return "differs" if differing(folder, {name: digest}) else "as recorded"
 
 
 def _log_state(told: StageOutcome | None, folder: Path, record: Record | None) -> str:

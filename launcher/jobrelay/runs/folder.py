@@ -23,7 +23,7 @@ from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS, RunFolder
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 from jobrelay_train.config.loading import ConfigError, load_config, validate
-from jobrelay_train.config.schema import RunConfig, digest
+from jobrelay_train.config.schema import RunConfig, tree_hash
 
 OWNER: Final = ".jobrelay.json"
 #: What the launcher itself puts into the folder; of that name, nothing is taken from a volume.
@@ -69,7 +69,7 @@ def owner_of(folder: Path) -> Owner | None:
 def training_of(config: RunConfig) -> str:
     """Of all that makes one training another one; the same run may have more epochs than it had."""
     tree = config.stage("train")
-    return digest({**tree, "train": {**tree["train"], "epochs": None}})
+    return tree_hash({**tree, "train": {**tree["train"], "epochs": None}})
 
 
 def training_in(config_map: dict[str, Any], name: str) -> str | None:

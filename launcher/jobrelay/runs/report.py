@@ -16,7 +16,7 @@ from jobrelay.runs import results
 from jobrelay.runs.timeline import Timeline
 from jobrelay.verdicts import Verdict
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.record import Closing, LogProof, differing
+from jobrelay_runner.volume.record import Closing, LogDigest, differing
 
 COLUMNS: Final = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 
@@ -39,7 +39,7 @@ class StageReport:
         default_factory=Resources
     )  # what its container asked for; None: without effect here
     #: what the other Pods of a stage of several report to have printed; None: one that has not reported
-    peer_logs: tuple[LogProof | None, ...] = ()
+    peer_logs: tuple[LogDigest | None, ...] = ()
     attempt: int = 1  # the one that decided
     attempts: int = 1  # that there may be
 
@@ -136,7 +136,9 @@ class RunReport:
         return (
             self.fetched is not None
             and stage.stage in self.fetched.logs
-            and all(proof and not differing(self.folder, {proof.file: proof}) for proof in stage.peer_logs)
+            and all(
+                digest and not differing(self.folder, {digest.file: digest}) for digest in stage.peer_logs
+            )
         )
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -16,7 +16,7 @@ from jobrelay.runs.folder import Owner, install
 from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS
-from jobrelay_runner.volume.record import FileProof, Record, RecordError, differing, read_record
+from jobrelay_runner.volume.record import FileDigest, Record, RecordError, differing, read_record
 from jobrelay_runner.volume.safe_read import regular_files, why
 from jobrelay_runner.volume.verify import PARTS, Check
 from jobrelay_train.config.schema import RunConfig
@@ -47,8 +47,8 @@ def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = Fal
     with executor.volume(run) as volume:
         try:
             stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
-            with archive.received(stream, folder, _LIMITS) as (incoming, proofs):
-                count = install(incoming, proofs, folder, owner)
+            with archive.received(stream, folder, _LIMITS) as (incoming, digests):
+                count = install(incoming, digests, folder, owner)
         except archive.ArchiveError as error:
             raise EvidenceIncomplete(
                 f"run {run} was not fetched completely: {error}", Command("fetch", run)
@@ -59,7 +59,7 @@ def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = Fal
             if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
                 raise UnknownRun(run, executor.place()) from error
             raise
-    size = sum(proof.bytes for proof in proofs.values())
+    size = sum(digest.bytes for digest in digests.values())
     logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
     return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
 
@@ -164,10 +164,12 @@ def _has_succeeded(job: Job) -> bool:
 
 
 def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
-    proofs: dict[str, FileProof] = dict(record.outputs)
+    digests: dict[str, FileDigest] = dict(record.outputs)
     if record.log:
-        proofs[record.log.file] = record.log
+        digests[record.log.file] = record.log
     wanted = {
-        name: proof for name, proof in proofs.items() if everything or not name.startswith(f"{CHECKPOINTS}/")
+        name: digest
+        for name, digest in digests.items()
+        if everything or not name.startswith(f"{CHECKPOINTS}/")
     }
     return differing(folder, wanted)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from jobrelay_runner.errors import Failed
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.inference.export import compare, export, load_exported
 from jobrelay_train.models.predict import predict
 from jobrelay_train.models.registry import ModelSpec, build, channels_last
-from jobrelay_train.models.serialization.weights import NotWhole
+from jobrelay_train.models.serialization.weights import CorruptFile
 from tests.support.volume import Place
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def test_every_model_is_exported_for_any_number_of_images(tmp_path: Path, name: 
     path = tmp_path / "model.pt2"
     path.write_bytes(export(model, spec))
 
-    program = load_exported(path, FileProof.of(path))
+    program = load_exported(path, FileDigest.of(path))
 
     assert compare(program, model, spec, _images(60)).largest_difference < 1e-5
     for count in (1, 2, 33):
@@ -60,7 +60,7 @@ def test_a_model_of_rgb_images_is_exported(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(export(model, spec))
 
-    program = load_exported(path, FileProof.of(path))
+    program = load_exported(path, FileDigest.of(path))
 
     images = torch.randint(0, 256, (60, 20, 20, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     assert compare(program, model, spec, images).largest_difference < 1e-5
@@ -85,8 +85,8 @@ def test_another_file_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(b"anything")
 
-    with pytest.raises(NotWhole, match="is not the file that was exported"):
-        load_exported(path, FileProof(sha256="0" * 64, bytes=path.stat().st_size))
+    with pytest.raises(CorruptFile, match="is not the file that was exported"):
+        load_exported(path, FileDigest(sha256="0" * 64, bytes=path.stat().st_size))
 
 
 def test_eval_exports_when_it_is_asked_to(trained: Place) -> None:

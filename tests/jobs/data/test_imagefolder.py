@@ -26,7 +26,7 @@ from PIL import Image
 from jobrelay_runner.errors import BadInput, Failed
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.volume.layout import part_of
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.config.loading import validate
 from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.data.images import cache_bound, image_cache
@@ -314,7 +314,7 @@ def test_files_are_decoded_once(clothes: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == ""
     assert torch.equal(again.images, first.images)
     assert again.images.is_contiguous(memory_format=torch.channels_last)  # as the convolutions take it
-    assert (again.names, again.proofs, again.skipped) == (first.names, first.proofs, first.skipped)
+    assert (again.names, again.digests, again.skipped) == (first.names, first.digests, first.skipped)
     assert _caches(clothes) == ["", ".json", ".json", ".lock", ".pixels"]
     assert list_files(clothes) == list(first.names)  # the cache is none of the images
 
@@ -325,9 +325,9 @@ def test_files_that_are_as_they_were_are_not_read_again(
     monkeypatch.setattr(image_cache, "_TICK_NS", -(10**12))  # that they are new does not matter
     before = _decoded(clothes)
     name = before.names[7]
-    monkeypatch.setattr(image_cache.FileProof, "of", lambda path: pytest.fail(f"{path} was read"))
-    monkeypatch.setattr(image_cache, "matches", lambda path, proof: True)
-    assert _decoded(clothes).proofs == before.proofs
+    monkeypatch.setattr(image_cache.FileDigest, "of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(image_cache, "matches", lambda path, digest: True)
+    assert _decoded(clothes).digests == before.digests
 
     monkeypatch.undo()
     times = (clothes / name).stat()
@@ -335,7 +335,7 @@ def test_files_that_are_as_they_were_are_not_read_again(
     content[-20] ^= 1
     (clothes / name).write_bytes(content)
     os.utime(clothes / name, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nothing had happened
-    assert _decoded(clothes).proofs[name] != before.proofs[name]
+    assert _decoded(clothes).digests[name] != before.digests[name]
 
 
 def _one_name_less(path: Path) -> None:
@@ -364,10 +364,10 @@ def test_a_damaged_cache_is_made_anew(clothes: Path, harm: Callable[[Path], None
 
 
 def test_a_volume_that_does_not_answer_is_tried_again(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(path: Path) -> FileProof:
+    def silent(path: Path) -> FileDigest:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr(FileProof, "of", silent)
+    monkeypatch.setattr(FileDigest, "of", silent)
 
     with pytest.raises(Failed, match=r"cannot use .*\.png: Input/output error; this may pass"):
         _decoded(clothes)

@@ -17,7 +17,7 @@ import pytest
 
 from jobrelay_runner import fence as fence_module
 from jobrelay_runner.errors import Superseded
-from jobrelay_runner.fence import Fence
+from jobrelay_runner.fence import WriterFence
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import differing, parse_closing
@@ -36,9 +36,9 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_the_later_one_writes_and_the_earlier_one_does_not(run: RunFolder) -> None:
-    earlier = Fence.claim(run, "train", "pod-1")
+    earlier = WriterFence.claim(run, "train", "pod-1")
     earlier.write(run.model, b"of the earlier")
-    later = Fence.claim(run, "train", "pod-2")
+    later = WriterFence.claim(run, "train", "pod-2")
 
     with pytest.raises(Superseded, match=r"has taken over \(pod-2, since 20.*Z\)"):
         earlier.write(run.model, b"too late")
@@ -56,16 +56,16 @@ def test_the_later_one_writes_and_the_earlier_one_does_not(run: RunFolder) -> No
 
 
 def test_stages_do_not_fence_each_other(run: RunFolder) -> None:
-    train, test = Fence.claim(run, "train", "a"), Fence.claim(run, "eval", "b")
+    train, test = WriterFence.claim(run, "train", "a"), WriterFence.claim(run, "eval", "b")
 
     train.check()
     test.check()
 
 
 def test_one_that_is_superseded_stays_so_when_the_later_one_has_ended(run: RunFolder) -> None:
-    earlier = Fence.claim(run, "train", "pod-1")
-    Fence.claim(run, "train", "pod-2").release()
-    third = Fence.claim(run, "train", "pod-3")  # its number has been used before
+    earlier = WriterFence.claim(run, "train", "pod-1")
+    WriterFence.claim(run, "train", "pod-2").release()
+    third = WriterFence.claim(run, "train", "pod-3")  # its number has been used before
 
     with pytest.raises(Superseded, match="pod-3"):
         earlier.write(run.model, b"")
@@ -75,13 +75,13 @@ def test_one_that_is_superseded_stays_so_when_the_later_one_has_ended(run: RunFo
 def test_one_that_is_superseded_while_it_writes_moves_nothing(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    earlier = Fence.claim(run, "train", "pod-1")
+    earlier = WriterFence.claim(run, "train", "pod-1")
     run.model.write_bytes(b"whole")
     replace = Path.replace
 
     def late(path: Path, target: Path) -> Path:
         monkeypatch.undo()
-        Fence.claim(run, "train", "pod-2")
+        WriterFence.claim(run, "train", "pod-2")
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", late)
@@ -92,14 +92,14 @@ def test_one_that_is_superseded_while_it_writes_moves_nothing(
 
 def test_of_many_that_claim_at_once_one_has_the_right(run: RunFolder) -> None:
     for _ in range(30):
-        claims: list[Fence] = []
+        claims: list[WriterFence] = []
         superseded: list[Superseded] = []
         ready = threading.Barrier(6)
 
-        def claim(ready: threading.Barrier, claims: list[Fence], superseded: list[Superseded]) -> None:
+        def claim(ready: threading.Barrier, claims: list[WriterFence], superseded: list[Superseded]) -> None:
             ready.wait()
             try:
-                claims.append(Fence.claim(run, "train", "pod"))
+                claims.append(WriterFence.claim(run, "train", "pod"))
             except Superseded as error:
                 superseded.append(error)
 
@@ -115,11 +115,11 @@ def test_of_many_that_claim_at_once_one_has_the_right(run: RunFolder) -> None:
 
 
 def test_what_killed_processes_left_is_removed(run: RunFolder) -> None:
-    left = Fence.claim(run, "train", "pod-1").folder
+    left = WriterFence.claim(run, "train", "pod-1").folder
     (left / "model.pt.new").write_bytes(b"half")
     (run.path / ".train-00000000-0000000000000000.gone.partial").mkdir()
 
-    later = Fence.claim(run, "train", "pod-2")
+    later = WriterFence.claim(run, "train", "pod-2")
     assert list(run.path.iterdir()) == [later.folder]
 
 
@@ -128,7 +128,7 @@ def test_a_folder_named_like_a_later_claim_is_no_obstacle(run: RunFolder, number
     """Whoever can write to the volume can make one; no count of starts comes so far."""
     (run.path / f".train-{number}-9f86d081884c7d65.partial").mkdir()
 
-    fences = [Fence.claim(run, "train", f"pod-{attempt}") for attempt in range(3)]
+    fences = [WriterFence.claim(run, "train", f"pod-{attempt}") for attempt in range(3)]
 
     assert [fence.is_lost() for fence in fences] == [True, True, False]
     fences[-1].write(run.model, b"whole")
@@ -143,14 +143,14 @@ def test_what_stands_where_a_folder_is_moved_to_is_no_obstacle(run: RunFolder) -
     (full / "file").touch()
     (run.path / ".train-00000009-9f86d081884c7d65.partial").mkdir()
 
-    fence = Fence.claim(run, "train", "pod-1")
+    fence = WriterFence.claim(run, "train", "pod-1")
 
     assert list(run.path.iterdir()) == [fence.folder]
     assert Path("/tmp").is_dir()
 
 
 def test_an_owner_that_is_a_fifo_is_not_waited_for(run: RunFolder) -> None:
-    earlier, later = (Fence.claim(run, "train", f"pod-{number}") for number in (1, 2))
+    earlier, later = (WriterFence.claim(run, "train", f"pod-{number}") for number in (1, 2))
     (later.folder / "owner.json").unlink()
     os.mkfifo(later.folder / "owner.json")
 
@@ -162,16 +162,16 @@ def test_a_folder_that_cannot_be_removed_at_once_is_kept_out_all_the_same(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A network file system keeps a file that is open under another name, and its folder with it.
-    earlier = Fence.claim(run, "train", "pod-1")
+    earlier = WriterFence.claim(run, "train", "pod-1")
     monkeypatch.setattr(fence_module.shutil, "rmtree", lambda *_, **__: None)
-    Fence.claim(run, "train", "pod-2")
+    WriterFence.claim(run, "train", "pod-2")
 
     with pytest.raises(Superseded):
         earlier.write(run.model, b"")
 
 
 def test_a_run_that_was_deleted_was_not_taken_over(run: RunFolder) -> None:
-    fence = Fence.claim(run, "train", "pod-1")
+    fence = WriterFence.claim(run, "train", "pod-1")
     fence.folder.joinpath("owner.json").unlink()
     fence.folder.rmdir()
     run.path.rmdir()
@@ -187,14 +187,14 @@ def test_a_volume_that_does_not_answer_is_not_taken_over(
     def silent(_: Path) -> bool:
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    fence = Fence.claim(run, "train", "pod-1")
+    fence = WriterFence.claim(run, "train", "pod-1")
     monkeypatch.setattr(Path, "is_dir", silent)
 
     assert not fence.is_lost()
 
 
 def test_a_run_is_sent_home_without_what_is_being_written(run: RunFolder) -> None:
-    fence = Fence.claim(run, "train", "pod-1")
+    fence = WriterFence.claim(run, "train", "pod-1")
     fence.write(run.history, "{}\n")
     (fence.folder / "model.pt.new").write_bytes(b"half")
     sent = io.BytesIO()
@@ -208,11 +208,11 @@ def test_row_53_a_full_volume_lets_nobody_take_over(tmp_path: Path) -> None:
     with small_volume(tmp_path / "small", "256k") as (root, fill):
         run = RunFolder(root, "a")
         run.path.mkdir(parents=True)
-        earlier = Fence.claim(run, "train", "pod-1")
+        earlier = WriterFence.claim(run, "train", "pod-1")
         fill()
 
         with pytest.raises(OSError, match="No space left on device"):
-            Fence.claim(run, "train", "pod-2")
+            WriterFence.claim(run, "train", "pod-2")
 
         earlier.check()
         assert [path for path in run.path.iterdir() if path.is_dir()] == [earlier.folder]
@@ -298,8 +298,8 @@ def test_row_34_a_process_that_has_been_superseded_says_so_to_its_pod(tmp_path: 
     supervised = Supervised(tmp_path / "volume")
     ended = supervised.do(
         """
-        from jobrelay_runner.fence import Fence
-        Fence.claim(context.folder, "train", "pod-2")
+        from jobrelay_runner.fence import WriterFence
+        WriterFence.claim(context.folder, "train", "pod-2")
         context.fence.write(context.folder.model, b"")
         """
     )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.inputs import changed
-from jobrelay_runner.volume.record import FileProof, differing, parse_closing
+from jobrelay_runner.volume.record import FileDigest, differing, parse_closing
 from jobrelay_train.config.loading import load_config
 from tests.support.volume import REPOSITORY, Place, clean_environment, finish, read_until
 
@@ -373,7 +373,9 @@ def test_the_record_proves_the_files_of_the_data_set(trained_once: Place) -> Non
     inputs = trained_once.record("train").inputs
 
     assert inputs == {
-        f"../../data/mnist/train-{kind}": FileProof.of(trained_once.root / "data" / "mnist" / f"train-{kind}")
+        f"../../data/mnist/train-{kind}": FileDigest.of(
+            trained_once.root / "data" / "mnist" / f"train-{kind}"
+        )
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     }
 

@@ -287,7 +287,7 @@ def full(folder, stage, pod):
     file.name = str(folder.log(stage, pod))
     return file
 
-tee.Tee._open = staticmethod(full)
+tee.StageLog._open = staticmethod(full)
 """
 
     ended = supervised.do("print('hello')", before)
@@ -314,11 +314,11 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
         (folder / f"{number}.png").write_text(str(number))
     few = "from jobrelay_runner import supervisor; supervisor._MOST_INPUTS = 3"
     work = """
-        from jobrelay_runner.volume.record import FileProof
+        from jobrelay_runner.volume.record import FileDigest
         (context.folder.path / "model.pt").write_text("weights")
         data = [context.folder.root / "data/clothes" / f"{number}.png" for number in range(4)]
         print("at work")
-        return StageResult(inputs=context.prove(context.folder.path / "model.pt", *data))
+        return StageResult(inputs=context.digests(context.folder.path / "model.pt", *data))
         """
     assert supervised.do(work, few).code == 0
     assert list(supervised.record.inputs) == ["model.pt"]
@@ -361,11 +361,11 @@ def test_what_is_done_is_not_done_again(supervised: Supervised) -> None:
 
 def test_what_is_done_is_not_done_again_while_the_volume_does_not_answer(supervised: Supervised) -> None:
     work = """
-        from jobrelay_runner.volume.record import FileProof
+        from jobrelay_runner.volume.record import FileDigest
         file = context.folder.path / "file"
         file.write_text("content")
         print("at work")
-        return StageResult(outputs={"file": FileProof.of(file)})
+        return StageResult(outputs={"file": FileDigest.of(file)})
         """
     silent = """
 import errno

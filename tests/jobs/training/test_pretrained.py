@@ -15,12 +15,12 @@ from torch import nn
 
 from jobrelay_runner.errors import BadInput, Failed
 from jobrelay_runner.signals import StopRequest
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.config.schema import ModelConfig
 from jobrelay_train.data.split import Split
 from jobrelay_train.distributed.shared_memory import SharedMemory
 from jobrelay_train.distributed.threads import worth_it
-from jobrelay_train.models.pretrained import begin_with, read_weights
+from jobrelay_train.models.pretrained import load_pretrained, read_weights
 from jobrelay_train.models.registry import ModelSpec, build
 from jobrelay_train.training.loop import fit
 from jobrelay_train.training.state import TrainInputs
@@ -67,7 +67,7 @@ def _volume(file: Path) -> Path:
 def test_weights_of_as_many_classes_are_taken_whole(name: str) -> None:
     weights, model = _model(name).state_dict(), _model(name)
 
-    begin_with(model, weights, _config(name))
+    load_pretrained(model, weights, _config(name))
 
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
@@ -78,7 +78,7 @@ def test_of_other_classes_the_last_layer_begins_anew(name: str) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     *backbone, weight, bias = before
 
-    begin_with(model, weights, _config(name))
+    load_pretrained(model, weights, _config(name))
 
     after = model.state_dict()
     assert all(torch.equal(after[key], weights[key]) for key in backbone)
@@ -138,7 +138,7 @@ def test_weights_as_people_have_them_are_taken_and_what_was_stripped_is_reported
 
     weights, _ = read_weights(_config(), _volume(file))
 
-    assert begin_with(model, weights, _config()) == notes
+    assert load_pretrained(model, weights, _config()) == notes
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
@@ -147,12 +147,12 @@ def test_weights_of_safetensors_are_taken(file: Path) -> None:
     file.write_bytes(safetensors({k: v for k, v in expected.items() if v.dtype == torch.float32}))
     model = _model()
 
-    assert begin_with(model, read_weights(_config(), _volume(file))[0], _config()) == []
+    assert load_pretrained(model, read_weights(_config(), _volume(file))[0], _config()) == []
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def test_a_last_layer_of_other_classes_is_reported() -> None:
-    assert begin_with(_model(), _model(classes=7).state_dict(), _config()) == [
+    assert load_pretrained(_model(), _model(classes=7).state_dict(), _config()) == [
         "its last layer has 7 classes and is replaced by a new one"
     ]
 
@@ -175,16 +175,16 @@ def test_anything_else_that_does_not_fit_is_named(
     change(state)
 
     with pytest.raises(BadInput, match=rf"data/w/x\.pth does not fit resnet18: .*{told}"):
-        begin_with(_model(), state, _config())
+        load_pretrained(_model(), state, _config())
 
 
 def test_a_file_is_read_and_proven(file: Path) -> None:
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
 
-    weights, proofs = read_weights(_config(weights_sha256=sha256), _volume(file))
+    weights, digests = read_weights(_config(weights_sha256=sha256), _volume(file))
 
     assert weights["fc.weight"].shape == (7, 512)
-    assert {path: proof.sha256 for path, proof in proofs.items()} == {file: sha256}
+    assert {path: digest.sha256 for path, digest in digests.items()} == {file: sha256}
     assert read_weights(ModelConfig(name="resnet18"), _volume(file)) == ({}, {})
 
 
@@ -289,10 +289,10 @@ def test_a_frozen_model_learns_in_shared_memory(place: Place) -> None:
 def test_a_volume_that_does_not_answer_is_no_missing_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(_: Path) -> FileProof:
+    def silent(_: Path) -> FileDigest:
         raise OSError(errno.ETIMEDOUT, "Connection timed out")
 
-    monkeypatch.setattr(FileProof, "of", silent)
+    monkeypatch.setattr(FileDigest, "of", silent)
 
     with pytest.raises(Failed, match=r"cannot use .*x.pth: Connection timed out; this may pass"):
         read_weights(_config(), _volume(file))

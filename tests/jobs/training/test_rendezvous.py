@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from jobrelay_runner.errors import PeerLost, Superseded
-from jobrelay_runner.fence import ClosedFence, Fence
+from jobrelay_runner.fence import ClosedFence, WriterFence
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_train.config.loading import load_config
 from jobrelay_train.distributed import rendezvous as rendezvous_module
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> RunFolder:
 def pod(run: RunFolder, index: int, nodes: int = 3, *settings: str) -> Context:
     config = load_config(None, ["train.strategy=ddp", f"train.nodes={nodes}", *settings])
     name = f"a-train-{index}-x7k2p"
-    fence = ClosedFence.around(run, "train") if index else Fence.claim(run, "train", name)
+    fence = ClosedFence.around(run, "train") if index else WriterFence.claim(run, "train", name)
     return Context("train", program_of("train", config), run, name, fence, index)
 
 

@@ -21,11 +21,11 @@ from torch import nn
 
 from jobrelay_runner.errors import BadEvidence, BadInput, Failed, Terminated
 from jobrelay_runner.signals import StopRequest
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_runner.volume.safe_read import open_regular, read_bytes
 from jobrelay_train import eval as testing
 from jobrelay_train.models.serialization.checkpoint import Position, Sidecar
-from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
+from jobrelay_train.models.serialization.weights import CorruptFile, UntrustedFile, load_verified, to_bytes
 from jobrelay_train.train import train
 from tests.support.hostile import MIB, TRACE, Call, corpus, safetensors, saved
 from tests.support.volume import REPOSITORY, Place
@@ -94,7 +94,7 @@ def test_row_56_a_hostile_model_ends_eval_as_bad_input(trained: Place, tmp_path:
     model.write_bytes(saved({"weight": Call(os.mkdir, str(trace))}))
     path = trained.folder.record("train")
     record = json.loads(path.read_text())
-    record["outputs"]["model.pt"] = FileProof.of(model).to_dict()
+    record["outputs"]["model.pt"] = FileDigest.of(model).to_dict()
     path.write_text(json.dumps(record))
 
     with pytest.raises(BadInput, match=r"model.pt is what train.json records, but it was not written by"):
@@ -145,7 +145,7 @@ def test_row_56_a_checkpoint_that_holds_something_else_is_refused(
     trained: Place, change: Callable[[dict[str, Any]], None]
 ) -> None:
     path = trained.folder.checkpoints / "epoch-0002.pt"
-    state = load_verified(path, FileProof.of(path), MIB)
+    state = load_verified(path, FileDigest.of(path), MIB)
     change(state)
     _forge(path, to_bytes(state))
 
@@ -246,8 +246,8 @@ def test_row_52_without_one_whole_checkpoint_it_says_so(trained: Place) -> None:
 
 def test_the_stored_weights_are_plain(trained: Place) -> None:
     """Anybody can load model.pt with nothing but torch: names to contiguous tensors."""
-    proof = trained.record("train").outputs["model.pt"]
-    for name, tensor in load_verified(trained.folder.model, proof, MIB).items():
+    digest = trained.record("train").outputs["model.pt"]
+    for name, tensor in load_verified(trained.folder.model, digest, MIB).items():
         assert isinstance(name, str)
         assert tensor.is_contiguous()
 
@@ -263,12 +263,12 @@ def test_whatever_numbers_a_model_has_come_back(tmp_path: Path, kind: torch.dtyp
     path = tmp_path / "state.pt"
     path.write_bytes(to_bytes({"a": torch.ones(3, dtype=kind), "b": [torch.zeros(2, 3).t()]}))
 
-    state = load_verified(path, FileProof.of(path), MIB)
+    state = load_verified(path, FileDigest.of(path), MIB)
 
     assert state["a"].dtype == kind
     assert state["b"][0].shape == (3, 2)
-    with pytest.raises(NotWhole, match="is expected"):
-        load_verified(path, FileProof(sha256="0" * 64, bytes=path.stat().st_size), MIB)
+    with pytest.raises(CorruptFile, match="is expected"):
+        load_verified(path, FileDigest(sha256="0" * 64, bytes=path.stat().st_size), MIB)
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["zip", "before-1.6"])
@@ -285,7 +285,7 @@ def test_a_file_of_pytorch_is_read_as_pytorch_reads_it(tmp_path: Path, older: bo
     path = tmp_path / "state.pt"
     path.write_bytes(saved(state, _use_new_zipfile_serialization=not older))
 
-    found, expected = load_verified(path, FileProof.of(path), MIB), torch.load(path, weights_only=True)
+    found, expected = load_verified(path, FileDigest.of(path), MIB), torch.load(path, weights_only=True)
 
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -303,7 +303,7 @@ def test_a_file_of_safetensors_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors(tensors))
 
-    found = load_verified(path, FileProof.of(path), MIB)
+    found = load_verified(path, FileDigest.of(path), MIB)
 
     assert all(torch.equal(found.pop(name), value) for name, value in tensors.items())
     assert not found
@@ -320,7 +320,7 @@ def test_what_a_training_with_two_groups_and_odd_buffers_saves_comes_back(tmp_pa
     path = tmp_path / "state.pt"
     path.write_bytes(to_bytes({"model": model.state_dict(), "optimizer": optimizer.state_dict()}))
 
-    state = load_verified(path, FileProof.of(path), MIB)
+    state = load_verified(path, FileDigest.of(path), MIB)
 
     assert state["model"]["mask"].dtype == torch.bool
     assert state["model"]["codes"].tolist() == [-1, 5]
@@ -336,9 +336,9 @@ def test_row_56_a_file_that_is_larger_than_needed_is_not_read(tmp_path: Path, by
     os.truncate(path, bytes_claimed)
 
     with pytest.raises(
-        Foreign, match=rf"its recorded size is {bytes_claimed:,} bytes; at most 1,048,576 are needed"
+        UntrustedFile, match=rf"its recorded size is {bytes_claimed:,} bytes; at most 1,048,576 are needed"
     ):
-        load_verified(path, FileProof(sha256="0" * 64, bytes=bytes_claimed), MIB)
+        load_verified(path, FileDigest(sha256="0" * 64, bytes=bytes_claimed), MIB)
 
 
 def test_row_56_a_model_is_no_larger_than_its_file(trained: Place) -> None:
@@ -348,7 +348,7 @@ def test_row_56_a_model_is_no_larger_than_its_file(trained: Place) -> None:
     path.write_text(json.dumps({**spec, "input_shape": [1, 50_000, 50_000]}))
     record_path = trained.folder.record("train")
     record = json.loads(record_path.read_text())
-    record["outputs"]["model.json"] = FileProof.of(path).to_dict()
+    record["outputs"]["model.json"] = FileDigest.of(path).to_dict()
     record_path.write_text(json.dumps(record))
 
     with pytest.raises(BadInput, match=r"the model in model.json needs 100,000,000,040 for"):
@@ -359,8 +359,8 @@ def test_a_name_that_is_not_known_is_told(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     path.write_bytes(saved({"a": Call(os.mkdir, "x")}))
 
-    with pytest.raises(Foreign, match=r"it names (posix|os)\.mkdir"):
-        load_verified(path, FileProof.of(path), MIB)
+    with pytest.raises(UntrustedFile, match=r"it names (posix|os)\.mkdir"):
+        load_verified(path, FileDigest.of(path), MIB)
 
 
 @pytest.mark.parametrize("where", ["pickletools.genops", "zipfile.ZipFile"])
@@ -375,7 +375,7 @@ def test_row_54_sigterm_while_weights_are_loaded_is_no_fault_of_theirs(
     monkeypatch.setattr(where, stopped)
 
     with pytest.raises(Terminated):
-        load_verified(path, FileProof.of(path), MIB)
+        load_verified(path, FileDigest.of(path), MIB)
 
 
 def test_a_volume_that_does_not_answer_is_no_other_model(
@@ -415,8 +415,8 @@ def _checkpoint(run: Path, content: bytes) -> None:
     (run / "checkpoints").mkdir(parents=True)
     path = run / "checkpoints" / "epoch-0001.pt"
     path.write_bytes(content)
-    proof = FileProof.of(path).to_dict()
-    sidecar = Sidecar(position=Position(epoch=1, step=0), settings={}, **proof)
+    digest = FileDigest.of(path).to_dict()
+    sidecar = Sidecar(position=Position(epoch=1, step=0), settings={}, **digest)
     path.with_suffix(".json").write_text(sidecar.to_json())
 
 

@@ -13,7 +13,13 @@ from tests.support import REPOSITORY
 
 #: Beside the pinned ones, with which all else is tested: the oldest that pyproject.toml takes.
 OTHER = {"urllib3": "2.2.0", "websocket-client": "1.8.0"}
-CONTRACT = ("test_api.py", "test_credentials.py", "test_proxies.py", "test_tls.py", "test_watching.py")
+CONTRACT = (
+    "test_api.py",
+    "login/test_credentials.py",
+    "login/test_proxies.py",
+    "login/test_tls.py",
+    "test_watch.py",
+)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +44,7 @@ def test_row_10_the_contract_holds_with_other_versions_of_the_libraries(other_cl
     )
     assert versions.stdout.split() == list(OTHER.values())
 
-    tests = [str(REPOSITORY / "tests" / "unit" / name) for name in CONTRACT]
+    tests = [str(REPOSITORY / "tests" / "unit" / "executors" / name) for name in CONTRACT]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False

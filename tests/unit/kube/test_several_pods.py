@@ -24,7 +24,7 @@ from jobrelay.runs.results import Fetched
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.stage.reporting import stage_report
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge, may_resume
-from jobrelay_runner.volume.record import LogProof, parse_closing
+from jobrelay_runner.volume.record import LogDigest, parse_closing
 from jobrelay_train.config.loading import resolve
 from tests.support import BASE, changed, pod_spec
 from tests.support import objects as o
@@ -346,10 +346,10 @@ def succeeded(index: int) -> Object:
     """A Pod that has printed one line, and says so."""
     said = parse_closing(o.closing())
     assert said
-    proof = LogProof(
+    digest = LogDigest(
         sha256=hashlib.sha256(PRINTED).hexdigest(), bytes=len(PRINTED), lines=1, file=f"logs/{index}.log"
     )
-    message = replace(said, log=proof).message()
+    message = replace(said, log=digest).message()
     return pod(index, "Succeeded", containerStatuses=[o.terminated(0, "Completed", message)])
 
 

@@ -77,7 +77,7 @@ def packed(files: Files) -> bytes:
         return b"".join(archive.packed(write(folder / "source", files)))
 
 
-def proof(content: bytes) -> dict[str, Any]:
+def digest(content: bytes) -> dict[str, Any]:
     return {"sha256": sha256(content).hexdigest(), "bytes": len(content)}
 
 
@@ -94,8 +94,8 @@ def member(
     return add
 
 
-def proofs(*names: str, content: bytes = b"x") -> Callable[..., None]:
-    return member(PROOFS_NAME, json.dumps({name: proof(content) for name in names}).encode())
+def digests(*names: str, content: bytes = b"x") -> Callable[..., None]:
+    return member(PROOFS_NAME, json.dumps({name: digest(content) for name in names}).encode())
 
 
 def tar(*members: Callable[..., None], format: int = tarfile.PAX_FORMAT) -> bytes:  # noqa: A002
@@ -118,7 +118,7 @@ def test_what_is_packed_is_unpacked(files: Files, sizes: list[int]) -> None:
         found = archive.unpack(archive.stream_of(chunks), folder / "new")
         assert read(folder / "new") == files
         assert {name: value.to_dict() for name, value in found.items()} == {
-            name: proof(content) for name, content in files.items()
+            name: digest(content) for name, content in files.items()
         }
         assert [path.name for path in folder.iterdir()] == ["new"]
 
@@ -128,9 +128,9 @@ def test_what_is_packed_is_unpacked(files: Files, sizes: list[int]) -> None:
 def test_what_is_received_lies_beside_the_folder_until_it_is_moved(there: Files, sent: Files) -> None:
     with scratch() as folder:
         home = write(folder / "home", there)
-        with archive.received(io.BytesIO(packed(sent)), home) as (incoming, proofs):
+        with archive.received(io.BytesIO(packed(sent)), home) as (incoming, digests):
             assert read(incoming) == sent
-            assert set(proofs) == set(sent)
+            assert set(digests) == set(sent)
         assert read(home) == there
         assert [path.name for path in folder.iterdir()] == ["home"]
 
@@ -326,7 +326,7 @@ def sparse() -> bytes:
         "GNU.sparse.size": str(2**30),
     }
     pax |= {"GNU.sparse.map": f"0,0,{2**30},0", "GNU.sparse.numblocks": "1"}
-    return tar(extended("a", pax), proofs("a"))
+    return tar(extended("a", pax), digests("a"))
 
 
 def extended(name: str, pax: dict[str, str], content: bytes = b"x") -> Callable[..., None]:
@@ -351,42 +351,42 @@ def folded(depth: int) -> bytes:
 
 
 HOSTILE = {
-    "parent": tar(member("../victim", b"x"), proofs("../victim")),
-    "parent-inside": tar(member("a/../../victim", b"x"), proofs("a/../../victim")),
-    "absolute": tar(member("/tmp/victim", b"x"), proofs("/tmp/victim")),
-    "itself": tar(member(".", b"x"), proofs(".")),
-    "empty-name": tar(member("", b"x"), proofs("")),
-    "symlink": tar(member("a", kind=tarfile.SYMTYPE, link="../victim"), proofs()),
+    "parent": tar(member("../victim", b"x"), digests("../victim")),
+    "parent-inside": tar(member("a/../../victim", b"x"), digests("a/../../victim")),
+    "absolute": tar(member("/tmp/victim", b"x"), digests("/tmp/victim")),
+    "itself": tar(member(".", b"x"), digests(".")),
+    "empty-name": tar(member("", b"x"), digests("")),
+    "symlink": tar(member("a", kind=tarfile.SYMTYPE, link="../victim"), digests()),
     "through-a-symlink": tar(
-        member("a", kind=tarfile.SYMTYPE, link=".."), member("a/victim", b"x"), proofs("a/victim")
+        member("a", kind=tarfile.SYMTYPE, link=".."), member("a/victim", b"x"), digests("a/victim")
     ),
-    "hardlink": tar(member("a", kind=tarfile.LNKTYPE, link="../victim"), proofs()),
+    "hardlink": tar(member("a", kind=tarfile.LNKTYPE, link="../victim"), digests()),
     "hardlink-to-a-member": tar(
-        member("a", b"x"), member("b", kind=tarfile.LNKTYPE, link="a"), proofs("a", "b")
+        member("a", b"x"), member("b", kind=tarfile.LNKTYPE, link="a"), digests("a", "b")
     ),
-    "folder": tar(member("a", kind=tarfile.DIRTYPE), proofs()),
-    "fifo": tar(member("a", kind=tarfile.FIFOTYPE), proofs()),
-    "character-device": tar(member("a", kind=tarfile.CHRTYPE), proofs()),
-    "block-device": tar(member("a", kind=tarfile.BLKTYPE), proofs()),
-    "unknown-type": tar(member("a", kind=b"Z", link="../victim"), proofs()),
-    "twice": tar(member("a", b"x"), member("a", b"x"), proofs("a")),
-    "twice-spelled-differently": tar(member("a", b"x"), member("./a", b"x"), proofs("a", "./a")),
-    "file-as-folder": tar(member("a", b"x"), member("a/b", b"x"), proofs("a", "a/b")),
-    "file-as-folder-deep": tar(member("a", b"x"), member("a/b/c", b"x"), proofs("a", "a/b/c")),
-    "folder-as-file": tar(member("a/b", b"x"), member("a", b"x"), proofs("a", "a/b")),
-    "newline": tar(member("a\nb", b"x"), proofs("a\nb")),
-    "escape": tar(member("\x1b[2J", b"x"), proofs("\x1b[2J")),
-    "nul": tar(extended("a", {"path": "a\0b"}), proofs("a\0b")),
-    "backslash": tar(member("..\\victim", b"x"), proofs("..\\victim")),
-    "not-utf-8": tar(member("a\udcff", b"x"), proofs("a\udcff")),
-    "long-name": tar(member("a" * 1025, b"x"), proofs("a" * 1025)),
-    "long-part": tar(member("a" * 300, b"x"), proofs("a" * 300)),
+    "folder": tar(member("a", kind=tarfile.DIRTYPE), digests()),
+    "fifo": tar(member("a", kind=tarfile.FIFOTYPE), digests()),
+    "character-device": tar(member("a", kind=tarfile.CHRTYPE), digests()),
+    "block-device": tar(member("a", kind=tarfile.BLKTYPE), digests()),
+    "unknown-type": tar(member("a", kind=b"Z", link="../victim"), digests()),
+    "twice": tar(member("a", b"x"), member("a", b"x"), digests("a")),
+    "twice-spelled-differently": tar(member("a", b"x"), member("./a", b"x"), digests("a", "./a")),
+    "file-as-folder": tar(member("a", b"x"), member("a/b", b"x"), digests("a", "a/b")),
+    "file-as-folder-deep": tar(member("a", b"x"), member("a/b/c", b"x"), digests("a", "a/b/c")),
+    "folder-as-file": tar(member("a/b", b"x"), member("a", b"x"), digests("a", "a/b")),
+    "newline": tar(member("a\nb", b"x"), digests("a\nb")),
+    "escape": tar(member("\x1b[2J", b"x"), digests("\x1b[2J")),
+    "nul": tar(extended("a", {"path": "a\0b"}), digests("a\0b")),
+    "backslash": tar(member("..\\victim", b"x"), digests("..\\victim")),
+    "not-utf-8": tar(member("a\udcff", b"x"), digests("a\udcff")),
+    "long-name": tar(member("a" * 1025, b"x"), digests("a" * 1025)),
+    "long-part": tar(member("a" * 300, b"x"), digests("a" * 300)),
     "no-proofs": tar(member("a", b"x")),
     "empty-tar": tar(),
-    "proof-of-another": tar(member("a", b"x"), proofs("b")),
-    "proof-too-many": tar(member("a", b"x"), proofs("a", "b")),
-    "proof-too-few": tar(member("a", b"x"), member("b", b"x"), proofs("a")),
-    "proof-wrong": tar(member("a", b"x"), proofs("a", content=b"y")),
+    "proof-of-another": tar(member("a", b"x"), digests("b")),
+    "proof-too-many": tar(member("a", b"x"), digests("a", "b")),
+    "proof-too-few": tar(member("a", b"x"), member("b", b"x"), digests("a")),
+    "proof-wrong": tar(member("a", b"x"), digests("a", content=b"y")),
     "proofs-not-json": tar(member(PROOFS_NAME, b"{")),
     "proofs-not-utf-8": tar(member(PROOFS_NAME, b'{"\xff": 1}')),
     "proofs-a-list": tar(member(PROOFS_NAME, b"[]")),
@@ -394,12 +394,12 @@ HOSTILE = {
     "proofs-a-huge-number": tar(member(PROOFS_NAME, b"9" * 5000)),
     "proofs-huge": tar(member(PROOFS_NAME, b'{"a": "' + b"x" * 2**20 + b'"}')),
     "proofs-a-link": tar(member(PROOFS_NAME, kind=tarfile.SYMTYPE, link="/etc/passwd")),
-    "after-the-end": tar(member("a", b"x"), proofs("a"), member("b", b"x")),
-    "proofs-twice": tar(member("a", b"x"), proofs("a"), proofs("a")),
+    "after-the-end": tar(member("a", b"x"), digests("a"), member("b", b"x")),
+    "proofs-twice": tar(member("a", b"x"), digests("a"), digests("a")),
     "sparse": sparse(),
-    "negative-size": tar(extended("a", {"size": "-1"}), proofs("a")),
-    "huge-size": tar(extended("a", {"size": "9" * 30}), proofs("a")),
-    "huge-number": tar(extended("a", {"size": "9" * 5000}), proofs("a")),
+    "negative-size": tar(extended("a", {"size": "-1"}), digests("a")),
+    "huge-size": tar(extended("a", {"size": "9" * 30}), digests("a")),
+    "huge-number": tar(extended("a", {"size": "9" * 5000}), digests("a")),
     "huge-header": header(tarfile.XHDTYPE, 2**33, b"x" * 1024),
     "huge-long-name": header(tarfile.GNUTYPE_LONGNAME, 2**33, b"x" * 1024),
     "headers-of-headers": folded(3000),

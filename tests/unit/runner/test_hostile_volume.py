@@ -15,7 +15,7 @@ from jobrelay.cli import main as cli
 from jobrelay.runs import results
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof, LogProof, Record, RecordError, list_runs, read_record
+from jobrelay_runner.volume.record import FileDigest, LogDigest, Record, RecordError, list_runs, read_record
 from jobrelay_runner.volume.safe_read import RECORD_BYTES
 from jobrelay_runner.volume.verify import check_run
 from tests.support import PATIENCE
@@ -141,12 +141,12 @@ def test_a_record_is_as_large_as_ours_can_be_at_most(tmp_path: Path) -> None:
 
 def test_a_file_is_hashed_no_further_than_its_proof(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"a" * 100)
-    proof = FileProof.of(tmp_path / "log")
+    digest = FileDigest.of(tmp_path / "log")
     with (tmp_path / "log").open("ab") as file:
         file.truncate(1 << 43)
     record = Record(
         run="a", stage="train", status="succeeded", pod="p", config_hash="0" * 64, started="",
-        log=LogProof(file="log", lines=0, **proof.to_dict()),
+        log=LogDigest(file="log", lines=0, **digest.to_dict()),
     )  # fmt: skip
     (tmp_path / "train.json").write_text(record.to_json())
     assert results.proven_log(tmp_path, "train") is None

@@ -11,7 +11,7 @@ import pytest
 from jobrelay_runner.volume import inputs
 from jobrelay_runner.volume.inputs import changed_since, listings
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof, Record
+from jobrelay_runner.volume.record import FileDigest, Record
 from jobrelay_runner.volume.verify import check_run
 
 
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> RunFolder:
         run="a", stage="train", status="succeeded", pod="p", config_hash="0" * 64,
         started=(datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         listings=listings(tmp_path, ["data/clothes"]),
-        inputs={f"../../data/clothes/a/{n}.png": FileProof.of(folder / f"a/{n}.png") for n in (1, 2)},
+        inputs={f"../../data/clothes/a/{n}.png": FileDigest.of(folder / f"a/{n}.png") for n in (1, 2)},
     )  # fmt: skip
     run.record("train").write_text(record.to_json())
     return run
@@ -71,8 +71,8 @@ def test_a_file_of_the_same_size_that_was_written_since_is_hashed(run: RunFolder
 def test_a_record_leads_nowhere_else(run: RunFolder) -> None:
     record = Record.from_json(run.record("train").read_text())
     odd = {
-        "/dev/zero": FileProof(sha256="0" * 64, bytes=0),
-        "../../../x": FileProof(sha256="0" * 64, bytes=0),
+        "/dev/zero": FileDigest(sha256="0" * 64, bytes=0),
+        "../../../x": FileDigest(sha256="0" * 64, bytes=0),
     }
     listed = {"../..": "0" * 64, "/": "0" * 64, "data/..": "0" * 64}
     odd_one = replace(record, inputs=odd, listings=listed)

@@ -15,8 +15,8 @@ from jobrelay_runner.volume.paths import TERMINATION_MESSAGE_BYTES, check_name
 from jobrelay_runner.volume.record import (
     Closing,
     Cost,
-    FileProof,
-    LogProof,
+    FileDigest,
+    LogDigest,
     RecordError,
     differing,
     matches,
@@ -25,21 +25,21 @@ from jobrelay_runner.volume.record import (
 )
 
 COST = Cost(wall_seconds=1.0, cpu_seconds=1.0, peak_memory_bytes=1, peak_memory_from="process")
-LOG = LogProof(file="logs/train-a.log", sha256="0" * 64, bytes=0, lines=0)
+LOG = LogDigest(file="logs/train-a.log", sha256="0" * 64, bytes=0, lines=0)
 
 
 def test_a_proof_fits_the_file_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"content")
-    proof = FileProof.of(file)
+    digest = FileDigest.of(file)
 
-    assert matches(file, proof)
+    assert matches(file, digest)
     file.write_bytes(b"Content")
-    assert not matches(file, proof)
+    assert not matches(file, digest)
     file.write_bytes(b"content ")
-    assert not matches(file, proof)
-    assert differing(tmp_path, {"file": proof, "absent": proof}) == ["file", "absent"]
-    assert not matches(tmp_path / "no\0file", proof)
+    assert not matches(file, digest)
+    assert differing(tmp_path, {"file": digest, "absent": digest}) == ["file", "absent"]
+    assert not matches(tmp_path / "no\0file", digest)
 
 
 def test_a_record_that_is_not_there_is_none_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileProof, Record
+from jobrelay_runner.volume.record import FileDigest, Record
 from jobrelay_runner.volume.verify import check_run
 
 OUTPUTS = {
@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunFolder:
     for number in (4, 5):
         weights = folder.checkpoints / f"epoch-{number:04}.pt"
         weights.write_bytes(b"weights" * number)
-        weights.with_suffix(".json").write_text(FileProof.of(weights).to_json())
+        weights.with_suffix(".json").write_text(FileDigest.of(weights).to_json())
     results = {"test_acc": 0.9, "correct": 9, "samples": 10, "class_names": ["a", "b"]}
     for stage in STAGES:
         for name in OUTPUTS[stage]:
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def _record(folder: RunFolder, stage: str, status: str = "succeeded") -> None:
-    outputs = {name: FileProof.of(folder.path / name) for name in OUTPUTS[stage]}
+    outputs = {name: FileDigest.of(folder.path / name) for name in OUTPUTS[stage]}
     record = Record(
         run="a", stage=stage, status=status, pod="p", config_hash="0" * 64, started="", outputs=outputs
     )  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_a_checkpoint_within_an_epoch_is_newer_than_the_one_before_that_epoch(ru
     for name in ("epoch-0005-step-00042", "epoch-0005-step-00007"):
         weights = run.checkpoints / f"{name}.pt"
         weights.write_bytes(name.encode())
-        weights.with_suffix(".json").write_text(FileProof.of(weights).to_json())
+        weights.with_suffix(".json").write_text(FileDigest.of(weights).to_json())
     (run.checkpoints / "epoch-0009-of-somebody.json").write_text("{}")
 
     (found,) = (check for check in check_run(run) if check.what == "checkpoint")

@@ -18,7 +18,7 @@ from jobrelay.manifests import Plan
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.sizing import Size, requests_against_use, suggest
 from jobrelay_runner.stages import STAGES
-from jobrelay_runner.volume.record import Closing, Cost, LogProof
+from jobrelay_runner.volume.record import Closing, Cost, LogDigest
 from jobrelay_train.config.loading import load_config, validate
 from tests.support import objects as o
 
@@ -38,7 +38,7 @@ def _said(
     return Closing(
         stage="train",
         exit_code=others.pop("exit_code", 0),
-        log=LogProof(sha256="0" * 64, bytes=0, lines=0, file="logs/x.log"),
+        log=LogDigest(sha256="0" * 64, bytes=0, lines=0, file="logs/x.log"),
         cost=Cost(
             wall_seconds=wall,
             cpu_seconds=cpu,

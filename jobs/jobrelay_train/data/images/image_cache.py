@@ -34,9 +34,9 @@ from jobrelay_runner.errors import BadInput, Failed, passing_trouble
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.files import write_atomically
 from jobrelay_runner.volume.locks import one_at_a_time
-from jobrelay_runner.volume.record import FileProof, matches
+from jobrelay_runner.volume.record import FileDigest, matches
 from jobrelay_runner.volume.safe_read import read_bytes
-from jobrelay_train.config.schema import digest
+from jobrelay_train.config.schema import tree_hash
 from jobrelay_train.data.images import cache_bound
 from jobrelay_train.data.images.decoding import FILE_BYTES, Unreadable, Unusable, is_safe, read_image, threads
 from jobrelay_train.data.images.image_files import shown
@@ -54,12 +54,12 @@ _INDEX_BYTES: Final = 256 * 1024 * 1024
 class Decoded:
     """images: uint8 (N, 3, size, size), of the files `names`, in the order in which they were given.
 
-    proofs: of the files that were hashed; skipped: why each file that is not in `names` is not.
+    digests: of the files that were hashed; skipped: why each file that is not in `names` is not.
     """
 
     images: Tensor
     names: tuple[str, ...]
-    proofs: Mapping[str, FileProof]
+    digests: Mapping[str, FileDigest]
     skipped: Mapping[str, str]
 
 
@@ -82,8 +82,8 @@ class _Hashes(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Index(FileProof):
-    """KEY.json: the proof of KEY.pixels, and what its images are of."""
+class _Index(FileDigest):
+    """KEY.json: the digest of KEY.pixels, and what its images are of."""
 
     names: list[str]
     skipped: dict[str, str]
@@ -100,7 +100,7 @@ def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
                 remains.unlink(missing_ok=True)
         hashed = _hashed(folder, usable, cache / "files.json")
         hashes = {name: known.sha256 for name, known in hashed.items()}
-        key = digest({"format": _FORMAT, "size": size, "files": hashes})[:32]
+        key = tree_hash({"format": _FORMAT, "size": size, "files": hashes})[:32]
         pixels, path = cache / f"{key}.pixels", cache / f"{key}.json"
         index = _read(path, pixels, hashed, size)
         if index is None:
@@ -114,8 +114,8 @@ def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
         raise BadInput(f"{folder}: no usable image in {counted(len(names), 'file')} ({first})")
     values = torch.from_file(str(pixels), size=index.bytes, dtype=torch.uint8)
     images = values.view(len(index.names), size, size, 3).permute(0, 3, 1, 2)
-    proofs = {name: FileProof(sha256=known.sha256, bytes=known.bytes) for name, known in hashed.items()}
-    return Decoded(images, tuple(index.names), proofs, {**skipped, **index.skipped})
+    digests = {name: FileDigest(sha256=known.sha256, bytes=known.bytes) for name, known in hashed.items()}
+    return Decoded(images, tuple(index.names), digests, {**skipped, **index.skipped})
 
 
 def _looked_at(folder: Path, names: Iterable[str]) -> tuple[dict[str, os.stat_result], dict[str, str]]:
@@ -151,13 +151,13 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
     def hashed(name: str) -> _Hashed:
         status = files[name]
         try:
-            proof = FileProof.of(folder / name)
+            digest = FileDigest.of(folder / name)
         except OSError as error:
             raise passing_trouble(error, folder / name) or BadInput(
                 f"{folder / name} cannot be read: {error.strerror}"
             ) from error
         return _Hashed(
-            bytes=proof.bytes, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, sha256=proof.sha256
+            bytes=digest.bytes, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, sha256=digest.sha256
         )
 
     found = {name: known(name, status) for name, status in files.items()}

@@ -105,7 +105,7 @@ def _part(
         images=Rows(decoded.images, torch.tensor(rows, dtype=torch.int64)),
         labels=torch.tensor([number[layout.places[name].class_name] for name in names], dtype=torch.int64),
         class_names=layout.class_names,
-        files={folder / name: decoded.proofs[name] for name in names},
+        files={folder / name: decoded.digests[name] for name in names},
         names=tuple(nfc(name) for name in names),
         skipped=skipped or {},
         validation=validation,

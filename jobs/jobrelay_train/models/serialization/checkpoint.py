@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from jobrelay_runner.errors import BadInput, Failed, in_the_way
-from jobrelay_runner.fence import Fence
+from jobrelay_runner.fence import WriterFence
 from jobrelay_runner.volume.paths import checkpoint_sidecars
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes, regular_files
 from jobrelay_runner.volume.typed_json import Typed
-from jobrelay_train.models.serialization.weights import Foreign, NotWhole, load_verified, to_bytes
+from jobrelay_train.models.serialization.weights import CorruptFile, UntrustedFile, load_verified, to_bytes
 
 KEPT: Final = 2
 #: A sidecar is a few hundred bytes; a larger file in its place is not read.
@@ -49,7 +49,7 @@ class Position(Typed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sidecar(FileProof):
+class Sidecar(FileDigest):
     """What stands beside a checkpoint. settings: those that may not change on the way."""
 
     format: Literal[1] = 1
@@ -58,7 +58,7 @@ class Sidecar(FileProof):
 
 
 def save(
-    fence: Fence, folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]
+    fence: WriterFence, folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]
 ) -> Path:
     """Write a checkpoint and drop the ones before the newest two.
 
@@ -90,7 +90,7 @@ def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Pos
             sidecar = _read_sidecar(sidecar_path)
             _require_same(sidecar.settings, settings)
             state = load_verified(path, sidecar, limit)
-        except Foreign as error:
+        except UntrustedFile as error:
             raise foreign(path, sidecar_path, error) from error
         except (OSError, ValueError) as error:
             problems.append(f"checkpoints/{path.name}: {str(error).splitlines()[0]}")
@@ -109,11 +109,11 @@ def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
     for sidecar_path in _newest_first(folder):
         path = sidecar_path.with_suffix(".pt")
-        with contextlib.suppress(OSError, ValueError):  # NotWhole and Foreign among them
+        with contextlib.suppress(OSError, ValueError):  # CorruptFile and UntrustedFile among them
             yield path.name, load_verified(path, _read_sidecar(sidecar_path), limit)
 
 
-def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
+def foreign(path: Path, record: Path, error: UntrustedFile) -> BadInput:
     """What to say of a file that fits its record and yet is not of this program."""
     return BadInput(
         f"{path} is what {record.name} records, but it was not written by this program: {error}. "
@@ -124,7 +124,7 @@ def foreign(path: Path, record: Path, error: Foreign) -> BadInput:
 def _read_sidecar(path: Path) -> Sidecar:
     sidecar = Sidecar.from_json(read_bytes(path, _SIDECAR_BYTES))
     if sidecar.position.name != path.stem:
-        raise NotWhole(f"{path.name} describes {sidecar.position}")
+        raise CorruptFile(f"{path.name} describes {sidecar.position}")
     return sidecar
 
 
@@ -158,7 +158,7 @@ def _newest_first(folder: Path) -> list[Path]:
     return [folder / name for name in checkpoint_sidecars(names)]
 
 
-def _drop_old(fence: Fence, folder: Path) -> None:
+def _drop_old(fence: WriterFence, folder: Path) -> None:
     newest = _newest_first(folder)
     for old in newest[KEPT:]:
         fence.remove(old)

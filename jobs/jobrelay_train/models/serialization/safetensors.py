@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from jobrelay_train.models.serialization.tensors import Foreign, Source
+from jobrelay_train.models.serialization.tensors import Source, UntrustedFile
 
 #: The library itself takes up to 100 MB; a network of a thousand layers has some 300 KB.
 _HEADER_BYTES: Final = 4 * 1024 * 1024
@@ -33,10 +33,10 @@ def looks_like_it(content: bytes) -> bool:
 
 
 def from_safetensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors by their names. Raises Foreign, and what json raises."""
+    """The tensors by their names. Raises UntrustedFile, and what json raises."""
     (length,) = struct.unpack_from("<Q", content)
     if length > _HEADER_BYTES:
-        raise Foreign(f"its header has {length:,} bytes")
+        raise UntrustedFile(f"its header has {length:,} bytes")
     header: dict[str, Any] = json.loads(content[8 : 8 + length])
     source = Source(content)
     return {
@@ -47,8 +47,8 @@ def from_safetensors(content: bytes) -> dict[str, Tensor]:
 def _tensor(source: Source, first: int, dtype: str, shape: list[Any], data_offsets: list[Any]) -> Tensor:
     begin, end = data_offsets
     if dtype not in _TYPES:
-        raise Foreign(f"it has values of type {dtype}")
+        raise UntrustedFile(f"it has values of type {dtype}")
     kind, count = _TYPES[dtype], math.prod(shape)
     if end - begin != count * kind.itemsize:
-        raise Foreign(f"a tensor of {count:,} elements has not as many values")
+        raise UntrustedFile(f"a tensor of {count:,} elements has not as many values")
     return source.values(kind, count, first + begin).view(shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Foreign(ValueError):
+class UntrustedFile(ValueError):
     """A file holds what this program does not read; nothing of it is used."""
 
 
@@ -24,34 +24,34 @@ class Source:
         self._claimed = 0
 
     def reserve(self, dtype: torch.dtype, count: Any) -> Tensor:
-        """`count` values, whatever they are, to be filled later. Raises Foreign."""
+        """`count` values, whatever they are, to be filled later. Raises UntrustedFile."""
         size = _whole(count) * dtype.itemsize
         self._reserved += size
         if self._reserved > len(self.content):
-            raise Foreign(f"it claims to hold {self._reserved:,} bytes of values, more than it has")
+            raise UntrustedFile(f"it claims to hold {self._reserved:,} bytes of values, more than it has")
         return torch.empty(size, dtype=torch.uint8).view(dtype)
 
     def fill(self, values: Tensor, start: int) -> None:
-        """Copy the bytes from `start` on into one-dimensional values. Raises Foreign."""
+        """Copy the bytes from `start` on into one-dimensional values. Raises UntrustedFile."""
         if start < 0 or start + values.nbytes > len(self.content):
-            raise Foreign("it is shorter than the values that it claims to hold")
+            raise UntrustedFile("it is shorter than the values that it claims to hold")
         if values.nbytes:
             values.view(torch.uint8).numpy()[:] = np.frombuffer(self.content, np.uint8, values.nbytes, start)
 
     def values(self, dtype: torch.dtype, count: Any, start: int) -> Tensor:
-        """`count` values that begin at byte `start`. Raises Foreign."""
+        """`count` values that begin at byte `start`. Raises UntrustedFile."""
         values = self.reserve(dtype, count)
         self.fill(values, start)
         return values
 
     def view(self, values: Tensor, offset: Any, size: Sequence[Any], stride: Sequence[Any]) -> Tensor:
-        """A tensor of this size over some of these values. Raises Foreign.
+        """A tensor of this size over some of these values. Raises UntrustedFile.
 
         Its elements are no more than the values are, and all tensors of a file have at most two for each
         byte of it: two layers may share their weights, but ten thousand may not.
         """
         if len(size) != len(stride):
-            raise Foreign(f"a tensor of {len(size)} dimensions has {len(stride)} strides")
+            raise UntrustedFile(f"a tensor of {len(size)} dimensions has {len(stride)} strides")
         sizes, strides = [_whole(number) for number in size], [_whole(number) for number in stride]
         count = math.prod(sizes)
         reach = _whole(offset)
@@ -59,11 +59,11 @@ class Source:
             reach += 1 + sum((length - 1) * step for length, step in zip(sizes, strides, strict=True))
         self._claimed += count * values.element_size()
         if max(count, reach) > values.numel() or self._claimed > 2 * len(self.content):
-            raise Foreign(f"a tensor of {count:,} elements has not as many values")
+            raise UntrustedFile(f"a tensor of {count:,} elements has not as many values")
         return values.as_strided(sizes, strides, offset)
 
 
 def _whole(number: Any) -> int:
     if type(number) is not int or not 0 <= number < 1 << 62:
-        raise Foreign("a size in it is not a size")
+        raise UntrustedFile("a size in it is not a size")
     return number

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jobrelay_runner.text.counting import counted
-from jobrelay_train.models.serialization.tensors import Foreign, Source
+from jobrelay_train.models.serialization.tensors import Source, UntrustedFile
 from jobrelay_train.models.serialization.unpickling import unpickle
 
 ZIP: Final = b"PK\x03\x04"
@@ -31,15 +31,15 @@ _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 
 
 def from_zip(content: bytes) -> Any:
-    """The object in a file of PyTorch 1.6 or newer. Raises Foreign, and what zipfile raises."""
+    """The object in a file of PyTorch 1.6 or newer. Raises UntrustedFile, and what zipfile raises."""
     archive = _Archive(content)
     names = [name for name in archive.members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(names) != 1:
-        raise Foreign(f"it is a zip archive with {counted(len(names), 'pickle')} instead of one")
+        raise UntrustedFile(f"it is a zip archive with {counted(len(names), 'pickle')} instead of one")
     (name,) = names
     folder = name.removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.members and archive.read(f"{folder}byteorder") != b"little":
-        raise Foreign("its numbers have another byte order")
+        raise UntrustedFile("its numbers have another byte order")
     source = Source(content)
     stored: dict[str, Tensor] = {}
 
@@ -48,7 +48,7 @@ def from_zip(content: bytes) -> Any:
             start, size = archive.place(f"{folder}data/{key}")
             stored[key] = source.values(dtype, count, start)
             if stored[key].nbytes > size:
-                raise Foreign(f"it claims {count:,} values where there are {size:,} bytes")
+                raise UntrustedFile(f"it claims {count:,} values where there are {size:,} bytes")
         return stored[key].view(dtype)
 
     return unpickle(io.BytesIO(archive.read(name)), source, storage)
@@ -60,39 +60,39 @@ class _Archive:
     def __init__(self, content: bytes) -> None:
         self._content = content
         if content.count(b"PK\x01\x02") > _MEMBERS:  # each makes an object of ten times its size
-            raise Foreign(f"it has more than {_MEMBERS:,} members")
+            raise UntrustedFile(f"it has more than {_MEMBERS:,} members")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = archive.infolist()
         self.members = {member.filename: member for member in found}
         # PyTorch takes no notice of capitals, and would read the other one.
         if len({name.lower() for name in self.members}) < len(found):
-            raise Foreign("it has two members of one name")
+            raise UntrustedFile("it has two members of one name")
         if sum(member.file_size for member in found) > len(content):
-            raise Foreign("it unpacks to more than its own size")
+            raise UntrustedFile("it unpacks to more than its own size")
 
     def place(self, name: str) -> tuple[int, int]:
-        """Where a member's bytes begin, and how many they are. Raises Foreign."""
+        """Where a member's bytes begin, and how many they are. Raises UntrustedFile."""
         if name not in self.members:
-            raise Foreign(f"it has no {name}")
+            raise UntrustedFile(f"it has no {name}")
         member = self.members[name]
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise Foreign(f"{name} in it is compressed")
+            raise UntrustedFile(f"{name} in it is compressed")
         signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(self._content, member.header_offset)
         start = member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
         if signature != ZIP or start + member.file_size > len(self._content):
-            raise Foreign(f"{name} in it is not where the archive says")
+            raise UntrustedFile(f"{name} in it is not where the archive says")
         return start, member.file_size
 
     def read(self, name: str) -> bytes:
-        """A small member. Raises Foreign."""
+        """A small member. Raises UntrustedFile."""
         start, size = self.place(name)
         if size > _PICKLE_BYTES:
-            raise Foreign(f"its {name} has {size:,} bytes")
+            raise UntrustedFile(f"its {name} has {size:,} bytes")
         return self._content[start : start + size]
 
 
 def from_pickles(content: bytes) -> Any:
-    """The object in a file of a PyTorch before 1.6. Raises Foreign, and what pickletools raises."""
+    """The object in a file of a PyTorch before 1.6. Raises UntrustedFile, and what pickletools raises."""
     file, source = io.BytesIO(content), Source(content)
     stored: dict[str, Tensor] = {}
 
@@ -103,13 +103,13 @@ def from_pickles(content: bytes) -> Any:
 
     _magic, _version, system, state, keys = (unpickle(file, source, storage) for _ in range(5))
     if not system["little_endian"]:
-        raise Foreign("its numbers have another byte order")
+        raise UntrustedFile("its numbers have another byte order")
     if sorted(keys) != sorted(stored):
-        raise Foreign("the values in it are not those that its tensors look at")
+        raise UntrustedFile("the values in it are not those that its tensors look at")
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
         if count != stored[key].numel():
-            raise Foreign(f"it claims {stored[key].numel():,} values where there are {count:,}")
+            raise UntrustedFile(f"it claims {stored[key].numel():,} values where there are {count:,}")
         source.fill(stored[key], file.tell())
         file.seek(stored[key].nbytes, io.SEEK_CUR)
     return state

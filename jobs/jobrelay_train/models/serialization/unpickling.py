@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import torch
 from torch import Tensor
 
-from jobrelay_train.models.serialization.tensors import Foreign, Source
+from jobrelay_train.models.serialization.tensors import Source, UntrustedFile
 
 #: Each takes some microseconds and may make an object. After 1000 epochs a checkpoint has 17,000.
 _OPERATIONS: Final = 200_000
@@ -53,11 +53,11 @@ Storage = Callable[[str, torch.dtype, Any], Tensor]
 
 
 def unpickle(file: IO[bytes], source: Source, storage: Storage) -> Any:
-    """What the next pickle in `file` describes. Raises Foreign, and all kinds of errors for nonsense."""
+    """What the next pickle in `file` describes. Raises UntrustedFile, and any error for nonsense."""
     machine = _Machine(source, storage)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if number == _OPERATIONS:
-            raise Foreign(f"its pickle has more than {number:,} operations")
+            raise UntrustedFile(f"its pickle has more than {number:,} operations")
         machine.do(opcode.name, argument)
     return machine.result()
 
@@ -119,11 +119,11 @@ class _Machine:
                 self._pop(1)
                 _require(stack[-1], dict)
             case _:
-                raise Foreign(f"it names {argument or name}")
+                raise UntrustedFile(f"it names {argument or name}")
 
     def _pop(self, count: int) -> list[Any]:
         if len(self._stack) - (self._marks[-1] if self._marks else 0) < count:
-            raise Foreign("its pickle is incomplete")
+            raise UntrustedFile("its pickle is incomplete")
         taken = self._stack[len(self._stack) - count :]
         del self._stack[len(self._stack) - count :]
         return taken
@@ -145,7 +145,7 @@ class _Machine:
     def _stored(self, told: Any) -> Tensor:
         kind, dtype, key, _location, count, *view = _require(told, tuple)
         if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):
-            raise Foreign("it refers to something other than the values of tensors")
+            raise UntrustedFile("it refers to something other than the values of tensors")
         return self._storage(_require(key, str), dtype, count)
 
     def _call(self, function: Any, arguments: Any) -> Any:
@@ -163,9 +163,9 @@ class _Machine:
                 values, offset, size, stride, _, _, dtype, *more = arguments
                 values = _require(values, Tensor).view(_require(dtype, torch.dtype))
             case _:
-                raise Foreign("its pickle calls something that is not a function")
+                raise UntrustedFile("its pickle calls something that is not a function")
         if any(more):  # values that are to be negated, or complex and conjugated
-            raise Foreign("it has a tensor that is more than its values")
+            raise UntrustedFile("it has a tensor that is more than its values")
         return self._source.view(
             _require(values, Tensor), offset, _require(size, tuple), _require(stride, tuple)
         )
@@ -175,10 +175,10 @@ def _named(name: str) -> Any:
     try:
         return _KNOWN[name]
     except KeyError:
-        raise Foreign(f"it names {name.replace(' ', '.')}") from None
+        raise UntrustedFile(f"it names {name.replace(' ', '.')}") from None
 
 
 def _require(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise Foreign("its pickle has a value of the wrong kind")
+        raise UntrustedFile("its pickle has a value of the wrong kind")
     return value

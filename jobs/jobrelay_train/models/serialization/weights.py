@@ -22,17 +22,17 @@ import torch
 from torch import Tensor
 
 from jobrelay_runner.errors import StageError, one_line
-from jobrelay_runner.volume.record import FileProof
+from jobrelay_runner.volume.record import FileDigest
 from jobrelay_runner.volume.safe_read import TooLarge, UnsafeFile, read_bytes
 from jobrelay_train.data.filekinds import HEAD_BYTES, kind_of
 from jobrelay_train.models.serialization import safetensors, torchfile
-from jobrelay_train.models.serialization.tensors import Foreign as Foreign
+from jobrelay_train.models.serialization.tensors import UntrustedFile as UntrustedFile
 
 #: What a file has beside its tensors' values: names, figures of a thousand epochs, and the archive itself.
 _BESIDE_THE_VALUES = 16 * 1024 * 1024
 
 
-class NotWhole(ValueError):
+class CorruptFile(ValueError):
     """A file is not the one that was written."""
 
 
@@ -53,43 +53,47 @@ def room_for(tensors: Iterable[Tensor], copies: int = 1) -> int:
     return copies * sum(tensor.nbytes for tensor in tensors) + _BESIDE_THE_VALUES
 
 
-def load_verified(path: Path, proof: FileProof, limit: int) -> dict[str, Any]:
-    """Tensors (on the CPU) and plain values from the file of this proof. Raises OSError, NotWhole, Foreign.
+def load_verified(path: Path, digest: FileDigest, limit: int) -> dict[str, Any]:
+    """Tensors (on the CPU) and plain values from the file of this digest.
 
-    limit: more bytes than that are not read, whatever the proof says: a file with holes takes no room on
+    Raises OSError, CorruptFile, UntrustedFile.
+
+    limit: more bytes than that are not read, whatever the digest says: a file with holes takes no room on
     the volume, and all of its size in memory. The hash is of the very bytes that are read.
     """
     try:
-        content = read_bytes(path, min(proof.bytes, limit))
+        content = read_bytes(path, min(digest.bytes, limit))
     except TooLarge as error:
-        if proof.bytes <= limit:
-            raise NotWhole(f"it has more than the {proof.bytes:,} bytes that are expected") from error
-        raise Foreign(f"its recorded size is {proof.bytes:,} bytes; at most {limit:,} are needed") from error
+        if digest.bytes <= limit:
+            raise CorruptFile(f"it has more than the {digest.bytes:,} bytes that are expected") from error
+        raise UntrustedFile(
+            f"its recorded size is {digest.bytes:,} bytes; at most {limit:,} are needed"
+        ) from error
     except UnsafeFile as error:
-        raise NotWhole(f"it {error.strerror}") from error
-    if len(content) != proof.bytes:
-        raise NotWhole(f"it has {len(content):,} bytes, {proof.bytes:,} are expected; it is damaged")
+        raise CorruptFile(f"it {error.strerror}") from error
+    if len(content) != digest.bytes:
+        raise CorruptFile(f"it has {len(content):,} bytes, {digest.bytes:,} are expected; it is damaged")
     sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != proof.sha256:
-        raise NotWhole(
-            f"its SHA-256 is {sha256[:12]}…, {proof.sha256[:12]}… is expected; it is damaged or another file"
+    if sha256 != digest.sha256:
+        raise CorruptFile(
+            f"its SHA-256 is {sha256[:12]}…, {digest.sha256[:12]}… is expected; it is damaged or another file"
         )
     return from_bytes(content)
 
 
 def from_bytes(content: bytes) -> dict[str, Any]:
-    """The dict in a file of PyTorch's or of safetensors. Raises Foreign.
+    """The dict in a file of PyTorch's or of safetensors. Raises UntrustedFile.
 
     What it takes in memory is no more than a few times `content`.
     """
     try:
         state = _reader_of(content)(content)
-    except (Foreign, StageError):  # SIGTERM, which may come anywhere, is no fault of the file's
+    except (UntrustedFile, StageError):  # SIGTERM, which may come anywhere, is no fault of the file's
         raise
     except Exception as error:  # whatever a file of somebody else's may provoke
-        raise Foreign(f"it is not a file as PyTorch writes it: {one_line(error)}") from error
+        raise UntrustedFile(f"it is not a file as PyTorch writes it: {one_line(error)}") from error
     if not isinstance(state, dict):
-        raise Foreign("it does not hold a state_dict")
+        raise UntrustedFile("it does not hold a state_dict")
     return state
 
 
@@ -100,4 +104,4 @@ def _reader_of(content: bytes) -> Callable[[bytes], Any]:
         return torchfile.from_pickles
     if safetensors.looks_like_it(content):
         return safetensors.from_safetensors
-    raise Foreign(f"it is {kind_of(content[:HEAD_BYTES])}")
+    raise UntrustedFile(f"it is {kind_of(content[:HEAD_BYTES])}")

@@ -18,7 +18,7 @@ from jobrelay.kube.read import container_state, index_of
 from jobrelay.runs.timeline import now
 from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.record import LogProof
+from jobrelay_runner.volume.record import LogDigest
 
 _TAIL_BYTES: Final = 4096
 #: Without a byte, after which it is reported that a log is waited for.
@@ -59,9 +59,9 @@ class LogCopy:
     def ends_within_a_line(self) -> bool:
         return self._last != b"\n"
 
-    def equals(self, proof: LogProof) -> bool:
+    def equals(self, digest: LogDigest) -> bool:
         """Whether it is, byte for byte, what the stage itself has counted."""
-        return (self.bytes, self._hasher.hexdigest()) == (proof.bytes, proof.sha256)
+        return (self.bytes, self._hasher.hexdigest()) == (digest.bytes, digest.sha256)
 
 
 class LogCollector:
