@@ -2,7 +2,7 @@
 
 Two kinds of keys stand side by side in a stage's section. Those that decide the result (epochs,
 batch_size, …) are part of the stage's hash; those of `Placement` only decide where and how long
-it may run, so that a run which died of memory goes on with more of it.
+it may run, so that a run which died of memory resumes with more of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The order of an epoch's images, how they are varied, and the batches that come of it.
 
-All of it depends on seed and epoch alone, so that a training that goes on in the middle of an epoch
+All of it depends on seed and epoch alone, so that a training that resumes in the middle of an epoch
 finds the batches that it would have had.
 
 torchvision's transforms draw once for a whole batch, or are called for every image; here a batch is

@@ -2,7 +2,7 @@
 
 PyTorch's own threads share every single operation instead. In batches of 64 small images an operation
 takes some tens of microseconds, about what it takes to wake a thread: two of them are no faster than one.
-Here they meet once a step, from pixels to gradients; two train 1.7 times as fast as one.
+Here they wait for each other once a step, after the gradients; two train 1.7 times as fast as one.
 
 As with DistributedDataParallel, batch normalisation sees each part alone. Gradients are added in a fixed
 order: the same seed and the same number of parts give the same weights, bit for bit.

@@ -2,7 +2,7 @@
 
     checkpoints/epoch-0003.pt            after three epochs
     checkpoints/epoch-0003-step-00042.pt 42 steps into the fourth; after SIGTERM
-    checkpoints/epoch-0003.json          its SHA-256, and what must stay the same to go on from it
+    checkpoints/epoch-0003.json          its SHA-256, and what must stay the same to resume from it
 
 The sidecar is written last and removed first: a .pt without one was never finished.
 """
