@@ -6,6 +6,7 @@ In a checkout they lie where everybody sees them, k8s/ and images/; an installed
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import shutil
 import sys
@@ -37,12 +38,12 @@ def install_command(extra: str) -> str:
     """What to type for the libraries of an extra (pyproject.toml)."""
     if _FILES != _COPIES:
         return shlex.join(["make", "-C", str(_FILES), "install"])
-    has_pip = importlib.util.find_spec("pip") is not None
-    pip = (
-        [sys.executable, "-m", "pip", "install"]
-        if has_pip
-        else ["uv", "pip", "install", "-p", sys.executable]
-    )
+    if importlib.util.find_spec("pip"):
+        pip = [sys.executable, "-m", "pip", "install"]
+    elif shutil.which("uv"):
+        pip = ["uv", "pip", "install", "-p", sys.executable]
+    else:  # pipx makes environments without pip
+        pip = [os.path.realpath(sys.executable), "-m", "pip", "--python", sys.executable, "install"]
     return shlex.join([*pip, f"jobrelay[{extra}]"])
 
 
