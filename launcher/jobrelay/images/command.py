@@ -48,7 +48,10 @@ def run_comparison(
         raise BadInput("the same image twice: there is nothing to compare")
     name = _name(name)
     rounds = Rounds(target, target.config(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
-    place = target.executor().place()
+    try:
+        place = target.executor().place()
+    except BadInput as error:  # where others may run without a cluster
+        raise BadInput(error.what, "start a cluster (make kind-up), or name one with --context") from error
     engines = [engine_with(contender.image, engine) for contender in contenders]
     require_place(rounds.folder)
     rounds.folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from typing import Final
 from jobrelay import manifests
 from jobrelay.api import Relay
 from jobrelay.console import Console
-from jobrelay.errors import EvidenceIncomplete
-from jobrelay.hints import SameAgain
+from jobrelay.errors import EvidenceIncomplete, Exit, StageEnded
+from jobrelay.hints import Command, SameAgain
 from jobrelay.images.engine import full_name
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.request import RunRequest
@@ -80,7 +80,12 @@ class Rounds:
             early="off",  # nothing else is to be at work while train is measured
         )
         relay = Relay.at(target, Console(quiet=True))
-        sample = sample_of(relay.carry_out(self.config, request))
+        try:
+            sample = sample_of(relay.carry_out(self.config, request))
+        except StageEnded as ended:
+            if ended.exit_code == Exit.COULD_NOT_START:  # another image would be another comparison
+                ended.hint = Command("images", "load", contender.runs_as)
+            raise
         relay.delete(run, data=True)
         return sample
 

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from jobrelay.api import Relay
 from jobrelay.cli import main as cli
-from jobrelay.errors import BadInput, EvidenceIncomplete, StageEnded
+from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, StageEnded
 from jobrelay.images.comparing import Contender, Rounds, Sample, interleaved, sample_of
 from jobrelay.images.engine import Engine, ToolFailed, engine_that_works, full_name, without_tag
 from jobrelay.images.measuring import Weight, weigh
@@ -256,6 +257,22 @@ def test_the_images_take_turns() -> None:
     assert [each.seconds_to_first_batch for each in found[SLIM]] == [1, 4, 5]
     assert [each.seconds_to_first_batch for each in found[BULKY]] == [2, 3, 6]
     assert len(said) == 6
+
+
+def test_the_way_out_is_not_one_that_a_comparison_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["images", "compare", "a:1", "b:1"]) == 2
+    assert "--local" not in capsys.readouterr().err
+
+    def not_there(*_: object) -> None:
+        raise StageEnded(Exit.COULD_NOT_START, "ErrImagePull", "name another one with --image")
+
+    monkeypatch.setattr(Relay, "carry_out", not_there)
+    config = Target(local=True).config(None, [])
+    with pytest.raises(StageEnded) as raised:
+        Rounds(Target(local=True, volume=tmp_path), config, "x", tmp_path).run(SLIM, "x-a1")
+    assert str(raised.value.hint).endswith(f"images load {SLIM.runs_as}")
 
 
 @pytest.fixture
