@@ -166,8 +166,7 @@ class StageProcess:
     @staticmethod
     def _exit_code(status: int) -> int:
         """128 + n for signal n."""
-        code = os.waitstatus_to_exitcode(status)
-        return code if code >= 0 else 128 - code
+        return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
     def _copy(self, seconds: float) -> None:
         """What there is to read within so many seconds, and who has ended."""

@@ -40,7 +40,7 @@ class StopRequest:
             process.terminate()
         # A second one must not interrupt what the first one's Terminated has to end. That it is not raised
         # twice at all would be too much: a library may have swallowed it.
-        if not self._deferred and not isinstance(sys.exception(), Terminated):
+        if not self._deferred and not isinstance(sys.exc_info()[1], Terminated):
             self.obey()
 
     def obey(self) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Callable, Final, Union
 from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
@@ -20,7 +19,7 @@ _SHORTEST: Final = 8
 #: Below this length a value counts only where it stands as a word of its own.
 _LONG: Final = 12
 
-_Substitution = str | Callable[[re.Match[str]], str]
+_Substitution = Union[str, Callable[["re.Match[str]"], str]]
 #: In this order: a header's value is masked as a whole before its parts are looked at.
 _SHAPES: Final[tuple[tuple[re.Pattern[str], _Substitution], ...]] = (
     (

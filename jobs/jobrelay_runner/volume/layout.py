@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import Final, Tuple
 
 from jobrelay_runner.volume.parts import Part, Role, division, named
 
@@ -35,7 +35,7 @@ _RARE: Final = 100
 _IN_NO_CLASS: Final = "it is in no class's folder"
 _WANTED: Final = "; put the images into one folder for each class: CLASS/FILE"
 
-Path = tuple[str, ...]
+Path = Tuple[str, ...]
 
 
 class LayoutError(ValueError):
