@@ -224,9 +224,7 @@ class Relay:
         """
         name = _checked(name) or name
         executor = self._target.executor()
-        files = (
-            executor.volume(name) if data else None
-        )  # before the Jobs go: they name the image that can read the volume
+        files = executor.volume(name) if data else None  # before the Jobs go: they name its image
         deleted = executor.delete(name)
         if files:
             with files as volume:

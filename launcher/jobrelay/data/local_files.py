@@ -101,9 +101,7 @@ class _Walk:
         self.found = found
         self.taken: dict[str, Path] = {}  # by the name in the source
         self._names: dict[Path, str] = {}  # of every file and folder taken, by real path
-        self._links: deque[tuple[str, Path, Path | None]] = (
-            deque()
-        )  # name, path, and the linked folder around it
+        self._links: deque[tuple[str, Path, Path | None]] = deque()  # with the linked folder around it
 
     def everything(self) -> None:
         self._enter("", self.source, None)
@@ -188,9 +186,7 @@ class _Walk:
 
 def _name(taken: Mapping[str, Path], found: LocalFiles) -> None:
     """Give every file its name on the volume."""
-    in_order = sorted(
-        taken, key=lambda name: (name != nfc(name), name)
-    )  # composed names first: they stay unchanged
+    in_order = sorted(taken, key=lambda name: (name != nfc(name), name))  # composed names stay unchanged
     folders = {str(parent) for name in taken for parent in PurePosixPath(nfc(name)).parents}
     for name in in_order:
         path, new = taken[name], nfc(name)
