@@ -68,9 +68,7 @@ def _of_job(job: Job, pods: Any, limits_resources: bool) -> Object:
     said = closing(pod) if pod else None
     resources = main_container(job).get("resources", {}) if limits_resources else {}
     if isinstance(judged, Verdict):
-        verdict = _verdict(
-            judged, str
-        )  # no completed hints: the user's command now is not the one that started the run
+        verdict = _verdict(judged, str)  # plain hints: this command did not start the run
         size = suggest(resources, said, judged.reason == "OOMKilled")
     else:
         verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
