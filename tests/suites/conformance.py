@@ -1,7 +1,7 @@
-"""One behaviour, two executors: what both must do, told once.
+"""The behaviour that both executors must have.
 
-`place` (a fixture of tests/local and of tests/cluster) says where. Every test has a volume, and on
-a cluster a namespace, of its own.
+The fixture `place` (of tests/local and tests/cluster) selects the executor. Every test has its own volume
+and, on a cluster, its own namespace.
 """
 
 from __future__ import annotations

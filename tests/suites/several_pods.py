@@ -1,4 +1,4 @@
-"""Stages of several Pods, over both executors: as conformance, inherited by a class a folder."""
+"""Stages with several Pods, on both executors; like conformance, inherited by one class per folder."""
 
 from __future__ import annotations
 

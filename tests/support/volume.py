@@ -1,4 +1,4 @@
-"""What the tests of the stages share: small real data, and stages as a container starts them."""
+"""Helpers of the stages' tests: small real data, and stages started as in a container."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_data(folder: Path, *, train: int = 300, test: int = 80, packed: bool =
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it has so many pixels."""
+    """A PNG of a few bytes whose header claims this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checked = kind + content

@@ -14,7 +14,7 @@ from jobrelay_runner.text.counting import counted
 
 @dataclass(frozen=True)
 class Point:
-    """All trials with one value of one key, over the seeds and the compared values of the other keys."""
+    """The trials that share one value of one key (see `points`), over all seeds."""
 
     value: Any
     accuracy: tuple[float, ...]
