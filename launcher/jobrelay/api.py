@@ -55,14 +55,14 @@ def data_home() -> Path:
 
 @dataclass(frozen=True)
 class Local:
-    """Run stages as processes on this machine. volume: replaces the claim; None: in `data_home()`."""
+    """Stages run as processes on this machine. volume: replaces the claim; None: in `data_home()`."""
 
     volume: Path | str | None = None
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Run stages on a cluster. None: the kubeconfig's current context, the manifests' namespace.
+    """Stages run on a cluster. None: the kubeconfig's current context, the manifests' namespace.
 
     api_timeout: seconds without an answer after which the launcher gives up on the API server.
     """
@@ -73,7 +73,7 @@ class Cluster:
 
 
 class Relay:
-    """Run the stages of a set of manifests in one place.
+    """Runs the stages of a set of manifests in one place.
 
     manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
     folder: where results go, one subfolder per run; None: in `data_home()`.
@@ -187,7 +187,7 @@ class Relay:
         return status.all_stages(self._target.executor())
 
     def logs(self, name: str | None = None, stage: Stage | None = None, *, tail: int | None = None) -> str:
-        """Return the logs of a run's stages; tail: only the last lines of each Pod. Raises BadInput."""
+        """Return the logs of a run's stages; tail: number of last lines of each Pod. Raises BadInput."""
         name, out = _checked(name), io.BytesIO()
         executor = self._target.executor()
         earlier_logs.print_logs(
@@ -249,7 +249,7 @@ class Relay:
         """Check everything that a run needs in this place."""
         return self._target.executor().examine(self._target.manifests)
 
-    # --- what was asked ---
+    # --- internals ---
 
     def _asked(
         self,
@@ -267,7 +267,7 @@ class Relay:
         return self._target.config(Path(config) if config else None, overrides)
 
     def _results(self, executor: JobReader) -> Path:
-        """Parent folder of the runs; by default one per place, because run names are unique only there."""
+        """Parent folder of the runs; by default one per place: names of runs are unique only in a place."""
         place = hashlib.sha256(executor.place().encode()).hexdigest()[:12]
         return self._folder or data_home() / "runs" / place
 

@@ -42,8 +42,7 @@ METRICS: dict[Stage, dict[str, float]] = {
 def write_run(folder: Path, *, failed: Stage | None = None, beside: str = "", empty: int = 0) -> Path:
     """A run up to its end, or to the stage that failed.
 
-    beside: added to every text that others could write. empty: number of additional pictures on which nothing
-    was found.
+    beside: added to every text that others could write. empty: number of extra pictures with nothing found.
     """
     (folder / "results").mkdir(parents=True)
     (folder / "logs").mkdir()

@@ -74,7 +74,7 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
     except Terminated:
         return Exit.TERMINATED
     except (BrokenPipeError, SystemExit) as error:  # click turns the former into the latter
-        if isinstance(error, SystemExit) and not error.code:  # and of a shell that asks for completion
+        if isinstance(error, SystemExit) and not error.code:  # also raised after shell completion
             return Exit.SUCCEEDED
         # the reader of stdout is gone; the interpreter must not flush it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -79,7 +79,7 @@ def target_options(command: Command) -> Command:
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
     """Refuse options that contradict each other. Raises BadInput.
 
-    Environment variables for a cluster are ignored where a command does not use one.
+    With --local, environment variables for a cluster are ignored.
     """
     typed = [name for name in (*_CLUSTER, "volume") if _source(context, name) is ParameterSource.COMMANDLINE]
     if where["local"]:

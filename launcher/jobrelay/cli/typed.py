@@ -18,7 +18,7 @@ _CARRIED: Final = frozenset({
     "--local", "--volume", "--context", "--namespace", "--kustomize", "--image", "--api-timeout",
     "--run", "--config", "--set", "--timeout",
 })  # fmt: skip
-#: Commands that carry out one run: only these accept --run.
+#: Commands that carry out one run: hints add --run only to these.
 _OF_A_RUN: Final = ("run-all", "run")
 
 

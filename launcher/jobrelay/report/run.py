@@ -33,7 +33,7 @@ _LOG_BYTES: Final = 8 * 1024
 _MOST_FILES: Final = 200
 _LONGEST_NAME: Final = 300
 _MOST_CONFIG: Final = 32 * 1024
-#: Rows of the table of epochs, which is for readers who cannot see the curves.
+#: Rows of the table of epochs, an alternative to the curves for screen readers.
 _MOST_ROWS: Final = 100
 
 

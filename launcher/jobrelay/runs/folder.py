@@ -72,7 +72,7 @@ def training_of(config: RunConfig) -> str:
 
 
 def training_in(config_map: dict[str, Any], name: str) -> str | None:
-    """`training_of` the configuration in a run's ConfigMap; None if it is not one of train's."""
+    """`training_of` the configuration in a run's ConfigMap; None if it is not a RunConfig."""
     try:
         return training_of(validate(yaml.safe_load(config_map["data"][name])))
     except (KeyError, TypeError, yaml.YAMLError, ConfigError):

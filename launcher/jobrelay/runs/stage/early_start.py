@@ -21,7 +21,7 @@ _SECONDS: Final = 60.0
 
 
 class EarlyStart:
-    """Start one Job before its turn, once. Use as a context manager around the wait for the stage before.
+    """Starts one Job before its turn, once. Use as a context manager around the wait for the stage before.
 
     when: auto first checks that there is room for both. A failure here is no error: the launcher then
     submits the Job in its turn.
