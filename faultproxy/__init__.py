@@ -1,11 +1,11 @@
-"""A proxy before a Kubernetes API server that makes faults, on purpose and as often as you say.
+"""A proxy in front of a Kubernetes API server that injects faults, as often as you configure.
 
     with FaultProxy("kind-kind", [Rule("reset", on="log", after=5000, times=3)]) as proxy:
         proxy.write_kubeconfig(path)
         ...                       # KUBECONFIG=path, whatever is to be tested
         assert proxy.struck("reset")
 
-README.md has every fault, and the same from the command line.
+README.md lists every fault, and the command line.
 """
 
 from __future__ import annotations

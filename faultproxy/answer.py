@@ -1,4 +1,4 @@
-"""An answer on its way to the client, and what a strike does to it."""
+"""An answer on its way to the client, and the fault that changes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GARBAGE: Final = b'this is no event\n{"type": "MODIFIED", "object": {"kind": "Jo
 
 
 class Struck(Exception):
-    """The answer ends here, and so does the connection, in this way."""
+    """The fault ends the answer and the connection here, in this way."""
 
     def __init__(self, cut: Cut) -> None:
         super().__init__(cut)
@@ -28,7 +28,7 @@ class Struck(Exception):
 
 
 class Complete(Exception):
-    """The answer's body ends here, in good order."""
+    """The answer's body ends here, normally."""
 
 
 class Answer:
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def cut_in(self) -> float | None:
-        """Seconds until the answer is to be cut, whether or not anything comes."""
+        """Seconds until the answer is cut, even if no byte arrives."""
         if self._strike and self._do in CUTS and self._strike.after_seconds is not None:
             return max(self._began + self._strike.after_seconds - time.monotonic(), 0)
         return None
@@ -76,7 +76,7 @@ class Answer:
             await self._change()
 
     async def switch(self, head: Head) -> None:
-        """The answer to an upgrade, as it is; what follows is not HTTP any more."""
+        """The unchanged answer to an upgrade; the bytes after it are no longer HTTP."""
         if self._do in CUTS and self._strike and self._strike.after == 0:
             raise self.cut()
         self._request.status = head.status
@@ -105,7 +105,7 @@ class Answer:
             await self._write(b"0\r\n\r\n")
 
     async def refuse(self, status: int, retry_after: int | None) -> None:
-        """An answer that no server has given: a Status object."""
+        """Answer with a Status object that the proxy itself makes."""
         self._has_struck()
         self._request.status = status
         body = json.dumps(status_object(status)).encode()
@@ -118,7 +118,7 @@ class Answer:
     # --- events of a watch ---
 
     async def _take_a_line(self, piece: bytes) -> None:
-        """Send on; where a line ends once the strike is due, change what follows."""
+        """Pass on a piece; once the fault is due, change what follows the next line end."""
         assert self._strike
         missing = max(self._strike.after - self._request.bytes, 0) if self._strike.after < 2**62 else 0
         if not missing and not self._within_a_line and self._is_due(self._request.bytes):
@@ -154,7 +154,7 @@ class Answer:
             await self._send(GARBAGE)
 
     async def _halve(self, piece: bytes) -> None:
-        """Of the next event only its first half goes on, as a line."""
+        """Pass on only the first half of the next event, as a line."""
         event, newline, rest = piece.partition(b"\n")
         if not newline:
             self._halved = event

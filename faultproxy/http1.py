@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as a proxy needs: heads, and bodies as they come, never whole."""
+"""The part of HTTP/1.1 that a proxy needs: heads, and bodies streamed in pieces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOP: Final = frozenset(
 
 
 class Broken(ConnectionError):
-    """What comes is no HTTP/1.1, or ends too early."""
+    """The peer sent invalid HTTP/1.1, or closed too early."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ def encode(first: str, headers: list[tuple[str, str]]) -> bytes:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """None: the other side has closed instead."""
+    """Read a head; None if the peer closed the connection instead."""
     try:
         raw = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -86,9 +86,9 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 
 
 async def read_body(reader: asyncio.StreamReader, head: Head, *, to_the_end: bool) -> AsyncIterator[bytes]:
-    """The pieces of a body as they come. Raises Broken if it is cut.
+    """Yield the pieces of a body as they arrive. Raises Broken if it is cut.
 
-    to_the_end: a body of no told length lasts until the connection ends (an answer's, not a request's).
+    to_the_end: a body without a length lasts until the connection ends (in answers, not in requests).
     """
     if head.chunked:
         async for piece in _chunked_answer(reader) if to_the_end else _chunked(reader):
@@ -126,9 +126,9 @@ async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _chunked_answer(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """As _chunked, of a connection on which nothing follows: all that has come, as one piece.
+    """Like _chunked, for the last answer of a connection: joins all chunks that have arrived.
 
-    A kubelet sends every line of a log as a chunk of its own.
+    A kubelet sends every line of a log as its own chunk.
     """
     buffer = b""
     missing = 0  # bytes of the chunk at hand, with the line end behind it

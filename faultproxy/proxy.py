@@ -22,10 +22,10 @@ _BACKLOG = 1024
 
 
 class FaultProxy:
-    """Runs in a thread of its own, from `with` to its end. Every method may be called from any thread.
+    """A proxy that runs in its own thread within `with`. Every method may be called from any thread.
 
-    context: of the kubeconfig, None for the current one; or upstream: another way to a server.
-    on_end: told of every request when it has ended.
+    context: of the kubeconfig, None for the current one; or upstream: a server to use instead. on_end: called
+    with every finished request.
     """
 
     def __init__(
@@ -61,27 +61,27 @@ class FaultProxy:
         return f"http://127.0.0.1:{self._port}"
 
     def write_kubeconfig(self, path: Path) -> Path:
-        """A kubeconfig whose only context, called as the real one, leads to this proxy."""
+        """Write a kubeconfig whose only context, named like the real one, leads to this proxy."""
         return self.upstream.write_kubeconfig(path, self.url)
 
     def add(self, rule: Rule, *, before: bool = False) -> None:
-        """One more rule, for requests from now on: behind all others, or before them."""
+        """Add a rule for requests from now on, after all others or before them."""
         self._rulebook.add(rule, before=before)
 
     def clear(self) -> None:
-        """No more faults."""
+        """Remove all rules."""
         self._rulebook.clear()
 
     def struck(self, fault: str = "") -> list[Request]:
-        """The requests that a fault (that one) has struck."""
+        """The requests that a fault, or this fault, has struck."""
         return [r for r in self.requests if r.struck is not None and fault in ("", r.fault)]
 
     def outage(self, seconds: float) -> None:
-        """Reset every connection and refuse new ones for so long. Returns once it is down."""
+        """Reset every connection and refuse new ones for `seconds`. Returns once the proxy is down."""
         asyncio.run_coroutine_threadsafe(self._go_down(seconds), self._loop).result()
 
     def freeze(self) -> None:
-        """Nothing flows any more, on connections old and new, and none is closed; until `thaw`."""
+        """Stop the flow on all connections, old and new, without closing them, until `thaw`."""
         self._loop.call_soon_threadsafe(self._flows.clear)
 
     def thaw(self) -> None:
@@ -186,7 +186,7 @@ class FaultProxy:
                 await _until_closed(reader)
 
     async def _exchange(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether another may follow on this connection."""
+        """Handle one request and its answer; return whether another may follow on this connection."""
         request = Request.parse(head.method, head.target, upgrade=head.upgrade)
         self.requests.append(request)
         strike = self._rulebook.choose(request)
@@ -207,7 +207,7 @@ class FaultProxy:
             self._on_end(request)
 
     async def _before(self, strike: Strike, request: Request) -> None:
-        """Faults that come before the server has heard of the request."""
+        """Apply faults that precede sending the request to the server."""
         if request.fault == "delay" and strike.rule.each == "request":
             request.struck = time.monotonic()
             await asyncio.sleep(strike.seconds)
@@ -272,7 +272,7 @@ class FaultProxy:
 
 
 async def read_answer_head(reader: asyncio.StreamReader) -> Head:
-    """The final one: 100 Continue and its like are left out."""
+    """Read the final head; 100 Continue and other interim answers are skipped."""
     while head := await read_head(reader):
         if head.status >= 200 or head.status == 101:
             return head
@@ -282,7 +282,7 @@ async def read_answer_head(reader: asyncio.StreamReader) -> Head:
 async def _relay(
     answer: Answer, came: Head, head: Head, reader: asyncio.StreamReader, server: asyncio.StreamReader
 ) -> None:
-    """The answer, as it comes, to its end or to the client's. Raises Struck."""
+    """Pass on the answer as it arrives, until it ends or the client closes. Raises Struck."""
     has_body = head.method != "HEAD" and came.status not in (204, 304)
 
     async def all_of_it() -> None:
@@ -307,7 +307,7 @@ async def _tunnel(
     server_reader: asyncio.StreamReader,
     server_writer: asyncio.StreamWriter,
 ) -> None:
-    """Bytes in both directions until one side has ended; those to the client may meet a fault."""
+    """Pass bytes in both directions until one side closes; faults apply to those for the client."""
 
     async def down() -> None:
         while piece := await server_reader.read(PIECE):
@@ -322,13 +322,13 @@ async def _tunnel(
 
 
 async def _cut(answer: Answer) -> None:
-    """Raises Struck when the time has come; if there is none, never ends."""
+    """Raise Struck when the cut is due; without one, never return."""
     await asyncio.sleep(answer.cut_in if answer.cut_in is not None else 10**8)
     raise answer.cut()
 
 
 async def _first_of(*coroutines: Any) -> Any:
-    """What the first of them that ends returns or raises; the others are given up."""
+    """Return or raise what the first finished coroutine does; cancel the others."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -340,9 +340,9 @@ async def _first_of(*coroutines: Any) -> Any:
 
 
 async def _until_closed(reader: asyncio.StreamReader, *, pipelined: bool = False) -> None:
-    """Return when the client has closed; what it says until then is dropped.
+    """Return when the client has closed; drop what it sends until then.
 
-    pipelined: it is its next request, and kept; then this never returns.
+    pipelined: the client may send its next request, which is kept; this then never returns.
     """
     with contextlib.suppress(OSError):
         while data := await reader.read(PIECE):

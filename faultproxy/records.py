@@ -1,4 +1,4 @@
-"""What the proxy has seen: one record a request, for assertions and figures."""
+"""The proxy's records: one per request, for assertions and measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests meet which fault. Plain data: the same in Python and in YAML."""
+"""Rules that map requests to faults. Plain data, the same in Python and in YAML."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATUSES: Final = {
 
 
 class BadRule(ValueError):
-    """A rule that cannot be meant."""
+    """An invalid rule."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Strike:
-    """What one request meets: a rule whose ranges are drawn."""
+    """The fault for one request: a rule with values drawn from its ranges."""
 
     rule: Rule
     after: int
@@ -102,7 +102,7 @@ class Strike:
 
 
 class Rulebook:
-    """Rules in order, and how often each has been met. Thread-safe."""
+    """Rules in order, with a count of matches for each. Thread-safe."""
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._lock = threading.Lock()
@@ -111,7 +111,7 @@ class Rulebook:
             self.add(rule)
 
     def add(self, rule: Rule, *, before: bool = False) -> None:
-        """At the end, or before all others."""
+        """Add a rule, after all others or before them."""
         with self._lock:
             self._entries.insert(0 if before else len(self._entries), _Entry(rule, random.Random(rule.seed)))
 
@@ -120,7 +120,7 @@ class Rulebook:
             self._entries.clear()
 
     def choose(self, request: Request) -> Strike | None:
-        """The first rule that strikes. A rule counts only the requests that got as far as to it."""
+        """The first rule that strikes. A rule counts only the requests that reach it."""
         with self._lock:
             return next((strike for entry in self._entries if (strike := entry.choose(request))), None)
 

@@ -1,4 +1,4 @@
-"""The way to the real API server: its address, TLS and credentials, from a kubeconfig."""
+"""The connection to the real API server: address, TLS and credentials from a kubeconfig."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 1024 * 1024
 
 @dataclass(frozen=True)
 class Upstream:
-    """A server, http:// or https://, and what it wants to see."""
+    """A server, http:// or https://, with the credentials it requires."""
 
     url: str
     tls: ssl.SSLContext | None = None
@@ -43,12 +43,12 @@ class Upstream:
 
     @property
     def prefix(self) -> str:
-        """A path before all others, as some managed clusters have it."""
+        """A prefix of all paths, which some managed clusters have."""
         return urlsplit(self.url).path.rstrip("/")
 
     @classmethod
     def of_context(cls, context: str | None = None, kubeconfig: Path | None = None) -> Upstream:
-        """A context of a kubeconfig, with all the ways to log in that the Kubernetes client knows."""
+        """Read a context of a kubeconfig; supports every login of the Kubernetes client."""
         from kubernetes import client, config
 
         # the client would take what KUBECONFIG was when it was imported
@@ -79,7 +79,7 @@ class Upstream:
         )
 
     def write_kubeconfig(self, path: Path, address: str) -> Path:
-        """A kubeconfig that leads to `address`, its context called as the real one."""
+        """Write a kubeconfig that leads to `address`; its context is named like the real one."""
         context = {"cluster": "faultproxy", "user": "faultproxy"}
         if self.namespace:
             context["namespace"] = self.namespace

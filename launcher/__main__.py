@@ -1,7 +1,7 @@
 """`python launcher ...`.
 
-This file alone is read by whatever `python` is: it is written so that a Python too old for the rest, or
-without the libraries, can read it and say so, or hand over to the one in .venv beside the checkout.
+Any `python` may run this file: even one that is too old for the rest, or lacks the libraries, can parse it,
+and then reports that or hands over to the Python in the checkout's .venv.
 """
 
 import os
@@ -11,14 +11,14 @@ _OLDEST = (3, 11)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 _CHECKOUT = os.path.dirname(_FOLDER)  # noqa: PTH120
 _VENV = os.path.join(_CHECKOUT, ".venv")  # noqa: PTH118
-#: Without these nothing works; without the others (pyproject.toml) a part of it does not.
+#: Nothing works without _NEEDED; some commands fail without _WANTED (pyproject.toml).
 _NEEDED = ("click", "pydantic", "yaml", "rich")
 _WANTED = ("jinja2", "urllib3", "websocket")
 
 
 def _complaint():
     # type: () -> str
-    """What this Python lacks, as words for an error; empty if it lacks nothing."""
+    """What this Python lacks, as words for an error message; empty if nothing."""
     if sys.version_info < _OLDEST:
         return "is Python " + ".".join(map(str, sys.version_info[:3])) + ", and JobRelay needs 3.11 or newer"
     missing = _missing(_NEEDED)
@@ -34,7 +34,7 @@ def _missing(names):
 
 def _hand_over():
     # type: () -> None
-    """Go on with the Python in .venv, if there is one and it is not this one."""
+    """Replace this process with the Python in .venv, if there is one and it is not this one."""
     python = os.path.join(_VENV, "bin", "python")  # noqa: PTH118
     if os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(_VENV):  # noqa: PTH110
         try:
@@ -45,7 +45,7 @@ def _hand_over():
 
 def _start():
     # type: () -> int
-    # sys.path[0] is this folder, where the package jobrelay is; those that it imports are in jobs/.
+    # sys.path[0] is this folder, which holds the package jobrelay; the packages it imports are in jobs/.
     sys.path.insert(1, os.path.join(_CHECKOUT, "jobs"))  # noqa: PTH118
     complaint = _complaint()
     if complaint or _missing(_WANTED):

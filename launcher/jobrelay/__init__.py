@@ -1,7 +1,6 @@
 """Train, evaluate and infer with PyTorch as Kubernetes Jobs that share one volume.
 
-The library is `Relay` (see jobrelay.api). It is imported where it is first used, so that the command line
-starts at once.
+The library is `Relay` (see jobrelay.api). It is imported on first use, so that the command line starts fast.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`python -m jobrelay ...`, `jobrelay ...` once it is installed, and what `python launcher ...` runs."""
+"""Entry point of `python -m jobrelay ...`, of the installed `jobrelay ...` and of `python launcher ...`."""
 
 import os
 import sys
@@ -11,18 +11,18 @@ from jobrelay.terminal import print_in_any_encoding
 
 
 def run() -> int:
-    """Do what this process was started for; returns its exit code."""
+    """Run the command line of this process; return its exit code."""
     print_in_any_encoding()
     arguments = sys.argv[1:]
     code = main(arguments, program=_program(sys.orig_argv[: len(sys.orig_argv) - len(arguments)]))
-    if code in (130, 143):  # a user who interrupts does not wait for calls that nobody answers
+    if code in (130, 143):  # after an interrupt, do not wait for threads whose API calls get no answer
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
 def _program(words: Sequence[str]) -> Sequence[str]:
-    """How the user started this process; of the script `jobrelay`, without its Python."""
+    """The words that started this process; for the script `jobrelay`, without the Python before it."""
     script = Path(words[-1])
     if script.name != "jobrelay" or not script.is_file():
         return words

@@ -5,9 +5,9 @@
     run.raise_for_verdict()
     print(run["eval"].metrics["test_acc"], run.folder)
 
-Nothing here prints, exits, handles a signal or writes to the current folder: what you do not place lies
-in `data_home()`. Progress beyond the events of `Relay.start` goes to the logger "jobrelay". Every method
-raises a JobRelayError that says what to do next; a stage that fails is no error but a verdict.
+Nothing here prints, exits, handles a signal or writes to the current folder: files that you give no path for
+go to `data_home()`. Progress beyond the events of `Relay.start` goes to the logger "jobrelay". Methods raise
+JobRelayError, with a hint on what to do next; a failed stage is a verdict, not an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LOG: Final = logging.getLogger("jobrelay")
 
 
 def data_home() -> Path:
-    """Where the library keeps what you do not place: $XDG_DATA_HOME/jobrelay, or its default."""
+    """Folder for files that you give no path for: $XDG_DATA_HOME/jobrelay, or the platform's default."""
     if given := os.environ.get("XDG_DATA_HOME"):
         return Path(given) / "jobrelay"
     user = Path("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
@@ -55,7 +55,7 @@ def data_home() -> Path:
 
 @dataclass(frozen=True)
 class Local:
-    """Stages run as processes of this machine. volume: stands for the claim; None: in `data_home()`."""
+    """Stages run as processes on this machine. volume: replaces the claim; None: in `data_home()`."""
 
     volume: Path | str | None = None
 
@@ -64,7 +64,7 @@ class Local:
 class Cluster:
     """Stages run on a cluster. None: the kubeconfig's current context, the manifests' namespace.
 
-    api_timeout: seconds without an answer after which the API server counts as lost.
+    api_timeout: seconds without an answer after which the launcher gives up on the API server.
     """
 
     context: str | None = None
@@ -73,10 +73,10 @@ class Cluster:
 
 
 class Relay:
-    """Runs the stages of manifests in one place.
+    """Runs the stages of a set of manifests in one place.
 
-    manifests: a kustomization folder; None: the built-in pipeline. image: in place of the manifests' one.
-    folder: where results go, each run in a folder of its name; None: in `data_home()`.
+    manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
+    folder: where results go, one subfolder per run; None: in `data_home()`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Relay:
 
     @classmethod
     def at(cls, target: Target, progress: Progress) -> Relay:
-        """One that reports to `progress`, as the command line needs it; results go to ./runs."""
+        """A Relay for the command line: it reports to `progress`, and results go to ./runs."""
         relay = cls.__new__(cls)
         relay._target, relay._progress, relay._folder = target, progress, Path("runs")
         return relay
@@ -115,10 +115,10 @@ class Relay:
         stages: Sequence[Stage] = STAGES,
         **options: Any,
     ) -> RunReport:
-        """Run the stages in order, to their verdicts, and fetch the results. Returns how it went.
+        """Run the stages in order, wait for their verdicts and fetch the results. Returns the report.
 
-        name: of the run; None: the newest equal one, else a new one. A run that is there is continued. set:
-        keys of the configuration, {"train.epochs": 3}. config: a YAML file in place of the manifests'
+        name: of the run; None: the newest run with the same work, else a new one. An existing run resumes.
+        set: keys of the configuration, {"train.epochs": 3}. config: a YAML file that replaces the manifests'
         configuration. options: fields of RunRequest: new, fetch, timeout_seconds, patience, early,
         ttl_seconds. Raises BadInput, Conflict, ApiLost; KeyboardInterrupt leaves the Jobs running.
         """
@@ -139,7 +139,7 @@ class Relay:
         stages: Sequence[Stage] = STAGES,
         **options: Any,
     ) -> Started:
-        """As `run`, in a thread of its own: iterate for what happens. Raises BadInput at once."""
+        """Like `run`, in its own thread; iterate over the result for events. Raises BadInput at once."""
         asked = self._asked(name, set, config, stages, options)
         return Started(lambda emit: self._reporting_to(emit).carry_out(*asked))
 
@@ -149,9 +149,9 @@ class Relay:
         request: RunRequest,
         on_step: Callable[[str, Stage], None] = lambda step, stage: None,
     ) -> RunReport:
-        """Bring a run to its end, whoever asks for it: command line, sweep, comparison, program.
+        """Carry out a run for the command line, a sweep, a comparison or a program.
 
-        Where the run goes to is filled in here. Raises as run_stages.
+        Fills in the namespace, image and folder of the request. Raises what run_stages raises.
         """
         executor = self._target.executor()
         request = self._target.placed(request, config)
@@ -167,7 +167,7 @@ class Relay:
         set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
         config: Path | str | None = None,
     ) -> list[Mapping[str, Any]]:
-        """The manifests of a run, as `kubectl apply -f` takes them. Nothing is created."""
+        """Return the manifests of a run for `kubectl apply -f`. Creates nothing."""
         target = self._target
         plan = kubernetes_manifests.render(
             target.manifests, self._config(set, config), _checked(name) or kubernetes_manifests.new_run_id(),
@@ -178,16 +178,16 @@ class Relay:
     # --- look, fetch, end ---
 
     def status(self, name: str | None = None) -> list[StageState]:
-        """The stages of a run as they stand; None: of the newest one. Raises UnknownRun."""
+        """Return the current state of a run's stages; None: of the newest run. Raises UnknownRun."""
         name = _checked(name)
         return status.status(self._target.executor(), name)
 
     def runs(self) -> list[StageState]:
-        """The stages of all runs, from their Jobs and from their records on the volume; oldest first."""
+        """Return the stages of all runs, from Jobs and from records on the volume; oldest first."""
         return status.all_stages(self._target.executor())
 
     def logs(self, name: str | None = None, stage: Stage | None = None, *, tail: int | None = None) -> str:
-        """What a run's stages printed; tail: only so many lines of each Pod. Raises BadInput."""
+        """Return the logs of a run's stages; tail: number of last lines of each Pod. Raises BadInput."""
         name, out = _checked(name), io.BytesIO()
         executor = self._target.executor()
         earlier_logs.print_logs(
@@ -198,19 +198,19 @@ class Relay:
     def fetch(self, name: str, folder: Path | str | None = None, *, everything: bool = False) -> Fetched:
         """Copy a run's results and logs from the volume; everything: checkpoints too.
 
-        Raises UnknownRun, EvidenceIncomplete, Conflict where the folder holds another run.
+        Raises UnknownRun, EvidenceIncomplete, and Conflict if the folder holds another run.
         """
         run, executor = _checked(name) or name, self._target.executor()
         there = Path(folder) if folder else self._results(executor) / run
         return results.fetch(executor, run, there, everything=everything)
 
     def verify(self, name: str) -> list[Check]:
-        """Look whether a run is complete on the volume, and hash its files."""
+        """Check that a run is complete on the volume; hashes its files."""
         name = _checked(name) or name
         return results.check(self._target.executor(), name)
 
     def cancel(self, name: str) -> list[str]:
-        """Delete the Jobs of a run that have not ended; returns their names. Raises UnknownRun."""
+        """Delete the Jobs of a run that have not finished; return their names. Raises UnknownRun."""
         name = _checked(name) or name
         executor = self._target.executor()
         if not (names := executor.cancel(name)):
@@ -220,11 +220,11 @@ class Relay:
     def delete(self, name: str, *, data: bool = False) -> list[str]:
         """Delete the Jobs of a run; data: its files on the volume too. Returns what was deleted.
 
-        Raises UnknownRun; BadInput where there are files alone, and `data` is not set.
+        Raises UnknownRun, and BadInput if the run has only files and `data` is not set.
         """
         name = _checked(name) or name
         executor = self._target.executor()
-        files = executor.volume(name) if data else None  # while its Jobs say which image reads them
+        files = executor.volume(name) if data else None  # before the Jobs go: they name its image
         deleted = executor.delete(name)
         if files:
             with files as volume:
@@ -239,17 +239,17 @@ class Relay:
         return deleted
 
     def put(self, folder: Path | str, name: str, *, replace: bool = False) -> None:
-        """Copy a local folder to the volume as data/NAME, all of it or nothing. Raises BadInput, Conflict."""
+        """Copy a local folder to the volume as data/NAME, all or nothing. Raises BadInput, Conflict."""
         found = datasets.survey(Path(folder))
         target = self._target
         shared = kubernetes_manifests.shared_in(target.manifests, target.namespace)
         datasets.put(target.executor(), shared, found, _checked(name) or name, replace=replace)
 
     def doctor(self) -> list[Finding]:
-        """Look at everything that a run needs here."""
+        """Check everything that a run needs in this place."""
         return self._target.executor().examine(self._target.manifests)
 
-    # --- what was asked ---
+    # --- internals ---
 
     def _asked(
         self,
@@ -267,7 +267,7 @@ class Relay:
         return self._target.config(Path(config) if config else None, overrides)
 
     def _results(self, executor: JobReader) -> Path:
-        """The folder of the runs' folders; by default one for each place, as each has its own names."""
+        """Parent folder of the runs; by default one per place: names of runs are unique only in a place."""
         place = hashlib.sha256(executor.place().encode()).hexdigest()[:12]
         return self._folder or data_home() / "runs" / place
 

@@ -1,4 +1,4 @@
-"""What people see: progress and logs on stderr, results on stdout."""
+"""Terminal output: progress and logs on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrelay.hints import Hint
 from jobrelay.terminal import escaped_json, printable
 from jobrelay_runner.text.redaction import redacted, redacted_tree
 
-#: Columns that a value needs beside its name; with fewer it goes below it.
+#: Minimum width of a value next to its name, in columns; with less, the value goes on the next line.
 _BESIDE = 14
 
 
@@ -27,7 +27,7 @@ class HasLine(Protocol):
 
 
 class Console:
-    """quiet: only errors and results. verbose: also what is waited for, and tracebacks."""
+    """Progress on a terminal. quiet: only errors and results. verbose: also waits and tracebacks."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Console:
         self._spinner: Any = None
 
     def complete(self, hint: Hint) -> str:
-        """A hint as the user can paste it."""
+        """Return a hint as a command that the user can paste."""
         return self._complete(hint)
 
     def say(self, text: str) -> None:
-        """A line of progress."""
+        """Print a line of progress, unless quiet."""
         if not self.quiet:
             self._line(text)
 
@@ -60,7 +60,7 @@ class Console:
             self._line(text)
 
     def waiting(self, stage: str, text: str) -> None:
-        """What a stage waits for: a spinner on a terminal, a line where it changes elsewhere."""
+        """Show what a stage waits for: a spinner on a terminal, elsewhere a line per change."""
         if self.quiet or text == self._shown_wait:
             return
         self._shown_wait = text
@@ -70,12 +70,12 @@ class Console:
             self._line(f"  {stage}: {text}")
 
     def running(self) -> None:
-        """Nothing is waited for any more."""
+        """The stage no longer waits: stop the spinner."""
         self._shown_wait = ""
         self._stop_spinner()
 
     def submitted(self, stage: str, job: str, how: str) -> None:
-        """A stage's Job is there: created, early, or there before (adopted, replaced, complete)."""
+        """A stage's Job exists: created, early, or from before (adopted, replaced, complete)."""
         if how == "complete":
             self.detail(f"  {stage}: Job {job} is complete already")
         elif how in ("adopted", "replaced"):
@@ -87,7 +87,7 @@ class Console:
         self.say(stage.line)
 
     def log_of(self, name: str) -> Callable[[bytes], None]:
-        """A sink that shows what a Pod prints, whole lines, behind its stage's name (`train`, `train.1`)."""
+        """A sink that prints a Pod's output, line by line, after its stage's name (`train`, `train.1`)."""
         rest = b""
 
         def show(chunk: bytes) -> None:
@@ -100,7 +100,7 @@ class Console:
         return show
 
     def warn(self, text: str) -> None:
-        """A line that is shown, quiet or not."""
+        """Print a line even if quiet."""
         self._line(text, always=True)
 
     def error(self, error: JobRelayError) -> None:
@@ -143,15 +143,15 @@ class Console:
 
 
 def show_traceback(error: BaseException) -> None:
-    """The traceback of `error` on stderr, without credentials."""
+    """Print the traceback of `error` on stderr, with credentials redacted."""
     sys.stderr.write(redacted("".join(traceback.format_exception(error))))
 
 
 @contextlib.contextmanager
 def libraries_heard(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
-    """What loggers, warnings and threads that break write to stderr passes through the redaction.
+    """Redact what loggers, warnings and crashing threads write to stderr.
 
-    Our own warnings are shown unless quiet, those of libraries if verbose, errors always.
+    JobRelay's warnings are shown unless quiet, those of libraries only if verbose, errors always.
     """
     handler = _Shown(quiet, verbose)
     hook = threading.excepthook
@@ -185,7 +185,7 @@ def _thread_broke(broken: threading.ExceptHookArgs) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; on a terminal that is too narrow for it, each row as a list of names and values."""
+    """Print a table on stdout; on a terminal too narrow for it, each row as a list of names and values."""
     from rich import box
     from rich.console import Console as RichConsole
     from rich.table import Table
@@ -196,7 +196,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(redacted(cell))) for cell in row))
-    # into a file or a pipe: as wide as it needs to be
+    # in a file or a pipe, the table is as wide as it needs to be
     if sys.stdout.isatty():
         columns_here, lines_here = shutil.get_terminal_size()  # rich takes 80 for a TERM=dumb
         console = RichConsole(width=columns_here, height=lines_here)
@@ -220,7 +220,7 @@ def _print_lists(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
     width = max(map(len, columns), default=0) + 2
     for row in rows:
         console.print()
-        mark = ""  # of a column without a name, before the next value
+        mark = ""  # the value of a column without a name; it goes before the next value
         shown = Table.grid(padding=(0, 2, 0, 0))
         for column, cell in zip(columns, (printable(redacted(cell)) for cell in row), strict=True):
             if not column:
@@ -240,12 +240,12 @@ def _print_lists(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
 
 
 def print_line(text: str) -> None:
-    """A line on stdout."""
+    """Print a line on stdout."""
     sys.stdout.write(f"{printable(text)}\n")
 
 
 def print_json(tree: Any) -> None:
-    """A JSON document on stdout."""
+    """Print a JSON document on stdout."""
     plain = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     text = json.dumps(redacted_tree(tree), indent=2, ensure_ascii=plain)
     sys.stdout.write(escaped_json(text) + "\n")

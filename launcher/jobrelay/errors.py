@@ -1,13 +1,13 @@
-"""Every error a user can see, and the exit code it ends with.
+"""Every error a user can see, with its exit code.
 
 JobRelayError
 ├── BadInput             2  configuration, manifest, argument, context or permission
-│   └── UnknownRun       2  a run that is not there
-├── ApiError             2  the API server answers, and refuses (executors.cluster.api)
+│   └── UnknownRun       2  the run does not exist
+├── ApiError             2  the API server refuses a request (executors.cluster.api)
 ├── ApiLost              5  the API server does not answer; the Job may still run
-├── Conflict             6  there is something of that name with other content
-├── EvidenceIncomplete   7  it finished, but a log or a result is missing or not what it was
-└── StageEnded        1-8   a stage did not succeed; the code is its verdict's
+├── Conflict             6  an object or folder of that name exists with other content
+├── EvidenceIncomplete   7  the run finished, but a log or a result is missing or has changed
+└── StageEnded        1-8   a stage did not succeed; its verdict has the code
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobrelay_runner.text.redaction import redacted
 
 
 class Exit(IntEnum):
-    """What the launcher's exit code means."""
+    """Exit codes of the launcher."""
 
     SUCCEEDED = 0
     FAILED = 1
@@ -35,9 +35,9 @@ class Exit(IntEnum):
 
 
 class JobRelayError(Exception):
-    """`what` happened to which object, and what to do next (`hint`, a command if there is one).
+    """What happened to which object (`what`), and what to do next (`hint`, a command if there is one).
 
-    `what` may quote any other error, so credentials are taken out of it.
+    `what` may quote any other error, so credentials in it are redacted.
     """
 
     exit_code = Exit.FAILED
@@ -53,7 +53,7 @@ class BadInput(JobRelayError):
 
 
 class UnknownRun(BadInput):
-    """Neither a Job nor a file on the volume is of that run."""
+    """The run has neither a Job nor a file on the volume."""
 
     def __init__(self, run: str, place: str) -> None:
         super().__init__(f"there is no run {run} on {place}", Command("list"))
@@ -80,5 +80,5 @@ class StageEnded(JobRelayError):
 
 
 class Terminated(BaseException):
-    """SIGTERM has come. As KeyboardInterrupt it is no Exception: what must be undone is undone, and
-    nothing else catches it."""
+    """SIGTERM has arrived. Like KeyboardInterrupt it is not an Exception: `except Exception` does not catch
+    it, and `finally` still cleans up."""

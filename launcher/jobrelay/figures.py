@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formatting of figures for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE: Final = 200
 
 
 class Said(Protocol):
-    """What a stage says of itself: its Closing, or as much of it as was kept."""
+    """What a stage reported about itself: its Closing, or the part of it that was kept."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
@@ -23,13 +23,13 @@ class Said(Protocol):
 
 
 def in_one_line(text: str) -> str:
-    """Its first line, cut where it is very long."""
+    """The first line of a text, cut to 200 characters."""
     line = next(iter(text.splitlines()), "")
     return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
 
 def clock(when: datetime) -> str:
-    """14:27:33 by this machine's zone: a moment of today that somebody waits for."""
+    """14:27:33 in this machine's time zone, for a moment of today."""
     return f"{when.astimezone():%H:%M:%S}"
 
 
@@ -49,7 +49,7 @@ def mebibytes(size: float) -> str:
 
 
 def memory_quantity(text: str) -> str:
-    """2Gi → 2.0 GiB: as the use next to it is written. What is not a quantity stays as it is."""
+    """2Gi → 2.0 GiB, the format of the measured use next to it. Any other text is returned unchanged."""
     try:
         return mebibytes(float(quantity(text)))
     except ValueError:
@@ -57,7 +57,7 @@ def memory_quantity(text: str) -> str:
 
 
 def accuracy(said: Said | None) -> str:
-    """A stage's own figure, in few words."""
+    """A stage's main result, in a few words."""
     metrics = said.metrics if said else {}
     if "test_acc" in metrics:
         return f"test acc {metrics['test_acc']:.4f}"
@@ -73,8 +73,8 @@ def accuracy(said: Said | None) -> str:
 
 
 def memory(said: Said | None, limit: str) -> str:
-    """The most memory that a stage used: 812 MiB of 2.0 GiB"""
-    if not said or not said.cost.peak_memory_bytes:  # it had nothing to do
+    """Peak memory of a stage: 812 MiB of 2.0 GiB"""
+    if not said or not said.cost.peak_memory_bytes:  # the stage had nothing to do
         return ""
     peak = mebibytes(said.cost.peak_memory_bytes)
     return f"{peak} of {memory_quantity(limit)}" if limit else peak

@@ -1,4 +1,4 @@
-"""What was typed, as one typed object for each kind of command; cli.options says what each flag means."""
+"""The parsed flags, one typed object per kind of command; cli.options documents each flag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class ConfigFlags:
-    """What a run consists of."""
+    """What a run does."""
 
     run_id: str | None
     config_file: Path | None
@@ -23,7 +23,7 @@ class ConfigFlags:
 
 @dataclass(frozen=True)
 class RunFlags(ConfigFlags):
-    """How a run is carried out, and what it consists of. Times are in seconds."""
+    """What a run does, and how it is carried out. Times are in seconds."""
 
     new: bool
     queue_timeout: int
@@ -39,7 +39,7 @@ class RunFlags(ConfigFlags):
 
 @dataclass(frozen=True)
 class SweepFlags(ConfigFlags):
-    """Which runs a sweep consists of, and how many at a time."""
+    """Which trials a sweep has, and how many run at a time."""
 
     axes: tuple[str, ...]
     one_at_a_time: bool
@@ -54,7 +54,7 @@ class SweepFlags(ConfigFlags):
 
 
 def gathered(kind: type[ConfigFlags]) -> Callable[[Command], Command]:
-    """A decorator: the command gets the keyword arguments that are fields of `kind` as one, `flags`."""
+    """Decorator: pass the keyword arguments that are fields of `kind` as one argument, `flags`."""
     names = [field.name for field in fields(kind)]
 
     def decorate(command: Command) -> Command:

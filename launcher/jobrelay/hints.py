@@ -1,8 +1,8 @@
 """Hints: what to type next, as commands that work when pasted.
 
-An error, a verdict and a finding carry one. Where it arises nobody knows how the user started the
-launcher, so a hint is kept as words; `jobrelay.cli.typed` completes it, where it is printed, with the program
-and the options that say where (`--local`, `--context`, `-n` …).
+Errors, verdicts and findings carry one. The code that raises an error does not know how the user started the
+launcher, so a hint holds only words; when it is printed, `jobrelay.cli.typed` adds the program and the
+options that select the place (`--local`, `--context`, `-n` …).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Command:
 
 @dataclass(frozen=True)
 class SameAgain:
-    """What the user typed, for the same run, with more options: SameAgain("--set", "train.memory=4Gi").
+    """The user's command for the same run, with more options: SameAgain("--set", "train.memory=4Gi").
 
-    run: which one, once that is decided (`of_run`).
+    run: its id, once the launcher has chosen it (`of_run`).
     """
 
     extra: tuple[str, ...]
@@ -44,19 +44,19 @@ class SameAgain:
         return f"the same command with {shlex.join(extra)}" if extra else "the same command again"
 
 
-#: Prose is allowed where no command helps.
+#: A str is prose, for cases where no command helps.
 Hint = str | Command | SameAgain
 
 
 def of_run(hint: Hint, run: str) -> Hint:
-    """The same command again shall concern this run, and start no other one."""
+    """Tie a SameAgain hint to this run, so that the command does not start another."""
     if isinstance(hint, SameAgain) and hint.run is None:
         return SameAgain(*hint.extra, run=run)
     return hint
 
 
 def as_json(hint: Hint) -> Any:
-    """For an annotation; `from_json` reads it."""
+    """A hint as JSON for an annotation; `from_json` reads it."""
     if isinstance(hint, Command):
         return {"command": list(hint.words)}
     if isinstance(hint, SameAgain):
@@ -65,7 +65,7 @@ def as_json(hint: Hint) -> Any:
 
 
 def from_json(tree: Any) -> Hint:
-    """Raises ValueError for what `as_json` has not made."""
+    """Read what `as_json` wrote. Raises ValueError for anything else."""
     match tree:
         case str():
             return tree

@@ -1,6 +1,6 @@
-"""Files that come with JobRelay: manifests, Dockerfiles, and what an image is built from.
+"""Files that ship with JobRelay: manifests, Dockerfiles and the build context of the images.
 
-In a checkout they lie where everybody sees them, k8s/ and images/; an installed package carries copies.
+In a checkout they are in k8s/ and images/; an installed package contains copies.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import jobrelay_runner
 _PACKAGE: Final = Path(__file__).resolve().parent
 _COPIES: Final = _PACKAGE / "_files"
 _FILES: Final = _COPIES if _COPIES.is_dir() else _PACKAGE.parents[1]
-#: The folder of the packages that run in containers.
+#: The parent folder of the packages that run in containers.
 PROGRAMS: Final = Path(jobrelay_runner.__file__).resolve().parents[1]
 K8S: Final = _FILES / "k8s"
 
-#: What the built-in programs import that the launcher does not (the extra `train`).
+#: Libraries that only the built-in stage programs import (the extra `train`).
 _TRAIN: Final = ("torch", "torchvision", "numpy", "PIL")
 
 
 def missing_for_training() -> list[str]:
-    """The libraries of the built-in programs that this Python does not have."""
+    """The libraries of the built-in stage programs that this Python lacks."""
     return [name for name in _TRAIN if importlib.util.find_spec(name) is None]
 
 
 def install_command(extra: str) -> str:
-    """What to type for the libraries of an extra (pyproject.toml)."""
+    """The command that installs the libraries of an extra (pyproject.toml)."""
     if _FILES != _COPIES:
         return shlex.join(["make", "-C", str(_FILES), "install"])
     if importlib.util.find_spec("pip"):
@@ -48,7 +48,7 @@ def install_command(extra: str) -> str:
 
 
 def manifests_folder(folder: Path) -> Path:
-    """The folder as given; else the one that comes with JobRelay: k8s/overlays/gpu, overlays/gpu."""
+    """The folder if it exists, else the one that ships with JobRelay: k8s/overlays/gpu, overlays/gpu."""
     parts = folder.parts[1:] if folder.parts[:1] == ("k8s",) else folder.parts
     ours = K8S.joinpath(*parts)
     there = folder.exists() or folder.is_absolute() or ".." in parts
@@ -57,7 +57,7 @@ def manifests_folder(folder: Path) -> Path:
 
 @contextmanager
 def build_context() -> Iterator[Path]:
-    """A folder from which the Dockerfiles in its images/ build. Raises OSError."""
+    """Yield the build context of the Dockerfiles in its images/. Raises OSError."""
     if _FILES != _COPIES:
         yield _FILES
         return

@@ -1,4 +1,4 @@
-"""What may reach a terminal: text that does nothing there, in whatever encoding it has."""
+"""Text that is safe to print: no terminal controls, in any encoding of the stream."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-#: Everything a terminal would act upon, but tab: a log must not move the cursor or ring the bell.
-#: A string ends at the next ESC or BEL, so that no line, however made, is searched over and over.
+#: Everything a terminal acts on except tab: a log must not move the cursor or ring the bell.
+#: A string ends at the next ESC or BEL, so that matching takes linear time on any line.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x1b\\|\x07)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-#: What turns the direction of the text around it: a name would look like another one.
+#: Characters that change the direction of the text around them: a name could look like another.
 _BIDIRECTIONAL = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-#: What JSON may hold as it is, and a terminal would act upon.
+#: Characters that JSON allows unescaped and that a terminal acts on.
 _IN_JSON = re.compile(f"[\x7f-\x9f]|{_BIDIRECTIONAL.pattern}")
-#: For streams in another encoding than UTF-8: what this program prints, in ASCII.
+#: ASCII for the characters that this program prints, for streams in an encoding other than UTF-8.
 _PLAIN = {
     "│": "|", "─": "-", "✓": "+", "✗": "x", "…": "...", "→": "->", "×": "x", "–": "-", "—": "-", "·": ".",
     "≥": ">=", "≤": "<=", "≈": "~", "±": "+-", "µ": "u", "“": '"', "”": '"', "’": "'", "█": "#",
@@ -27,15 +27,15 @@ _PLAIN = {
 
 
 def printable(text: str) -> str:
-    """`text` without anything that a terminal would act upon; after a carriage return, the last part.
+    """`text` without terminal controls; after a carriage return, only the last part.
 
-    What would turn the direction of text is made visible: `\\u202e`.
+    Characters that change the direction of text are escaped: `\\u202e`.
     """
     return _BIDIRECTIONAL.sub(_escaped, _ESCAPES.sub("", text.rstrip("\r").rpartition("\r")[2]))
 
 
 def print_in_any_encoding() -> None:
-    """Let standard output and error take every character, whatever their encoding is."""
+    """Make standard output and error accept every character in any encoding."""
     codecs.register_error("jobrelay", _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -44,7 +44,7 @@ def print_in_any_encoding() -> None:
 
 @contextlib.contextmanager
 def log_output() -> Iterator[IO[bytes]]:
-    """Where `logs` writes: standard output as it is, but for a terminal, which gets printable lines."""
+    """Yield the output of `logs`: raw bytes to a file or a pipe, printable lines to a terminal."""
     if not sys.stdout.isatty():
         yield sys.stdout.buffer
         return
@@ -56,7 +56,7 @@ def log_output() -> Iterator[IO[bytes]]:
 
 
 class _PrintableLines(io.BytesIO):
-    """Takes a log as bytes and prints its lines as soon as they are whole."""
+    """Takes a log as bytes and prints each line once it is complete."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _PrintableLines(io.BytesIO):
 
 
 def escaped_json(text: str) -> str:
-    """A JSON document without anything that a terminal would act upon; it says the same."""
+    """An equivalent JSON document without terminal controls."""
     return _IN_JSON.sub(_escaped, text)
 
 
@@ -87,7 +87,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """For codecs.register_error: the same in ASCII, or the character's number."""
+    """Handler for codecs.register_error: an ASCII equivalent, or the character's number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -95,7 +95,7 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def _numbered(character: str) -> str:
-    """A byte of a file name that is not text is one as it was: `\\xff`."""
+    """A character's number in ASCII; an undecodable byte of a file name stays that byte: `\\xff`."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"

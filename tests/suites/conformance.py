@@ -1,7 +1,7 @@
-"""One behaviour, two executors: what both must do, told once.
+"""The behaviour that both executors must have.
 
-`place` (a fixture of tests/local and of tests/cluster) says where. Every test has a volume, and on
-a cluster a namespace, of its own.
+The fixture `place` (of tests/local and tests/cluster) selects the executor. Every test has its own volume
+and, on a cluster, its own namespace.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HOSTILE_LOG = (
 
 
 def near_its_end(then: str) -> Callable[[str, Object], None]:
-    """A train that says it is, waits until eval was started early, and does what is told."""
+    """A train that reports it is near its end, waits until eval has started early, and then runs `then`."""
     program = f"""
 import os, pathlib, time
 print("epoch 1/1  loss 0.5  acc 0.5  0.1 s ", flush=True)
@@ -58,7 +58,7 @@ while not list(logs.glob("eval-*.log")):
 
 
 class Conformance:
-    """Inherited by a test class a folder."""
+    """The conformance tests; each test folder has one class that inherits them."""
 
     # --- a run that succeeds ---
 
@@ -165,7 +165,7 @@ class Conformance:
         assert "configuration error: train.epochs" in result.err
 
     def test_row_26_an_exit_code_of_a_users_own_program_is_no_code_of_ours(self, place: Place) -> None:
-        """75 is ours for "another process has taken over", and such a Pod does not count."""
+        """JobRelay uses 75 for "another process has taken over", and does not count such a Pod."""
 
         def program(stage: str, job: Object) -> None:
             set_command(job, ["python", "-c", "print('try later'); raise SystemExit(75)"])
@@ -188,7 +188,7 @@ class Conformance:
         assert "exit code 1: ValueError: bad batch" in place.run("status", "a").out
 
     def test_row_50_the_stages_container_may_be_called_anything(self, place: Place) -> None:
-        """And another one stands before it where the kubelet sorts them by name."""
+        """Another container comes before it if the kubelet sorts them by name."""
 
         def two(stage: str, job: Object) -> None:
             set_command(job, ["python", "-c", f"print('{stage} itself')"])

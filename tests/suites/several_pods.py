@@ -1,4 +1,4 @@
-"""Stages of several Pods, over both executors: as conformance, inherited by a class a folder."""
+"""Stages with several Pods, on both executors; like conformance, inherited by one class per folder."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ with rendezvous(context) as meeting:
 
 
 def stage(folder: Path, body: str, backoff_limit: int = 0, image: str = "") -> Path:
-    """Manifests whose train has `body` for a stage; eval and infer print their names."""
+    """Manifests whose train runs `body`; eval and infer print their names."""
 
     def change(stage: str, job: Object) -> None:
         program = _STAGE.format(body=textwrap.indent(textwrap.dedent(body), "    "))
@@ -82,7 +82,7 @@ def stage(folder: Path, body: str, backoff_limit: int = 0, image: str = "") -> P
 
 
 class SeveralPods:
-    """What every executor does with train.nodes=3."""
+    """What every executor must do with train.nodes=3."""
 
     def test_all_meet_and_one_writes(self, place: Place) -> None:
         folder = stage(place.folder / "m", _MEETS)

@@ -1,4 +1,4 @@
-"""What tests share: manifests that do something else, and the launcher as its users start it."""
+"""Helpers of all tests: modified manifests, and the launcher started as a user starts it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LONG = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a launcher that has ended leaves to see."""
+    """Exit code and output of a finished launcher."""
 
     code: int
     out: str
@@ -111,9 +111,9 @@ def write_manifests(folder: Path, change: Callable[[str, Object], None]) -> Path
 
 
 def programs(folder: Path, **of_stage: str) -> Path:
-    """Manifests whose stages run small Python programs; a stage that is not named prints its name.
+    """Manifests whose stages run small Python programs; a stage without one prints its name.
 
-    They have no retry (backoffLimit 0), and so no second chance to hide what happened.
+    backoffLimit is 0, so that no retry hides a failure.
     """
 
     def change(stage: str, job: Object) -> None:
@@ -126,7 +126,7 @@ def programs(folder: Path, **of_stage: str) -> Path:
 
 
 def changed(folder: Path, change: Callable[[Object, Object], None]) -> Path:
-    """Manifests whose stages print their names, without a retry; `change(pod_spec, job)` is for train."""
+    """Manifests whose stages print their names, without a retry; `change(pod_spec, job)` modifies train."""
 
     def of_train(stage: str, job: Object) -> None:
         set_command(job, ["python", "-c", f"print('{stage}')"])
@@ -152,7 +152,7 @@ def set_command(job: Object, command: Sequence[str]) -> None:
 
 @contextmanager
 def eventually(seconds: float = 30) -> Iterator[Callable[[Callable[[], bool]], None]]:
-    """`until(condition)`: wait for what the launcher has only asked for."""
+    """Yield `until(condition)`, which waits for an effect that the launcher requested but does not await."""
 
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
@@ -165,7 +165,7 @@ def eventually(seconds: float = 30) -> Iterator[Callable[[Callable[[], bool]], N
 
 @contextmanager
 def serving(command: Sequence[str], log: Path, is_up: Callable[[], bool]) -> Iterator[None]:
-    """A server of the test's own, from when it is up until the test has ended."""
+    """Run a server for one test, from when it is up to the end of the test."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers as it is told, in place of an API server."""
+"""A small HTTP server with scripted answers, in place of an API server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. cut: the connection ends after so many bytes of the body."""
+    """One answer. cut: number of body bytes after which the connection ends."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass
 class Server:
-    """What it is to answer, in order; and what it was asked. The last answer is given for ever."""
+    """The answers, in order, and the received requests. The last answer repeats."""
 
     answers: list[Answer]
     url: str = ""
@@ -64,7 +64,7 @@ def refusal(status: int, reason: str, message: str, **headers: str) -> Answer:
 
 @contextmanager
 def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """A server on 127.0.0.1. tls: as https:// with that."""
+    """A server on 127.0.0.1. tls: serve https:// with this context."""
     server = Server(list(answers))
 
     class Handler(BaseHTTPRequestHandler):

@@ -33,7 +33,7 @@ class Drawing:
         return [(float(x), float(y)) for x, y in pairs]
 
     def check(self) -> None:
-        """All of it is inside the picture, and no text, unless it is slanted, runs into another one."""
+        """Check that everything is inside the picture and that no two unslanted texts overlap."""
         boxes = [_box(text) for text in self.all("text") if "transform" not in text.attrib]
         for left, top, right, bottom, letters in boxes:
             assert left >= 0, letters

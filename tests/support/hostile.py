@@ -1,8 +1,7 @@
-"""A corpus of files of weights that nobody should load, and a program that tries to, and measures.
+"""A corpus of hostile weight files, and a program that loads them and measures the cost.
 
-`python -m tests.support.hostile FOLDER` needs folders FOLDER/NAME/checkpoints with one checkpoint each, and
-prints one JSON line for each: the error, seconds of processor time, and MiB of memory on top of what
-torch itself takes.
+`python -m tests.support.hostile FOLDER` loads one checkpoint from each FOLDER/NAME/checkpoints and prints one
+JSON line for each: the error, CPU time in seconds, and memory in MiB on top of torch's own.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ALLOCATES: Final = b"\x80\x02}X\x01\0\0\0ac__builtin__\nbytearray\n\x8a\x05\0\0\
 
 
 class Call:
-    """Unpickled, it is a call."""
+    """An object that makes a call when it is unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -121,7 +120,7 @@ def tensor(values: bytes, count: int) -> bytes:
 
 
 def views(count: int) -> bytes:
-    """A file whose one storage is looked at by so many tensors."""
+    """A file with one storage that `count` tensors view."""
     values = bytes(4 * 50_000)
     program = b"\x80\x02}X\x01\0\0\0a](" + storage(count=50_000) + b"q\0"
     one = b"ctorch._utils\n_rebuild_tensor_v2\n(h\0K\0\x8a\x03\x50\xc3\0\x85K\x01\x85\x89}tR"
@@ -147,7 +146,8 @@ def safetensors(tensors: dict[str, torch.Tensor], **claims: Any) -> bytes:
 
 
 def corpus(folder: Path) -> dict[str, Callable[[], bytes]]:
-    """Contents, all of which get a sidecar that fits. What they would run leaves a trace in `folder`."""
+    """File contents by name, all of which get a matching sidecar. If their code runs, it leaves TRACE in
+    `folder`."""
     trace = str(folder / TRACE)
     run = f"open({trace!r}, 'w').close()"
     good = {"model": {"weight": torch.zeros(10)}}

@@ -1,4 +1,4 @@
-"""A namespace of a real cluster, looked at with kubectl: another pair of eyes than the launcher's."""
+"""A namespace of a real cluster, observed with kubectl, independently of the launcher."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Kubectl:
         return int("".join(filter(str.isdigit, version)))
 
     def needs(self, minor: int, what: str) -> None:
-        """Leave the test out on a server before Kubernetes 1.`minor`."""
+        """Skip the test on a server older than Kubernetes 1.`minor`."""
         if self.minor < minor:
             self.lacks(f"Kubernetes 1.{minor} ({what})")
 
     @staticmethod
     def lacks(what: str) -> NoReturn:
-        """Leave the test out, and say what it needs."""
+        """Skip the test, with what it needs as the reason."""
         pytest.skip(f"needs {what}, not here")
 
     def make_namespace(self) -> None:
@@ -65,7 +65,7 @@ class Kubectl:
         return bool(self("get", kind, name, "--ignore-not-found", "-o", "name", check=False).strip())
 
     def evict(self, pod: str) -> None:
-        """As `kubectl drain` does it."""
+        """Evict a Pod as `kubectl drain` does."""
         version = "policy/v1" if self.minor >= 22 else "policy/v1beta1"
         body = {"apiVersion": version, "kind": "Eviction", "metadata": {"name": pod}}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
@@ -76,7 +76,7 @@ class Kubectl:
         return found
 
     def pods_alive(self, prefix: str = "") -> list[str]:
-        """Pods that may still do something: not ended, and not told to end."""
+        """Pods that may still run: neither finished nor being deleted."""
         return [
             pod["metadata"]["name"]
             for pod in self.items("pods")

@@ -1,6 +1,6 @@
-"""Jobs, Pods and Events as API servers send them, small enough to read.
+"""Jobs, Pods and Events as API servers send them, in a short form.
 
-The Jobs are those that the launcher really sends (k8s/base, rendered); only their status is made up.
+The Jobs are those that the launcher sends (k8s/base, rendered); only their status is invented.
 """
 
 from __future__ import annotations

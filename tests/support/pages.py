@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps as they are after they were fetched, for tests of their pages."""
+"""Folders of fetched runs and sweeps, for tests of their pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ METRICS: dict[Stage, dict[str, float]] = {
 def write_run(folder: Path, *, failed: Stage | None = None, beside: str = "", empty: int = 0) -> Path:
     """A run up to its end, or to the stage that failed.
 
-    beside: stands next to every text of others. empty: on so many more pictures nothing was found.
+    beside: added to every text that others could write. empty: number of extra pictures with nothing found.
     """
     (folder / "results").mkdir(parents=True)
     (folder / "logs").mkdir()

@@ -1,15 +1,15 @@
-"""Photographs of digits and garments that are made, not taken: the same ones every time.
+"""Synthetic photographs of digits and garments, the same on every run.
 
     python -m tests.support.photographs KIND SOURCE DIR
 
-    digits    of MNIST's test images (IDX files in SOURCE), and drawn
-    clothes   of Fashion-MNIST's
-    small     of scikit-learn's digits, tests/data/digits-8x8.txt; native: the same as MNIST would have them
+    digits    from MNIST's test images (IDX files in SOURCE), and drawn ones
+    clothes   from Fashion-MNIST's test images
+    small     from scikit-learn's digits, tests/data/digits-8x8.txt; native: the same in the format of MNIST
 
-    python -m tests.support.photographs right RUN/predictions.json    how many were recognised, by their names
+    python -m tests.support.photographs right RUN/predictions.json    counts correct ones by their file names
 
-Each has paper (or another ground), uneven light, often a shadow with an edge, noise, a turn of up to 15
-degrees, and a size and place of its own; some of the paper is ruled. Its name starts with its class's number.
+Each photograph has paper (or another ground), uneven light, often a shadow with an edge, noise, a rotation of
+up to 15 degrees, and its own size and position; some paper is ruled. File names start with the class number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real registry on loopback, for tests: Debian's docker-registry, started and ended by the test."""
+"""A real registry on loopback: Debian's docker-registry, started and stopped by the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Registry:
     address: str
 
     def manifest(self, name: str, digest: str) -> Any:
-        """What is there by that digest, proven to be it."""
+        """The manifest with that digest, which is verified."""
         request = urllib.request.Request(
             f"http://{self.address}/v2/{name}/manifests/{digest}", headers={"Accept": ", ".join(_MANIFESTS)}
         )
@@ -43,7 +43,7 @@ class Registry:
 
 @contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
-    """Keeps what is pushed below `folder`. Leaves the test out where there is no docker-registry."""
+    """Run a registry that stores its content in `folder`. Skips the test if docker-registry is missing."""
     if not shutil.which("docker-registry"):
         pytest.skip("needs docker-registry (apt-get install docker-registry), not here")
     with socket.socket() as free:

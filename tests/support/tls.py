@@ -1,4 +1,4 @@
-"""What lies between the launcher and an API server: certificates, and a proxy that is asked by CONNECT."""
+"""Between the launcher and an API server: certificates, and a proxy for CONNECT."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pki:
 
 
 def make_pki(folder: Path) -> Pki:
-    """By openssl; raises FileNotFoundError where it is not installed."""
+    """Create the files with openssl. Raises FileNotFoundError if it is not installed."""
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)

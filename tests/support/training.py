@@ -1,4 +1,4 @@
-"""A training whose launcher may go, for tests of how it is ended."""
+"""A training that outlives its launcher, for tests of how it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the stages share: small real data, and stages as a container starts them."""
+"""Helpers of the stages' tests: small real data, and stages started as in a container."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_data(folder: Path, *, train: int = 300, test: int = 80, packed: bool =
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it has so many pixels."""
+    """A PNG of a few bytes whose header claims this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checked = kind + content
@@ -108,7 +108,7 @@ class Place:
     def start(
         self, *arguments: str, python: Sequence[str] = (), pod: str = "local"
     ) -> subprocess.Popen[bytes]:
-        """`python -m jobrelay_train …` for this run; with `python`, what Python is told before `-m`."""
+        """Start `python -m jobrelay_train …` for this run. python: arguments of Python before `-m`."""
         options = [part for setting in self.settings for part in ("--set", setting)]
         command = [
             sys.executable,
@@ -137,7 +137,7 @@ class Place:
 def stop_and_resume(place: Place, settings: Sequence[str], epochs: int = 3) -> Place:
     """Train twice, once stopped by SIGTERM after its first epoch; both must end with the same weights.
 
-    Returns the one that nobody disturbed.
+    Returns the uninterrupted one.
     """
     every = (*settings, f"train.epochs={epochs}")
     undisturbed, stopped = (Place(place.root, run=name, settings=every) for name in ("a", "b"))
@@ -168,12 +168,12 @@ class Ended:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would tell a stage anything."""
+    """The environment without variables that a stage reads."""
     return {name: value for name, value in os.environ.items() if not name.startswith("JOBRELAY_")}
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ended:
-    """Wait for the end; a process that does not come to it is a failure of the test."""
+    """Wait for a process to end; if it does not, the test fails."""
     try:
         out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -194,7 +194,7 @@ def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and not only waiting to be reaped by a parent that is not ours."""
+    """Whether a process runs; False for a zombie that another parent has not reaped."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")
 
@@ -207,7 +207,7 @@ def every_process(process: subprocess.Popen[bytes]) -> list[int]:
 
 @contextmanager
 def small_volume(folder: Path, size: str) -> Iterator[tuple[Path, Callable[..., Path]]]:
-    """A real file system of `size` bytes, and what fills it, but for `leave` bytes, with a file."""
+    """A real file system of `size` bytes, and a function that fills it with a file, except `leave` bytes."""
     if os.getuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("mounting a small file system takes root, on Linux")
     folder.mkdir()

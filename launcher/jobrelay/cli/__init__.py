@@ -1,1 +1,1 @@
-"""What is typed, and what is printed for it."""
+"""The command line: parsing and printing."""

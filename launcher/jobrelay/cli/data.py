@@ -1,4 +1,4 @@
-"""`put` and `data …`. Imported for every --help, so they import the rest where it is needed."""
+"""`put` and `data …`. Every --help imports this module, so it imports the rest where it is needed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _COLUMNS = ("name", "files", "bytes", "contents", "cached bytes")
 )
 @target_options
 def put(target: Target, console: Console, folder: Path, name: str, replace: bool, skip_odd: bool) -> int:
-    """Copy a local FOLDER onto the volume as data/NAME, whole or not at all.
+    """Copy a local FOLDER to the volume as data/NAME, all or nothing.
 
-    Links in it are followed, each file is copied once. What cannot be copied is named, and then nothing is.
+    Symbolic links are followed, and each file is copied once. If any file cannot be copied, all such files
+    are listed and nothing is copied.
     """
     from jobrelay import manifests
     from jobrelay.data import datasets
@@ -56,7 +57,7 @@ def data() -> None:
 @output_option("table", "json", "name")
 @target_options
 def list_data(target: Target, console: Console, output: str) -> int:
-    """The data sets, with their files, bytes and what seems to be in them."""
+    """List the data sets, with their files, bytes and probable contents."""
     from jobrelay.console import print_json, print_table
 
     with target.executor().volume() as volume:
@@ -80,7 +81,7 @@ def list_data(target: Target, console: Console, output: str) -> int:
 @click.argument("name")
 @target_options
 def remove_data(target: Target, console: Console, name: str) -> int:
-    """Remove data/NAME from the volume. Refused while a run that reads it is at work."""
+    """Remove data/NAME from the volume. Refused while an unfinished run reads it."""
     from jobrelay.data import datasets
 
     _check(name)

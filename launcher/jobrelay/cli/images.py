@@ -1,4 +1,4 @@
-"""The subcommands of `images`. Imported for every --help, so it imports the rest where it is needed."""
+"""The subcommands of `images`. Every --help imports this module, so it imports the rest when needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only errors and resul
 
 @click.group(cls=Group)
 def images() -> None:
-    """Build, load, push, measure and compare the images that stages run in."""
+    """Build, load, push, list and compare the images that stages run in."""
 
 
 @images.command()
@@ -40,9 +40,9 @@ def images() -> None:
 @_ENGINE
 @_QUIET
 def build(which: str, options: tuple[str, ...], image: str | None, engine: str | None, quiet: bool) -> int:
-    """Build slim (the default), gpu (the same with PyTorch's CUDA build) or bulky.
+    """Build the image slim (the default), gpu (slim with PyTorch's CUDA build) or bulky.
 
-    After --, options of the engine itself: images build slim -- --build-arg BASE=IMAGE
+    Options after -- go to the engine: images build slim -- --build-arg BASE=IMAGE
     """
     from jobrelay.console import Console
     from jobrelay.images.building import RECIPES
@@ -69,7 +69,7 @@ def build(which: str, options: tuple[str, ...], image: str | None, engine: str |
 )  # fmt: skip
 @_ENGINE
 def load(image: str, cluster: str | None, address: str | None, engine: str | None) -> int:
-    """Load IMAGE into a cluster that pulls it from no registry."""
+    """Load IMAGE into a cluster without a registry."""
     from jobrelay.images.engine import engine_with, full_name
     from jobrelay.images.loading import load_into_containerd, load_into_kind
 
@@ -92,9 +92,9 @@ def load(image: str, cluster: str | None, address: str | None, engine: str | Non
 @_ENGINE
 @_QUIET
 def push(image: str, reference: str, engine: str | None, quiet: bool) -> int:
-    """Push IMAGE to a registry; prints the name by which any cluster pulls exactly this one.
+    """Push IMAGE to a registry and print its name with digest, by which a cluster pulls exactly this image.
 
-    The login is the engine's own: docker, podman or buildah login.
+    Log in with the engine: docker, podman or buildah login.
     """
     from jobrelay.console import Console
     from jobrelay.images.engine import check_reference, engine_with, without_tag
@@ -108,7 +108,7 @@ def push(image: str, reference: str, engine: str | None, quiet: bool) -> int:
 @images.command("list")
 @output_option("table", "json", "name")
 def list_images(output: str) -> int:
-    """The images of JobRelay that the engines here have."""
+    """List the JobRelay images of the engines on this machine."""
     from dataclasses import asdict
 
     from jobrelay.console import print_json, print_table
@@ -148,15 +148,15 @@ def list_images(output: str) -> int:
 @output_option("table", "json")
 @target_options
 def compare(target: Target, console: Console, **asked: Any) -> int:
-    """Run the perceptron in two images, in turn, on the cluster, and weigh both.
+    """Run the perceptron in two images alternately on the cluster, and measure their sizes.
 
-    The cluster's nodes have both already, or can pull them. IMAGE is weighed here; NAME is its
-    name in the cluster, if it differs. --local, --volume and --image are refused.
+    The cluster's nodes must have both images or be able to pull them. IMAGE is measured on this machine;
+    NAME is its name in the cluster, if different. --local, --volume and --image are refused.
     """
     from dataclasses import replace
 
     from jobrelay.images.command import run_comparison
 
     if click.get_current_context().get_parameter_source("image") is ParameterSource.ENVIRONMENT:
-        target = replace(target, image=None)  # it is for commands that run in one image
+        target = replace(target, image=None)  # the variable is for commands that use one image
     return run_comparison(target, console, folder=Path("comparisons"), **asked)

@@ -1,4 +1,4 @@
-"""The subcommands for runs that are there: look at them, fetch them, end and remove them."""
+"""The subcommands for existing runs: inspect, fetch, cancel and delete them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STAGES = click.Choice(["train", "eval", "infer"])
 @output_option("table", "json")
 @target_options
 def status(target: Target, console: Console, run: str | None, output: str) -> int:
-    """The state of a run's stages; with -v also where their seconds went. [default: the newest run]"""
+    """Show the state of a run's stages; with -v also where their time went. [default: the newest run]"""
     from jobrelay.runs import status as overview
 
     run = _run_id(run) if run else None
@@ -48,7 +48,7 @@ def status(target: Target, console: Console, run: str | None, output: str) -> in
 @output_option("table", "json", "name")
 @target_options
 def list_runs(target: Target, console: Console, recorded: bool, output: str) -> int:
-    """The runs, newest last."""
+    """List the runs, newest last."""
     from jobrelay.runs import status as overview
 
     find = overview.all_stages if recorded or target.local else overview.stages_of
@@ -70,7 +70,7 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
 def logs(
     target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None
 ) -> int:
-    """Print what stages have printed. [default: all stages of the newest run]"""
+    """Print the logs of stages. [default: all stages of the newest run]"""
     from jobrelay.runs import earlier_logs
     from jobrelay.terminal import log_output
 
@@ -86,7 +86,7 @@ def logs(
 @click.option("--all", "everything", is_flag=True, help="Checkpoints too.")
 @target_options
 def fetch(target: Target, console: Console, run: str | None, folder: Path | None, everything: bool) -> int:
-    """Bring a run's results and logs from the volume. [default: the newest run]"""
+    """Copy a run's results and logs from the volume. [default: the newest run]"""
     from jobrelay.runs import results
     from jobrelay.runs import status as overview
 
@@ -107,7 +107,7 @@ def fetch(target: Target, console: Console, run: str | None, folder: Path | None
 )
 @target_options
 def report(target: Target, console: Console, name: str | None, file: Path | None) -> int:
-    """One HTML page of a run or a sweep, to look at. [default: the newest run]"""
+    """Write one HTML page about a run or a sweep. [default: the newest run]"""
     from jobrelay.report.command import make_report
 
     click.echo(make_report(target, console, name, file))
@@ -139,7 +139,7 @@ def verify(target: Target, console: Console, run: str | None, output: str) -> in
 @click.argument("run")
 @target_options
 def cancel(target: Target, console: Console, run: str) -> int:
-    """Delete the Jobs of a run that have not ended; train saves a checkpoint first."""
+    """Delete the unfinished Jobs of a run; train saves a checkpoint first."""
     from jobrelay.api import Relay
 
     names = Relay.at(target, console).cancel(run)
@@ -154,7 +154,7 @@ def cancel(target: Target, console: Console, run: str) -> int:
 @click.option("--data", is_flag=True, help="Its files on the volume too.")
 @target_options
 def delete(target: Target, console: Console, run: str, data: bool) -> int:
-    """Delete the Jobs of a run; with --data its files on the volume too."""
+    """Delete the Jobs of a run; with --data also its files on the volume."""
     from jobrelay.api import Relay
 
     deleted = Relay.at(target, console).delete(run, data=data)
@@ -166,7 +166,7 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
 @output_option("table", "json")
 @target_options
 def doctor(target: Target, console: Console, output: str) -> int:
-    """Check what a run needs, and say what to do where something is missing."""
+    """Check what a run needs, and report how to fix what is missing."""
     findings = target.executor().examine(target.manifests)
     marks = {"ok": "✓", "warn": "!", "fail": "✗"}
     todos = [console.complete(f.todo) for f in findings]
@@ -191,5 +191,5 @@ def _print(output: str, columns: Sequence[str], rows: Sequence[Sequence[str]], t
     print_json(tree) if output == "json" else print_table(columns, rows)
 
 
-#: For the group that they belong to.
+#: The commands that cli.main adds to its group.
 ALL = (status, list_runs, logs, fetch, report, verify, cancel, delete, doctor)

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _STAGES = click.Choice(["train", "eval", "infer"])
-#: How anybody can start this launcher, wherever they are.
+#: Words that start this launcher from any folder.
 _ANYWHERE = (sys.executable, str(Path(__file__).resolve().parents[2]))
 
 
 def main(argv: Sequence[str], program: Sequence[str] = _ANYWHERE) -> int:
-    """Run a command line; returns the exit code (see jobrelay.errors).
+    """Run a command line; return the exit code (see jobrelay.errors).
 
-    program: the words before `argv`, with which hints start the launcher again.
+    program: the words before `argv`; hints use them to start the launcher again.
     """
     from jobrelay.console import libraries_heard
 
@@ -73,13 +73,13 @@ def _main(arguments: list[str], program: Sequence[str], verbose: bool) -> int:
         return Exit.INTERRUPTED
     except Terminated:
         return Exit.TERMINATED
-    except (BrokenPipeError, SystemExit) as error:  # the latter is what click makes of the former
-        if isinstance(error, SystemExit) and not error.code:  # and of a shell that asks for completion
+    except (BrokenPipeError, SystemExit) as error:  # click turns the former into the latter
+        if isinstance(error, SystemExit) and not error.code:  # also raised after shell completion
             return Exit.SUCCEEDED
-        # whoever read our stdout has gone; the interpreter must not try to flush it once more
+        # the reader of stdout is gone; the interpreter must not flush it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.INCOMPLETE
-    except Exception as error:  # a fault of this program, or of the machine; never a traceback unasked
+    except Exception as error:  # a bug, or a fault of the machine; a traceback only with -v
         if verbose:
             show_traceback(error)
         what = f"{type(error).__name__}: {error}"
@@ -157,7 +157,7 @@ def run(stage: Stage, target: Target, console: Console, flags: RunFlags) -> int:
 @target_options
 @gathered(SweepFlags)
 def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
-    """Try many configurations: train and eval for each, one table, pictures."""
+    """Train and evaluate many configurations; write one table and plots."""
     from jobrelay.sweep.command import run_sweep
 
     if flags.run_id:
@@ -170,7 +170,7 @@ def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
 @target_options
 @gathered(ConfigFlags)
 def render(target: Target, console: Console, flags: ConfigFlags) -> int:
-    """Print the manifests of a run, for kubectl alone."""
+    """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
     config = target.config(flags.config_file, flags.overrides)
@@ -221,7 +221,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
 
 
 def _import_while_waiting(step: str, stage: str) -> None:
-    """Import what the end of the run takes while the next stage is at work, which is not kept waiting."""
+    """Import what the end of the run needs while the next stage already works, so that it costs no time."""
     if step == "log":
         threading.Thread(target=_import_for_the_end, name="imports").start()
 
@@ -235,7 +235,7 @@ def _import_for_the_end() -> None:
 
 
 def _as_setting(error: click.NoSuchOption, program: Sequence[str], arguments: Sequence[str]) -> str:
-    """`--epochs 3` as the launcher takes it: `--set train.epochs=3`; "" if no such key was meant."""
+    """`--epochs 3` → `--set train.epochs=3`, which the launcher accepts; "" if no key matches."""
     from jobrelay_train.config.loading import keys_named
 
     takes = {name for parameter in error.ctx.command.params for name in parameter.opts} if error.ctx else ()

@@ -16,13 +16,13 @@ Command = Callable[..., Any]
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = click.IntRange(min=1)
-#: What only a cluster has, as it is typed.
+#: Parameters that apply only to a cluster, with their options.
 _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--image"}
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
 def target_options(command: Command) -> Command:
-    """The options that say where; they reach the command as one `target`, and as `console`."""
+    """Add the options that select the place; the command gets them as `target` and `console`."""
     options = [
         click.option("--local", is_flag=True, help="Run as processes on this machine, without a cluster."),
         click.option(
@@ -77,9 +77,9 @@ def target_options(command: Command) -> Command:
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
-    """Refuse options that cannot mean anything together. Raises BadInput.
+    """Refuse options that contradict each other. Raises BadInput.
 
-    What the environment says of a cluster is for commands that go to one.
+    With --local, environment variables for a cluster are ignored.
     """
     typed = [name for name in (*_CLUSTER, "volume") if _source(context, name) is ParameterSource.COMMANDLINE]
     if where["local"]:
@@ -98,7 +98,7 @@ def _source(context: click.Context, name: str) -> ParameterSource | None:
 
 
 def config_options(command: Command) -> Command:
-    """What a run consists of; it reaches the command as keyword arguments."""
+    """Add the options for what a run does; the command gets them as keyword arguments."""
     options = [
         click.option(
             "--run", "run_id", help="Id of the run.  [default: the newest equal one, else a new one]"
@@ -111,7 +111,7 @@ def config_options(command: Command) -> Command:
 
 
 def run_options(command: Command) -> Command:
-    """How a run is carried out, and what it consists of; as keyword arguments."""
+    """Add the options for what a run does and how; the command gets them as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
         _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended, if its stage sets none."),
@@ -135,7 +135,7 @@ def run_options(command: Command) -> Command:
 
 
 def output_option(*formats: str) -> Command:
-    """-o: the first format is the default."""
+    """Add -o; the first format is the default."""
     return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
 
 

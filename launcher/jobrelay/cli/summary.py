@@ -1,4 +1,4 @@
-"""What a run ends with: the closing table, or the same as JSON, and why it failed if it did."""
+"""The output at the end of a run: the closing table or JSON, and the reason for a failure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from jobrelay_runner.volume.safe_read import open_regular
 
 SIZE_COLUMNS = ("stage", "cpu used of requested", "memory used of requested", "next time")
 LAST_LINES = 50
-#: A line of a log may be of any length.
+#: Read at most this much from the end of a log: a line may have any length.
 _LAST_BYTES = 64 * 1024
 
 
 def print_report(report: RunReport, *, output: str, console: Console) -> None:
-    """Print it; a verdict that is no success is told on stderr, with what to do next."""
-    if console.quiet and output == "table":  # else it was shown when it began
+    """Print the report; any verdict but success goes to stderr, with what to do next."""
+    if console.quiet and output == "table":  # otherwise it was shown at the start
         print_line(f"run {report.run}  {report.folder}/")
     if output == "json":
         print_json(outcome(report, console.complete))
@@ -39,7 +39,7 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
             print_timelines({stage.stage: stage.timeline for stage in report.stages})
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
-        if log and console.quiet:  # else it was shown as it came
+        if log and console.quiet:  # otherwise it was shown as it arrived
             sys.stderr.write("".join(f"{printable(line)}\n" for line in _last_lines(log)))
         console.error(failure(report))
     elif report.incomplete:
@@ -50,12 +50,12 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
 
 
 def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
-    """Where the seconds went."""
+    """Print where the time of each stage went."""
     print_table(("seconds after the Job was created", *timelines), rows(timelines))
 
 
 def failure(report: RunReport) -> StageEnded:
-    """The error that says why the last stage did not succeed."""
+    """The error with the reason why the last stage did not succeed."""
     stage = report.stages[-1]
     verdict = stage.verdict
     what = report.failure()
@@ -78,7 +78,7 @@ def _last_lines(path: Path) -> list[str]:
 
 
 def _size_row(stage: StageReport) -> list[str]:
-    """Requests against use; empty where nothing is known of its use."""
+    """Requests against use of a stage; empty if its use is unknown."""
     if stage.resources is None:
         return []
     size = suggestion(stage)

@@ -1,4 +1,4 @@
-"""What the user typed, and hints completed with it: commands that can be pasted as they are printed."""
+"""Completes hints with the user's own command line, so that printed commands can be pasted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from click.core import ParameterSource
 from jobrelay.errors import JobRelayError
 from jobrelay.hints import Command, Hint, SameAgain
 
-#: Options that say where, and which run: they hold for the next command, too, if it takes them.
-#: What comes from the environment is still there then, and is not repeated.
+#: Options that select the place and the run: a hint repeats them if its command accepts them.
+#: Values from the environment still apply then and are not repeated.
 _CARRIED: Final = frozenset({
     "--local", "--volume", "--context", "--namespace", "--kustomize", "--image", "--api-timeout",
     "--run", "--config", "--set", "--timeout",
 })  # fmt: skip
-#: Commands that carry out one run: the only ones to which --run says which.
+#: Commands that carry out one run: hints add --run only to these.
 _OF_A_RUN: Final = ("run-all", "run")
 
 
 class Subcommand(click.Command):
-    """A command whose errors leave it with hints that can be pasted."""
+    """A command that completes the hints of its errors, so that they can be pasted."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,8 +40,8 @@ class Group(click.Group):
 def completed(context: click.Context, hint: Hint) -> str:
     """The hint as text, in the words of the command line that `context` was parsed from.
 
-    `context.find_root().obj` holds the program as the user started it. Prose stays as it is; the same command
-    is prose, too, where what is to be added to it is not an option of it.
+    `context.find_root().obj` holds the program as the user started it. Prose stays unchanged; SameAgain
+    becomes prose if the command does not accept the options to add.
     """
     if isinstance(hint, Command):
         words: Sequence[str] | None = [*hint.words, *_carried(context, hint.words)]
@@ -55,7 +55,7 @@ def completed(context: click.Context, hint: Hint) -> str:
 
 
 def _carried(context: click.Context, words: Sequence[str]) -> list[str]:
-    """The options that were typed, say where, and are taken by the command of these words."""
+    """The typed _CARRIED options that the command of these words also accepts."""
     taken = {name for option in _options(_command(context, words)) for name in option.opts}
     there = {word.partition("=")[0] for word in words}
     kept = [
@@ -76,7 +76,7 @@ def _command(context: click.Context, words: Sequence[str]) -> click.Command:
 
 
 def _again(context: click.Context, hint: SameAgain) -> list[str] | None:
-    """The command line, with what is new in place of what it replaces; None if it does not take that."""
+    """The command line with the new options replacing old ones; None if it does not accept them."""
     of_a_run = context.command.name in _OF_A_RUN
     options = _options(context.command)
     takes = {name: option for option in options for name in option.opts}
@@ -118,7 +118,7 @@ def _arguments(context: click.Context) -> list[str]:
 def _written(
     context: click.Context, options: Iterable[click.Option], without: Iterable[str] = ()
 ) -> list[str]:
-    """As words again, those of the options that were typed; without: how values start that are left out."""
+    """The typed ones of `options`, as words; without: prefixes of values to leave out."""
     words: list[str] = []
     for option in options:
         name = option.opts[0]

@@ -1,4 +1,4 @@
-"""Data sets on the volume: from a local folder to data/NAME, and away from there."""
+"""Data sets on the volume: copy a local folder to data/NAME, and remove it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from jobrelay_runner.volume.safe_read import why
 
 
 def survey(folder: Path, *, skip_odd: bool = False) -> LocalFiles:
-    """The files of a local folder, as they are to be copied. Raises BadInput, naming all that cannot be.
+    """List the files of a local folder to copy. Raises BadInput with all files that cannot be copied.
 
-    skip_odd: leave those out.
+    skip_odd: leave those files out instead.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a directory", "name the folder whose files are the data set")
@@ -48,8 +48,8 @@ def put(
 ) -> None:
     """Copy local files to `data/NAME` on the volume, all or none. Raises BadInput, Conflict.
 
-    shared: what must be there for the volume to be, as before a run. replace: in place of what is there,
-    unless a run at work reads it.
+    shared: objects that the volume needs, created as before a run. replace: replace an existing data set,
+    unless an unfinished run reads it.
     """
     folder = f"data/{name}"
     if replace:
@@ -67,7 +67,7 @@ def put(
 
 
 def remove(executor: JobReader, name: str) -> None:
-    """Remove `data/NAME` from the volume. Raises BadInput if it is not there, Conflict if a run reads it."""
+    """Remove `data/NAME` from the volume. Raises BadInput if it is missing, Conflict if a run reads it."""
     folder = f"data/{name}"
     with executor.volume() as volume:
         if not volume.exists(folder):
@@ -77,7 +77,7 @@ def remove(executor: JobReader, name: str) -> None:
 
 
 def summary(name: str, found: LocalFiles) -> list[str]:
-    """What was copied, for people: one line each."""
+    """Lines that report what was copied."""
     inside = contents(found.files)
     classes = f" in {len(inside.layout.class_names):,} classes" if inside.layout else ""
     size = counted(found.bytes, "byte")
@@ -94,7 +94,7 @@ def summary(name: str, found: LocalFiles) -> list[str]:
 
 
 def readers(executor: JobReader, folder: str) -> list[str]:
-    """The runs at work whose configuration names data/NAME, or a file in it."""
+    """The unfinished runs whose configuration names data/NAME or a file in it."""
     found = set()
     for job, _ in executor.jobs():
         if finished_condition(job) is None and folder in _read_by(job):
@@ -103,7 +103,7 @@ def readers(executor: JobReader, folder: str) -> list[str]:
 
 
 def _read_by(job: Job) -> set[str]:
-    """Each data/NAME that a Job reads, as far as its annotation says; of others' Jobs nothing is known."""
+    """Each data/NAME that a Job's annotation names; empty for Jobs that JobRelay did not create."""
     text = (job["metadata"].get("annotations") or {}).get(ANNOTATION_CONFIG, "{}")
     try:
         config = json.loads(text)

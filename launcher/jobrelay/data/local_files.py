@@ -1,12 +1,12 @@
-"""The files of a local folder as `put` copies them, and what in it cannot be copied.
+"""The files of a local folder that `put` copies, and those that it cannot copy.
 
-Links are followed, as far as the folder itself has them: a link in it may lead anywhere, but one that lies
-in what was reached by a link may not lead on to somewhere else. Every file and folder is taken once, under
-the name by which it lies there if it has one, so that nothing that leads in a circle is followed. Whatever
-cannot be copied is named with the reason, and nothing is left out in silence.
+A link in the folder may lead anywhere; a link inside a linked folder may lead only into that folder or back
+into the source. Every file and folder is copied once, under its own name in the source if it has one, so
+that a circle of links ends. Each file that cannot be copied is reported with the reason; none is skipped
+silently.
 
-Names become Unicode's composed form (NFC), in which a name that a Mac wrote and one that others did are
-the same. Where two files then have one name, the second is dropped if it is the same file, else renamed.
+Names are converted to Unicode's composed form (NFC), because macOS may write the decomposed form of the same
+name. If two files then share a name, the second is dropped if its content is the same, else renamed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MOST_NAMED: Final = 20
 
 @dataclass
 class LocalFiles:
-    """What a folder holds.
+    """The contents of a folder.
 
-    files: the name that each has on the volume, and where it lies here. refused: what cannot be copied, and
-    why. links: how many were followed, and outside: where those lead that leave the folder. dropped: files
-    whose name another has in another spelling, with the same content; renamed: those with other content.
-    empty: folders that hold nothing.
+    files: name on the volume → local path. bytes: their total size. refused: name → why it cannot be copied.
+    links: number of links followed; outside: name → target, for links that leave the folder. dropped: files
+    with the same content and, up to Unicode form, the same name as another; renamed: the same name, other
+    content. empty: folders without entries.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class LocalFiles:
 
 
 def survey(folder: Path) -> LocalFiles:
-    """Look at all that is below a folder. Raises OSError if it cannot be listed."""
+    """Walk a folder. Raises OSError if it cannot be listed."""
     found = LocalFiles()
     walk = _Walk(folder.resolve(strict=True), found)
     walk.everything()
@@ -59,7 +59,7 @@ def survey(folder: Path) -> LocalFiles:
 
 
 def notes(found: LocalFiles) -> list[str]:
-    """What a person must know of the copy, one line each."""
+    """Lines about the copy that the user must know."""
     lines = []
     if found.links:
         follow = f"followed {_count(found.links, 'link')}"
@@ -94,14 +94,14 @@ def refusal(folder: Path, found: LocalFiles) -> str:
 
 
 class _Walk:
-    """Everything below a folder: first what lies there, then what its links lead to."""
+    """Everything below a folder: first the files in it, then the targets of its links."""
 
     def __init__(self, source: Path, found: LocalFiles) -> None:
         self.source = source
         self.found = found
-        self.taken: dict[str, Path] = {}  # by the name as it lies there
-        self._names: dict[Path, str] = {}  # of every file and folder that was taken, by its real path
-        self._links: deque[tuple[str, Path, Path | None]] = deque()  # and the linked folder that it lies in
+        self.taken: dict[str, Path] = {}  # by the name in the source
+        self._names: dict[Path, str] = {}  # of every file and folder taken, by real path
+        self._links: deque[tuple[str, Path, Path | None]] = deque()  # with the linked folder around it
 
     def everything(self) -> None:
         self._enter("", self.source, None)
@@ -111,7 +111,7 @@ class _Walk:
                 self.found.refused[name] = why
 
     def _enter(self, name: str, folder: Path, home: Path | None) -> None:
-        """Take all files of a folder and of those in it; put its links off."""
+        """Take all files of a folder and its subfolders; queue its links."""
         waiting = [(name, folder)]
         while waiting:
             name, folder = waiting.pop()
@@ -138,10 +138,10 @@ class _Walk:
                     self.found.refused[inner] = why
 
     def _follow(self, name: str, path: Path, home: Path | None) -> str | None:
-        """Take what a link leads to; why not, if it cannot be."""
+        """Take the target of a link; return the reason if that is not possible."""
         try:
             target = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:  # the latter: a loop, before Python 3.13
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
             leads = f"a link to {shown(str(path.readlink()))}"
             if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
                 return f"{leads}, which leads in a circle"
@@ -186,7 +186,7 @@ class _Walk:
 
 def _name(taken: Mapping[str, Path], found: LocalFiles) -> None:
     """Give every file its name on the volume."""
-    in_order = sorted(taken, key=lambda name: (name != nfc(name), name))  # what is composed keeps its name
+    in_order = sorted(taken, key=lambda name: (name != nfc(name), name))  # composed names stay unchanged
     folders = {str(parent) for name in taken for parent in PurePosixPath(nfc(name)).parents}
     for name in in_order:
         path, new = taken[name], nfc(name)

@@ -1,10 +1,10 @@
-"""Images: built, loaded into clusters, pushed to registries, measured and compared.
+"""Build images, load them into clusters, push them to registries, measure and compare them.
 
-cli        the subcommands
-building   which images there are to build, and how
-engine     docker, podman or buildah, whichever is there
-loading    into the nodes of kind, or a containerd
-measuring  what an image weighs, from its archive
-comparing  the same runs in two images, in turn
+command    the command `images compare`
+building   the recipes of the images
+engine     docker, podman or buildah, whichever is installed
+loading    into the nodes of kind, or into a containerd
+measuring  the size of an image, from its archive
+comparing  the same runs in two images, alternately
 report     table, JSON and picture of a comparison
 """

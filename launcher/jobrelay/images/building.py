@@ -1,4 +1,4 @@
-"""Which images there are to build, and from what."""
+"""The images that JobRelay can build, and their Dockerfiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobrelay_runner import __version__
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Dockerfile below images/, with the options that make this image of it."""
+    """A Dockerfile below images/, and the build options for this image."""
 
     dockerfile: str
     image: str

@@ -1,4 +1,4 @@
-"""What was typed after `images compare` → a comparison, carried out and told."""
+"""The command `images compare`: from its arguments to a finished comparison and its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrelay.runs.results import require_place
 from jobrelay.runs.target import Target
 from jobrelay_runner.volume.paths import check_name
 
-#: A run's id has at most 40 characters; these end in a hyphen, a letter and up to three digits.
+#: A run's id has at most 40 characters; here it ends in a hyphen, a letter and up to three digits.
 _NAME_LENGTH = 35
 
 
@@ -35,7 +35,10 @@ def run_comparison(
     engine: str | None,
     output: str,
 ) -> int:
-    """Write comparison.json, .svg and perhaps .png into a folder of its own. Raises what a run raises."""
+    """Compare two images; write comparison.json, .svg and, with matplotlib, .png to a folder.
+
+    Raises what a run raises.
+    """
     if target.local:
         raise BadInput(
             "images are compared on a cluster: processes on this machine run in none",
@@ -55,7 +58,7 @@ def run_comparison(
     engines = [engine_with(contender.image, engine) for contender in contenders]
     require_place(rounds.folder)
     rounds.folder.mkdir(parents=True, exist_ok=True)
-    # The runs come first: that an image is not on the node is told in seconds, weighing takes minutes.
+    # Runs first: a missing image on the node shows within seconds, while measuring sizes takes minutes.
     samples = interleaved(contenders, count, name, rounds.run, console.say)
     weights = [
         _weigh(contender, having, console) for contender, having in zip(contenders, engines, strict=True)

@@ -1,4 +1,4 @@
-"""The same runs in several images, in turn: what an image costs when it is used."""
+"""The same runs in several images, alternately: what an image costs in use."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from jobrelay.runs.target import Target
 from jobrelay.runs.timeline import seconds_between
 from jobrelay_train.config.schema import RunConfig
 
-#: Small enough that a run shows what the image costs, and not what training does.
+#: So small that a run shows the cost of the image, not of the training.
 WORKLOAD: Final = ("data.name=blobs", "model.name=perceptron")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An image: `image` is its name here, where it is weighed; `runs_as` its name for the cluster."""
+    """An image. image: its name on this machine, where it is measured; runs_as: its name in the cluster."""
 
     image: str
     runs_as: str
 
     @classmethod
     def parse(cls, text: str) -> Contender:
-        """`IMAGE` or `IMAGE=NAME`. Raises BadInput."""
+        """Parse `IMAGE` or `IMAGE=NAME`. Raises BadInput."""
         image, equals, runs_as = text.partition("=")
         full_name(image)
         return cls(image, manifests.check_image(runs_as if equals else image))
@@ -40,9 +40,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Sample:
-    """What `train` took in one run. Peak memory: of its container, or of its largest process."""
+    """What `train` used in one run. Peak memory: of its container, or of its largest process."""
 
-    seconds_to_first_batch: float  # from the Pod's creation, which the API tells to the second
+    seconds_to_first_batch: float  # since the Pod's creation, which has whole seconds
     train_seconds: float
     cpu_seconds: float
     peak_memory_bytes: int
@@ -50,7 +50,7 @@ class Sample:
 
 
 def sample_of(report: RunReport) -> Sample:
-    """Raises the verdict of a run that did not succeed, EvidenceIncomplete where it does not tell all."""
+    """The sample of a run. Raises StageEnded if the run failed, EvidenceIncomplete if figures are missing."""
     report.raise_for_verdict()
     train = report.stages[0]
     until = seconds_between(train.timeline, "pod_created", "first_batch")
@@ -62,7 +62,7 @@ def sample_of(report: RunReport) -> Sample:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How the runs are made. folder: where each brings its results, in runs/."""
+    """How to carry out the runs. folder: results go to its runs/, one subfolder per run."""
 
     target: Target
     config: RunConfig
@@ -71,13 +71,13 @@ class Rounds:
     timeout_seconds: int | None = None
 
     def run(self, contender: Contender, run: str) -> Sample:
-        """One run in one image, to its end; what it leaves is home then, and gone from the cluster."""
+        """Carry out one run in one image; then its results are here, and removed from the cluster."""
         target = replace(self.target, image=contender.runs_as)
         request = RunRequest(
             run=run,
             timeout_seconds=self.timeout_seconds,
             folder=self.folder / "runs" / run,
-            early="off",  # nothing else is to be at work while train is measured
+            early="off",  # nothing else must run while train is measured
         )
         relay = Relay.at(target, Console(quiet=True))
         try:
@@ -97,7 +97,7 @@ def interleaved(
     measure: Callable[[Contender, str], Sample],
     say: Callable[[str], None],
 ) -> Mapping[Contender, list[Sample]]:
-    """So many samples of each: A B, B A, A B …, so that what changes with time concerns all alike."""
+    """`count` samples of each, in the order A B, B A, A B …, so that drift over time affects all alike."""
     found: dict[Contender, list[Sample]] = {contender: [] for contender in contenders}
     numbered = list(enumerate(contenders))
     for number in range(count):

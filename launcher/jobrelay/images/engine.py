@@ -1,6 +1,6 @@
-"""docker, podman and buildah: one interface to whichever is there.
+"""docker, podman and buildah: one interface to whichever is installed.
 
-Logins, proxies, certificates and storage are the engine's own affair: it is started as it would be by hand.
+Logins, proxies, certificates and storage are left to the engine: it runs as if you had started it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.hints import Command
 from jobrelay.manifests import check_image
 
-#: In the order in which they are looked for.
+#: In the order of search.
 ENGINES: Final = ("docker", "podman", "buildah")
-#: Of what a command that failed has printed.
+#: Number of last output lines that the error of a failed command quotes.
 _LAST_LINES: Final = 5
-#: At the end of what `docker push` says: 0.1.0: digest: sha256:… size: 1794
+#: The last line of `docker push`: 0.1.0: digest: sha256:… size: 1794
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ToolFailed(JobRelayError):
-    """A command that was started here has failed."""
+    """A command that the launcher ran has failed."""
 
     def __init__(self, command: Sequence[str], code: int, printed: str) -> None:
         lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
@@ -40,7 +40,7 @@ class ToolFailed(JobRelayError):
 
 
 def run_tool(command: Sequence[str], *, stdin: IO[bytes] | None = None) -> str:
-    """What it prints to stdout. Raises ToolFailed."""
+    """Run a command; return its stdout. Raises ToolFailed."""
     done = subprocess.run(
         command, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
     )
@@ -50,7 +50,7 @@ def run_tool(command: Sequence[str], *, stdin: IO[bytes] | None = None) -> str:
 
 
 def show_tool(command: Sequence[str], say: Callable[[str], None]) -> None:
-    """Run it, and say every line that it prints. Raises ToolFailed."""
+    """Run a command and pass every line of its output to `say`. Raises ToolFailed."""
     last = deque[str](maxlen=_LAST_LINES)
     with subprocess.Popen(
         command,
@@ -70,7 +70,7 @@ def show_tool(command: Sequence[str], say: Callable[[str], None]) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """An image as its engine lists it; the size is in the engine's own words."""
+    """An image as its engine lists it; the size is the engine's text."""
 
     engine: str
     name: str
@@ -93,13 +93,13 @@ class Engine:
         show_tool([*command, str(context)], say)
 
     def has(self, image: str) -> bool:
-        """Whether it has an image of that name; no, too, if it does not answer."""
+        """Whether the engine has an image of that name; False if it does not answer."""
         command = ["image", "inspect"] if self.name != "buildah" else ["inspect", "--type", "image"]
         done = subprocess.run([self.name, *command, full_name(image)], capture_output=True)
         return done.returncode == 0
 
     def images(self) -> list[Listed]:
-        """All that it has and that have a name."""
+        """All named images of the engine."""
         name = "Name" if self.name == "buildah" else "Repository"
         form = f"{{{{.{name}}}}}:{{{{.Tag}}}}|{{{{.ID}}}}|{{{{.Size}}}}"
         rows = (line.split("|") for line in run_tool([self.name, "images", "--format", form]).splitlines())
@@ -109,7 +109,7 @@ class Engine:
 
     @contextmanager
     def archive(self, image: str) -> Iterator[IO[bytes]]:
-        """The image as a stream, in the format of `docker save`; to be read to its end."""
+        """Yield the image as a stream in the format of `docker save`. Read it to its end."""
         name = full_name(image)
         command = {
             "docker": ["docker", "save", name],
@@ -127,7 +127,7 @@ class Engine:
                 yield process.stdout
                 process.stdout.close()
                 process.wait()
-            except JobRelayError:  # of who reads; if the stream was cut short, it is not his fault
+            except JobRelayError:  # the reader's; if the engine failed, that error is raised instead
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(1)
                 if (process.returncode or 0) <= 0:
@@ -139,7 +139,7 @@ class Engine:
                 raise ToolFailed(command, process.returncode, errors.read().decode(errors="replace"))
 
     def push(self, image: str, reference: str, say: Callable[[str], None]) -> str:
-        """Push it to REGISTRY/NAME[:TAG]; returns its digest there, sha256:…"""
+        """Push an image to REGISTRY/NAME[:TAG]; return its digest there, sha256:…"""
         if self.name == "docker":
             run_tool(["docker", "tag", full_name(image), reference])
             last = deque[str](maxlen=1)
@@ -153,7 +153,7 @@ class Engine:
             if not told:
                 raise JobRelayError(f"`docker push {reference}` printed no digest")
             return told[0]
-        plain = ["--tls-verify=false"] if _is_loopback(reference) else []  # docker knows it by itself
+        plain = ["--tls-verify=false"] if _is_loopback(reference) else []  # docker detects this itself
         target = reference if self.name == "podman" else f"docker://{reference}"
         with tempfile.NamedTemporaryFile("r") as digest:
             push = [self.name, "push", *plain, "--digestfile", digest.name, full_name(image), target]
@@ -162,7 +162,7 @@ class Engine:
 
 
 def engines() -> list[Engine]:
-    """Those on the PATH, in order. Raises BadInput if there is none."""
+    """The engines on the PATH, in order. Raises BadInput if there is none."""
     found = [Engine(name) for name in ENGINES if shutil.which(name)]
     if not found:
         raise BadInput("none of docker, podman and buildah is on the PATH", "install one of them")
@@ -170,7 +170,7 @@ def engines() -> list[Engine]:
 
 
 def engine_that_works(wanted: str | None) -> Engine:
-    """The engine of that name, or the first one that answers. Raises BadInput."""
+    """The engine named `wanted` (None: the first one that answers). Raises BadInput."""
     found = [engine for engine in engines() if wanted in (None, engine.name)]
     if not found:
         raise BadInput(f"{wanted} is not on the PATH", f"--engine {engines()[0].name}")
@@ -199,7 +199,7 @@ def engine_with(image: str, wanted: str | None = None) -> Engine:
 
 
 def known_images() -> list[Listed]:
-    """What the engines here have; one that does not answer has nothing. Raises BadInput."""
+    """The images of all engines; an engine that does not answer counts as empty. Raises BadInput."""
     found = []
     for engine in engines():
         with suppress(ToolFailed):
@@ -208,7 +208,7 @@ def known_images() -> list[Listed]:
 
 
 def check_reference(reference: str) -> None:
-    """Raise BadInput unless it is REGISTRY/NAME[:TAG], with the registry named."""
+    """Raise BadInput unless `reference` is REGISTRY/NAME[:TAG] with an explicit registry."""
     if full_name(reference) != reference or "@" in reference:
         raise BadInput(
             f"{reference} names no registry",
@@ -217,7 +217,10 @@ def check_reference(reference: str) -> None:
 
 
 def full_name(image: str) -> str:
-    """The name as nodes complete it: jobrelay:0.1.0 → docker.io/library/jobrelay:0.1.0. Raises BadInput."""
+    """The full name, as nodes expand it: jobrelay:0.1.0 → docker.io/library/jobrelay:0.1.0.
+
+    Raises BadInput.
+    """
     first, slash, _ = check_image(image).partition("/")
     if not slash:
         return f"docker.io/library/{image}"

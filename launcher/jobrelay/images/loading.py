@@ -1,4 +1,4 @@
-"""Images into clusters that pull them from no registry."""
+"""Load images into clusters that have no registry."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 from jobrelay.errors import BadInput
 from jobrelay.images.engine import Engine, ToolFailed, full_name, run_tool
 
-#: The namespace of the kubelet's images in a containerd.
+#: The containerd namespace of the kubelet's images.
 _NAMESPACE: Final = "k8s.io"
 
 
 def load_into_kind(engine: Engine, image: str, cluster: str) -> None:
-    """Onto all nodes of a kind cluster. Raises BadInput, ToolFailed."""
+    """Load an image onto all nodes of a kind cluster. Raises BadInput, ToolFailed."""
     _require("kind", "https://kind.sigs.k8s.io")
     if engine.name == "docker":
         run_tool(["kind", "load", "docker-image", full_name(image), "--name", cluster])
         return
-    with tempfile.TemporaryDirectory() as folder:  # kind reads an archive more than once
+    with tempfile.TemporaryDirectory() as folder:  # kind reads the archive more than once
         file = Path(folder) / "image.tar"
         with engine.archive(image) as archive, file.open("wb") as copy:
             shutil.copyfileobj(archive, copy, 1 << 20)
@@ -29,7 +29,10 @@ def load_into_kind(engine: Engine, image: str, cluster: str) -> None:
 
 
 def load_into_containerd(engine: Engine, image: str, address: str) -> None:
-    """Into the containerd of a node that is this machine, by its socket. Raises BadInput, ToolFailed."""
+    """Load an image into the containerd of this machine, which is a node. Raises BadInput, ToolFailed.
+
+    address: the socket of containerd.
+    """
     _require("ctr", "it comes with containerd")
     command = ["ctr", "--address", address, "--namespace", _NAMESPACE, "images", "import", "-"]
     with engine.archive(image) as archive:

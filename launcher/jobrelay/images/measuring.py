@@ -1,4 +1,4 @@
-"""What an image weighs, read from its archive in one pass: nothing is unpacked, whatever its size."""
+"""Measure the size of an image from its archive, in one pass and without unpacking it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError as PydanticError
 from jobrelay.errors import BadInput
 
 _BLOCK: Final = 1 << 20
-#: Of gzip: what docker, podman and buildah push layers with.
+#: The gzip level with which docker, podman and buildah push layers.
 _LEVEL: Final = 6
 _MANIFEST_BYTES: Final = 1 << 20
 
@@ -30,8 +30,11 @@ _MANIFESTS: Final = TypeAdapter(list[_Manifest])
 
 @dataclass(frozen=True)
 class Weight:
-    """Of an image or a layer. Bytes: of the files, as a node unpacks them, and of the layers with gzip,
-    as a registry keeps them and a node pulls them. files: links too, directories not."""
+    """Size of an image or a layer.
+
+    Bytes: of the files as a node unpacks them, and of the gzip layers that a registry stores and a node
+    pulls. files: number of files and links, without directories.
+    """
 
     bytes_on_disk: int = 0
     compressed_bytes: int = 0
@@ -48,7 +51,7 @@ class Weight:
 
 
 def weigh(archive: IO[bytes]) -> Weight:
-    """Of the image in an archive as `docker save` makes it. Raises BadInput for anything else."""
+    """Measure the image in an archive of `docker save`. Raises BadInput for anything else."""
     known: dict[str, Weight] = {}
     links: dict[str, str] = {}
     names: list[str] | None = None
@@ -56,18 +59,18 @@ def weigh(archive: IO[bytes]) -> Weight:
         with tarfile.open(fileobj=archive, mode="r|", bufsize=_BLOCK) as whole:
             for member in _members(whole):
                 name = posixpath.normpath(member.name)
-                if member.issym() or member.islnk():  # a layer that is there twice
+                if member.issym() or member.islnk():  # a duplicate layer
                     start = posixpath.dirname(name) if member.issym() else ""
                     links[name] = posixpath.normpath(posixpath.join(start, member.linkname))
                     continue
-                content: Any = whole.extractfile(member)  # a BufferedReader, but typeshed knows less
+                content: Any = whole.extractfile(member)  # a BufferedReader, but typeshed declares IO
                 if content is None:
                     continue
                 if name == "manifest.json":
                     names = _layer_names(content.read(_MANIFEST_BYTES))
                 elif _is_layer(head := content.peek(512)[:512]):
                     known[name] = _weigh_layer(content, member.size, is_gzip=head.startswith(b"\x1f\x8b"))
-        while archive.read(_BLOCK):  # what comes after the end, so that who writes it comes to its own
+        while archive.read(_BLOCK):  # padding after the end, so that the writer can finish
             pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise BadInput(f"the archive of the image cannot be read: {error}") from error
@@ -93,7 +96,7 @@ def _layer_names(content: bytes) -> list[str]:
 
 
 def _is_layer(head: bytes) -> bool:
-    """By what it begins with: gzip, a tar's header, or the end of an empty tar."""
+    """Whether the first bytes are those of gzip, a tar header, or the end of an empty tar."""
     return head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar" or head == bytes(512)
 
 
@@ -112,7 +115,7 @@ def _weigh_files(layer: IO[bytes]) -> Weight:
         for member in _members(tree):
             if posixpath.basename(member.name).startswith(
                 ".wh."
-            ):  # says that a file of a lower layer is gone
+            ):  # whiteouts: a file of a lower layer is deleted
                 continue
             files += member.isfile() or member.issym() or member.islnk()
             size += member.size if member.isfile() else 0
@@ -122,14 +125,14 @@ def _weigh_files(layer: IO[bytes]) -> Weight:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Its members, which tarfile would all keep."""
+    """Iterate over the members without keeping them all in memory, as tarfile would."""
     for member in archive:
         yield member
         archive.members = []  # type: ignore[attr-defined]
 
 
 class _Compressing:
-    """A file that compresses what is read of it, and only counts what comes of that."""
+    """A file wrapper that compresses everything read from it and only counts the result."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -142,5 +145,5 @@ class _Compressing:
         return data
 
     def finish(self) -> int:
-        """Bytes of all that was read, compressed."""
+        """Size in bytes of everything read, compressed."""
         return self._count + len(self._gzip.flush())

@@ -1,4 +1,4 @@
-"""A comparison as people read it: a table, JSON, a picture."""
+"""The report of a comparison: a table, JSON, a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrelay.report.drawing import write
 
 @dataclass(frozen=True)
 class Compared:
-    """An image with all that was found of it."""
+    """An image with all its measurements."""
 
     contender: Contender
     weight: Weight
@@ -30,7 +30,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of the table. values: of one image; several where it was measured in every run."""
+    """A row of the table. values: of one image; several if measured in every run."""
 
     label: str
     values: Callable[[Compared], Sequence[float]]
@@ -58,7 +58,7 @@ METRICS: Final = (
 
 
 def rows(first: Compared, second: Compared) -> list[list[str]]:
-    """A row a metric: both images, and the first as a part of the second; medians, and their range."""
+    """One row per metric: both images, and the ratio of first to second; medians with their ranges."""
     return [
         [metric.label, _told(metric, first), _told(metric, second), f"{ratio(metric, first, second):.2f}"]
         for metric in METRICS
@@ -66,7 +66,7 @@ def rows(first: Compared, second: Compared) -> list[list[str]]:
 
 
 def ratio(metric: Metric, first: Compared, second: Compared) -> float:
-    """Median of the first through median of the second; infinite, or 1 for 0/0."""
+    """Median of the first divided by the median of the second; infinite for x/0, 1 for 0/0."""
     above, below = median(metric.values(first)), median(metric.values(second))
     if not below:
         return float("inf") if above else 1.0
@@ -74,7 +74,7 @@ def ratio(metric: Metric, first: Compared, second: Compared) -> float:
 
 
 def tree(name: str, place: str, compared: Sequence[Compared]) -> dict[str, Any]:
-    """All of it for machines: units are in the names."""
+    """The comparison as data for JSON; the names contain the units."""
     return {
         "name": name,
         "place": place,
@@ -91,9 +91,9 @@ def tree(name: str, place: str, compared: Sequence[Compared]) -> dict[str, Any]:
 
 
 def draw(first: Compared, second: Compared, folder: Path) -> list[Path]:
-    """Write comparison.svg, and comparison.png if matplotlib is installed; return what was written.
+    """Write comparison.svg, and comparison.png if matplotlib is installed; return the files.
 
-    Each metric of both images is a part of what the second one takes.
+    Each metric is drawn relative to the second image.
     """
     pairs = [
         Pair(metric.label, (_bar(metric, first, second), _bar(metric, second, second))) for metric in METRICS
@@ -108,7 +108,7 @@ def draw(first: Compared, second: Compared, folder: Path) -> list[Path]:
 
 
 def _bar(metric: Metric, image: Compared, whole: Compared) -> Bar:
-    """Its lengths are parts of the other's median."""
+    """The bar of one image, with lengths relative to the median of `whole`."""
     values, one = metric.values(image), median(metric.values(whole)) or 1.0
     label = metric.wording(median(values))
     return Bar(min(values) / one, median(values) / one, max(values) / one, label)

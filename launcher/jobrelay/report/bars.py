@@ -1,4 +1,4 @@
-"""Two things measured in several ways, as pairs of bars: where they are and what stands beside them."""
+"""Several measurements of two things as pairs of bars: the geometry and the labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROW, _BAR, _GAP = 40, 14, 1
 
 @dataclass(frozen=True)
 class Bar:
-    """low, middle, high: parts of what is compared with. label: what was measured, in its unit."""
+    """A bar. low, middle, high: relative to the reference. label: the measured value with its unit."""
 
     low: float
     middle: float
@@ -33,7 +33,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Bars:
-    """Pairs of bars below each other. names: what is measured, the second being what 1 stands for."""
+    """Pairs of bars below each other. names: the two things; the second is the reference, 1."""
 
     title: str
     names: tuple[str, str]
@@ -47,13 +47,13 @@ class Bars:
 
     @property
     def summary(self) -> str:
-        """In words, for people who do not see it."""
+        """The picture in words, for screen readers."""
         rows = (f"{pair.label}: {pair.bars[0].label} and {pair.bars[1].label}" for pair in self.pairs)
         return f"{self.names[0]} and {self.names[1]}. {'; '.join(rows)}"
 
     @property
     def shapes(self) -> list[Shape]:
-        """In the order they are drawn."""
+        """The shapes in drawing order."""
         return [*self._head(), *self._axes(), *self._series()]
 
     @property
@@ -66,7 +66,7 @@ class Bars:
 
     @property
     def _right(self) -> float:
-        """Labels of the longest bars go beyond."""
+        """Right end of the axis; leaves room for the labels of the longest bars."""
         longest = max(letters_width(bar.label) for pair in self.pairs for bar in pair.bars)
         return round(self.width - _MARGIN - 6 - longest * 0.9, 1)
 

@@ -1,4 +1,4 @@
-"""What was asked for by name, or has just ended → its page in a file."""
+"""The page of a run or a sweep, named or just ended, as a file."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 RUN_TEMPLATE: Final = "run.html"
 SWEEP_TEMPLATE: Final = "sweep.html"
-#: For what a page can do without, nobody waits as long as for a run.
+#: Shorter than for a run: the page works without these answers.
 _ASK_SECONDS: Final = 10
 
 
 def make_report(target: Target, console: Console, name: str | None, file: Path | None) -> Path:
-    """Write the page of a run or a sweep, here or (a run) brought here first; None: the newest run.
+    """Write the page of a run or a sweep; fetch a run first if it is not here.
 
-    name: a run, a sweep, or a folder of either. file: None for report.html in its folder. Raises
-    BadInput, ApiLost, EvidenceIncomplete.
+    name: a run, a sweep, or a folder of either; None: the newest run. file: None for report.html in its
+    folder. Raises BadInput, ApiLost, EvidenceIncomplete.
     """
     folder = _folder(name) if name else None
     if folder and (folder / of_sweep.TABLE).exists():
@@ -59,14 +59,14 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
 
 
 def write_ended(report: RunReport, complete: Callable[[Hint], str]) -> Path:
-    """Put what has come of a run, and its page, beside its results. Raises BadInput, OSError."""
+    """Write a run's outcome (report.json) and its page to its folder. Raises BadInput, OSError."""
     report.folder.mkdir(parents=True, exist_ok=True)
     _keep(report.folder / OUTCOME, outcome(report, complete))
     return _write(report.folder, None)
 
 
 def write_sweep(folder: Path, file: Path | None = None) -> Path:
-    """The page of the sweep in `folder`. Raises BadInput where it cannot be written."""
+    """Write the page of the sweep in `folder`. Raises BadInput if that is not possible."""
     return _written(file or folder / PAGE, render(SWEEP_TEMPLATE, sweep=of_sweep.gather(folder, folder.name)))
 
 
@@ -86,7 +86,7 @@ def _written(path: Path, page: str) -> Path:
 
 
 def _keep(path: Path, told: Object) -> None:
-    """Write report.json; what was kept of stages that this launcher has only looked at stays."""
+    """Write report.json, but keep earlier entries of stages that were complete before this launch."""
     try:
         kept = read(path, RunOutcome)
     except Unusable:
@@ -110,13 +110,13 @@ def _keep(path: Path, told: Object) -> None:
 
 
 def _only_looked(now: Object, before: StageOutcome) -> bool:
-    """Whether a stage had succeeded before, and all that has come since is that this was found."""
+    """Whether a stage had succeeded before and this launch only found it complete."""
     found = now["how"] == "complete" or now["skipped"]
     return found and now["verdict"]["exit_code"] == 0 and before.verdict.exit_code == 0
 
 
 def _folder(name: str) -> Path | None:
-    """Where the run or sweep of that name lies here; None: nowhere. Raises BadInput."""
+    """The local folder of the run or sweep of that name; None if there is none. Raises BadInput."""
     if "/" in name:
         folder = Path(name)
         if not _is_run(folder) and not (folder / of_sweep.TABLE).exists():
@@ -134,18 +134,18 @@ def _folder(name: str) -> Path | None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether anything of a run is here: its outcome, or a stage's record."""
+    """Whether the folder has files of a run: its outcome, or a stage's record."""
     return any((folder / name).exists() for name in (OUTCOME, *(f"{stage}.json" for stage in STAGES)))
 
 
 def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
-    """As _told, of a run that is here: where its Jobs cannot be asked, its page is made all the same."""
+    """Like _told, for a run that is here; if its Jobs cannot be read, report that and return None."""
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
     run = folder.name
     try:
         executor = patient.executor()
         owner = owner_of(folder)
-        if owner and owner.place != executor.place():  # Jobs of that name there are of another run
+        if owner and owner.place != executor.place():  # Jobs of that name belong to another run
             console.say(f"  {folder} belongs to {owner.place}, whose Jobs were not read")
             return None
         return _told(executor, run)
@@ -155,6 +155,6 @@ def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
 
 
 def _told(executor: JobReader, run: str) -> RunOutcome | None:
-    """What the Jobs of a run still tell; None if there are none. Raises ApiLost."""
+    """The outcome of a run from its Jobs; None if there are none. Raises ApiLost."""
     told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
     return told if told.stages else None

@@ -1,4 +1,4 @@
-"""Who was taken for whom: the confusion matrix as cells that are shaded by their share of a row."""
+"""The confusion matrix as cells, shaded by their share of the row."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 from jobrelay.report.files import EvalResults
 
-#: With more classes nobody reads a matrix; the list of the commonest mistakes still serves.
+#: A matrix with more classes is unreadable; the list of the most common mistakes remains.
 _MOST_CLASSES: Final = 30
-#: Shades that the style sheet knows, beside 0, which is none.
+#: Number of shades in the style sheet, besides 0 (none).
 LEVELS: Final = 9
 
 
@@ -31,7 +31,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Confusion:
-    """rows: by true class; None where there are too many classes to show."""
+    """The matrix and the most common mistakes. rows: by true class; None if there are too many classes."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...] | None
@@ -39,7 +39,7 @@ class Confusion:
 
 
 def confusion(results: EvalResults) -> Confusion | None:
-    """None if the matrix is not as large as there are classes."""
+    """Build the matrix; None if its size does not match the number of classes."""
     names, matrix = results.class_names, results.confusion_matrix
     if not names or len(matrix) != len(names) or any(len(row) != len(names) for row in matrix):
         return None

@@ -1,4 +1,4 @@
-"""Series of numbers as lines in a box: where the points, the ticks and their labels are."""
+"""Series of numbers as lines in a box: positions of the points, ticks and labels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 
 from jobrelay.report.drawing import Shape, letters_width, line, shortened, text
 
-#: Units of the drawing, which is as wide as there is room: letters are 12 of them, on a phone 11 pixels.
+#: Size in units; the drawing scales to the available width. Letters are 12 units high, on a phone 11 pixels.
 WIDTH: Final = 360
 HEIGHT: Final = 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 14, 40
-#: More than anybody can tell apart in that width.
+#: More points cannot be told apart in that width.
 _MOST_POINTS: Final = 300
 _MOST_DOTS: Final = 30
-#: A picture that stands alone has its heading, and its legend, above the box.
+#: Height of the heading and of the legend above the box of a standalone picture.
 _HEADING, _LEGEND = 22, 20
-#: Between the edges of the box and the first and last points of a trend.
+#: Distance of the first and last points of a trend from the edges of the box.
 _INSET: Final = 16
-#: How many times the least value of a trend the greatest is where the axis becomes logarithmic: powers of
-#: two, of ten.
+#: Ratio of the greatest to the least value from which the axis of a trend is logarithmic: typical for powers
+#: of two or ten.
 _LOGARITHMIC_FROM: Final = 8
 _SLANT: Final = 45
 _SLANTED_WIDTH: Final = 125
@@ -43,20 +43,20 @@ class Dot:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line, with its axes. `points` and `band` as a <polyline> has them."""
+    """One line with its axes. `points` and `band` are in the format of <polyline>."""
 
     title: str
     x_label: str
     points: str
-    dots: tuple[Dot, ...]  # empty where they would run into each other
-    x_ticks: tuple[Tick, ...]  # a label is empty where it would run into another one
+    dots: tuple[Dot, ...]  # empty if they would overlap
+    x_ticks: tuple[Tick, ...]  # a label is empty if it would overlap another
     y_ticks: tuple[Tick, ...]
-    summary: str  # in words, for people who do not see it
-    mark: Tick | None = None  # a value to compare with, drawn across
+    summary: str  # in words, for screen readers
+    mark: Tick | None = None  # a reference value, drawn across the box
     band: str = ""
-    legend: tuple[str, str] | None = None  # what the line and the band are called
-    stands_alone: bool = False  # without the page that names it
-    slanted: bool = False  # the labels below
+    legend: tuple[str, str] | None = None  # names of the line and the band
+    stands_alone: bool = False  # outside a page, so it needs its own title
+    slanted: bool = False  # the labels of the x axis
     left: float = _LEFT
     right: float = WIDTH - _RIGHT
     top: float = _TOP
@@ -66,7 +66,7 @@ class Curve:
 
     @property
     def shapes(self) -> list[Shape]:
-        """In the order they are drawn."""
+        """The shapes in drawing order."""
         return [*self._head(), *self._axes(), *self._series()]
 
     def _head(self) -> Iterator[Shape]:
@@ -117,7 +117,7 @@ def curve(
     x_label: str,
     mark: tuple[float, str] | None = None,
 ) -> Curve:
-    """The line through (xs[i], ys[i]), xs ascending, at least one. mark: a height, and what it is."""
+    """The line through (xs[i], ys[i]); xs ascending, at least one. mark: a y value and its label."""
     shown = _thinned(len(xs))
     heights = [*ys, mark[0]] if mark else list(ys)
     y_places = ticks(min(heights), max(heights))
@@ -148,11 +148,11 @@ def trend(
     band: str,
     from_zero: bool = False,
 ) -> Curve:
-    """The line through the medians of samples[i], measured at values[i], as a picture that stands alone.
+    """The line through the medians of samples[i], measured at values[i], as a standalone picture.
 
-    A band, which the legend calls `band`, goes from the least to the greatest of each. Numbers above 0,
-    ascending, have a scale; anything else is a name, and names are equally far apart. from_zero: the axis
-    starts at 0, so that half as much looks half as much. There is at least one value, with one sample.
+    The band, named `band` in the legend, spans the range of each sample. Ascending numbers above 0 are on a
+    scale; other values are names at equal distances. from_zero: the y axis starts at 0, so that heights are
+    proportional. Needs at least one value with one sample.
     """
     scale, places = _places(values)
     labels = [_name(value) for value in values]
@@ -164,7 +164,7 @@ def trend(
     y_labels = [_label(y, y_places) for y in y_places]
     left = max(_LEFT, 10 + max(map(letters_width, y_labels)))
     right = WIDTH - _RIGHT
-    # names need a place of their own each, numbers in between may be left out
+    # every name needs its label, while labels between numbers may be dropped
     slanted = scale == "names" and _collide(labels, _names_apart(left, len(labels)))
     if slanted:
         labels = [shortened(label, _SLANTED_WIDTH) for label in labels]
@@ -206,8 +206,8 @@ def trend(
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that embrace `low` and `high`."""
-    if high - low < 1e-9:  # all the same
+    """Round numbers, 1, 2 or 5 times a power of ten apart, that span `low` to `high`."""
+    if high - low < 1e-9:  # all values are equal
         room = max(abs(low) / 10, 1e-6)
         low, high = low - room, high + room
     raw = (high - low) / about
@@ -218,7 +218,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """From low … high to start … end, which may descend; the middle where there is no range."""
+    """Linear map from low … high to start … end, which may descend; the middle if low equals high."""
 
     def place(value: float) -> float:
         share = (value - low) / (high - low) if high > low else 0.5
@@ -228,7 +228,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _places(values: Sequence[object]) -> tuple[str, list[float]]:
-    """What kind of axis the values need, and where each stands on it."""
+    """The kind of axis that the values need, and the position of each on it."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
     if len(numbers) < len(values):
         return "names", list(map(float, range(len(values))))
@@ -246,10 +246,10 @@ def _collide(labels: Sequence[str], apart: float) -> bool:
 
 
 def _spaced(places: Sequence[float], labels: Sequence[str], *, slanted: bool) -> list[str]:
-    """The labels without those that would run into another one; the first and the last one stay."""
+    """The labels, emptied where they would overlap another; the first and the last stay."""
 
     def reach(number: int) -> float:
-        """Half of what a label takes along the axis."""
+        """Half the length of a label along the axis."""
         return 12 if slanted else letters_width(labels[number]) / 2 + 3
 
     def fits(left: int, right: int) -> bool:
@@ -269,7 +269,7 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _name(value: object) -> str:
-    """As people type it: 0.005, 1e-5."""
+    """A value as people type it: 0.005, 1e-5."""
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
@@ -280,20 +280,20 @@ def _with_range(median: float, samples: Sequence[float]) -> str:
 
 
 def _whole_ticks(first: float, last: float) -> list[float]:
-    """Of epochs: whole numbers from the first to the last."""
+    """Ticks for epochs: integers from the first to the last."""
     if last - first <= 6:
         return [first + number for number in range(int(last - first) + 1)]
     return [first, *(t for t in ticks(first, last) if t == int(t) and first < t <= last)]
 
 
 def _label(value: float, places: Sequence[float]) -> str:
-    """With as many digits as tell it from its neighbours."""
+    """A tick's label, with enough digits to distinguish it from its neighbours."""
     step = abs(places[1] - places[0])
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:,.{digits}f}" if digits <= 4 else f"{value:.1e}"
 
 
 def _thinned(count: int) -> list[int]:
-    """Which points are drawn: all, or so many, the last one always."""
+    """Indices of the points to draw: all, or at most _MOST_POINTS; always the last."""
     step = math.ceil(count / _MOST_POINTS)
     return sorted({*range(0, count, step), count - 1})

@@ -1,6 +1,6 @@
-"""Shapes → a picture: inline in a page, an SVG file that stands alone, a PNG file where matplotlib is there.
+"""Shapes → a picture: inline SVG in a page, a standalone SVG file, or a PNG file if matplotlib is installed.
 
-All three have the colours, lines and letters of templates/style.css: its variables, and its rules that start
+All three use the colours, lines and letters of templates/style.css: its variables, and its rules that start
 with `svg`.
 """
 
@@ -19,11 +19,11 @@ from jobrelay_runner.volume.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Said once where a PNG was not written.
+#: Printed once if no PNG was written.
 NO_PNG: Final = "PNG pictures need matplotlib: pip install 'jobrelay[plots]'"
 
 _STYLE: Final = Path(__file__).parent / "templates/style.css"
-#: Of the letters that matplotlib brings along, which are wider than those of most browsers.
+#: The font that ships with matplotlib, scaled down: it is wider than the fonts of most browsers.
 _PNG_FONT: Final = "DejaVu Sans"
 _PNG_FONT_SCALE: Final = 0.88
 _PNG_SCALE: Final = 3
@@ -31,10 +31,10 @@ _PNG_SCALE: Final = 3
 
 @dataclass(frozen=True)
 class Shape:
-    """An element of SVG.
+    """An SVG element.
 
-    style: its class in style.css. text: the letters of a <text>, the tooltip of any other element.
-    slant: of a <text>, degrees about its own place.
+    style: its class in style.css. text: the content of a <text>, the tooltip of any other element. slant:
+    rotation of a <text> about its position, in degrees.
     """
 
     tag: Literal["line", "polyline", "polygon", "circle", "rect", "text"]
@@ -45,7 +45,7 @@ class Shape:
 
 
 class Picture(Protocol):
-    """What can be drawn. summary: in words, for people who do not see it."""
+    """Anything that can be drawn. summary: the picture in words, for screen readers."""
 
     @property
     def title(self) -> str: ...
@@ -68,12 +68,12 @@ def text(x: float, y: float, letters: str, anchor: str = "start", style: str = "
 
 
 def letters_width(letters: str) -> float:
-    """Units that letters take at most where they are 12 units high, by the width of wide digits."""
+    """Upper estimate of the width of letters 12 units high, in units, from the width of wide digits."""
     return 7.7 * len(letters)
 
 
 def shortened(letters: str, width: float) -> str:
-    """Letters that fit into a width. What is left out is in the middle: names differ at either end."""
+    """Letters that fit into a width. The middle is cut, because names differ at either end."""
     if letters_width(letters) <= width:
         return letters
     count = max(2, int(width / letters_width(" ")) - 1)
@@ -81,9 +81,9 @@ def shortened(letters: str, width: float) -> str:
 
 
 def write(picture: Picture, folder: Path, name: str) -> list[Path]:
-    """Write NAME.svg, and NAME.png if matplotlib is installed; return what was written.
+    """Write NAME.svg, and NAME.png if matplotlib is installed; return the files.
 
-    Equal pictures give equal bytes. An older PNG is deleted where no new one can be drawn. Raises OSError.
+    Equal pictures give equal bytes. If no new PNG can be drawn, an old one is deleted. Raises OSError.
     """
     svg_path, png_path = folder / f"{name}.svg", folder / f"{name}.png"
     write_atomically(svg_path, svg(picture))
@@ -94,7 +94,7 @@ def write(picture: Picture, folder: Path, name: str) -> list[Path]:
 
 
 def svg(picture: Picture) -> str:
-    """The whole file, dark where its viewer prefers that."""
+    """The content of an SVG file; it is dark if its viewer prefers dark."""
     from markupsafe import Markup
 
     from jobrelay.report.page import render
@@ -110,13 +110,13 @@ def svg(picture: Picture) -> str:
 
 
 def _write_png(picture: Picture, path: Path) -> bool:
-    """Whether there is matplotlib to write it with."""
+    """Write a PNG file; return False if matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure  # half a second, and numpy with it
+        from matplotlib.figure import Figure  # takes half a second and imports numpy
     except ImportError:
         return False
     css = _properties()
-    figure = Figure(figsize=(picture.width / 72, picture.height / 72))  # a unit is a point
+    figure = Figure(figsize=(picture.width / 72, picture.height / 72))  # one unit is one point
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, picture.width), ylim=(picture.height, 0))
     axes.set_axis_off()
     for shape in picture.shapes:
@@ -128,7 +128,7 @@ def _write_png(picture: Picture, path: Path) -> bool:
         path,
         dpi=72 * _PNG_SCALE,
         facecolor=css[".card"]["fill"],
-        metadata={"Software": None},  # its version is no part of the picture
+        metadata={"Software": None},  # without matplotlib's version: equal pictures give equal bytes
     )
     return True
 
@@ -142,7 +142,7 @@ def _paint(axes: Axes, shape: Shape, looks: Mapping[str, str]) -> None:
     }  # fmt: skip
     stroked: Any = {"color": looks.get("stroke"), "linewidth": float(looks.get("stroke-width", 1))}
     if dashes := looks.get("stroke-dasharray"):
-        length = stroked["linewidth"]  # matplotlib counts in widths of the line
+        length = stroked["linewidth"]  # matplotlib measures dashes in line widths
         stroked["dashes"] = [float(part) / length for part in dashes.split()]
     match shape.tag:
         case "line":
@@ -185,13 +185,13 @@ def _palettes() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _rules(colours: Mapping[str, str]) -> list[str]:
-    """The rules of style.css that concern drawings, without variables, which not every viewer understands."""
+    """The rules of style.css for drawings, with variables resolved: not every viewer supports them."""
     rules = re.findall(r"^svg .*$", _style(), re.MULTILINE)
     return [re.sub(r"var\(--([\w-]+)\)", lambda match: colours[match[1]], rule) for rule in rules]
 
 
 def _properties() -> dict[str, dict[str, str]]:
-    """Of each selector of a light drawing (`text`, `.line`, `line.mark`) its properties."""
+    """Selector of a light drawing (`text`, `.line`, `line.mark`) → its properties."""
     found: dict[str, dict[str, str]] = {}
     for rule in _rules(_palettes()[0]):
         selector, _, body = rule.removeprefix("svg ").partition(" {")

@@ -1,6 +1,6 @@
-"""The page of a run or a sweep at its end: what that takes is imported here, and not before.
+"""Write the page of a run or a sweep at its end; the modules for it are imported only here.
 
-A page is a courtesy: nothing that hinders it, not even a fault of ours, may change how the run has ended.
+The page is optional: no failure to write it, not even a bug, may change the outcome of the run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from jobrelay.runs.report import RunReport
 
 
 def prepare() -> None:
-    """Import and compile, while something else is waited for, what `keep_report` takes."""
-    with suppress(ImportError):  # which will be told when it matters
+    """Import and compile what `keep_report` needs, while the launcher waits for something else."""
+    with suppress(ImportError):  # keep_report reports it
         from jobrelay.report.command import RUN_TEMPLATE
         from jobrelay.report.page import template
 
@@ -24,7 +24,7 @@ def prepare() -> None:
 
 
 def keep_report(report: RunReport, console: Console) -> None:
-    """Put what has come of a run, and its page, beside its results. What hinders that is only told."""
+    """Write a run's outcome and its page to its folder; only report a failure."""
 
     def write() -> Path:
         from jobrelay.report.command import write_ended
@@ -35,7 +35,7 @@ def keep_report(report: RunReport, console: Console) -> None:
 
 
 def keep_sweep_report(folder: Path, console: Console) -> None:
-    """Put the page of the sweep in `folder` there. What hinders that is only told."""
+    """Write the page of the sweep in `folder`; only report a failure."""
 
     def write() -> Path:
         from jobrelay.report.command import write_sweep

@@ -1,4 +1,4 @@
-"""What the files of a run are expected to say, and their reading, with limits."""
+"""The expected format of a run's files, and their readers, which have limits."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Cost, RecordError
 from jobrelay_runner.volume.safe_read import open_regular, read_bytes
 
-#: eval_results.json of 256 classes has half of it.
+#: Twice the size of eval_results.json with 256 classes.
 _MOST_BYTES: Final = 4 * 2**20
 _MOST_EPOCHS: Final = 10_000
-#: `infer` draws a hundred.
+#: `infer` draws at most a hundred.
 _MOST_PICTURES: Final = 1000
 _LONGEST_LINE: Final = 64 * 1024
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class Unusable(ValueError):
-    """A file is there and is not what it should be; the message names it."""
+    """A file exists but has unexpected content; the message names it."""
 
 
 Text = Annotated[str, AfterValidator(lambda text: text[:4000])]
 Name = Annotated[str, AfterValidator(lambda text: text[:120])]
-#: Far beyond anything that is measured, and near enough to be drawn.
+#: The range exceeds every measurement, and can still be drawn.
 Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -41,7 +41,7 @@ class _Part(BaseModel):
 
 
 class Ended(_Part):
-    """How a stage ended, or (without an exit code) what it is at."""
+    """How a stage ended or, without an exit code, its current phase."""
 
     exit_code: int | None = None
     outcome: Name
@@ -52,7 +52,7 @@ class Ended(_Part):
 
 
 class Resources(_Part):
-    """Of a container; what else Kubernetes knows of them is not shown."""
+    """Resources of a container, without the fields that the page does not show."""
 
     requests: dict[Name, Name | int | float] = {}
     limits: dict[Name, Name | int | float] = {}
@@ -64,7 +64,7 @@ class StageOutcome(_Part):
     seconds: float | None = None
     log_complete: bool | None = None
     log_from: Name | None = None
-    skipped: bool = False  # its work was done before; its Pod has only looked
+    skipped: bool = False  # its work was already complete; its Pod only checked that
     verdict: Ended
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}
@@ -74,7 +74,7 @@ class StageOutcome(_Part):
 
 
 class RunOutcome(_Part):
-    """report.json: jobrelay.runs.outcome, as far as the page needs it."""
+    """report.json (jobrelay.runs.outcome): the fields that the page needs."""
 
     run: Name
     place: Text
@@ -116,7 +116,7 @@ class EvalResults(_Part):
 
 
 class Prediction(_Part):
-    """A line of predictions.json whose image was drawn. `file` is the picture."""
+    """A line of predictions.json with a drawn image. `file` is the picture."""
 
     index: int | None = None
     image: Name | None = None
@@ -128,7 +128,7 @@ class Prediction(_Part):
 
 
 class NothingFound(_Part):
-    """A line of predictions.json on whose image nothing was found, and which was drawn as `picture`."""
+    """A line of predictions.json for an image on which nothing was found, drawn as `picture`."""
 
     image: Name
     picture: str
@@ -151,7 +151,7 @@ class Inference(_Part):
     correct: int | None = None
     nothing_found: tuple[Name, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    images_per_second: float | None  # None, and so the next two: there was nothing to classify
+    images_per_second: float | None  # None, like the next two, if there was nothing to classify
     batch_size: int | None
     latency: Latency | None
     device: Name
@@ -166,7 +166,7 @@ _Result = TypeVar("_Result")
 
 
 class Reader:
-    """Calls what reads files, and keeps, one line each, why it could not."""
+    """Calls the functions that read files, and collects their failures as lines."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -180,7 +180,7 @@ class Reader:
 
 
 def read(path: Path, model: type[_Model]) -> _Model | None:
-    """What a JSON file says; None if it is not there. Raises Unusable."""
+    """Read a JSON file; None if it does not exist. Raises Unusable."""
     try:
         return model.model_validate_json(read_bytes(path, _MOST_BYTES))
     except FileNotFoundError:
@@ -192,17 +192,17 @@ def read(path: Path, model: type[_Model]) -> _Model | None:
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """history.jsonl; empty if it is not there. Raises Unusable."""
+    """Read history.jsonl; empty if it does not exist. Raises Unusable."""
     return [_parsed(path, line, Epoch) for line in _lines(path, _MOST_EPOCHS)]
 
 
 def read_pictured(path: Path) -> list[Prediction]:
-    """The lines of predictions.json whose images were drawn: of what may be a million, a hundred."""
+    """Read the lines of predictions.json with drawn images: about a hundred of up to a million."""
     return _read_some(path, b'"file": "results/', Prediction)
 
 
 def read_nothing_found(path: Path) -> list[NothingFound]:
-    """The lines of predictions.json of images with nothing on them, which were drawn."""
+    """Read the lines of predictions.json for drawn images on which nothing was found."""
     return _read_some(path, b'"picture": "results/', NothingFound)
 
 
@@ -213,9 +213,9 @@ def _read_some(path: Path, sign: bytes, model: type[_Model]) -> list[_Model]:
 
 
 def tail(path: Path, lines: int, size: int, root: Path) -> tuple[tuple[str, ...], int]:
-    """The last lines of a log, of its last `size` bytes, and how large it is.
+    """The last lines of a log, from its last `size` bytes, and the size of the log in bytes.
 
-    Without what a terminal would act upon. root: the folder of the run, in which no link is followed.
+    Terminal controls are removed. root: the folder of the run, in which no link is followed.
     """
     with open_regular(path, root=root) as file:
         there = os.fstat(file.fileno()).st_size
@@ -225,13 +225,13 @@ def tail(path: Path, lines: int, size: int, root: Path) -> tuple[tuple[str, ...]
 
 
 def data_uri(path: Path, kind: Literal["png", "svg+xml"], most: int, root: Path) -> str | None:
-    """A picture as an address of itself; None for what is no picture of that kind, or larger than `most`.
+    """A picture as a data: URI; None if it is not of that kind or has more than `most` bytes.
 
-    root: the folder of the run or the sweep; a picture that is reached by a link in it is none.
+    root: the folder of the run or the sweep; pictures behind links in it are refused.
     """
     try:
         content = read_bytes(path, most, root=root)
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except (OSError, ValueError):  # ValueError: an invalid file name
         return None
     if kind == "png" and not content.startswith(_PNG):
         return None
@@ -261,7 +261,7 @@ def _parsed(path: Path, line: bytes, model: type[_Model]) -> _Model:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The first of what may be a million, on one line: `outputs./dev/zero: …`."""
+    """The first of perhaps a million problems, in one line: `outputs./dev/zero: …`."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part)[:200] for part in first["loc"] if part != "[key]")
     what = str(first["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Which of the inferred images are worth a look: what the model was sure of and wrong comes first."""
+"""The inferred images worth a look; the model's confident mistakes come first."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jobrelay.report.files import NothingFound, Prediction, data_uri
 from jobrelay_runner.volume.paths import BOUNDARY
 
 _MOST: Final = {"mistakes": 24, "unsure": 12, "sure": 12, "nothing": 24}
-#: A picture that `infer` has drawn has some 5 kB.
+#: A picture that `infer` draws has about 5 kB.
 _MOST_BYTES: Final = 64 * 1024
-#: That of all points has some 120 kB.
+#: The picture of all points has about 120 kB.
 _MOST_BOUNDARY_BYTES: Final = 512 * 1024
 
 
@@ -22,7 +22,7 @@ class Picture:
     address: str  # data:…
     title: str
     predicted: str
-    probability: float | None  # None: nothing is found on it
+    probability: float | None  # None: nothing was found on it
     true: str | None = None
     correct: bool | None = None
 
@@ -34,14 +34,14 @@ class Group:
 
 
 def boundary(folder: Path) -> str | None:
-    """The picture of what a model of points sees where, as an address; None if there is none."""
+    """The decision boundary of a model of points, as a data: URI; None if there is none."""
     return data_uri(folder / "results" / BOUNDARY, "png", _MOST_BOUNDARY_BYTES, folder)
 
 
 def gallery(
     folder: Path, predictions: Sequence[Prediction], empty: Sequence[NothingFound] = ()
 ) -> tuple[Group, ...]:
-    """Pictures of a run's folder, in groups that are not empty. empty: on which nothing is found."""
+    """Pictures in a run's folder, in non-empty groups. empty: images on which nothing was found."""
     own = [each for each in predictions if _name(each.file) != BOUNDARY]
     mistakes = [each for each in own if each.correct is False]
     others = [each for each in own if each.correct is not False]
@@ -83,5 +83,5 @@ def _address(folder: Path, picture: str) -> str | None:
 
 
 def _name(picture: str) -> str:
-    """Of a picture, alone: a path that somebody else has written must not lead out of the folder."""
+    """The bare file name of a picture: a path that others wrote must not lead out of the folder."""
     return PurePosixPath(picture).name

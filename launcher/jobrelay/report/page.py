@@ -1,4 +1,4 @@
-"""HTML of what was gathered: a file that asks the network for nothing and runs no script but ours."""
+"""The HTML of a page: a file that makes no network requests and runs only its own script."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from jobrelay.report.phases import PHASES
 from jobrelay_runner.text.redaction import redacted
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-#: What an editor or a browser would act upon, unseen: controls but tab and line feed, what turns the
-#: direction of text, what joins or hides letters, and halves of characters, which UTF-8 cannot write.
+#: Characters with invisible effects in an editor or a browser: controls except tab and line feed, direction
+#: marks, joiners and hidden letters, and surrogates, which UTF-8 cannot encode.
 _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
 def render(name: str, **parts: Any) -> str:
-    """The page that a template makes of `parts`. All text in them is shown, none is obeyed."""
+    """Render a template with `parts`. All text in them is escaped."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = template(name).render(made=made, **parts)
     return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", page)
 
 
 def template(name: str) -> Template:
-    """One of templates/, compiled the first time, which takes a tenth of a second."""
+    """One of templates/, compiled on first use, which takes 0.1 s."""
     return _environment().get_template(name)
 
 
@@ -60,12 +60,12 @@ def _environment() -> Environment:
 
 
 def _without_credentials(value: Any) -> Any:
-    """What a template shows; our own style and script are of a type of their own."""
+    """Redact a value before a template shows it; our own style and script have their own type."""
     return redacted(value) if type(value) is str else value
 
 
 def _hash(text: str) -> str:
-    """As Content-Security-Policy names an inline element that may be."""
+    """The hash by which Content-Security-Policy allows an inline element."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run went: a timeline has moments, a reader wants what was between them."""
+"""Where the time of a run went: the phases between the moments of its timelines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from jobrelay.runs.timeline import Timeline
 
-#: Each with the moments (of jobrelay.runs.timeline) that end it: the first one that is known does.
+#: Phase → the moments (jobrelay.runs.timeline) that end it; the first known one counts.
 PHASES: Final = {
     "queued": ("pod_created",),
     "scheduling": ("scheduled",),
@@ -21,13 +21,13 @@ PHASES: Final = {
     "ending": ("seen", "finished", "ended"),
 }
 
-#: What is shorter is 0.00 in a table, and no bar.
+#: A shorter phase is 0.00 in the table and has no bar.
 _LEAST_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One phase of one stage; `begin` and `end` are seconds after the run's first moment."""
+    """One phase of one stage; `begin` and `end` are in seconds since the run's first moment."""
 
     phase: str
     begin: float
@@ -39,10 +39,10 @@ class Segment:
 
 
 def segments(timelines: Mapping[str, Timeline]) -> dict[str, tuple[Segment, ...]]:
-    """By stage. A phase whose end nobody has told is part of the one that comes after it.
+    """The phases of each stage. A phase with an unknown end is merged into the next one.
 
-    The API tells whole seconds and a stage milliseconds, so that one may seem to end before it began:
-    it is left out.
+    The API has whole seconds and a stage milliseconds, so a phase may seem to end before it starts: such a
+    phase is dropped.
     """
     moments = {stage: _seconds(known) for stage, known in timelines.items()}
     firsts = [min(known.values()) for known in moments.values() if known]
@@ -56,7 +56,7 @@ def _of_stage(moments: Mapping[str, float], zero: float) -> list[Segment]:
         phase: next((moments[name] for name in names if name in moments), None)
         for phase, names in PHASES.items()
     }
-    if ends["running"] is None and ends["ending"] is not None:  # it was given up before it came so far
+    if ends["running"] is None and ends["ending"] is not None:  # the stage ended before it ran
         reached = [phase for phase, end in ends.items() if end is not None and phase != "ending"]
         pending = list(PHASES)[list(PHASES).index(reached[-1]) + 1 if reached else 0]
         ends[pending], ends["ending"] = ends["ending"], None

@@ -1,4 +1,4 @@
-"""The folder of a run → what its page shows. What is not known is not there; what is unusable is told."""
+"""The folder of a run → the content of its page. Unknown facts are left out, unusable files reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOG_BYTES: Final = 8 * 1024
 _MOST_FILES: Final = 200
 _LONGEST_NAME: Final = 300
 _MOST_CONFIG: Final = 32 * 1024
-#: Rows of the table of epochs, which is there for who cannot see the curves.
+#: Rows of the table of epochs, an alternative to the curves for screen readers.
 _MOST_ROWS: Final = 100
 
 
@@ -41,13 +41,13 @@ _MOST_ROWS: Final = 100
 class Log:
     name: str
     lines: tuple[str, ...]
-    cut: bool  # there is more in the file
-    wanted: bool  # its stage has failed
+    cut: bool  # the file has more lines
+    wanted: bool  # its stage failed, so the page opens it
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """What a record promises of a file, and whether the one here is so."""
+    """A file in a stage's record, and whether the file here matches."""
 
     stage: Stage
     name: str
@@ -58,7 +58,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class RunPart:
-    """All that the page of a run shows."""
+    """The content of a run's page."""
 
     run: str
     place: str
@@ -77,18 +77,18 @@ class RunPart:
     config: str
     files: tuple[FileRow, ...]
     logs: tuple[Log, ...]
-    problems: tuple[str, ...]  # what is here and cannot be used
-    #: verdicts and requests are of the launcher that has followed the run, or of its Jobs; False: of neither
+    problems: tuple[str, ...]  # files that cannot be used
+    #: whether verdicts and requests come from the launcher that followed the run or from its Jobs
     told: bool
 
     @property
     def things(self) -> str:
-        """What the model learns from."""
+        """The kind of the model's samples."""
         return "points" if self.boundary else "images"
 
 
 def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
-    """What is known of the run in `folder`. told: by its Jobs; None for what is kept in the folder."""
+    """Gather the content of a run's page. told: the outcome from its Jobs; None: from report.json."""
     usable = files.Reader()
     kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
     reached = _reached(kept)
@@ -136,13 +136,13 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
 
 
 def _is_of(outcome: StageOutcome, record: Record | None) -> bool:
-    """Whether what is kept of a stage is of the work that its record is of, and not of an earlier one."""
+    """Whether a stage's kept outcome belongs to the same work as its record, not to an earlier one."""
     succeeded = outcome.verdict.exit_code == 0 and record is not None and record.status == "succeeded"
     return not succeeded or outcome.skipped or outcome.verdict.pod in (None, record.pod if record else None)
 
 
 def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
-    """The stages up to one that did not succeed: what lies here of later ones is of an earlier try."""
+    """The stages up to the first failure: files of later stages are from an earlier try."""
     last = kept.stages[-1] if kept and kept.stages else None
     if last is None or last.verdict.exit_code == 0:
         return STAGES
@@ -200,7 +200,7 @@ def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
 
 
 def _logs(folder: Path, stages: tuple[Stage, ...], failed: set[Stage]) -> tuple[Log, ...]:
-    """The end of every log, in the order of the stages; those of stages that failed are opened."""
+    """The end of every log, in the order of the stages; the page opens those of failed stages."""
     found = []
     for stage in stages:
         for path in logs_of(folder, stage):

@@ -1,4 +1,4 @@
-"""One stage: what its launcher and its record tell of it, together."""
+"""One stage, from the launcher's outcome and the stage's own record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobrelay.runs.timeline import Timeline
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Cost, FileDigest, Record, differing
 
-#: Of a text in a record, which may be of any length.
+#: Longest text shown from a record, where it may have any length.
 _LONGEST: Final = 300
 
 Tone = Literal["good", "bad", "open"]
@@ -23,7 +23,7 @@ Tone = Literal["good", "bad", "open"]
 
 @dataclass(frozen=True)
 class StagePart:
-    """One stage. Texts are empty where nothing is known."""
+    """The content of one stage on the page. Unknown texts are empty."""
 
     stage: Stage
     outcome: str
@@ -36,7 +36,7 @@ class StagePart:
     result: str
     peak: str
     log: str
-    sizes: tuple[str, str, str] | None  # CPU, memory: used of requested; what to ask for next time
+    sizes: tuple[str, str, str] | None  # CPU, memory: used of requested; suggestion for next time
     means: str  # device, precision
     versions: str
     begun: str
@@ -44,14 +44,14 @@ class StagePart:
 
 @dataclass(frozen=True)
 class Said:
-    """What a stage has said of itself (jobrelay.figures.Said)."""
+    """What a stage reported about itself (jobrelay.figures.Said)."""
 
     metrics: dict[str, float]
     cost: Cost
 
 
 def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Record | None) -> StagePart:
-    """Of a stage of the run in `folder`. told: by who has followed it. record: by the stage itself."""
+    """The content of one stage of the run in `folder`. told: the launcher's outcome. record: the stage's."""
     ended = told.verdict if told else _ended(record)
     said = _said(told, record)
     limit = str(told.resources.limits.get("memory", "")) if told else ""
@@ -80,7 +80,7 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
 
 
 def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
-    """As it was told; else the moments that the stage has noted itself."""
+    """The timeline of the outcome, else the moments in the stage's record."""
     if told and told.timeline and not (told.skipped and record):
         return told.timeline
     if record is None:
@@ -90,14 +90,14 @@ def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
 
 
 def compared(folder: Path, name: str, digest: FileDigest) -> Literal["as recorded", "differs", "not here"]:
-    """A file of the run in `folder` with what its stage's record says of it."""
-    if not os.path.lexists(folder / name):  # Path.exists raises for a name that no file can have
+    """Compare a file of the run in `folder` with its stage's record."""
+    if not os.path.lexists(folder / name):  # Path.exists raises for an invalid file name
         return "not here"
     return "differs" if differing(folder, {name: digest}) else "as recorded"
 
 
 def _log_state(told: StageOutcome | None, folder: Path, record: Record | None) -> str:
-    """Where the log here has come from, if it is whole."""
+    """The source of the log here, if it is complete."""
     complete = told.log_complete if told else None
     proven = record and record.log and compared(folder, record.log.file, record.log) == "as recorded"
     if proven and told and (complete is False or told.log_from == "volume"):
@@ -108,7 +108,7 @@ def _log_state(told: StageOutcome | None, folder: Path, record: Record | None) -
 
 
 def _ended(record: Record | None) -> Ended:
-    """By its record alone: how it went, not what Kubernetes said to it."""
+    """How the stage ended, from its record alone, without what Kubernetes knows."""
     if record is None or record.status == "running":
         return Ended(outcome="running, or was killed", pod=record.pod if record else None)
     code = record.exit_code if record.exit_code is not None else int(record.status == "failed")
@@ -116,7 +116,7 @@ def _ended(record: Record | None) -> Ended:
 
 
 def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
-    """What the stage has said last: through its Pod, else in its record. One that only looked: the latter."""
+    """The stage's last report: from its Pod, else from its record; from the record if its Pod did no work."""
     if told and told.skipped and record:
         told = None
     cost = told.cost if told and told.cost else record.cost if record else None
@@ -127,7 +127,7 @@ def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
 
 def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, str, str] | None:
     suggested = Size(told.suggestion.get("cpu"), told.suggestion.get("memory"))
-    if (said is None and not suggested) or not told.suggestion:  # the latter: of processes on this machine
+    if (said is None and not suggested) or not told.suggestion:  # no suggestion: processes on this machine
         return None
     resources = told.resources.model_dump()
     limit = told.resources.limits.get("memory", "its limit")
@@ -135,6 +135,6 @@ def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, st
     cpu, peak = requests_against_use(resources, said.cost) if said else ("", more)
     try:
         wanted = suggested.beyond(resources).settings(stage)
-    except ValueError:  # quantities that are none
+    except ValueError:  # invalid quantities
         wanted = ""
     return cpu, peak, wanted or "the same"

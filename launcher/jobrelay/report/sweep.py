@@ -1,4 +1,4 @@
-"""The folder of a sweep → what its page shows: sweep.csv, sweep.json, observations.txt, plots/."""
+"""The folder of a sweep (sweep.csv, sweep.json, observations.txt, plots/) → the content of its page."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MOST_PLOTS: Final = 24
 _MOST_PLOT: Final = 512 * 1024
 _MOST_OBSERVATIONS: Final = 32 * 1024
 
-_KINDS: Final[dict[str, Literal["svg+xml", "png"]]] = {".svg": "svg+xml", ".png": "png"}  # the sharper first
+_KINDS: Final[dict[str, Literal["svg+xml", "png"]]] = {".svg": "svg+xml", ".png": "png"}  # sharper first
 
 
 class Plan(BaseModel):
-    """sweep.json, as far as the page needs it."""
+    """sweep.json: the fields that the page needs."""
 
     class PlannedTrial(BaseModel):
         run: Name
@@ -63,7 +63,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class SweepPart:
-    """All that the page of a sweep shows."""
+    """The content of a sweep's page."""
 
     name: str
     tone: Literal["good", "bad", "open"]
@@ -78,7 +78,7 @@ class SweepPart:
 
 
 def gather(folder: Path, name: str) -> SweepPart:
-    """What is known of the sweep in `folder`."""
+    """Gather the content of a sweep's page."""
     usable = Reader()
     header, rows = usable(_table, folder / TABLE) or ([], [])
     plan = usable(read, folder / "sweep.json", Plan)
@@ -125,7 +125,7 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _columns(header: list[str], rows: list[list[str]]) -> tuple[Column, ...]:
-    """Those that say anything; keys of the configuration (train.batch_size) keep their names."""
+    """The columns that are not empty; keys of the configuration (train.batch_size) keep their names."""
     found = []
     for index, title in enumerate(header):
         if values := [row[index] for row in rows if row[index]]:
@@ -143,7 +143,7 @@ def _number(text: str) -> float | None:
 
 
 def _best(header: list[str], rows: list[list[str]], plan: Plan | None) -> Best | None:
-    """The trial with the highest accuracy of the images that the sweep chooses on; its test accuracy."""
+    """The trial with the highest accuracy on the images that the sweep chooses on; its test accuracy."""
     chosen_by = "val_acc" if plan and plan.choose_on == "validation" else "test_acc"
     if not {"run", "test_acc", chosen_by} <= set(header):
         return None
@@ -172,7 +172,7 @@ def _observations(path: Path) -> tuple[str, ...]:
 
 
 def _plots(folder: Path) -> tuple[Plot, ...]:
-    """One a name, as SVG where there is one: KEY-accuracy, KEY-time."""
+    """One plot per name (KEY-accuracy, KEY-time), as SVG if there is one."""
     found: dict[str, Plot] = {}
     for suffix, kind in _KINDS.items():
         for path in sorted(folder.glob(f"*{suffix}"))[:_MOST_PLOTS]:

@@ -1,1 +1,1 @@
-"""What a run is: its stages in order, how they end, what comes back of it."""
+"""A run: its stages in order, their verdicts, and its results."""

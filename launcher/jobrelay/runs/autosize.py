@@ -1,6 +1,6 @@
-"""`--set STAGE.autosize=true`: CPU and memory as the last run of the same work suggests.
+"""`--set STAGE.autosize=true`: CPU and memory from the last run of the same work.
 
-The last run is found by its Jobs and what their Pods have said last; nothing else is kept anywhere.
+The figures come from that run's Jobs and the termination messages of their Pods; nothing else is stored.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from jobrelay_runner.stages import Stage
 
 
 def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console: Progress) -> Plan:
-    """The plan, its Jobs of `stages` asking for what the last run suggests where the configuration says so.
+    """The plan with the last run's suggested resources in the Jobs of `stages` that set autosize.
 
-    What the configuration gives itself stays. The hashes stay, too: see manifests.rendering.
+    Values set in the configuration stay. The hashes stay, too: see manifests.rendering.
     """
     wanted = [stage for stage in stages if plan.placements[stage].autosize]
     if not wanted or not executor.limits_resources:
@@ -53,7 +53,7 @@ def autosized(executor: JobReader, plan: Plan, stages: Iterable[Stage], console:
 
 
 def _there(known: Iterable[tuple[Job, Sequence[Pod]]], run: str) -> set[str]:
-    """Stages of the run itself whose Job is there and will be adopted: it keeps what it has."""
+    """Stages of the run whose Job exists and will be adopted: it keeps its resources."""
     mine = (job for job, _ in known if job["metadata"]["labels"].get(LABEL_RUN) == run)
     return {
         job["metadata"]["labels"][LABEL_COMPONENT]
@@ -63,7 +63,7 @@ def _there(known: Iterable[tuple[Job, Sequence[Pod]]], run: str) -> set[str]:
 
 
 def _suggested(known: Iterable[tuple[Job, Sequence[Pod]]], wanted: Job) -> tuple[str, Size] | None:
-    """Run and suggestion of the newest Job of the same work that suggests anything."""
+    """Run and suggestion of the newest Job of the same work that has a suggestion."""
     work = wanted["metadata"]["annotations"][ANNOTATION_WORK]
     found = None
     for job, pods in known:

@@ -1,4 +1,4 @@
-"""`logs`: from the Pod while it is there; when it is gone, from the fetched run, or from the volume."""
+"""`logs`: from the Pod while it exists, then from the fetched run, else from the volume."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_logs(
 ) -> None:
     """Write the logs of a run's stages (None: all) to `out`. Raises BadInput if there are none.
 
-    fetched: where runs that were brought home lie, each in a folder of its name.
+    fetched: the folder of fetched runs, one subfolder per run.
     """
     if run in STAGES and stage is None and not executor.jobs(run):  # `logs train`: of the newest run
         run, stage = None, run
@@ -45,9 +45,9 @@ def print_logs(
     for wanted in stages:
         if wanted in there and _from_pods(executor, *there[wanted], follow, tail, out):
             printed = True
-        elif wanted in there or stage or not there:  # else the run has not come to it yet
+        elif wanted in there or stage or not there:  # otherwise the run has not reached it yet
             gone.append(wanted)
-    known = belongs(fetched / run, run, executor.place())  # and not a run of that name elsewhere
+    known = belongs(fetched / run, run, executor.place())  # not a run of the same name in another place
     here = [stage for stage in gone if known and _from_folder(fetched / run, stage, tail, out)]
     printed |= bool(here)
     if left := [stage for stage in gone if stage not in here]:
@@ -88,7 +88,7 @@ def _from_volume(
 
 
 def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], proven: bool = True) -> bool:
-    """Every attempt's log, the one that the record proves last. proven: only if there is one."""
+    """Write every attempt's log, the proven one last. proven: only if the record proves one."""
     last = results.proven_log(folder, stage)
     if proven and last is None:
         return False
@@ -100,7 +100,7 @@ def _from_folder(folder: Path, stage: Stage, tail: int | None, out: IO[bytes], p
 
 
 def _copy_tail(log: IO[bytes], lines: int | None, out: IO[bytes]) -> None:
-    """Write the last lines of a log (None: all), of any size, but not what is added to it meanwhile."""
+    """Write the last lines of a log (None: all) of any size, without lines added meanwhile."""
     end = os.fstat(log.fileno()).st_size
     log.seek(0 if lines is None else _start_of(log, end, lines))
     while log.tell() < end and (block := log.read(min(_BLOCK, end - log.tell()))):
@@ -108,7 +108,7 @@ def _copy_tail(log: IO[bytes], lines: int | None, out: IO[bytes]) -> None:
 
 
 def _start_of(log: IO[bytes], end: int, lines: int) -> int:
-    """Where the last `lines` lines of a log begin. Only a newline ends a line, as for kubectl."""
+    """Byte offset of the last `lines` lines of a log. Only a newline ends a line, as in kubectl."""
     if lines == 0 or end == 0:
         return end
     position, found = end - 1, 0  # a newline at the very end ends the last line
@@ -126,7 +126,7 @@ def _start_of(log: IO[bytes], end: int, lines: int) -> int:
 
 
 def _write(out: IO[bytes], content: bytes) -> None:
-    """All of it: with PYTHONUNBUFFERED a standard stream writes what fits, and says how much that was."""
+    """Write all of it: with PYTHONUNBUFFERED, a standard stream may write a part and return its length."""
     left = memoryview(content)
     while left:
         left = left[out.write(left) :]

@@ -1,4 +1,4 @@
-"""What a run reports while it goes: to the console of the command line, or to a program as events."""
+"""Progress of a run: to the console of the command line, or to a program as events."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _LOG: Final = logging.getLogger("jobrelay")
 
 
 class Progress(Protocol):
-    """Told by the launcher's own threads, one of which reads each log."""
+    """Receiver of progress. The launcher's threads call it; each log has its own thread."""
 
     def say(self, text: str) -> None:
         """A line of progress."""
 
     def detail(self, text: str) -> None:
-        """A line for those who want to know more."""
+        """A line of detail, for verbose output."""
 
     def complete(self, hint: Hint) -> str:
-        """A hint as the user can follow it."""
+        """Return a hint in a form that the user can follow."""
         ...
 
     def submitted(self, stage: str, job: str, how: str) -> None:
-        """A stage's Job is there. how: created, early, adopted, replaced, complete."""
+        """A stage's Job exists. how: created, early, adopted, replaced, complete."""
 
     def waiting(self, stage: str, text: str) -> None:
         """What a stage waits for now."""
 
     def running(self) -> None:
-        """The stage waits for nothing any more."""
+        """The stage no longer waits."""
 
     def log_of(self, name: str) -> Callable[[bytes], None]:
-        """A sink for what a Pod prints, by the name of its stage (`train`, of several Pods `train.1`)."""
+        """Return a sink for a Pod's output. name: its stage (`train`; with several Pods `train.1`)."""
         ...
 
     def ended(self, stage: StageReport) -> None:
@@ -47,7 +47,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Submitted:
-    """A stage's Job is there. how: created, early, or there before (adopted, replaced, complete)."""
+    """A stage's Job exists. how: created, early, or from before (adopted, replaced, complete)."""
 
     stage: str
     job: str
@@ -56,7 +56,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a stage waits for, in the API's own words where it has some."""
+    """What a stage waits for, in the API's own words if it gives a reason."""
 
     stage: str
     reason: str
@@ -64,7 +64,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line that a stage printed. stage: `train`; of a stage of several Pods `train.0`, `train.1` …"""
+    """A line that a stage printed. stage: `train`; with several Pods `train.0`, `train.1` …"""
 
     stage: str
     text: str
@@ -82,9 +82,9 @@ Event = Submitted | Waiting | LogLine | Ended
 
 
 class Started(Iterator[Event]):
-    """A run that is under way in a thread of its own. Iterate for its events; they end with the run.
+    """A run in its own thread. Iterate over its events; they end with the run.
 
-    Whoever stops iterating stops nothing: `Relay.cancel` ends a run.
+    If you stop iterating, the run continues: `Relay.cancel` ends it.
     """
 
     def __init__(self, work: Callable[[Callable[[Event], None]], RunReport]) -> None:
@@ -95,16 +95,16 @@ class Started(Iterator[Event]):
         self._thread.start()
 
     def __next__(self) -> Event:
-        """The next event, once there is one. Raises StopIteration at the end, and what the run raised."""
+        """Wait for the next event. At the end, raises what the run raised, else StopIteration."""
         if event := self._events.get():
             return event
-        self._events.put(None)  # for whoever asks again
+        self._events.put(None)  # for another call after the end
         if self._error:
             raise self._error
         raise StopIteration
 
     def result(self) -> RunReport:
-        """Wait for the end. Returns how the run went, or raises what `Relay.run` would."""
+        """Wait for the end of the run. Returns its report, or raises what `Relay.run` raises."""
         self._thread.join()
         if self._error:
             raise self._error
@@ -121,7 +121,7 @@ class Started(Iterator[Event]):
 
 
 class Listener:
-    """Progress as events, and as log records where there is no event for it."""
+    """Progress as events, or as log records if there is no event for it."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
@@ -163,4 +163,4 @@ class Listener:
 
 
 def ignore(event: Event) -> None:
-    """`Relay.run` returns all at once."""
+    """Drop an event: `Relay.run` returns only the report."""

@@ -1,8 +1,7 @@
-"""The folder of a run here: whose it is, and how a copy from the volume replaces what lies in it.
+"""The local folder of a run: which run it belongs to, and how a fetch updates it.
 
-`.jobrelay.json` says which run of which place it holds, and which files were copied from there: the next
-copy replaces these and removes those that are gone, and touches nothing else. What a person puts beside
-them stays.
+`.jobrelay.json` names the run, its place and the files copied from there. The next fetch replaces these files
+and removes those that are gone from the volume. It touches nothing else: your own files in the folder stay.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from jobrelay_train.config.loading import ConfigError, load_config, validate
 from jobrelay_train.config.schema import RunConfig, tree_hash
 
 OWNER: Final = ".jobrelay.json"
-#: What the launcher itself puts into the folder; of that name, nothing is taken from a volume.
+#: Files that the launcher itself writes there; a file of the same name on a volume is not copied.
 OUTCOME: Final = "report.json"
 PAGE: Final = "report.html"
 _OWN: Final = frozenset({OWNER, OUTCOME, PAGE})
 
 _ANY: Final = RunFolder(Path(), "any")
-#: What every run has in its folder; an empty or a person's own folder has none of it.
+#: Names that mark a run's folder; an empty folder, or one of your own, has none of them.
 _TELLING: Final = frozenset(
     path.name
     for path in (
@@ -43,19 +42,19 @@ _TELLING: Final = frozenset(
 
 
 class Owner(BaseModel):
-    """Which run a folder holds."""
+    """The run that a folder belongs to."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
     run: str
     place: str
-    training: str | None = None  # `training_of` its configuration; None: it is not known
+    training: str | None = None  # `training_of` its configuration; None: unknown
     files: tuple[str, ...] = ()  # what was copied from the volume
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Whose a folder is; None if nothing says so. Raises Conflict if what says so cannot be read."""
+    """The owner of a folder; None if it has no .jobrelay.json. Raises Conflict if that cannot be read."""
     try:
         return Owner.model_validate_json(read_bytes(folder / OWNER, RECORD_BYTES))
     except (FileNotFoundError, NotADirectoryError):
@@ -67,23 +66,23 @@ def owner_of(folder: Path) -> Owner | None:
 
 
 def training_of(config: RunConfig) -> str:
-    """Of all that makes one training another one; the same run may have more epochs than it had."""
+    """Hash of everything that identifies a training, without the epochs: a run may later get more."""
     tree = config.stage("train")
     return tree_hash({**tree, "train": {**tree["train"], "epochs": None}})
 
 
 def training_in(config_map: dict[str, Any], name: str) -> str | None:
-    """The same, of the configuration that a run's ConfigMap holds."""
+    """`training_of` the configuration in a run's ConfigMap; None if it is not a RunConfig."""
     try:
         return training_of(validate(yaml.safe_load(config_map["data"][name])))
     except (KeyError, TypeError, yaml.YAMLError, ConfigError):
-        return None  # of a program that has another configuration
+        return None  # the configuration of another program
 
 
 def claim(folder: Path, owner: Owner) -> None:
-    """Make `folder` that of a run, before anything of it is put there.
+    """Assign `folder` to a run before any of its files arrive.
 
-    Raises Conflict if it is another's, BadInput if it cannot be written.
+    Raises Conflict if it belongs to another run, BadInput if it cannot be written.
     """
     before = _admitted(folder, owner)
     if before is None and (there := sorted(_TELLING & _names(folder))):
@@ -94,12 +93,11 @@ def claim(folder: Path, owner: Owner) -> None:
 
 
 def install(incoming: Path, names: Iterable[str], folder: Path, owner: Owner) -> int:
-    """Put the files of a run that have come to `incoming` into `folder`; returns how many.
+    """Move the files of a run from `incoming` to `folder`; return how many.
 
-    Files that were copied there before and are not among them are removed, but not checkpoints, which
-    are copied only on demand. If it is cut short, the next copy completes it. Raises Conflict before
-    anything has changed if the folder is another's, or a file that was not copied there is in the way;
-    OSError.
+    Files of an earlier copy that are not in this one are removed, except checkpoints, which are copied only
+    on demand. If the move is interrupted, the next copy completes it. Raises Conflict, before any change, if
+    the folder belongs to another run or a file from elsewhere is in the way; OSError.
     """
     before = _admitted(folder, owner)
     new = [name for name in names if name not in _OWN]
@@ -130,7 +128,7 @@ def install(incoming: Path, names: Iterable[str], folder: Path, owner: Owner) ->
 
 
 def belongs(folder: Path, run: str, place: str) -> bool:
-    """Whether a folder holds that run of that place, and no other one of its name."""
+    """Whether a folder holds this run of this place, not one of the same name from another place."""
     try:
         owner = owner_of(folder)
     except Conflict:
@@ -139,7 +137,7 @@ def belongs(folder: Path, run: str, place: str) -> bool:
 
 
 def _admitted(folder: Path, owner: Owner) -> Owner | None:
-    """Whose it was, if that is the same run, or None. Raises Conflict."""
+    """The folder's owner if it is the same run, None if it has no owner. Raises Conflict."""
     before = owner_of(folder)
     if before is None:
         return None
@@ -158,7 +156,7 @@ def _training(folder: Path) -> str | None:
 
 
 def _is_log(name: str) -> bool:
-    """Whether it may be the copy of a log that was made here while its stage ran."""
+    """Whether the file may be a log that the launcher copied while the stage ran."""
     folder, _, file = name.partition("/")
     return folder == LOGS and file.startswith(STAGES) and file.endswith(".log")
 

@@ -1,4 +1,4 @@
-"""How a run went, as data: what `-o json` prints, and what report.json keeps for the page of the run."""
+"""The outcome of a run as data: for `-o json`, and for report.json, which the run's page reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobrelay_runner.volume.record import Closing
 
 
 def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
-    """Of a run that this launcher has followed. complete: hints as the user can paste them."""
+    """The outcome of a run that this launcher followed. complete: makes a hint ready to paste."""
     return {
         "run": report.run,
         "place": report.place,
@@ -47,7 +47,7 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
 
 
 def outcome_of_jobs(executor: JobReader, run: str) -> Object:
-    """The same, as far as the Jobs of a run still tell it: no stages if there are none. Raises ApiLost."""
+    """The outcome of a run from the Jobs that still exist; without Jobs no stages. Raises ApiLost."""
     return {
         "run": run,
         "place": executor.place(),
@@ -56,7 +56,7 @@ def outcome_of_jobs(executor: JobReader, run: str) -> Object:
 
 
 def suggestion(stage: StageReport) -> Size:
-    """What a stage should ask for next time; nothing where that has no effect."""
+    """The resources to request for a stage next time; empty where requests have no effect."""
     if stage.resources is None:
         return Size()
     return suggest(stage.resources, stage.closing, stage.verdict.reason == "OOMKilled")
@@ -68,7 +68,7 @@ def _of_job(job: Job, pods: Any, limits_resources: bool) -> Object:
     said = closing(pod) if pod else None
     resources = main_container(job).get("resources", {}) if limits_resources else {}
     if isinstance(judged, Verdict):
-        verdict = _verdict(judged, str)  # who asks now has not typed what started the run
+        verdict = _verdict(judged, str)  # plain hints: this command did not start the run
         size = suggest(resources, said, judged.reason == "OOMKilled")
     else:
         verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
@@ -91,7 +91,7 @@ def _verdict(verdict: Verdict, complete: Callable[[Hint], str]) -> Object:
 
 
 def _log(stage: StageReport, proven: bool) -> Object:
-    """Whether all that the stage has printed is here, and where it came from. proven: by the fetched copy."""
+    """Whether the stage's log here is complete, and its source. proven: the fetched copy proves it."""
     if stage.log_complete is not True and proven:
         return {"log_complete": True, "log_from": "volume"}
     return {"log_complete": stage.log_complete, "log_from": "pod" if stage.log_complete else None}

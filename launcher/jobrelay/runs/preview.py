@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do here, found out as the run finds it, and nothing touched."""
+"""`--dry-run`: what a run would do, determined by the run's own code without any change."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from jobrelay.runs.target import Target
 from jobrelay_runner.stages import Stage
 from jobrelay_train.config.schema import RunConfig
 
-#: Nobody waits as long to look as to run.
+#: A preview must not wait as long for the API as a run.
 _ASK_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
 class Preview:
-    """objects: what would be sent, in order. lines: what is there already, for people."""
+    """objects: what the launcher would send, in order. lines: what exists already, for people."""
 
     objects: list[AnyObject]
     lines: list[str]
 
 
 def preview(target: Target, config: RunConfig, request: RunRequest, console: Console) -> Preview:
-    """Raises what the run itself would before it creates anything: BadInput, Conflict.
+    """Preview a run. Raises what the run would raise before it creates anything: BadInput, Conflict.
 
-    Where no cluster can be asked, a new run is shown, and a line says so.
+    If the cluster cannot be reached, the preview shows a new run, and a line with the reason.
     """
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
-    # first what needs nobody's answer
+    # first everything that needs no API call
     plan = manifests.render(
         target.manifests, config, request.run or manifests.new_run_id(),
         namespace=request.namespace, image=request.image, timeout_seconds=request.timeout_seconds,
@@ -58,14 +58,14 @@ def preview(target: Target, config: RunConfig, request: RunRequest, console: Con
         return Preview(
             _sent(plan, request, set(), target.local), [f"not compared with the cluster: {error.what}"]
         )
-    if target.local:  # on a cluster this takes a Pod
+    if target.local:  # on a cluster this would need a Pod
         results.require(executor, request.needs)
     lines = [f"run {plan.run} on {executor.place()}", *found]
     return Preview(_sent(plan, request, kept, target.local), lines)
 
 
 def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[Stage], list[str]]:
-    """The stages whose Jobs stay as they are, and a line for each Job that is there. Raises Conflict."""
+    """The stages whose Jobs stay unchanged, and a line per existing Job. Raises Conflict."""
     kept: set[Stage] = set()
     lines: list[str] = []
     for live, _ in executor.jobs(plan.run):
@@ -81,7 +81,7 @@ def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[St
 
 
 def _sent(plan: Plan, request: RunRequest, kept: set[Stage], local: bool) -> list[AnyObject]:
-    """What goes to the executor; what only a cluster has goes to a cluster."""
+    """The objects for the executor; shared objects and Services only for a cluster."""
     jobs = [manifests.without_gate(plan.jobs[stage]) for stage in request.stages if stage not in kept]
     services = plan.services if "train" in request.stages and "train" not in kept else ()
     shared = () if local else (*plan.shared,)

@@ -1,6 +1,6 @@
-"""A run: stage after stage to its verdict, the logs kept, the results fetched.
+"""A run: bring stage after stage to its verdict, keep the logs, fetch the results.
 
-Knows executors by their interface only, and nothing of Kubernetes or of processes.
+This module uses executors only through their interface; it has no code for Kubernetes or processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobrelay_runner.stages import Stage
 
 
 class Interrupted(JobRelayError):
-    """Ctrl-C or SIGTERM: the launcher goes, the Jobs stay."""
+    """Ctrl-C or SIGTERM ended the launcher; the Jobs keep running, unless --cancel-on-interrupt is set."""
 
     def __init__(self, what: str, hint: Hint, exit_code: Exit) -> None:
         super().__init__(what, hint)
@@ -40,11 +40,10 @@ def run_stages(
     console: Progress,
     on_step: Callable[[str, Stage], None] = lambda step, stage: None,
 ) -> RunReport:
-    """Bring every stage to its verdict, in order, as far as they succeed; then fetch the results.
+    """Bring the stages to their verdicts in order, up to the first failure; then fetch the results.
 
-    Raises ApiLost, Conflict, BadInput, Interrupted. The report of a stage that has failed is the
-    last one, and no error; nor is incomplete evidence: see report.exit_code. on_step reports to
-    a benchmark what happens when.
+    Raises ApiLost, Conflict, BadInput, Interrupted. A failed stage raises nothing, its report is the last
+    one; incomplete evidence raises nothing either: see report.exit_code. on_step: a benchmark gets each step.
     """
     report = RunReport(plan.run, executor.place(), request.folder or Path("runs") / plan.run)
     try:
@@ -81,7 +80,7 @@ def run_stages(
 
 
 def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, training: str | None) -> None:
-    """Make the folder that of the run. Raises Conflict, which names the keys where its Jobs have them."""
+    """Assign the folder to the run. Raises Conflict, with the keys that differ if the run's Jobs exist."""
     try:
         claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
     except Conflict:
@@ -92,7 +91,7 @@ def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, t
 
 
 def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
-    """Bring one stage after the other to its verdict, as far as they succeed."""
+    """Bring the stages to their verdicts in order, up to the first failure."""
     remaining = list(context.request.stages)
 
     def start(submitted_early: Submission | None = None) -> RunningStage:
@@ -103,7 +102,7 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         return RunningStage(context, stage, submission, next_job)
 
     def hand_over(current: RunningStage) -> RunningStage | None:
-        """Start the stage that follows one that has succeeded."""
+        """Start the next stage if the current one succeeded."""
         if not (current.succeeded and remaining):
             return None
         with current.log_kept():
@@ -112,22 +111,22 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
     current: RunningStage | None = start()
     while current:
         current.follow()
-        successor = hand_over(current)  # first, so that it loses no time
+        successor = hand_over(current)  # before settle(), so that the next stage loses no time
         reports.append(current.settle())
         context.console.ended(reports[-1])
         current = successor
 
 
 def _bring_home(executor: JobReader, report: RunReport, console: Progress) -> None:
-    """Results and logs to report.folder; a stage that failed leaves what it left."""
+    """Fetch results and logs to report.folder, also those of a failed stage."""
     if not any(stage.ran for stage in report.stages):
-        return  # there is nothing to fetch
+        return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
         if report.verdict.exit_code != Exit.SUCCEEDED:
-            console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict says more
-        else:  # whatever hinders it: the stages have ended well, and only the evidence is missing here
+            console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more
+        else:  # any cause: the stages succeeded, and only the evidence is missing here
             report.incomplete = EvidenceIncomplete(
                 f"all stages succeeded, and their results could not be fetched: {error.what}",
                 Command("fetch", report.run),
@@ -144,7 +143,7 @@ def _bring_home(executor: JobReader, report: RunReport, console: Progress) -> No
 
 
 def _check_logs(report: RunReport) -> None:
-    """Every log is complete, or its copy from the volume has replaced it; else the gap is reported."""
+    """Mark the report incomplete if a log has gaps and no copy from the volume replaced it."""
     gaps = [s for s in report.stages if s.log_complete is False and not report.has_log(s)]
     if not gaps or report.incomplete or report.verdict.exit_code != Exit.SUCCEEDED:
         return
@@ -154,12 +153,12 @@ def _check_logs(report: RunReport) -> None:
 
 
 def _expire(executor: JobAdmin, report: RunReport, request: RunRequest, console: Progress) -> None:
-    """Only now, with all evidence here, may Kubernetes remove the Jobs."""
+    """Set the TTL of the Jobs, only once all evidence is here: Kubernetes may then remove them."""
     if request.ttl_seconds is None or not report.fetched or report.exit_code != Exit.SUCCEEDED:
         return
     try:
         removed = executor.expire(report.run, request.ttl_seconds)
-    except JobRelayError as error:  # all is here and proven: only what should go stays
+    except JobRelayError as error:  # all evidence is here and proven; only the Jobs stay longer
         console.say(f"  the launcher could not limit how long the Jobs stay: {error.what}")
         return
     if not removed:

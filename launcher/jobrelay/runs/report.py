@@ -1,4 +1,4 @@
-"""How a run and its stages went: what is printed, compared and drawn, and what the library returns."""
+"""Reports of a run and its stages: printed, compared, drawn, and returned by the library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS: Final = ("stage", "verdict", "seconds", "result", "peak memory", "log")
 
 @dataclass(frozen=True)
 class StageReport:
-    """How one stage went."""
+    """The report of one stage."""
 
     stage: Stage
     verdict: Verdict
@@ -31,26 +31,26 @@ class StageReport:
     closing: Closing | None
     seconds: float | None
     memory_limit: str
-    log_complete: bool | None  # None: it ran before, or has not reported what it printed
+    log_complete: bool | None  # None: it ran before, or did not report its log's digest
     pods: int
-    ran: bool  # some container of it has started
+    ran: bool  # one of its containers has started
     timeline: Timeline
     resources: Resources | None = field(
         default_factory=Resources
-    )  # what its container asked for; None: without effect here
-    #: what the other Pods of a stage of several report to have printed; None: one that has not reported
+    )  # requests and limits of its container; None: without effect here
+    #: with several Pods: the log digests that the others reported; None: a Pod that did not report
     peer_logs: tuple[LogDigest | None, ...] = ()
-    attempt: int = 1  # the one that decided
-    attempts: int = 1  # that there may be
+    attempt: int = 1  # the deciding one
+    attempts: int = 1  # the most allowed
 
     @property
     def exit_code(self) -> Exit:
-        """0 if the stage succeeded, else what its verdict means (docs/exit-codes.md)."""
+        """0 if the stage succeeded, else the code of its verdict (docs/exit-codes.md)."""
         return self.verdict.exit_code
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """What the stage measured, such as `test_acc` (0 to 1); empty if it did not come to its end."""
+        """The stage's metrics, such as `test_acc` (0 to 1); empty if it did not finish."""
         return self.closing.metrics if self.closing else {}
 
     @property
@@ -74,7 +74,7 @@ class StageReport:
         return "  ".join(part for part in parts if part)
 
     def row(self, log_proven: bool) -> tuple[str, ...]:
-        """Its line of the closing table (COLUMNS). log_proven: whether all of its log is in the folder."""
+        """Its row of the closing table (COLUMNS). log_proven: its complete log is in the folder."""
         log = {True: "complete", False: "from the volume" if log_proven else "incomplete", None: ""}
         return (
             self.stage,
@@ -88,27 +88,27 @@ class StageReport:
 
 @dataclass
 class RunReport:
-    """How a run went, as far as it got. folder: where its results and logs are."""
+    """The report of a run, up to its last stage that ran. folder: where its results and logs are."""
 
     run: str
     place: str
     folder: Path
     stages: list[StageReport] = field(default_factory=list)
     fetched: results.Fetched | None = None
-    incomplete: EvidenceIncomplete | None = None  # all stages succeeded, and yet
+    incomplete: EvidenceIncomplete | None = None  # all stages succeeded, but evidence is missing
 
     @property
     def verdict(self) -> Verdict:
-        """That of the last stage that ran."""
+        """The verdict of the last stage that ran."""
         return self.stages[-1].verdict
 
     @property
     def exit_code(self) -> Exit:
-        """0 if all stages succeeded and their results are whole; else as the command line ends."""
+        """0 if all stages succeeded with complete results; else the exit code of the command line."""
         return self.incomplete.exit_code if self.incomplete else self.verdict.exit_code
 
     def __getitem__(self, stage: str) -> StageReport:
-        """The report of a stage. Raises KeyError if the run did not come to it."""
+        """The report of a stage. Raises KeyError if the run did not reach it."""
         for report in self.stages:
             if report.stage == stage:
                 return report
@@ -119,7 +119,7 @@ class RunReport:
         return (report.stage for report in self.stages)
 
     def raise_for_verdict(self) -> None:
-        """Return if the run succeeded. Raises StageEnded for the stage that did not, EvidenceIncomplete."""
+        """Return if the run succeeded; else raise StageEnded or EvidenceIncomplete."""
         if self.incomplete:
             raise self.incomplete
         if self.verdict.exit_code != Exit.SUCCEEDED:
@@ -132,7 +132,7 @@ class RunReport:
         return f"{stage.stage} {verdict.outcome}: Job {self.run}-{stage.stage}{pod}: {verdict.cause}"
 
     def has_log(self, stage: StageReport) -> bool:
-        """Whether all that a stage has printed is in the folder now, as its record and its Pods prove it."""
+        """Whether the folder now holds the complete log of a stage, proven by its record and its Pods."""
         return (
             self.fetched is not None
             and stage.stage in self.fetched.logs
@@ -142,7 +142,7 @@ class RunReport:
         )
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The closing table (COLUMNS), a row a stage."""
+        """The closing table (COLUMNS), one row per stage."""
         return [stage.row(self.has_log(stage)) for stage in self.stages]
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""What somebody asks of a run, and the plan that answers it: a new run, or one that is there already."""
+"""The request for a run, and its plan: a new run, or an existing one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.counting import listed
 from jobrelay_train.config.schema import RunConfig
 
-#: Whether the next stage is started while this one still works; auto: where there is room for both.
+#: Whether the next stage starts while this one still works; auto: if there is room for both.
 When = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of a run, beside its configuration."""
+    """Everything that a run needs besides its configuration."""
 
     run: str | None = None
     namespace: str | None = None
@@ -34,9 +34,9 @@ class RunRequest:
     fetch: bool = True
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
-    early: When = "auto"  # whether a stage is started before its turn, to import
-    ttl_seconds: int | None = None  # of the Jobs, once all that they leave is fetched
-    needs: Sequence[str] = ()  # data/NAME, or files in one, that must be on the volume
+    early: When = "auto"  # whether a stage starts before its turn, to import its libraries
+    ttl_seconds: int | None = None  # of the Jobs, set once everything is fetched
+    needs: Sequence[str] = ()  # data/NAME, or files in it, that must be on the volume
 
 
 def plan_run(
@@ -46,10 +46,10 @@ def plan_run(
     request: RunRequest,
     say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
-    """Decide the run's id and render it: the run asked for, the newest equal one, or a new one.
+    """Choose the run's id and render it: the requested run, the newest with the same work, or a new one.
 
-    A run is equal only while its data is what it was made of. Raises Conflict if the run asked for has
-    other data. say: where to report why a run is new.
+    A run has the same work only while its data is unchanged. Raises Conflict if the requested run used other
+    data. say: gets the reason why a run is new.
     """
 
     def rendered(run: str) -> Plan:

@@ -1,4 +1,4 @@
-"""Results and logs of a run: from the volume to a folder here, checked against the records."""
+"""Results and logs of a run: copied from the volume to a local folder and checked against the records."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from jobrelay_runner.volume.safe_read import regular_files, why
 from jobrelay_runner.volume.verify import PARTS, Check
 from jobrelay_train.config.schema import RunConfig
 
-#: A run without its checkpoints is small; this only stops what cannot be meant.
+#: A run without its checkpoints is small; these limits only stop absurd sizes.
 _LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was brought home."""
+    """What `fetch` copied."""
 
     folder: Path
     files: int
     bytes: int
-    logs: tuple[Stage, ...]  # stages whose log is here as their record proves it
-    problems: tuple[str, ...]  # what its records promise and is not so
+    logs: tuple[Stage, ...]  # stages whose log here matches their record
+    problems: tuple[str, ...]  # where files differ from the records
 
 
 def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = False) -> Fetched:
     """Copy `runs/RUN` from the volume into `folder`, without checkpoints unless `everything`.
 
-    Once all has come, it replaces what was copied there before, and nothing else (jobrelay.runs.folder).
-    Raises UnknownRun, EvidenceIncomplete when the copy was cut, Conflict when the folder is
-    another run's or a file is in the way; then nothing has changed.
+    The complete copy replaces what an earlier one put there, and nothing else (jobrelay.runs.folder). Raises
+    UnknownRun, EvidenceIncomplete if the copy was cut, and Conflict if the folder belongs to another run or
+    a file is in the way; then nothing has changed.
     """
     owner = Owner(run=run, place=executor.place())
     with executor.volume(run) as volume:
@@ -65,7 +65,7 @@ def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = Fal
 
 
 def require_place(folder: Path) -> None:
-    """Raise BadInput if results and logs could not be kept in `folder`, which need not be there yet."""
+    """Raise BadInput if results and logs cannot be written to `folder`, which need not exist yet."""
     whole = folder.absolute()
     nearest = next((path for path in (whole, *whole.parents) if os.access(path, os.F_OK)), Path("/"))
     for known in (nearest, whole / "logs"):
@@ -83,7 +83,7 @@ def require_place(folder: Path) -> None:
 
 
 def proven_log(folder: Path, stage: Stage) -> Path | None:
-    """The log of a stage in a fetched run, if it is there and is what the stage's record says."""
+    """The log of a stage in a fetched run; None if it is missing or differs from the stage's record."""
     try:
         record = read_record(folder / f"{stage}.json", root=folder)
     except RecordError:
@@ -94,13 +94,13 @@ def proven_log(folder: Path, stage: Stage) -> Path | None:
 
 
 def logs_of(folder: Path, stage: Stage) -> list[Path]:
-    """The logs of a stage in a fetched run, one an attempt. Raises UnsafeFile if `logs` is a link."""
+    """The logs of a stage in a fetched run, one per attempt. Raises UnsafeFile if `logs` is a link."""
     names = regular_files(folder / LOGS, root=folder)
     return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:
-    """Where the files of a fetched run are not what its records say, one line each."""
+    """Lines about the files of a fetched run that differ from its records."""
     found = []
     for stage in STAGES:
         try:
@@ -116,12 +116,12 @@ def problems(folder: Path, everything: bool = False) -> list[str]:
     return found
 
 
-#: Data sets that are in the image, or made by the seed: nobody can change them on the volume.
+#: Data sets that are in the image or generated from the seed: they cannot change on the volume.
 _IN_THE_BOX = ("fashion-mnist-mini", "blobs")
 
 
 def require(executor: JobReader, paths: Sequence[str]) -> None:
-    """Raise BadInput for a data/NAME, or a file in one, that is not there, before anything is trained."""
+    """Raise BadInput, before training, for a data/NAME or a file in it that is not on the volume."""
     if not paths:
         return
     with executor.volume() as volume:
@@ -131,7 +131,7 @@ def require(executor: JobReader, paths: Sequence[str]) -> None:
 
 
 def changed_data(executor: JobReader, run: str, config: RunConfig, last: Stage) -> list[str]:
-    """The data that stages of a run, up to `last`, have read on the volume and that is another now."""
+    """The data on the volume that stages of a run, up to `last`, read and that has changed since."""
     on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
     if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
         return []
@@ -142,7 +142,7 @@ def changed_data(executor: JobReader, run: str, config: RunConfig, last: Stage) 
 
 
 def check(executor: JobReader, run: str) -> list[Check]:
-    """Whether all that a complete run has is on the volume. Raises BadInput if nothing of it is there."""
+    """Check that a run is complete on the volume. Raises BadInput if it has no files there."""
     with executor.volume(run) as volume:
         if not volume.exists(f"runs/{run}"):
             raise _nothing_left(executor, run)
@@ -153,7 +153,7 @@ def check(executor: JobReader, run: str) -> list[Check]:
 
 
 def _nothing_left(executor: JobReader, run: str) -> BadInput:
-    """What to say of a run without a folder on the volume."""
+    """The error for a run without a folder on the volume."""
     if not executor.jobs(run):
         return UnknownRun(run, executor.place())
     return BadInput(f"run {run} has no files on the volume", Command("status", run))

@@ -1,4 +1,4 @@
-"""What a stage asked for against what it used, and what to ask for instead."""
+"""Requested against used resources of a stage, and better requests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jobrelay.figures import mebibytes, memory_quantity
 from jobrelay.kube.quantities import as_memory, doubled, parse_quantity
 from jobrelay_runner.volume.record import Closing, Cost
 
-#: Of the peak. The same work has had peaks of 295 and of 364 MiB, on one node in one hour.
+#: Times the peak: the same work had peaks of 295 and 364 MiB on one node within an hour.
 _HEAD_ROOM: Final = 1.5
 _STEP_BYTES: Final = 64 * 2**20
-#: Of its time: who waited longer for a CPU has used less than it wanted.
+#: Share of its time: a stage that waited longer for a CPU used less than it could have.
 _WAITED: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Size:
-    """CPU request, and memory request and limit, as Kubernetes writes them; None: nothing better is known."""
+    """CPU request, and memory request and limit, as Kubernetes quantities; None: no better value known."""
 
     cpu: str | None = None
     memory: str | None = None
@@ -29,7 +29,7 @@ class Size:
         return bool(self.cpu or self.memory)
 
     def beyond(self, resources: Mapping[str, Any]) -> Size:
-        """Without what these resources ask for already."""
+        """This size without the values that `resources` already request."""
         asked = {key: _quantity(resources, "requests", key) for key in ("cpu", "memory")}
         kept = {k: v for k, v in vars(self).items() if v and parse_quantity(v) != asked[k]}
         return Size(**kept)
@@ -41,11 +41,10 @@ class Size:
 
 
 def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: bool = False) -> Size:
-    """What a stage with these resources (of its container) should ask for, after it has ended so.
+    """Suggest resources for a stage from its container's `resources` and its closing message.
 
-    Nothing is suggested where the figures do not tell: of a stage that had nothing to do or has failed,
-    for memory where only the largest process could be measured and not the container, and no less CPU
-    where it had to wait for it, or nobody can tell.
+    Suggests nothing for a stage that failed or had nothing to do; no memory if only the largest process
+    could be measured, not the container; and no less CPU if the stage waited for one, or if that is unknown.
     """
     limit = _quantity(resources, "limits", "memory")
     if out_of_memory:
@@ -57,7 +56,7 @@ def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: b
 
 
 def cpu_used(cost: Cost) -> float:
-    """Cores that were busy, on average."""
+    """Average number of busy cores."""
     return cost.cpu_seconds / cost.wall_seconds if cost.wall_seconds else 0.0
 
 
@@ -79,7 +78,7 @@ def _cpu(cost: Cost, asked: float | None) -> str | None:
         cost.cpu_waited_seconds <= _WAITED * cost.wall_seconds
     )
     if asked is not None and tenths < asked * 10 and not had_enough:
-        return None  # on a node with nothing else to do it would have used more
+        return None  # on an idle node it would have used more
     return str(tenths // 10) if tenths % 10 == 0 else f"{tenths}00m"
 
 
@@ -87,7 +86,7 @@ def _memory(cost: Cost, limit: float | None) -> str | None:
     if cost.peak_memory_from != "cgroup":
         return None
     wanted = _rounded(cost.peak_memory_bytes * _HEAD_ROOM)
-    # The container's peak holds cached pages, which fill any limit; it has lived within this one.
+    # The container's peak includes cached pages, which fill any limit; the stage ran within this limit.
     return as_memory(wanted if limit is None else min(wanted, max(limit, cost.peak_memory_bytes)))
 
 

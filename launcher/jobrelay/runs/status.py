@@ -1,4 +1,4 @@
-"""What is known of runs: from their Jobs, and from the records on the volume where Jobs are gone."""
+"""The state of runs: from their Jobs, or from the records on the volume if the Jobs are gone."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from jobrelay_runner.stages import STAGES, Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing
 
-#: Of a log, the last lines, among which an epoch's is looked for.
+#: The launcher searches this many last lines of a log for the line of an epoch.
 _LINES: Final = 20
-#: A record says so of a stage that SIGTERM has stopped, and its work is saved.
+#: Exit code in the record of a stage that SIGTERM stopped after it saved its work.
 _STOPPED: Final = 143
 
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of one run, as it stands."""
+    """The current state of one stage of one run."""
 
     run: str
-    stage: Stage | None  # None: the run has left files, and no record
+    stage: Stage | None  # None: the run left files but no record
     state: str  # succeeded, failed, cancelled, out of time …, or a phase: running, starting …
     reason: str
-    created: str  # ISO 8601 with its offset; empty if it is not known
-    seconds: float | None  # of one that runs: until now
+    created: str  # ISO 8601 with offset; empty if unknown
+    seconds: float | None  # of a running stage: until now
     result: str
     peak: str
     pod: str
     timeline: Timeline
-    epoch: int | None = None  # of a training that runs: the last one that has ended
+    epoch: int | None = None  # of a running training: the last finished one
     epochs: int | None = None
     seconds_left: float | None = None
 
@@ -59,7 +59,7 @@ COLUMNS = ("run", "stage", "state", "reason", "seconds", "result", "peak memory"
 
 
 def stages_of(executor: JobReader, run: str | None) -> list[StageState]:
-    """The stages of a run, or of all, whose Jobs are there; oldest first."""
+    """The stages of a run, or of all runs, that have Jobs; oldest first."""
     jobs = executor.jobs(run)
     states = [_from_job(job, pods) for job, pods in jobs]
     unfinished = {(state.run, state.stage) for state in states if state.state != "succeeded"}
@@ -71,7 +71,7 @@ def stages_of(executor: JobReader, run: str | None) -> list[StageState]:
 
 
 def recorded_stages(executor: JobReader, run: str | None) -> list[StageState]:
-    """By the records on the volume, of stages whose Jobs are gone; with a line for a run without records."""
+    """The stages recorded on the volume, and one entry for each run that has files but no record."""
     with executor.volume(run) as volume:
         runs = [known for known in volume.runs() if run in (None, known["run"])]
     states = []
@@ -84,7 +84,7 @@ def recorded_stages(executor: JobReader, run: str | None) -> list[StageState]:
 
 
 def all_stages(executor: JobReader, run: str | None = None) -> list[StageState]:
-    """By their Jobs, and by their records where these are gone; oldest first."""
+    """The stages from their Jobs, or from their records if the Jobs are gone; oldest first."""
     states = stages_of(executor, run)
     there = {(state.run, state.stage) for state in states}
     runs = {state.run for state in states}
@@ -97,9 +97,9 @@ def all_stages(executor: JobReader, run: str | None = None) -> list[StageState]:
 
 
 def status(executor: JobReader, run: str | None) -> list[StageState]:
-    """The stages of `run` (None: the newest one), wherever something is known of them.
+    """The stages of `run` (None: the newest run), from Jobs and records.
 
-    Of what runs, its log is read too, for how far it has come. Raises UnknownRun.
+    Reads the logs of running stages for their progress. Raises UnknownRun.
     """
     if run is None:
         run = newest_run(executor)
@@ -107,7 +107,7 @@ def status(executor: JobReader, run: str | None) -> list[StageState]:
     if not states:
         states = all_stages(executor, run)
     elif len(states) < len(STAGES) and all(state.state == "succeeded" for state in states):
-        with contextlib.suppress(JobRelayError):  # a stage that was cancelled has no Job, but a record
+        with contextlib.suppress(JobRelayError):  # a cancelled stage has a record but no Job
             states = all_stages(executor, run)
     if not states:
         raise UnknownRun(run, executor.place())
@@ -117,7 +117,7 @@ def status(executor: JobReader, run: str | None) -> list[StageState]:
 
 
 def require_known(executor: JobReader, run: str) -> None:
-    """Raise UnknownRun if neither a Job nor a file on the volume is of that run."""
+    """Raise UnknownRun if the run has neither a Job nor a file on the volume."""
     if executor.jobs(run):
         return
     with executor.volume(run) as volume:
@@ -134,7 +134,7 @@ def newest_run(executor: JobReader) -> str:
 
 
 def run_rows(states: Iterable[StageState]) -> list[list[str]]:
-    """One row a run, oldest first: its id, each stage's state, its test result, when it was created."""
+    """One row per run, oldest first: its id, the state of each stage, the test result, when created."""
     runs: dict[str, dict[Stage | None, StageState]] = {}
     for state in states:
         runs.setdefault(state.run, {})[state.stage] = state
@@ -151,7 +151,7 @@ RUN_COLUMNS = ("run", *STAGES, "result", "created")
 
 
 def local_time(timestamp: str) -> str:
-    """2026-11-21T14:22:33+00:00 → 2026-11-21 15:22:33 CET, as clocks here have it."""
+    """2026-11-21T14:22:33+00:00 → 2026-11-21 15:22:33 CET, in the local time zone."""
     if not timestamp:
         return ""
     return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S %Z}"
@@ -191,7 +191,7 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         said = Closing.from_dict(shared)
     state, reason = record["status"], record.get("error") or "from its record"
     if record.get("exit_code") == _STOPPED:
-        state = "cancelled"  # where its Job is there, it would be tried again
+        state = "cancelled"  # if its Job still existed, it would be retried
     elif state == "running":
         state, reason = "stopped", "its Job is gone, and its record has no end"
     return StageState(
@@ -214,7 +214,7 @@ def _without_record(run: str, changed: str) -> StageState:
 
 
 def _with_progress(executor: JobReader, state: StageState) -> StageState:
-    """Of a stage that runs, with how far it has come, by its log."""
+    """The state of a running stage with its progress, read from its log."""
     if state.state != "running" or not state.pod:
         return state
     heard = bytearray()
@@ -234,7 +234,7 @@ def _with_progress(executor: JobReader, state: StageState) -> StageState:
 
 
 def _with_offset(timestamp: str) -> str:
-    """As the API or a record has it, in UTC, so that such texts can be sorted; empty for what is no time."""
+    """A timestamp of the API or a record in UTC, so that it sorts as text; empty if it is not a time."""
     try:
         when = datetime.fromisoformat(timestamp)
     except ValueError:

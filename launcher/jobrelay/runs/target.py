@@ -1,4 +1,4 @@
-"""Which manifests, and which executor: what every subcommand is told first."""
+"""The manifests and the executor that a subcommand works with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobrelay_train.config.schema import RunConfig
 
 @dataclass(frozen=True)
 class Target:
-    """Where to run, from the options that all subcommands share."""
+    """Where to run, from the options shared by the subcommands."""
 
     local: bool = False
     volume: Path = Path("jobrelay-data")
@@ -29,7 +29,7 @@ class Target:
     kustomization: Path = manifests.BASE
     image: str | None = None
     api_timeout: float | None = None
-    say: Callable[[str], None] = lambda text: None  # where to report what an executor waits for
+    say: Callable[[str], None] = lambda text: None  # gets what an executor waits for
 
     @cached_property
     def manifests(self) -> Manifests:
@@ -39,7 +39,7 @@ class Target:
         return replace(loaded, namespace=self._context_namespace() or loaded.namespace)
 
     def _context_namespace(self) -> str | None:
-        """Where `kubectl apply` would send what names no namespace."""
+        """The namespace that `kubectl apply` would use for objects without one."""
         from jobrelay.executors.cluster.api import Api
 
         try:
@@ -48,7 +48,7 @@ class Target:
             return None  # `render` needs no cluster
 
     def config(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
-        """The configuration of the manifests, or of `file`, with overrides. Raises BadInput."""
+        """The configuration from the manifests or from `file`, with overrides. Raises BadInput."""
         try:
             return resolve(read_tree(file) if file else self.manifests.config, overrides)
         except ConfigError as error:
@@ -58,12 +58,12 @@ class Target:
             ) from error
 
     def placed(self, request: RunRequest, config: RunConfig) -> RunRequest:
-        """The request with what follows from where it goes, and from what it is to run."""
+        """The request completed from this target and the configuration."""
         needs = config.on_the_volume(request.stages)
         return replace(request, namespace=self.namespace, image=self.image, needs=needs)
 
     def executor(self) -> Executor:
-        """Local or cluster; the cluster's client is imported only here. Raises BadInput."""
+        """The executor, local or cluster; the cluster's client is imported only here. Raises BadInput."""
         if self.local:
             from jobrelay.executors.local import LocalExecutor
 

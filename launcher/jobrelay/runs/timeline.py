@@ -1,4 +1,4 @@
-"""When what happened to a stage: by the API to the second, by stage and launcher to the millisecond."""
+"""Times of a stage's events: from the API to the second, from stage and launcher to the millisecond."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobrelay.kube.read import container_state, finished_condition, latest_event
 from jobrelay.verdicts import JobView
 from jobrelay_runner.stages import Stage
 
-#: RFC 3339 in UTC, by the names in LABELS; what nobody has told is not in it.
+#: Name of a moment (LABELS) → RFC 3339 in UTC; unknown moments are missing.
 Timeline = dict[str, str]
 
-#: In the order in which they come, unless the stage was started early.
+#: In order of time, unless the stage started early.
 LABELS: Final = {
     "created": "Job created",
     "pod_created": "Pod created",
@@ -35,12 +35,12 @@ LABELS: Final = {
 
 
 def now() -> str:
-    """This machine's clock, as timelines have it."""
+    """The time of this machine, in the format of timelines."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def timeline(view: JobView, pod: Pod | None, here: Mapping[str, str | None]) -> Timeline:
-    """Of a Job and the Pod that decided it. here: what this launcher itself has noted."""
+    """The timeline of a Job and its deciding Pod. here: moments that this launcher noted."""
     job, pod = view.job or {}, pod or {}
     state = container_state(pod) if pod else {}
     terminated: TerminatedState = state.get("terminated") or {}
@@ -62,7 +62,7 @@ def timeline(view: JobView, pod: Pod | None, here: Mapping[str, str | None]) -> 
 
 
 def rows(timelines: Mapping[Stage, Timeline]) -> list[list[str]]:
-    """A row a moment, a column a stage: seconds after the stage's Job was created."""
+    """One row per moment, one column per stage: seconds since the stage's Job was created."""
     names = [name for name in LABELS if any(name in known for known in timelines.values())]
     return [
         [LABELS[name], *(_offset(known, name) for known in timelines.values())]
@@ -72,7 +72,7 @@ def rows(timelines: Mapping[Stage, Timeline]) -> list[list[str]]:
 
 
 def seconds_between(known: Timeline, start: str, end: str) -> float | None:
-    """From one moment to another, by their names; None if one of them is not known."""
+    """Seconds between two moments, given by name; None if one is unknown."""
     if start not in known or end not in known:
         return None
     return (_time(known[end]) - _time(known[start])).total_seconds()

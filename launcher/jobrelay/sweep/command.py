@@ -1,4 +1,4 @@
-"""What was typed after `sweep` → a sweep, carried out and told."""
+"""The command `sweep`: from its arguments to a finished sweep and its report."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ from jobrelay.sweep.whole import Sweep, carry_out, check
 from jobrelay_runner.volume.paths import check_name
 from jobrelay_train.config.schema import RunConfig
 
-#: A run's id is at most 40 characters; a trial's ends in a hyphen and six.
+#: A run's id has at most 40 characters; a trial's ends in a hyphen and six characters.
 _NAME_LENGTH = 33
 
 
 def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
-    """Exit code 0 if all trials that were begun succeeded, 1 if one did not. Raises BadInput, Interrupted."""
+    """Run a sweep. Returns exit code 0 if all started trials succeeded, else 1.
+
+    Raises BadInput, Interrupted.
+    """
     config, is_base = _configured_by(target, flags)
     if flags.choose_on == "validation" and not config.train.validation_split:
         held_out = f"train.validation_split={VALIDATION_SPLIT}"
@@ -82,21 +85,21 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
 
 
 def _configured_by(target: Target, flags: SweepFlags) -> tuple[RunConfig, bool]:
-    """What all trials share, and whether it can be a run by itself. Raises BadInput.
+    """The configuration that all trials share, and whether it is valid by itself. Raises BadInput.
 
-    Where it cannot, a grid may set what is missing: then its first trial stands for it.
+    If it is not, a grid may set the missing keys: the first trial then takes its place.
     """
     try:
         return target.config(flags.config_file, flags.overrides), True
     except BadInput:
         if flags.one_at_a_time:
-            raise  # its trials are this configuration but for one key
+            raise  # its trials differ from this configuration in one key only
         first = [axis.first for axis in map(parse_axis, flags.axes)]
         return target.config(flags.config_file, [*flags.overrides, *first]), False
 
 
 def designed(config: RunConfig, is_base: bool, flags: SweepFlags) -> Sweep:
-    """The trials that were asked for. is_base: `config` holds none of their values. Raises BadInput."""
+    """The requested trials. is_base: `config` contains none of their values. Raises BadInput."""
     axes = [parse_axis(text) for text in flags.axes]
     if len({axis.key for axis in axes}) < len(axes):
         raise BadInput("--grid: a key is given twice", "--grid KEY=A,B,C")
@@ -123,7 +126,7 @@ def _drop(tree: dict[str, Any], key: str) -> None:
     *parents, leaf = key.split(".")
     for parent in parents:
         tree = tree.get(parent, {})
-    tree.pop(leaf, None)  # those of placement are not there
+    tree.pop(leaf, None)  # keys of placement are absent
 
 
 def _configured(config: RunConfig, axis: Axis) -> Any:

@@ -1,8 +1,8 @@
 """Which trials a sweep consists of: axes in, trials out.
 
-An axis is a key of the configuration and its values (`train.epochs=1,3,5`), or, for a sweep at random,
-a range (`train.learning_rate=0.0001..0.1`), from which values are drawn evenly on a logarithmic scale,
-whole numbers between whole numbers.
+An axis is a key of the configuration with its values (`train.epochs=1,3,5`) or, for a random sweep, a range
+(`train.learning_rate=0.0001..0.1`). Values from a range are uniform on a logarithmic scale, and integers if
+both ends are integers.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from typing import Any, Final, Literal
 from jobrelay.errors import BadInput
 from jobrelay_train.config.yamlio import YamlError, load_scalar
 
-#: More than anybody waits for: a typing error in a grid must not make a million Jobs.
+#: Upper limit, so that a typo in a grid does not create a million Jobs.
 MAX_TRIALS: Final = 1000
 
 
-#: What the best trial is chosen by: training images that no trial has learnt from, or the test images.
-#: A figure that was chosen by is too good: of many trials the luckiest is taken.
+#: The images on which the best trial is chosen: held-out training images, or the test images. The chosen
+#: trial's accuracy on these images is biased upwards: among many trials the luckiest one wins.
 ChooseOn = Literal["validation", "test"]
 CHOSEN_BY: Final[dict[ChooseOn, str]] = {"validation": "val_acc", "test": "test_acc"}
-#: How much is held out in a sweep that says nothing of it.
+#: Default share of training images that a sweep holds out.
 VALIDATION_SPLIT: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A key, and either its values in the order given, or a range from `low` to `high`."""
+    """A key with either its values, in the order given, or a range from `low` to `high`."""
 
     key: str
     values: tuple[Any, ...] = ()
@@ -43,13 +43,13 @@ class Axis:
 
     @property
     def first(self) -> str:
-        """Its first value, as --set has it."""
+        """Its first value, in the format of --set."""
         return f"{self.key}={json.dumps(self.values[0] if self.values else self.low)}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep: what it sets beside the configuration that all share, and its seed."""
+    """One run of a sweep: the keys it changes in the shared configuration, and its seed."""
 
     settings: tuple[tuple[str, Any], ...]
     seed: int
@@ -59,18 +59,18 @@ class Trial:
 
     @property
     def overrides(self) -> list[str]:
-        """As --set has them."""
+        """Its settings, in the format of --set."""
         pairs = [*self.settings, ("seed", self.seed)]
         return [f"{key}={json.dumps(value)}" for key, value in pairs]
 
     @property
     def digest(self) -> str:
-        """Six characters that say which trial it is, wherever it stands in the sweep."""
+        """Six characters that identify the trial, independent of its position in the sweep."""
         return _digest([list(map(list, self.settings)), self.seed])
 
 
 def parse_axis(text: str) -> Axis:
-    """`train.epochs=1,3,5`, or `train.learning_rate=0.001..0.1`. Raises BadInput."""
+    """Parse `train.epochs=1,3,5` or `train.learning_rate=0.001..0.1`. Raises BadInput."""
     key, equals, rest = text.partition("=")
     if not equals or not key.strip() or not rest.strip():
         raise BadInput(f"--grid {text}: a key and its values are expected", "--grid train.epochs=1,3,5")
@@ -109,7 +109,7 @@ def all_combinations(axes: Sequence[Axis]) -> list[tuple[tuple[str, Any], ...]]:
 
 
 def one_at_a_time(axes: Sequence[Axis], base: dict[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
-    """Each value of each axis, with the others as in `base`; what comes twice, as the base itself, once."""
+    """Each value of each axis with the others as in `base`; duplicates, such as the base itself, once."""
     _only_values(axes)
     found: dict[tuple[tuple[str, Any], ...], None] = {}
     for axis in axes:
@@ -119,7 +119,7 @@ def one_at_a_time(axes: Sequence[Axis], base: dict[str, Any]) -> list[tuple[tupl
 
 
 def at_random(axes: Sequence[Axis], count: int, seed: int) -> list[tuple[tuple[str, Any], ...]]:
-    """So many different points, drawn by `seed`; fewer if the axes have no more."""
+    """`count` different random points, from `seed`; fewer if the axes do not have enough."""
     draw = random.Random(seed)
     found: dict[tuple[tuple[str, Any], ...], None] = {}
     for _ in range(100 * count):
@@ -130,7 +130,7 @@ def at_random(axes: Sequence[Axis], count: int, seed: int) -> list[tuple[tuple[s
 
 
 def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int, count: int) -> list[Trial]:
-    """Every point with so many seeds, one after the other from `first`."""
+    """Every point with `count` consecutive seeds from `first`."""
     if len(points) * count > MAX_TRIALS:
         raise BadInput(
             f"{len(points) * count:,} trials, and at most {MAX_TRIALS:,} are possible", "fewer --seeds"
@@ -139,7 +139,7 @@ def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int, count:
 
 
 def name_of(trials: Sequence[Trial], rest: Any) -> str:
-    """The same name for the same sweep, so that the same command goes on with it."""
+    """A name that depends only on the sweep, so that the same command resumes it."""
     return f"sweep-{_digest([[trial.digest for trial in trials], rest])}"
 
 
@@ -147,15 +147,15 @@ def _drawn(axis: Axis, draw: random.Random) -> Any:
     if axis.low is None or axis.high is None:
         return draw.choice(axis.values)
     if isinstance(axis.low, int) and isinstance(axis.high, int):
-        # from half a number below the first to half a number above the last, so that these two count in full
+        # from half below the first integer to half above the last, so that both ends get their full share
         value = math.exp(draw.uniform(math.log(axis.low - 0.5), math.log(axis.high + 0.5)))
         return min(max(round(value), axis.low), axis.high)
     value = math.exp(draw.uniform(math.log(axis.low), math.log(axis.high)))
-    return float(f"{value:.3g}")  # as people write it; more digits mean nothing
+    return float(f"{value:.3g}")  # more digits have no effect
 
 
 def _number(text: str) -> float | int:
-    """Raises ValueError."""
+    """Parse a number. Raises ValueError."""
     return int(text) if re.fullmatch(r"\s*\d{1,18}\s*", text) else float(text)
 
 

@@ -1,4 +1,4 @@
-"""sweep.log: a line for whatever happens in a sweep, with its time."""
+"""sweep.log: the events of a sweep, one line each, with the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from jobrelay.console import Console
 
 
 class SweepLog:
-    """What concerns the sweep is said as well; what its trials say is only kept. A context manager."""
+    """Logs the sweep's events to the file and the console, its trials' output to the file.
+
+    A context manager.
+    """
 
     def __init__(self, path: Path, console: Console) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -23,16 +26,16 @@ class SweepLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:  # a trial that was left alone may still say something
+        with self._lock:  # an abandoned trial may still write
             self._file.close()
 
     def __call__(self, text: str) -> None:
-        """Keep it and say it."""
+        """Log a line to the file and the console."""
         self._keep(text)
         self._console.say(text)
 
     def console_of(self, run: str) -> Console:
-        """For one trial; with -v it is said, too."""
+        """The console for one trial; with -v its lines are printed, too."""
 
         def told(line: str) -> None:
             self._keep(f"{run} │ {line}")
@@ -49,7 +52,7 @@ class SweepLog:
 
 
 class _Lines(io.StringIO):
-    """A stream that hands every line on, and keeps none."""
+    """A stream that passes on every line and stores none."""
 
     def __init__(self, told: Callable[[str], None]) -> None:
         super().__init__()

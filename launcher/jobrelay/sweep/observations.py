@@ -1,4 +1,4 @@
-"""What can be said of a sweep: computed from its rows, and nothing that they do not carry."""
+"""Conclusions from a sweep, computed from its rows alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobrelay_runner.text.counting import counted
 
 @dataclass(frozen=True)
 class Point:
-    """All trials that share one value of one key while the other keys have theirs; over the seeds."""
+    """The trials that share one value of one key (see `points`), over all seeds."""
 
     value: Any
     accuracy: tuple[float, ...]
@@ -32,8 +32,10 @@ class Point:
 def points(
     rows: Sequence[Row], key: str, base: dict[str, Any] | None = None, choose_on: ChooseOn = "test"
 ) -> list[Point]:
-    """One a value of `key`, ascending if they are numbers; of trials whose other keys are as in `base`,
-    or of all trials where there is none."""
+    """One point per value of `key`, numbers ascending, from the trials whose other keys are as in `base`.
+
+    base: None uses all trials.
+    """
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         settings = dict(row.trial.settings)
@@ -59,10 +61,10 @@ def observations(
     base: dict[str, Any] | None = None,
     choose_on: ChooseOn = "test",
 ) -> list[str]:
-    """Lines about the best trial, about each key, and about what an accuracy costs in time.
+    """Lines about the best trial, about each key, and about the time that accuracy costs.
 
-    Accuracies are those of the images that the best is chosen on. Of the best alone, and once it is
-    chosen, the test accuracy is given too.
+    Accuracies are on the images that the best trial is chosen on. Only the best trial, once chosen, also has
+    its test accuracy reported.
     """
     good = [row for row in rows if row.status == "succeeded"]
     lines = []
@@ -95,7 +97,7 @@ def _of_key(key: str, found: Sequence[Point]) -> list[str]:
         f"{last.median_accuracy:.4f}, best {best.median_accuracy:.4f} at {best.value}; "
         f"time {first.median_seconds:.1f} → {last.median_seconds:.1f} s"
     ]
-    # diminishing returns: the first value that has nine tenths of all that is gained
+    # diminishing returns: the first value with nine tenths of the total gain
     enough = next(p for p in found if p.median_accuracy - first.median_accuracy >= 0.9 * gain)
     if gain > 0 and enough.value not in (first.value, best.value):
         lines.append(f"{key}: {enough.value} has nine tenths of that gain, in {enough.median_seconds:.1f} s")
@@ -110,7 +112,7 @@ def _epochs(good: Sequence[Row]) -> list[str]:
 
 
 def _trade_off(good: Sequence[Row], metric: str) -> list[str]:
-    """The trials that none other beats in both accuracy and time."""
+    """The trials that no other trial beats in both accuracy and time."""
     front: list[Row] = []
     for row in sorted(good, key=lambda row: (row.figures["train_seconds"], -row.figures[metric])):
         if not front or row.figures[metric] > front[-1].figures[metric]:

@@ -1,4 +1,4 @@
-"""Accuracy and time against a key of a sweep, as SVG, and as PNG where matplotlib is installed."""
+"""Plots of accuracy and time against a key of a sweep, as SVG, and as PNG if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jobrelay.report.drawing import write
 from jobrelay.sweep.design import ChooseOn
 from jobrelay.sweep.observations import Point
 
-#: What the accuracy of a plot is called.
+#: Titles of the accuracy plots.
 ACCURACIES: Final[dict[ChooseOn, str]] = {
     "validation": "Accuracy on held-out training images", "test": "Test accuracy",
 }  # fmt: skip
 
 
 def draw(key: str, points: Sequence[Point], folder: Path, band: str, accuracy: str) -> list[Path]:
-    """`KEY-accuracy` and `KEY-time`, in the folder; returns the files. accuracy: what it is called.
+    """Draw `KEY-accuracy` and `KEY-time` into the folder; return the files.
 
-    The line is the median of the trials of a value; from the least to the greatest of them is a band,
-    which the legend calls so.
+    The line is the median of a value's trials, the band their range. band: its name in the legend. accuracy:
+    title of the accuracy plot.
     """
     accuracies = _plot(accuracy, key, points, [point.accuracy for point in points], band)
     seconds = _plot(
@@ -46,7 +46,7 @@ def _plot(
     *,
     from_zero: bool = False,
 ) -> Curve | None:
-    """None where no sample is a number (a loss that diverged may leave NaN)."""
+    """The plot; None if no sample is finite (a diverged loss may leave NaN)."""
     known = [
         (point.value, finite)
         for point, each in zip(points, samples, strict=True)

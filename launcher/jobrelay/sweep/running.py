@@ -1,4 +1,4 @@
-"""Trials become runs, so many at a time, and every one a row."""
+"""Run trials, several at a time, and turn each into a row."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jobrelay_runner.text.counting import counted
 
 _CONDITION: Final = re.compile(r"\s*([a-z_]+)\s*(>=|<=)\s*([-+0-9.e]+)\s*")
 
-#: Runs one trial to its end, and reads what it has left.
+#: Runs one trial to its end and reads its files.
 RunTrial = Callable[[Trial, str], Row]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`test_acc>=0.99`: when a trial is good enough, so that no other is begun."""
+    """The condition of --stop-when, `test_acc>=0.99`: once a trial meets it, no further trial starts."""
 
     metric: str
     at_least: bool
@@ -31,7 +31,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Raises BadInput."""
+        """Parse `METRIC>=LIMIT` or `METRIC<=LIMIT`. Raises BadInput."""
         match = _CONDITION.fullmatch(text)
         try:
             if match and match[1] in FIGURES:
@@ -44,7 +44,7 @@ class Condition:
         )
 
     def holds(self, row: Row) -> bool:
-        """Whether this trial is good enough; one that failed is not."""
+        """Whether this trial meets the condition; a failed trial does not."""
         value = row.figures.get(self.metric)
         if value is None or row.status != "succeeded":
             return False
@@ -60,17 +60,18 @@ def run_trials(
     log: SweepLog,
     on_row: Callable[[Row], None],
 ) -> None:
-    """Every trial with its run's id, at most so many at once; `on_row` hears of each that has ended.
+    """Run all trials, given with their run ids; call `on_row` with each finished one.
 
-    A trial that fails is a row that says why, and the others go on. An error (the API is lost, the
-    image is not there for anybody) concerns them all: it is raised once those that run have ended.
+    at_once: the most that run at the same time. A failed trial becomes a row with its cause, and the others
+    continue. An error that affects all trials (API lost, image missing) is raised once the running trials
+    have finished.
     """
     ended: SimpleQueue[tuple[str, Row | BaseException]] = SimpleQueue()
 
     def run(trial: Trial, name: str) -> None:
         try:
             ended.put((name, run_trial(trial, name)))
-        except BaseException as error:  # whatever it is: who waits for this trial must hear of it
+        except BaseException as error:  # any error: the loop below waits for this trial
             ended.put((name, error))
 
     waiting, running = list(trials), set[str]()
@@ -80,7 +81,7 @@ def run_trials(
             trial, name = waiting.pop(0)
             log(f"{name} started: {trial}")
             running.add(name)
-            # a daemon: on Ctrl-C the launcher goes, and the Jobs stay
+            # a daemon thread: on Ctrl-C the launcher exits at once, and the Jobs stay
             threading.Thread(target=run, args=(trial, name), name=name, daemon=True).start()
         name, outcome = ended.get()
         running.remove(name)

@@ -1,4 +1,4 @@
-"""sweep.csv: a row a trial, from the files that the trial has left, and so the same whenever it is made."""
+"""sweep.csv: one row per trial, computed only from the trial's files, and therefore reproducible."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobrelay.sweep.design import Trial
 from jobrelay_runner.volume.record import Record, RecordError, read_record
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_text
 
-#: In the order of the columns; a stage that did not come to its end leaves its own empty.
+#: Column → decimal places, in column order; the columns of a stage that did not finish are empty.
 FIGURES: Final = {
     "train_acc": 6,
-    "val_acc": 6,  # of training images that were held out
+    "val_acc": 6,  # on held-out training images
     "test_acc": 6,
     "train_loss": 6,
     "test_loss": 6,
-    "train_seconds": 3,  # the epochs alone
+    "train_seconds": 3,  # only the epochs
     "seconds_per_epoch": 3,
     "images_per_second": 1,
     "train_wall_seconds": 3,  # the whole stage
@@ -32,7 +32,7 @@ FIGURES: Final = {
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one trial."""
+    """The result of one trial."""
 
     run: str
     trial: Trial
@@ -41,7 +41,7 @@ class Row:
     figures: dict[str, float] = field(default_factory=dict)
 
     def told(self) -> str:
-        """For a line of log."""
+        """The result as text for a log line."""
         if self.status != "succeeded":
             return f"{self.status}: {self.cause}"
         figures = self.figures
@@ -49,7 +49,7 @@ class Row:
 
 
 def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
-    """Of a fetched run. cause: why it failed, if that is known better than by its records."""
+    """The row of a fetched run. cause: why it failed, if known better than from its records."""
     try:
         train, test = (read_record(folder / f"{stage}.json", root=folder) for stage in ("train", "eval"))
         figures = {**_of_training(folder, train), **_of_test(test)}
@@ -67,7 +67,7 @@ def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """With a header; numbers with as many digits as they are worth."""
+    """The table as CSV with a header; numbers have the decimal places of FIGURES."""
     keys = list(dict.fromkeys(key for row in rows for key, _ in row.trial.settings))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

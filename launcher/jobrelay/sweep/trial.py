@@ -1,4 +1,4 @@
-"""One trial: a run of train and eval, in a folder of its own."""
+"""One trial: a run of train and eval in its own folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGES: tuple[Stage, ...] = ("train", "eval")
 
 @dataclass(frozen=True)
 class Trials:
-    """How all trials of a sweep are run. folder: the sweep's own, in which each has its folder in runs/."""
+    """How to run the trials of a sweep. folder: of the sweep; each trial has a subfolder in its runs/."""
 
     target: Target
     config_file: Path | None
@@ -34,25 +34,25 @@ class Trials:
     folder: Path
 
     def config(self, trial: Trial) -> RunConfig:
-        """Of one trial. Raises BadInput for a setting that cannot be."""
+        """The configuration of one trial. Raises BadInput for an invalid setting."""
         return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
 
     def check(self, trials: Sequence[tuple[Trial, str]]) -> None:
-        """Look, without touching anything, whether they can run here. Raises BadInput."""
+        """Check, without changing anything, that the trials can run here. Raises BadInput."""
         first = self.config(trials[0][0])
         plan = manifests.render(
             self.target.manifests, first, trials[0][1],
             namespace=self.request.namespace, image=self.request.image,
             timeout_seconds=self.request.timeout_seconds,
         )  # fmt: skip
-        if self.target.local:  # on a cluster this takes its answer, and a Pod
+        if self.target.local:  # on a cluster this would need API calls and a Pod
             executor = self.target.executor()
             executor.check(plan)
             needs = [name for trial, _ in trials for name in self.config(trial).on_the_volume(STAGES)]
             results.require(executor, list(dict.fromkeys(needs)))
 
     def at_home(self, trial: Trial, run: str) -> Row | None:
-        """The row of one that has succeeded here and whose results are in its folder."""
+        """The row of a trial that succeeded here and whose results are in its folder; else None."""
         folder = self._home_of(run)
         if not folder.is_dir() or not belongs(folder, run, self.target.executor().place()):
             return None
@@ -60,7 +60,7 @@ class Trials:
         return row if row.status == "succeeded" else None
 
     def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
-        """To its end. One whose results are here already is only read. Raises as run_stages."""
+        """Run a trial to its end, or only read results that are here. Raises what run_stages raises."""
         if done := self.at_home(trial, run):
             return done
         folder = self._home_of(run)
@@ -73,7 +73,7 @@ class Trials:
 
 
 def _cause(report: RunReport) -> str:
-    """Why a run did not succeed, on one line, without what differs when it is tried again; "" if it did."""
+    """Why a run did not succeed, in one line without parts that vary between tries; "" if it did."""
     if report.incomplete:
         return report.incomplete.what.partition("\n")[0]
     stage, verdict = report.stages[-1].stage, report.verdict

@@ -1,7 +1,6 @@
 """A whole sweep, in a folder: sweep.json, sweep.csv, sweep.log, observations.txt, plots/, runs/.
 
-All that is known of it lies there, in the cluster and on the volume: killed and started again, it goes
-on where it was.
+The folder, the cluster and the volume hold the whole state: killed and started again, a sweep resumes.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be tried.
+    """The design of a sweep.
 
-    shared: the configuration that the trials change. base: what the keys are where they are not swept;
-    None in a grid. choose_on: what the best trial is chosen by.
+    shared: the configuration that the trials change. base: values of the keys while they are not swept; None
+    for a grid. choose_on: the images that the best trial is chosen on.
     """
 
     name: str
@@ -44,15 +43,15 @@ class Sweep:
 
     @property
     def keys(self) -> list[str]:
-        """The keys that differ, in the order they were given."""
+        """The swept keys, in the order given."""
         return list(dict.fromkeys(key for trial in self.trials for key, _ in trial.settings))
 
     def named(self) -> list[tuple[Trial, str]]:
-        """Every trial with the id of its run: the same trial of the same sweep always has the same."""
+        """Every trial with its run id, which depends only on the trial and the sweep's name."""
         return [(trial, f"{self.name}-{trial.digest}") for trial in self.trials]
 
     def tree(self) -> dict[str, Any]:
-        """sweep.json."""
+        """The content of sweep.json."""
         trials = [
             {"run": run, "settings": dict(trial.settings), "seed": trial.seed} for trial, run in self.named()
         ]
@@ -61,7 +60,7 @@ class Sweep:
 
 
 def check(sweep: Sweep, how: Trials) -> None:
-    """Raises BadInput and Conflict for what would hinder the sweep, as far as that can be seen from here."""
+    """Check in advance that the sweep can run. Raises BadInput, Conflict."""
     for trial in sweep.trials:
         config = how.config(trial)
         if sweep.choose_on == "validation" and not config.train.validation_split:
@@ -76,15 +75,15 @@ def check(sweep: Sweep, how: Trials) -> None:
 def carry_out(
     sweep: Sweep, how: Trials, console: Console, *, at_once: int, stop_when: Condition | None
 ) -> list[Row]:
-    """Run every trial and write the folder; returns the rows, in the order of the trials.
+    """Run every trial and write the folder; return the rows in the order of the trials.
 
-    The table is written anew after every trial, so that one can look at it meanwhile. Raises what `check`
-    does, before anything is touched, and what concerns all trials (ApiLost …).
+    Rewrites the table after every trial, so that you can watch it. Raises what `check` raises, before any
+    change, and errors that affect all trials (ApiLost …).
     """
     check(sweep, how)
     how.folder.mkdir(parents=True, exist_ok=True)
     write_json(how.folder / "sweep.json", sweep.tree())
-    # from the start: the table of a sweep that goes on must not have fewer rows than it had
+    # from the start: the table of a resumed sweep must not lose rows
     found = (how.at_home(trial, run) for trial, run in sweep.named())
     rows = {row.run: row for row in found if row}
 
@@ -110,7 +109,7 @@ def carry_out(
 
 
 def _check_folder(sweep: Sweep, folder: Path) -> None:
-    """Other trials may be added under a name, but of one configuration."""
+    """Refuse a folder of another configuration: a sweep's name may get more trials, but only of the same."""
     path = folder / "sweep.json"
     try:
         before = json.loads(read_bytes(path, RECORD_BYTES))["shared"]

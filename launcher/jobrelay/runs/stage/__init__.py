@@ -1,1 +1,1 @@
-"""The stage that runs: its Job followed, its log kept, the next stage started early, its report."""
+"""One running stage: follow its Job, keep its log, start the next stage early, report."""

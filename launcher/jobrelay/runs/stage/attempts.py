@@ -1,4 +1,4 @@
-"""Says while a stage is followed that an attempt has failed or a Pod was lost, and what follows."""
+"""Reports failed attempts and lost Pods while a stage runs, and what happens next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobrelay_runner.stages import Stage
 
 
 class AttemptReporter:
-    """Of one stage. Each failed attempt and each lost Pod is reported once."""
+    """Reports each failed attempt and each lost Pod of one stage once."""
 
     def __init__(self, say: Callable[[str], None], stage: Stage, patience: Patience) -> None:
         self._say = say
@@ -28,7 +28,7 @@ class AttemptReporter:
         self._reported: set[str] = set()
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
-        """What is known of the Job now. Its end has a line of its own."""
+        """Report what is new in the Job's state. The verdict is reported elsewhere."""
         if isinstance(judged, Verdict) or view.job is None:
             return
         allowed = attempts_allowed(view.job)

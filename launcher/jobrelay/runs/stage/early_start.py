@@ -1,4 +1,4 @@
-"""The next stage is started while this one still works, so that it has imported all when its turn comes."""
+"""Start the next stage while this one still works, so that its imports are done when its turn comes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jobrelay.runs.request import When
 from jobrelay.verdicts import JobView, Verdict, Waiting
 from jobrelay_runner.text.outlook import seconds_left
 
-#: What the stage has left to do, by its own words, when the next one is started: enough for a Pod and
-#: PyTorch on a busy node, and its memory is not held for long.
+#: Start the next stage when this one reports that much time left: enough to start a Pod and import PyTorch
+#: on a busy node, without holding its memory for long.
 _SECONDS: Final = 60.0
 
 
 class EarlyStart:
-    """Starts one Job before its turn, once. Use as a context manager, around the wait for the stage before.
+    """Starts one Job before its turn, once. Use as a context manager around the wait for the stage before.
 
-    when: auto looks first whether there is room for both. Nothing that goes wrong here is an error: the
-    Job is submitted in its turn, if nothing came of this.
+    when: auto first checks that there is room for both. A failure here is no error: the launcher then
+    submits the Job in its turn.
     """
 
     def __init__(self, executor: JobRunner, before: Job, job: Job | None, when: When) -> None:
@@ -36,12 +36,12 @@ class EarlyStart:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._may_start = self._job is not None
-        self._made_room = False  # the next stage was withdrawn, so that the one before can start again
-        #: the Job, if it is there by this; it may have ended when its turn comes
+        self._made_room = False  # the next stage was withdrawn so that the one before can restart
+        #: the Job if it was started here; it may have finished when its turn comes
         self.submission: Submission | None = None
 
     def listener(self) -> Callable[[bytes], None]:
-        """For what a Pod of the stage before prints: it says how long it still works."""
+        """A sink for a Pod's output of the stage before, which prints how long it still needs."""
         rest = b""
 
         def hear(chunk: bytes) -> None:
@@ -54,27 +54,28 @@ class EarlyStart:
         return hear
 
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
-        """Take note of the stage before. A stage that starts again has the room to itself."""
+        """Note the state of the stage before. If it restarts, withdraw the next stage to make room."""
         self._pod = last_pod(view.pods)
         if not isinstance(judged, Waiting) or judged.phase not in ("scheduling", "starting", "queued"):
             return
-        if self._timer:  # by the words of a Pod that is no more
+        if self._timer:  # set from the output of a Pod that is gone
             self._timer.cancel()
-        # after a lost Pod, also a next stage that another launcher has started, which is gone, perhaps
+        # after a lost Pod, also withdraw a next stage that an earlier launcher may have started
         again = bool(view.lost) or any(pod_phase(pod) == "Failed" for pod in view.pods)
         if self.submission or (again and not self._made_room):
             self._made_room = True
             self.withdraw()
 
     def stop(self) -> None:
-        """Start nothing from here on."""
+        """Start nothing from now on."""
         with self._lock:
             self._may_start = False
             if self._timer:
                 self._timer.cancel()
 
     def withdraw(self) -> None:
-        """The stage before does not succeed, or not soon: the next one must not wait, whoever started it."""
+        """Withdraw the next stage, even if another launcher started it: the stage before will not succeed
+        soon, and the next one must not wait for it."""
         self.stop()
         if self._job:
             self.submission = None
@@ -93,7 +94,7 @@ class EarlyStart:
         with self._lock:
             if not self._may_start or self._job is None or self._pod is None:
                 return
-            self._may_start = False  # no second look for room: each is four questions to the API
+            self._may_start = False  # check for room only once: each check costs four API requests
             try:
                 beside = self._pod if self._look_for_room else None
                 self.submission = self._executor.start_early(self._job, self._before, beside)

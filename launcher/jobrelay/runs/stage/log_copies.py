@@ -1,4 +1,4 @@
-"""Keeps the log of every Pod of a stage: one thread a container, one file a Pod, counted and hashed."""
+"""Copy the log of every Pod of a stage: one thread and one file per Pod, counted and hashed."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import LogDigest
 
 _TAIL_BYTES: Final = 4096
-#: Without a byte, after which it is reported that a log is waited for.
+#: Seconds without a byte after which the launcher reports that it waits for a log.
 _SILENCE_SECONDS: Final = 10.0
 
 
 class LogCopy:
-    """What was read of one container's log, and kept in a file here."""
+    """The local copy of one container's log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = 0
         self.bytes = 0
         self.error = ""
-        #: when the first of it came
+        #: when its first bytes arrived
         self.since: str | None = None
         self._hasher = hashlib.sha256()
         self._last = b"\n"
 
     def take(self, chunk: bytes) -> None:
-        """Count and hash what comes, whether or not it can be stored."""
+        """Count and hash a chunk, even if it cannot be stored."""
         self.since = self.since or now()
         self.lines += chunk.count(b"\n")
         self.bytes += len(chunk)
@@ -47,7 +47,7 @@ class LogCopy:
         self._last = chunk[-1:]
 
     def tail(self) -> str:
-        """The last 4 KiB of what was kept."""
+        """The last 4 KiB of the file."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
@@ -60,12 +60,12 @@ class LogCopy:
         return self._last != b"\n"
 
     def equals(self, digest: LogDigest) -> bool:
-        """Whether it is, byte for byte, what the stage itself has counted."""
+        """Whether the copy matches, byte for byte, what the stage itself counted and hashed."""
         return (self.bytes, self._hasher.hexdigest()) == (digest.bytes, digest.sha256)
 
 
 class LogCollector:
-    """Logs of one stage. Call `notice` with what is known of the Job, whenever that changes."""
+    """The logs of one stage. Call `notice` whenever the state of the Job changes."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class LogCollector:
         folder: Path,
         show_as: Callable[[str], Callable[[bytes], None]],
     ) -> None:
-        """show_as: given what to call a Pod, where to show what it prints."""
+        """show_as: returns the sink that shows a Pod's output, given a name for the Pod."""
         self._executor = executor
         self._stage = stage
         self._container = container
@@ -85,21 +85,21 @@ class LogCollector:
         self.copies: dict[str, LogCopy] = {}
 
     def notice(self, view: JobView) -> None:
-        """Start to read the log of every Pod whose container has started."""
+        """Start reading the log of every Pod whose container has started."""
         for pod in view.pods:
             name = pod["metadata"]["name"]
             state = container_state(pod, self._container)
             if name in self.copies or not (state.keys() & {"running", "terminated"}):
                 continue
             if (state.get("terminated") or {}).get("reason") in ("StartError", "ContainerCannotRun"):
-                continue  # it never ran, there is no log
+                continue  # it never ran, so there is no log
             copy = self.copies[name] = LogCopy(self._folder / f"{self._stage}-{name}.log")
             thread = threading.Thread(target=self._read, args=(pod, copy), daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def finish(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> None:
-        """Wait until every log that was started has been read to its end, or nothing came for `seconds`."""
+        """Wait until all logs are read to their ends, or no byte has arrived for `seconds`."""
         since, read = time.monotonic(), -1
         reported = False
         for thread in self._threads:
@@ -116,10 +116,13 @@ class LogCollector:
                 copy.error = copy.error or "it was not read to its end"
 
     def is_complete(self, pod: Pod | None, succeeded: bool) -> bool | None:
-        """Whether all that a Pod (None: it is gone) has printed was read; None if it has not said."""
+        """Whether a Pod's log was read completely; None if the Pod did not report its digest.
+
+        pod: None if it is gone.
+        """
         copy = self.copies.get(pod["metadata"]["name"]) if pod else None
         if succeeded and (copy is None or copy.error):
-            return False  # it has printed, and not all of it was read
+            return False  # its log exists, and was not read completely
         said = closing(pod) if pod else None
         return copy.equals(said.log) and not copy.error if said and copy else None
 
@@ -137,7 +140,7 @@ class LogCollector:
                         try:
                             file.write(chunk)
                             file.flush()
-                        except OSError as error:  # this disk is full; what is shown goes on
+                        except OSError as error:  # disk full, for example; keep showing the log
                             copy.error = str(error)
 
                 self._executor.read_log(pod, self._container, sink)

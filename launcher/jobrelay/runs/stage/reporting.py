@@ -1,4 +1,4 @@
-"""The report of a stage that has ended: its Job, its Pods and the copies of their logs, read together."""
+"""The report of a finished stage, from its Job, its Pods and the copies of their logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def stage_report(
     seen: str,
     limits_resources: bool,
 ) -> StageReport:
-    """seen: when the launcher had the verdict. limits_resources: whether requests have an effect here."""
+    """Build the report of a stage.
+
+    seen: when the launcher got the verdict. limits_resources: whether requests have an effect here.
+    """
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
     said = closing(pod) if pod else None
     succeeded = verdict.exit_code == Exit.SUCCEEDED
@@ -57,7 +60,7 @@ def stage_report(
 
 
 def _peers(job: Job, view: JobView) -> list[Pod | None]:
-    """Of a stage of several Pods that has succeeded, all but the one that speaks for it; None: it is gone."""
+    """The other Pods of a succeeded stage, all but index 0; None: the Pod is gone."""
     done = {index_of(pod): pod for pod in view.pods if pod_phase(pod) == "Succeeded"}
     return [done.get(index) for index in range(1, pods_of(job))]
 

@@ -1,10 +1,10 @@
 """One stage from its submission to its report.
 
-    current.follow()                      to its verdict; the next stage may be started early meanwhile
+    current.follow()                      wait for its verdict; the next stage may start early meanwhile
     with current.log_kept(): ...          submit the next stage, so that it loses no time
-    reports.append(current.settle())      then what is left to do for this one
+    reports.append(current.settle())      then finish this one
 
-A stage outlives its Job: a Job that only disruptions have failed is followed by another, which resumes it.
+A stage may need several Jobs: if only disruptions failed its Job, the launcher starts another to resume it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from jobrelay.verdicts import JobView, Verdict, Waiting, judge, lost_pods, may_r
 from jobrelay_runner.stages import Stage
 
 _SETTLE_SECONDS: float = 2.0
-#: Without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
-#: notice that the stream is dead, and then that the question about it is.
+#: Seconds without a new byte, after the end of the Job, until a log counts as cut: longer than it takes to
+#: detect that the stream is dead, and then that the request about it is, too.
 _LOG_SECONDS: Final = 65.0
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What all stages of one run are run with."""
+    """What all stages of one run share."""
 
     executor: Executor
     plan: Plan
@@ -54,12 +54,12 @@ class StageContext:
 
 
 class RunningStage:
-    """A stage whose Job is there. next_job: of the stage after it, which may be started early."""
+    """A stage whose Job exists. next_job: of the next stage, which may start early."""
 
-    # known once a Job was followed
+    # set once a Job was followed
     _verdict: Verdict
     _view: JobView
-    _seen: str  # when the launcher had the verdict
+    _seen: str  # when the launcher got the verdict
 
     def __init__(
         self, context: StageContext, stage: Stage, submission: Submission, next_job: Job | None
@@ -80,7 +80,7 @@ class RunningStage:
         return self._early.submission
 
     def follow(self) -> None:
-        """Wait until the stage has succeeded, or until it cannot succeed any more. Raises ApiLost."""
+        """Wait until the stage has succeeded or can no longer succeed. Raises ApiLost."""
         while True:
             self._follow_job()
             if self.succeeded:
@@ -94,7 +94,7 @@ class RunningStage:
 
     @contextlib.contextmanager
     def log_kept(self) -> Iterator[None]:
-        """If this block fails, the log of this stage is still read to its end."""
+        """If the block raises, still read the log of this stage to its end."""
         try:
             yield
         except JobRelayError:
@@ -102,7 +102,7 @@ class RunningStage:
             raise
 
     def settle(self) -> StageReport:
-        """Wait for what the Pods and the log still have to show; returns the report."""
+        """Wait for the last state of the Pods and the rest of the log; return the report."""
         if not self._settled:
             self._settle_job()
         return stage_report(
@@ -113,7 +113,7 @@ class RunningStage:
     # --- one Job of the stage ---
 
     def _take(self, submission: Submission) -> None:
-        """Start over with a Job of which nothing is known yet."""
+        """Start over with a new Job."""
         context = self._context
         self._submission = submission
         self._settled = False
@@ -140,8 +140,8 @@ class RunningStage:
         console = self._context.console
         self._early.notice(
             view, judged
-        )  # before its log is read, which may report at once that it nears its end
-        if not self._submission.finished:  # the log of one that had ended before comes from the volume
+        )  # before its log is read, which may immediately report that the end is near
+        if not self._submission.finished:  # the log of a Job that had finished before comes from the volume
             self._collector.notice(view)
             self._reporter.notice(view, judged)
         if isinstance(judged, Verdict) or (judged.phase == "running" and not judged.detail):
@@ -151,18 +151,18 @@ class RunningStage:
             console.waiting(self.stage, detail)
 
     def _give_up(self) -> None:
-        """Withdraw the next stage, and stop a Job that has not ended by itself."""
+        """Withdraw the next stage, and stop the Job if it has not finished by itself."""
         self._early.withdraw()
         if self._view.job and not finished_condition(self._view.job):
             self._context.executor.stop(self._submission, self._verdict)
 
     def _settle_job(self) -> None:
-        """Wait for all of the Pods and of the log. A stage that was given up may have succeeded."""
+        """Wait for the Pods and the log, and judge again: a stage given up may still have succeeded."""
         self._view = _settled(self._context.updates, self._submission)
         self._verdict = _judged_again(self._verdict, self._view)
         if not self._submission.finished:
-            self._collector.notice(self._view)  # a Pod may have started and ended before either was seen
-        # the Pods of a Job that was deleted end when they like
+            self._collector.notice(self._view)  # a Pod may have started and ended unseen
+        # the Pods of a deleted Job may end at any time
         seconds = _LOG_SECONDS if self._view.job else _SETTLE_SECONDS
         self._collector.finish(seconds, self._context.console.say)
         self._context.on_step("log", self.stage)
@@ -178,7 +178,7 @@ class RunningStage:
 def _heard_too(
     log_of: Callable[[str], Callable[[bytes], None]], early: EarlyStart
 ) -> Callable[[str], Callable[[bytes], None]]:
-    """Logs go where `log_of` sends them, and EarlyStart listens for when to start the next stage."""
+    """Sinks that pass logs to those of `log_of` and to EarlyStart, which picks the time to start."""
 
     def sink_of(name: str) -> Callable[[bytes], None]:
         show, hear = log_of(name), early.listener()
@@ -193,9 +193,9 @@ def _heard_too(
 
 
 def _settled(updates: Updates, submission: Submission) -> JobView:
-    """What is known once the Pods agree with the Job: they come by another watch.
+    """Wait until the Pods agree with the Job, whose watch is a different one; return the view.
 
-    On a busy API server that may be seconds behind, so in the end everything is looked at again.
+    On a busy API server one watch may lag by seconds; after 2 s everything is read again.
     """
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
@@ -221,7 +221,7 @@ def _agrees_with_its_pods(view: JobView) -> bool:
 
 
 def _judged_again(verdict: Verdict, view: JobView) -> Verdict:
-    """The verdict with all that the Pods report: which one succeeded, why one failed."""
+    """The verdict from the final state of the Pods: which one succeeded, why one failed."""
     judged = judge(view)
-    # a Job that is deleted after its end has ended all the same
+    # a finished Job counts even if it was deleted afterwards
     return judged if view.job and finished_condition(view.job) and isinstance(judged, Verdict) else verdict
