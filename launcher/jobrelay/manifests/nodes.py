@@ -46,7 +46,7 @@ def spread(job: Job, stage: Stage, config: RunConfig) -> None:
 
 
 def join(job: Job, stage: Stage, run: str) -> None:
-    """Give the Pods of a multi-Pod Job their names in this run: which Pods to avoid, and which to find."""
+    """Set what depends on the run's name in a multi-Pod Job: anti-affinity, Service and leader."""
     if pods_of(job) == 1:
         return
     pod = job["spec"]["template"]["spec"]

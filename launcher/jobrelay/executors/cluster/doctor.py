@@ -36,7 +36,7 @@ def examine_cluster(api: Api, manifests: Manifests, namespace: str, image: str) 
 
 
 def _guarded(check: tuple[str, Callable[[], Finding]]) -> Finding:
-    """Run a check; one that lacks the rights to look is no reason not to run."""
+    """Run a check; if the user lacks the rights for it, that is a warning only."""
     name, examine = check
     try:
         return examine()

@@ -25,8 +25,8 @@ DELETION_SECONDS: Final = 60.0
 SILENCE_SECONDS: Final = 10.0
 #: For that Pod to start.
 START_SECONDS: Final = 120.0
-#: A watch may be opened OPENINGS times without a pause, then at most that often per OPENING_SECONDS. An event
-#: resets the back-off, so a server that sends one and then ends the watch would be called without a pause.
+#: A watch may be opened OPENINGS times without a pause, then at most that often per OPENING_SECONDS. The
+#: back-off is not enough: an event resets it, even if the server ends the watch right after it.
 OPENINGS: Final = 5
 OPENING_SECONDS: Final = 5.0
 #: Before the next request for the log of a container that is only being set up, or has not ended yet.
@@ -36,7 +36,7 @@ LOG_REFUSALS: Final = 22
 
 
 class Backoff:
-    """The pauses between tries of one operation: longer after each consecutive failure, up to 7.5 s."""
+    """The pauses between tries of one operation: longer after each consecutive failure, up to 5 s."""
 
     def __init__(self, sleep: Callable[[float], object] | None = None) -> None:
         """sleep: pauses for that many seconds; None: time.sleep."""
@@ -60,5 +60,5 @@ class Backoff:
 
 
 def pause(failures: int) -> float:
-    """Seconds before the next try after that many consecutive failures, with jitter: up to 7.5."""
+    """Seconds before the next try after that many consecutive failures, with jitter; 5 at most."""
     return min(0.1 * 2.0 ** min(failures, 10), 5.0) * random.uniform(0.5, 1.0)

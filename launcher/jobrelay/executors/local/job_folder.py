@@ -61,7 +61,7 @@ def unwritable(root: Path) -> str:
     """Why a run cannot keep its files on this volume; empty if it can."""
     nearest = next(path for path in (root, *root.parents) if os.access(path, os.F_OK))
     for folder in (nearest, *(root / name for name in (layout.JOBS, "runs"))):
-        if not os.access(folder, os.F_OK):  # does not exist, or is inside the folder just checked
+        if not os.access(folder, os.F_OK):  # does not exist, or cannot be seen in the folder just checked
             continue
         if not folder.is_dir():
             return f"{folder} is not a directory"

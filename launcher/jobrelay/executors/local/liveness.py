@@ -91,7 +91,7 @@ def signal_process(pid: int, since: str, owner: int, number: signal.Signals, gro
 
 
 def ends_within(pid: int, since: str, seconds: float) -> bool:
-    """Whether a process that is no child of this one ends within `seconds`."""
+    """Whether a process that is not a child of this one ends within `seconds`."""
     deadline = time.monotonic() + seconds
     while lives(pid, since):
         if time.monotonic() > deadline:
