@@ -1,4 +1,4 @@
-"""Whether a Job that is there already is the one that a plan asks for."""
+"""Whether an existing Job is the one that a plan needs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jobrelay.manifests import differing_keys
 
 
 def adopt(wanted: Job, live: Job) -> bool:
-    """Whether the live Job of that name is the one that is wanted: the same content, and not failed.
+    """Whether the live Job of that name is the wanted one: equal content, and not failed.
 
-    False: it has failed, and may be replaced. Raises Conflict if it has other content.
+    False: it has failed and may be replaced. Raises Conflict if its content differs.
     """
     run, stage = (wanted["metadata"]["labels"][label] for label in (LABEL_RUN, LABEL_COMPONENT))
     name = wanted["metadata"]["name"]
@@ -39,7 +39,7 @@ def adopt(wanted: Job, live: Job) -> bool:
         and condition["type"] == "Complete"
         and annotations.get(ANNOTATION_WORK) == asked[ANNOTATION_WORK]
     ):
-        return True  # it has done this work; how much it might use for it matters no more
+        return True  # the work is done; its resources no longer matter
     if ANNOTATION_HASH not in annotations:
         raise Conflict(
             f"Job {name} exists and was not created by this launcher",

@@ -1,4 +1,4 @@
-"""What an executor can do, in three roles. The relay knows nothing else of Kubernetes or of processes."""
+"""The three roles of an executor. The relay uses nothing else of Kubernetes or of processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Sink = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Submission:
-    """A Job that is there now, and how it came to be."""
+    """A Job that exists now, and whether it was created, adopted or replaced."""
 
     job: Job
     how: Literal["created", "early", "adopted", "replaced"]
@@ -35,13 +35,13 @@ class Submission:
 
     @property
     def finished(self) -> bool:
-        """Whether it was there and had ended, before this launcher came."""
+        """Whether the Job had already ended when this launcher adopted it."""
         return self.how == "adopted" and finished_condition(self.job) is not None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of `doctor`. state: ok; warn: a run may still work; fail: it cannot."""
+    """One check of `doctor`. state: ok; warn (a run may still work); fail (it cannot)."""
 
     check: str
     state: Literal["ok", "warn", "fail"]
@@ -59,22 +59,22 @@ class Updates(Protocol):
         ...
 
     def wait(self, seen: int, seconds: float | None) -> None:
-        """Return when something has changed since `seen`, or after `seconds`. Raises ApiLost."""
+        """Wait for a change after `seen`, for `seconds` at most. Raises ApiLost."""
         ...
 
     def refresh(self) -> None:
-        """Look at everything again, and do not trust what the watches have reported. Raises ApiLost."""
+        """List everything again instead of trusting what the watches reported. Raises ApiLost."""
         ...
 
 
 class Place(Protocol):
     """Where Jobs run. Every method of an executor raises a JobRelayError that says what to do."""
 
-    #: whether what a stage asks for and is limited to has an effect here
+    #: whether a stage's resource requests and limits take effect here
     limits_resources: bool
 
     def place(self) -> str:
-        """Where this is, for people."""
+        """A name of the place, for people."""
         ...
 
 
@@ -82,73 +82,74 @@ class JobRunner(Place, Protocol):
     """Runs rendered Jobs."""
 
     def check(self, plan: Plan) -> None:
-        """Look whether the plan can be carried out, before anything is created."""
+        """Check that the plan can be carried out, before anything is created."""
         ...
 
     def share(self, shared: Sequence[Object]) -> None:
-        """Create what all runs share, the volume among it; what is there already stays."""
+        """Create the objects that all runs share, including the volume; keep those that exist."""
         ...
 
     def configure(self, config_map: Object) -> None:
-        """Create the run's configuration; the same one may be there."""
+        """Create the run's configuration; an equal one may exist."""
         ...
 
     def name_pods(self, service: Object) -> None:
-        """Give the Pods of a stage names by which they find each other; the same Service may be there."""
+        """Give a stage's Pods the names by which they find each other; an equal Service may exist."""
         ...
 
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]: ...
 
     def submit(self, job: Job) -> Submission:
-        """Create the Job, or adopt the equal one that is there. Raises Conflict on another."""
+        """Create the Job, or adopt an equal one. Raises Conflict if one of that name differs."""
         ...
 
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
-        """Create the Job, which waits for the end of `before` by itself (manifests.started_early).
+        """Create the Job, which itself waits for the end of `before` (manifests.started_early).
 
-        beside: the Pod that works now; the Job is not created if what it asks for is not free there
-        (None: do not look). None if it was not created, for whatever reason: `submit` reports it in its turn.
+        beside: the Pod that works now; the Job is created only if its node has room for the Job's requests
+        (None: do not check). Returns None if the Job was not created, for whatever reason: `submit` reports
+        that later.
         """
         ...
 
     def withdraw(self, job: Job) -> None:
-        """Delete the Job if somebody has started it early and it has not ended."""
+        """Delete the Job if it was started early and has not ended."""
         ...
 
     def stop(self, submission: Submission, verdict: Verdict) -> None:
-        """End a Job that cannot come to a good end; its Pod and the verdict stay to be read."""
+        """End a Job that cannot succeed; its Pod and the verdict remain readable."""
         ...
 
 
 class JobReader(Place, Protocol):
-    """Reads what there is of runs: Jobs, logs, the volume."""
+    """Reads the state of runs: Jobs, logs, the volume."""
 
     def find_run(self, plan_hash: str) -> str | None:
-        """The newest run of that plan, if there is one."""
+        """The newest run with that plan hash; None if there is none."""
         ...
 
     def jobs(self, run: str | None = None) -> list[tuple[Job, Sequence[Pod]]]:
-        """Every Job of a run (or of all), oldest first, with its Pods."""
+        """Every Job of a run (None: of all runs), oldest first, with its Pods."""
         ...
 
     def read_log(self, pod: Pod, container: str, sink: Sink) -> None:
-        """Give all that a container prints to `sink`, until it has ended."""
+        """Pass all output of a container to `sink` until the container has ended."""
         ...
 
     def log_tail(self, pod: Pod, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
-        """The last lines of a container's log; `follow`: and what comes. Raises LookupError if gone."""
+        """The last lines of a container's log; `follow`: also new ones. Raises LookupError if it is gone."""
         ...
 
     def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
-        """The volume. run: whose files are wanted, if they are one run's."""
+        """The volume, as a context manager. run: the run whose files you need, if only one."""
         ...
 
 
 class JobAdmin(Protocol):
-    """Examines the place, and removes what runs have left there."""
+    """Examines the place and removes what runs left there."""
 
     def examine(self, manifests: Manifests) -> list[Finding]:
-        """Look at everything that a run needs here, one by one."""
+        """Check everything that a run needs here, item by item."""
         ...
 
     def cancel(self, run: str) -> list[str]:
@@ -156,23 +157,23 @@ class JobAdmin(Protocol):
         ...
 
     def expire(self, run: str, seconds: int) -> bool:
-        """Let the run's Jobs be removed `seconds` after their end; False where nothing would remove them."""
+        """Have the run's Jobs removed `seconds` after their end; False if nothing here would remove them."""
         ...
 
     def delete(self, run: str) -> list[str]:
-        """Delete everything of the run but its data; returns what was deleted."""
+        """Delete everything of the run except its data; returns the names of what was deleted."""
         ...
 
 
 class Executor(JobRunner, JobReader, JobAdmin, Protocol):
-    """All three roles. A function asks for the one that it needs."""
+    """All three roles. Functions take only the role that they need."""
 
 
 class Volume(Protocol):
     """The shared volume, while it is open."""
 
     def runs(self) -> list[Object]:
-        """The runs on it and their records (see jobrelay_runner.volume.serve)."""
+        """The runs on the volume and their records (see jobrelay_runner.volume.serve)."""
         ...
 
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
@@ -180,26 +181,26 @@ class Volume(Protocol):
         ...
 
     def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
-        """Local files become `data/NAME`, by the names that they are given, all of them or none.
+        """Store local files as `data/NAME`, under the given names: all of them or none.
 
-        replace: in place of what is there, in one step. Raises OSError for a local file that cannot be read.
+        replace: overwrite existing files, in one step. Raises OSError if a local file cannot be read.
         """
         ...
 
     def data_sets(self) -> list[DataSet]:
-        """What is below `data/`."""
+        """The data sets in `data/`."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether a folder `data/NAME` or `runs/RUN`, or a file in one, is there."""
+        """Whether the folder `data/NAME` or `runs/RUN`, or a file in one, exists."""
         ...
 
     def check(self, run: str) -> list[Check]:
-        """Look at all that a complete run has left."""
+        """Check everything that a complete run has left."""
         ...
 
     def changed(self, run: str) -> Mapping[Stage, list[str]]:
-        """By stage, the data that a run has read, as far as it is another now."""
+        """By stage, names of the data that the run read and that has changed since."""
         ...
 
     def remove(self, folder: str) -> None: ...
@@ -219,7 +220,7 @@ class ChangeCounter:
             self._condition.notify_all()
 
     def failed(self, error: Exception) -> None:
-        """No more changes can come; a follower that waits gets `error`."""
+        """Report that no more changes can come; a waiting follower raises `error`."""
         with self._condition:
             self._failure = error
             self._condition.notify_all()
@@ -229,7 +230,7 @@ class ChangeCounter:
             return self._count
 
     def refresh(self) -> None:
-        """Nothing, where what is known cannot be out of date."""
+        """Do nothing: right for sources whose data is never out of date."""
 
     def wait(self, seen: int, seconds: float | None) -> None:
         with self._condition:
@@ -239,7 +240,7 @@ class ChangeCounter:
 
 
 def last_lines(log: bytes, count: int | None) -> bytes:
-    """The last `count` lines of a log (None: all). Only a newline ends a line, as for kubectl."""
+    """The last `count` lines of a log (None: all). Only a newline ends a line, as in kubectl."""
     if count is None:
         return log
     lines = re.findall(rb"[^\n]*\n|[^\n]+$", log)

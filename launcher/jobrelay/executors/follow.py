@@ -1,4 +1,4 @@
-"""Follow one Job until there is a verdict. The only place that waits."""
+"""Follow one Job until there is a verdict. The only code that waits for a Job."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def follow(
     on_change: Callable[[JobView, Verdict | Waiting], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Verdict, JobView]:
-    """Wait for a Job's verdict; returns it with what was known last. Raises ApiLost.
+    """Wait for a Job's verdict; returns it with the last known state. Raises ApiLost.
 
-    on_change is told whatever is newly known, the verdict too; what it raises ends the wait.
-    Every state that may last only so long is timed from when it was first seen here; it is a
-    change in what is known, or the end of such a time, that wakes this up, never an interval.
-    Before such a time decides, all is looked at anew: what is known may come by a dead connection.
+    on_change receives every new state, the verdict too; an exception in it ends the wait. A state's time
+    limit counts from when this launcher first saw the state. Only a change or the end of a limit wakes this
+    function, never a polling interval. Before a limit decides, everything is listed again: the known state
+    may have come over a connection that is now dead.
     """
     since: dict[str, float] = {}
     looked_again: set[str] = set()

@@ -1,4 +1,4 @@
-"""How the containers of a Pod ended, and what the stage said last."""
+"""How the containers of a Pod ended, and the stage's closing message."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from jobrelay_runner.volume.record import Closing, parse_closing
 class End:
     """How a container of a Pod ended.
 
-    state: its terminated state. contract: whether JobRelay's own program ran in it, or one that has left
-    its closing message: only then its exit code is one of jobrelay_runner.exit_codes.
+    state: its terminated state. contract: whether the container ran JobRelay's own program, or one that
+    left its closing message; only then is the exit code one of jobrelay_runner.exit_codes.
     """
 
     container: str
@@ -32,7 +32,7 @@ class End:
 
     @property
     def code(self) -> int | None:
-        """The exit code; None where no container has run."""
+        """The exit code; None where no container ran."""
         return self.state.get("exitCode")
 
     @property
@@ -46,23 +46,23 @@ class End:
 
     @property
     def closing(self) -> Closing | None:
-        """What the stage has said last."""
+        """The stage's closing message."""
         return parse_closing(self.message) if self.contract else None
 
 
 def stage_end(pod: Pod) -> End:
-    """How the stage's own container ended, as far as it has."""
+    """How the stage's own container ended; its state is empty if it has not."""
     name = main_container(pod)["name"]
     return _end(pod, name, container_state(pod, name).get("terminated") or {})
 
 
 def closing(pod: Pod) -> Closing | None:
-    """What the stage said last, from its Pod's termination message."""
+    """The stage's closing message, from its Pod's termination message."""
     return stage_end(pod).closing
 
 
 def ended(pod: Pod) -> str:
-    """When a Pod ended, as far as that is known, to be compared with others."""
+    """When a Pod ended, as far as that is known; a time to compare with those of other Pods."""
     state = failed_container(pod).state
     conditions = pod.get("status", {}).get("conditions") or ()
     changed = max((c.get("lastTransitionTime") or "" for c in conditions), default="")
@@ -72,8 +72,8 @@ def ended(pod: Pod) -> str:
 def failed_container(pod: Pod) -> End:
     """How the container that failed the Pod ended.
 
-    It is the stage's own, or an initContainer without which that could not start, or else the one that
-    ended first: the others are ended with it.
+    It is the stage's own, or an initContainer that kept it from starting, or else the one that ended first:
+    Kubernetes ends the others with it.
     """
     status = pod.get("status", {})
     failed = {s["name"]: s["state"]["terminated"] for s in container_statuses(pod) if _has_failed(s)}
@@ -95,6 +95,6 @@ def _end(pod: Pod, name: str, state: TerminatedState) -> End:
     none: Container = {}
     spec = next((c for c in containers(pod["spec"]) if c["name"] == name), none)
     said = parse_closing(state.get("message"))
-    # one that calls it from a script of its own: its last words say so
+    # a script that calls JobRelay's program: the closing message shows it
     wrapped = said is not None and (said.stage, said.exit_code) == (stage_of(pod), state.get("exitCode"))
     return End(name, state, contract=runs_jobs(spec) or wrapped)

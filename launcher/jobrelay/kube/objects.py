@@ -1,7 +1,7 @@
 """The Kubernetes objects that the launcher reads: the fields it knows, and no others.
 
-They are plain dictionaries, as an API server sends them and a manifest writes them. Any field may be absent,
-and a server may send more; what is in no type here is passed on as it is.
+They are plain dictionaries, as an API server sends them and a manifest writes them. Any field may be
+absent, and a server may send more; fields that no type here declares are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Required, TypeAlias, TypedDict, final
 
-#: A JSON object of which nothing is known: a manifest of any kind, an answer of the API, a record.
+#: A JSON object of unknown shape: a manifest of any kind, an answer of the API, a record.
 Object: TypeAlias = dict[str, Any]
-#: An object of any kind, known or not, that is only read.
+#: A read-only object of any kind, known or not.
 AnyObject: TypeAlias = Mapping[str, Any]
 
 
@@ -37,7 +37,7 @@ class Metadata(TypedDict, total=False):
 
 
 class Condition(TypedDict, total=False):
-    """Of a Job or a Pod."""
+    """A condition of a Job or a Pod."""
 
     type: str
     status: str
@@ -119,7 +119,7 @@ class TerminatedState(TypedDict, total=False):
 
 
 class ContainerState(TypedDict, total=False):
-    """One of the three; empty before there is any."""
+    """A container's state: one of three keys, or empty before the kubelet reports any."""
 
     waiting: WaitingState
     running: RunningState
@@ -130,7 +130,7 @@ class ContainerStatus(TypedDict, total=False):
     name: str
     state: ContainerState
     restartCount: int
-    # of the local executor: the process, and when it was started
+    # set by the local executor: the process, and when it started
     pid: int
     started: str
 

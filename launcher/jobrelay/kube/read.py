@@ -1,4 +1,4 @@
-"""Readers of Jobs, Pods and Events, as the API shows them and as manifests say them."""
+"""Readers of Jobs, Pods and Events, as the API returns them and as manifests write them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from jobrelay_runner.stages import Stage
 
 
 def main_container(item: Job | Pod) -> Container:
-    """The stage's own container, of a Job or a Pod: the one named like the stage, else the first of its spec.
+    """The stage's own container in a Job or a Pod: the one named after the stage, else the first of its spec.
 
-    What the kubelet reports of it is found by its name: statuses are sorted by name, not as in the spec.
+    Look up its status by name: the kubelet sorts statuses by name, not in the order of the spec.
     """
     stage = item["metadata"].get("labels", {}).get(LABEL_COMPONENT)
     containers = pod_spec(item)["containers"]
@@ -34,16 +34,16 @@ def main_container(item: Job | Pod) -> Container:
 
 
 def pod_spec(item: Job | Pod) -> PodSpec:
-    """What a Pod is made of, or the Pods of a Job."""
+    """The spec of a Pod, or of a Job's Pods."""
     spec = item["spec"]
     return spec["template"]["spec"] if "template" in spec else spec
 
 
 def runs_jobs(container: Container) -> bool:
-    """Whether its command is JobRelay's own program (`python -m jobrelay_train …`).
+    """Whether the container's command is JobRelay's own program (`python -m jobrelay_train …`).
 
-    Only that has the exit codes of jobrelay_runner.exit_codes: of any other program, 75 means what its
-    author meant.
+    Only that program uses the exit codes of jobrelay_runner.exit_codes; in any other, 75 means whatever its
+    author chose.
     """
     words = [*(container.get("command") or ()), *(container.get("args") or ())]
     return ("-m", "jobrelay_train") in itertools.pairwise(words)
@@ -56,7 +56,7 @@ def containers(spec: PodSpec) -> Iterator[Container]:
 
 
 def image_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> str | None:
-    """The image of the newest Job on that claim: of this run if it has one, of its first stage there."""
+    """The image of this run's first Job on that claim; if the run has none there, of the newest Job."""
     there = [job for job in jobs if claim in _claims(job)]
     own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
     return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
@@ -79,7 +79,7 @@ def claim_name(job: Job) -> str:
 
 
 def title(item: Mapping[str, Any]) -> str:
-    """Job mnist-a-train"""
+    """The object's kind and name, for people: Job mnist-a-train."""
     return f"{item['kind']} {item['metadata']['name']}"
 
 
@@ -97,7 +97,7 @@ def finished_condition(job: Job) -> Condition | None:
 
 
 def pod_phase(pod: Pod) -> str:
-    """Pending, Running, Succeeded, Failed or Unknown."""
+    """The phase of a Pod: Pending, Running, Succeeded, Failed or Unknown."""
     return str(pod.get("status", {}).get("phase", "Pending"))
 
 
@@ -112,29 +112,29 @@ def container_state(pod: Pod, name: str | None = None) -> ContainerState:
 
 
 def index_of(pod: Pod) -> int | None:
-    """Which one of an Indexed Job's Pods it is; None for those of other Jobs."""
+    """The index of an Indexed Job's Pod; None for Pods of other Jobs."""
     text = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX, "")
     return int(text) if text.isdecimal() else None
 
 
 def speaks_for_the_stage(pod: Pod) -> bool:
-    """Whether it is the Pod that writes the record: of an Indexed Job, the one with index 0."""
+    """Whether this Pod writes the record: in an Indexed Job, the Pod with index 0."""
     return not index_of(pod)
 
 
 def last_pod(pods: Sequence[Pod]) -> Pod | None:
-    """The newest of a Job's Pods that speak for the stage."""
+    """The newest of a Job's Pods that write the stage's record."""
     speaking = [pod for pod in pods if speaks_for_the_stage(pod)]
     return max(speaking or pods, key=created, default=None)
 
 
 def created(pod: Pod) -> str:
-    """When a Pod was created, to be compared with others."""
+    """When a Pod was created; a time to compare with those of other Pods."""
     return pod["metadata"].get("creationTimestamp") or ""
 
 
 def waiting_containers(pod: Pod) -> Iterator[tuple[str, WaitingState]]:
-    """Containers that wait for something, and the waiting state."""
+    """Containers that wait for something, each with its waiting state."""
     for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting")
         if waiting and waiting.get("reason") not in (None, "PodInitializing"):
@@ -142,7 +142,7 @@ def waiting_containers(pod: Pod) -> Iterator[tuple[str, WaitingState]]:
 
 
 def started_containers(pod: Pod) -> Iterator[tuple[str, RunningState]]:
-    """Containers that run, and the running state."""
+    """Containers that run, each with its running state."""
     for status in container_statuses(pod):
         running = (status.get("state") or {}).get("running")
         if running is not None:
@@ -150,7 +150,7 @@ def started_containers(pod: Pod) -> Iterator[tuple[str, RunningState]]:
 
 
 def sidecars(pod: Pod) -> set[str]:
-    """Containers that run beside the stage, and that Kubernetes (1.28 on) itself ends after it."""
+    """Names of the sidecars: containers that Kubernetes (1.28 and later) itself ends after the stage."""
     return {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
 
 
@@ -161,7 +161,7 @@ def container_statuses(pod: Pod) -> Iterator[ContainerStatus]:
 
 
 def pod_condition(pod: Pod, kind: str) -> Condition | None:
-    """A Pod's condition of that type."""
+    """The Pod's condition of type `kind`."""
     conditions = pod.get("status", {}).get("conditions") or ()
     return next((c for c in conditions if c["type"] == kind), None)
 
@@ -169,7 +169,7 @@ def pod_condition(pod: Pod, kind: str) -> Condition | None:
 def latest_event(
     events: Sequence[Event], reasons: str | tuple[str, ...], name: str, containing: str = ""
 ) -> Event | None:
-    """The last event about the object `name` for one of these reasons."""
+    """The latest event about the object `name` for one of these reasons."""
     wanted = (reasons,) if isinstance(reasons, str) else reasons
     found = [
         event
@@ -182,7 +182,7 @@ def latest_event(
 
 
 def claim_trouble(pod: Pod, events: Sequence[Event]) -> str:
-    """What the events say of the claims that a Pod mounts."""
+    """What the events report about the claims that a Pod mounts."""
     claims = {
         volume["persistentVolumeClaim"]["claimName"]
         for volume in pod["spec"].get("volumes") or ()
@@ -196,29 +196,29 @@ def claim_trouble(pod: Pod, events: Sequence[Event]) -> str:
 
 
 def memory_limit(pod: Pod, container: str) -> str:
-    """The memory limit of a Pod's container, as the manifest writes it."""
+    """The memory limit of a Pod's container, as written in the manifest."""
     none: Container = {}
     spec = next((c for c in containers(pod["spec"]) if c["name"] == container), none)
     return str(spec.get("resources", {}).get("limits", {}).get("memory", "of the node"))
 
 
 def own_deadline(job: Job) -> int | None:
-    """Seconds that an attempt of the stage may take; without its wait, if it was started early."""
+    """Seconds that an attempt of the stage may take; without its wait, if the Job was started early."""
     early = (job["metadata"].get("annotations") or {}).get(ANNOTATION_EARLY)
     limit = job["spec"]["template"]["spec"].get("activeDeadlineSeconds") if early is None else early
     return int(limit) if limit else None
 
 
 def stage_in(item: Job | Pod, stages: Iterable[Stage]) -> Stage | None:
-    """The stage that a Job or Pod is of, if it is one of these."""
+    """The stage of a Job or Pod, if it is one of `stages`."""
     return next((stage for stage in stages if stage == stage_of(item)), None)
 
 
 def stage_of(item: Job | Pod) -> str:
-    """The stage that a Job or Pod is of."""
+    """The stage of a Job or Pod."""
     return str(item["metadata"].get("labels", {}).get(LABEL_COMPONENT, ""))
 
 
 def name_of(item: Job | Pod) -> str:
-    """An object's name."""
+    """The name of an object."""
     return str(item["metadata"]["name"])

@@ -1,4 +1,4 @@
-"""Say where a live Job is not the one that is wanted."""
+"""Compare a live Job with the wanted one and list the differences."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jobrelay.kube.objects import Job
 
 
 def differing_keys(wanted: Job, live: Job) -> list[str]:
-    """Where a live Job is not what is wanted: configuration keys and paths in its spec.
+    """Where a live Job differs from the wanted one: configuration keys and paths in its spec.
 
-    Fields that only the server has set do not count.
+    Fields that only the server sets do not count.
     """
     before, after = (
         _flat(json.loads(job["metadata"].get("annotations", {}).get(ANNOTATION_CONFIG, "{}")))
         for job in (live, wanted)
     )
     for tree in (before, after):
-        tree.setdefault("device", "auto")  # kept only where it was asked for by name
+        tree.setdefault("device", "auto")  # kept only where a device was named explicitly
     keys = [
         f"{key}: {_shown(before.get(key))} there, {_shown(after.get(key))} wanted"
         for key in sorted(before.keys() | after.keys())
@@ -27,7 +27,7 @@ def differing_keys(wanted: Job, live: Job) -> list[str]:
     ]
     there, want = _flat(live["spec"], "spec"), _flat(wanted["spec"], "spec")
     early = live["metadata"].get("annotations", {}).get(ANNOTATION_EARLY)
-    if early and early.isdigit():  # its Pod may live longer by the wait, which nobody has asked for
+    if early and early.isdigit():  # its Pod's deadline includes the wait; the wanted one's does not
         there["spec.template.spec.activeDeadlineSeconds"] = int(early)
     for path, value in want.items():
         is_name = CONFIG_MAP in path or str(value).startswith(
@@ -39,7 +39,7 @@ def differing_keys(wanted: Job, live: Job) -> list[str]:
 
 
 def differing_paths(wanted: Any, live: Any) -> list[str]:
-    """Where two trees are not the same: spec.egress[0]: {} there, nothing wanted."""
+    """Where two trees differ: spec.egress[0]: {} there, nothing wanted."""
     there, want = _flat(live, "spec", empty=True), _flat(wanted, "spec", empty=True)
     return [
         f"{path}: {there.get(path, 'nothing')} there, {want.get(path, 'nothing')} wanted"
@@ -49,16 +49,16 @@ def differing_paths(wanted: Any, live: Any) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """As YAML writes it."""
+    """Format a value as YAML writes it."""
     if value is None:
         return "nothing"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flat(tree: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
-    """{"a": {"b": [1]}} → {"a.b[0]": 1}; a list of named things is keyed by their names.
+    """Flatten a tree: {"a": {"b": [1]}} → {"a.b[0]": 1}; a list of named items is keyed by their names.
 
-    empty: what holds nothing is a leaf, and not left out.
+    empty: keep empty containers as leaves instead of dropping them.
     """
     if isinstance(tree, dict) and (tree or not empty):
         pairs = [(f"{prefix}.{key}" if prefix else key, value) for key, value in tree.items()]

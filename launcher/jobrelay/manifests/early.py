@@ -1,4 +1,4 @@
-"""A Job that is started while the one before still runs: its stage waits for that one's record itself."""
+"""Jobs started while the one before still runs: their stage itself waits for the earlier stage's record."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jobrelay_runner.volume.paths import ENV_AFTER
 
 
 def can_wait(job: Job) -> bool:
-    """Whether the stage's own program can do what its gate does: it is the same one, in the same image.
+    """Whether the stage's own program can do its gate's work: both use the same command and image.
 
-    A Job for a queue is left alone: whoever lets it in expects it to work.
+    Never true of a Job for a queue: whatever admits it expects it to start working at once.
     """
     stage = main_container(job)
     if job["spec"].get("suspend") or stage.get("args") != [job["metadata"]["labels"].get(LABEL_COMPONENT)]:
@@ -23,16 +23,17 @@ def can_wait(job: Job) -> bool:
 
 
 def waits_for(job: Job) -> str | None:
-    """The stage whose record a Job that was started early begins with; None for any other Job."""
+    """The stage whose record an early Job's stage waits for; None for any other Job."""
     env = main_container(job).get("env") or ()
     return next((str(item["value"]) for item in env if item["name"] == ENV_AFTER), None)
 
 
 def started_early(job: Job, before: Job) -> Job:
-    """The Job whose stage begins when that of `before` has succeeded.
+    """The Job as started early: its stage starts work once the stage of `before` has succeeded.
 
-    Its hash stays: once it may begin it is the Job that it would have been, for all who adopt it. Its
-    Pod may live as much longer as the one before can make it wait; the annotation has its own time.
+    Its hash is unchanged: once it may start, it equals the Job that would have been created then, so
+    launchers adopt it. The Pod's deadline is extended by that of `before`, the longest possible wait; the
+    annotation keeps the original deadline.
     """
     job = without_gate(job)
     stage = main_container(job)

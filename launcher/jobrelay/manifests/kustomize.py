@@ -1,7 +1,7 @@
 """The objects of a kustomization folder.
 
-A plain one (k8s/base) is read here, with no tool. All that this does not know is kustomize's own
-business: `kubectl kustomize`, or `kustomize build`, renders it, and nothing is left out in silence.
+This module reads a plain one (k8s/base) without a tool. `kubectl kustomize` or `kustomize build` renders
+one that uses anything else; nothing is silently left out.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from jobrelay.manifests.shapes import KustomizationShape, ObjectShape, check_sha
 from jobrelay_runner.volume.safe_read import read_named, why
 from jobrelay_train.config.yamlio import MAX_BYTES, YamlError, load_documents, read_documents
 
-#: In the order in which kustomize looks for them.
+#: In the order in which kustomize tries them.
 _FILES: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 
-#: What is read here; and of the generator of the run's configuration, which is not sent as it is.
+#: The keys this module reads; and those of the generator of the run's configuration, whose ConfigMap is not
+#: sent as it is.
 _PLAIN: Final = {"apiVersion", "kind", "namespace", "resources", "configMapGenerator"}
 _PLAIN_GENERATOR: Final = {"name", "files", "options"}
 _LOCAL_CONFIG: Final = "config.kubernetes.io/local-config"
-#: A base that is fetched: a URL, or host/path, as kustomize takes them.
+#: A base that kustomize fetches: a URL, or host/path.
 _REMOTE: Final = re.compile(r"[a-z+]+://.*|[^/]+@[^/]+:.*|[^/]+\.[a-z]{2,}/.*|.*[?]ref=.*", re.IGNORECASE)
-#: A remote base is fetched by git, which may wait for ever.
+#: kustomize fetches remote bases with git, which may hang for ever.
 _SECONDS: Final = 120
 
 
 def read_folder(folder: Path, example: Path) -> Iterator[Object]:
-    """Every object, as `kubectl apply -k` would send it. Raises BadInput.
+    """Yield every object, as `kubectl apply -k` would send it. Raises BadInput.
 
-    example: a folder to compare with.
+    example: a folder that works, for the user to compare with.
     """
     if not folder.is_dir():
         raise BadInput(
@@ -62,7 +63,7 @@ def documents(path: Path) -> Iterator[Object]:
 
 
 def check_object(item: Any, source: str) -> Object:
-    """`item` itself, without empty keys, if it can be a Kubernetes object. Raises BadInput."""
+    """Return `item` without empty keys if it can be a Kubernetes object. Raises BadInput."""
     metadata = item.get("metadata") if isinstance(item, dict) else None
     if not isinstance(metadata, dict) or not all(
         isinstance(part, str) for part in (item.get("apiVersion"), item.get("kind"), metadata.get("name"))
@@ -74,7 +75,7 @@ def check_object(item: Any, source: str) -> Object:
 
 
 def _plain_objects(folder: Path, kustomization: Object) -> list[Object] | None:
-    """The objects in the files that are named; None where kustomize must read the folder."""
+    """The objects in the listed files; None where only kustomize can read the folder."""
     generators = kustomization.get("configMapGenerator") or []
     resources = kustomization.get("resources") or []
     if (
@@ -96,9 +97,9 @@ def _plain_objects(folder: Path, kustomization: Object) -> list[Object] | None:
 
 
 def _is_plain_generator(generator: Object) -> bool:
-    """Whether it makes the run's configuration, of files alone: that is all that is needed of it here.
+    """Whether the generator makes the run's configuration from files alone, the only kind needed here.
 
-    The name of another ConfigMap gets a hash, and so does every place where it is mentioned.
+    For any other ConfigMap, kustomize adds a hash to its name and to every reference to it.
     """
     files = generator.get("files", [])
     return (
@@ -115,7 +116,7 @@ def _is_base(folder: Path, name: str) -> bool:
 
 
 def _is_for_kustomize(document: Any) -> bool:
-    """A list of objects, or one that kustomize keeps to itself."""
+    """Whether this is a list of objects, or an object for kustomize alone."""
     if not isinstance(document, dict):
         return False
     metadata = document.get("metadata")
@@ -125,7 +126,7 @@ def _is_for_kustomize(document: Any) -> bool:
 
 
 def _generated(folder: Path, generator: Object) -> Object:
-    """The ConfigMap of files: FILE, or KEY=FILE."""
+    """The ConfigMap generated from files: FILE, or KEY=FILE."""
     data = {}
     for name in generator.get("files") or ():
         key, given, file = name.rpartition("=")
@@ -138,7 +139,7 @@ def _generated(folder: Path, generator: Object) -> Object:
 
 
 def _placed(item: Object, namespace: str | None) -> Object:
-    """The object where kustomize would put it."""
+    """The object in the namespace where kustomize would put it."""
     if not namespace or (is_cluster_wide(item) and item["kind"] != "Namespace"):
         return item
     key = "name" if item["kind"] == "Namespace" else "namespace"
@@ -153,7 +154,7 @@ def _documents(path: Path) -> list[Any]:
 
 
 def _rendered(folder: Path, example: Path) -> Iterator[Object]:
-    """What kustomize makes of the folder."""
+    """The objects that kustomize renders from the folder."""
     command = _tool(folder, example)
     shown = " ".join((Path(command[0]).name, *command[1:]))
     try:

@@ -1,4 +1,4 @@
-"""A stage of several Pods: an Indexed Job, and the Service by whose names its Pods find each other."""
+"""A stage of several Pods: an Indexed Job, and the Service that gives its Pods the names they use."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
 from jobrelay_train.config.schema import RunConfig
 
-#: Older servers have no Indexed Jobs, or keep them behind a feature gate, or give their Pods no hostname;
-#: and 1.20 drops the fields in silence: each Pod would then train alone.
+#: Older servers have no Indexed Jobs, keep them behind a feature gate, or give their Pods no hostname; and
+#: 1.20 silently drops the fields: each Pod would then train alone.
 INDEXED_SINCE: Final = 24
 
-#: As Kubernetes has it where a Job says nothing.
+#: Kubernetes's default.
 _BACKOFF_LIMIT: Final = 6
 
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def spread(job: Job, stage: Stage, config: RunConfig) -> None:
-    """Make it a Job of as many Pods as the configuration asks for, on different nodes where that can be."""
+    """Make it an Indexed Job of as many Pods as configured, on different nodes where possible."""
     nodes = config.train.nodes if stage == "train" else 1
     if nodes == 1:
         return
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     spec["completionMode"], spec["completions"], spec["parallelism"] = "Indexed", nodes, nodes
     # Kubernetes counts Pods. When one is lost, the others of its attempt end with PEER_LOST, and only a
-    # podFailurePolicy (1.26) can tell it not to count those: without, as many are allowed as that may be.
+    # podFailurePolicy (1.26) can exclude them from the count; without one, allow for all Pods of each
+    # attempt.
     spec["backoffLimit"] = (spec.get("backoffLimit", _BACKOFF_LIMIT) + 1) * nodes - 1
     labels = job["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})
-    labels[LABEL_NODES] = str(nodes)  # networkpolicy-peers.yaml lets these speak to each other
-    # the Pods of other stages are where a ReadWriteOnce volume is; here that wish would draw all to one node
+    labels[LABEL_NODES] = str(nodes)  # networkpolicy-peers.yaml allows traffic between these
+    # other stages prefer the node of a ReadWriteOnce volume; here that preference would put all Pods on one
+    # node
     affinity = pod.setdefault("affinity", {})
     affinity.get("podAffinity", {}).pop(_PREFERRED, None)
     if not affinity.get("podAffinity"):
@@ -44,7 +46,7 @@ def spread(job: Job, stage: Stage, config: RunConfig) -> None:
 
 
 def join(job: Job, stage: Stage, run: str) -> None:
-    """Tell the Pods of a Job of several their names in one run: which to avoid, and which to look for."""
+    """Set what depends on the run's name in a multi-Pod Job: anti-affinity, Service and leader."""
     if pods_of(job) == 1:
         return
     pod = job["spec"]["template"]["spec"]
@@ -60,7 +62,7 @@ def join(job: Job, stage: Stage, run: str) -> None:
 
 
 def service_of(job: Job, stage: Stage, run: str) -> Object:
-    """The headless Service that gives each Pod of the Job a name, from before it is ready."""
+    """The headless Service that gives each Pod of the Job a DNS name, even before it is ready."""
     metadata = {
         "name": service_name(stage, run),
         "namespace": job["metadata"]["namespace"],
@@ -71,12 +73,12 @@ def service_of(job: Job, stage: Stage, run: str) -> Object:
 
 
 def service_name(stage: Stage, run: str) -> str:
-    """A Service's name begins with a letter, and a run's may not."""
+    """The Service's name. It must start with a letter, which a run's name need not."""
     return f"{stage}-{run}"
 
 
 def count_causes_alone(job: Job) -> None:
-    """The backoffLimit where a podFailurePolicy leaves those out that only followed a lost one."""
+    """Reset the backoffLimit, as a podFailurePolicy excludes Pods that only followed a lost one."""
     if (pods := pods_of(job)) > 1:
         job["spec"]["backoffLimit"] = (job["spec"]["backoffLimit"] + 1) // pods - 1
 

@@ -1,4 +1,4 @@
-"""Manifests: the objects of a folder, checked, and sorted into Jobs, configuration and what runs share."""
+"""Load a manifest folder, check its objects, and sort them into Jobs, configuration and shared objects."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _IMAGE = re.compile(
 )
 
 
-#: What the launcher may do is not for the launcher to say: an administrator applies these.
+#: The launcher must not grant itself rights: an administrator applies these objects.
 _GRANTS = "rbac.authorization.k8s.io/"
 
 
 @dataclass(frozen=True)
 class Manifests:
-    """What a folder of manifests holds: what all runs share, one Job a stage, the configuration."""
+    """The manifests of a folder: shared objects, one Job per stage, and the configuration."""
 
     source: str
     namespace: str
     shared: tuple[Object, ...]
     jobs: Mapping[Stage, Job]
     config: Mapping[str, Any]
-    placed: bool = True  # False: they name no namespace, and are for that of the context
+    placed: bool = True  # False: they name no namespace, and go into the context's
 
 
 def load(folder: Path) -> Manifests:
-    """Manifests of a kustomization folder. Raises BadInput naming the file or object."""
+    """Load the manifests of a kustomization folder. Raises BadInput that names the file or object."""
     objects = list(read_folder(folder, BASE))
     jobs: dict[Stage, Job] = {}
     shared: list[Object] = []
@@ -65,7 +65,7 @@ def load(folder: Path) -> Manifests:
                 )
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
-            jobs[stage] = cast(Job, item)  # _check_job looks whether it is one
+            jobs[stage] = cast(Job, item)  # _check_job validates the shape
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     missing = [stage for stage in STAGES if stage not in jobs]
@@ -87,7 +87,7 @@ def load(folder: Path) -> Manifests:
 
 
 def check_image(image: str) -> str:
-    """`image` itself if it can be an image's name. Raises BadInput."""
+    """Return `image` if it is a valid image name. Raises BadInput."""
     if len(image) > 512 or not _IMAGE.fullmatch(image):
         raise BadInput(
             f"image {image!r} cannot be an image's name",

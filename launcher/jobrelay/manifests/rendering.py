@@ -1,4 +1,4 @@
-"""Render manifests for one run: dicts in, dicts out. Nothing is sent."""
+"""Render manifests for one run: dicts in, dicts out. Sends nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ READER: Final = BASE.parent / "reader" / "pod.yaml"
 
 @dataclass(frozen=True)
 class Plan:
-    """One run, rendered: everything that will be sent, before anything is."""
+    """One rendered run: everything the launcher will send, complete before it sends anything."""
 
     run: str
     namespace: str
@@ -60,7 +60,7 @@ class Plan:
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """An id nobody has: the second (UTC), and four random characters."""
+    """A new, unique run ID: the time in UTC to the second, and four random characters."""
     alphabet = "bcdfghjklmnpqrstvwxz2456789"
     tail = "".join(secrets.choice(alphabet) for _ in range(4))
     return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{tail}"
@@ -75,10 +75,10 @@ def render(
     image: str | None = None,
     timeout_seconds: int | None = None,
 ) -> Plan:
-    """The manifests made ready for one run. Sends nothing. Raises BadInput.
+    """Render the manifests for one run. Sends nothing. Raises BadInput.
 
-    run: a DNS-1123 label of at most 40 characters. image: for every container that has the
-    stages' image. timeout_seconds: of one attempt of each stage whose configuration has none.
+    run: a DNS-1123 label of at most 40 characters. image: replaces the image of every container that has
+    the stages' image. timeout_seconds: limit for one attempt of each stage whose configuration sets none.
     """
     namespace = namespace or manifests.namespace
     try:
@@ -92,7 +92,7 @@ def render(
     for stage in STAGES:
         job = copy.deepcopy(manifests.jobs[stage])
         _set_image(job, image)
-        _set_config_map(job, CONFIG_MAP)  # kustomize has put a hash of the file behind it
+        _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
         nodes.spread(job, stage, config)
@@ -117,21 +117,21 @@ def render(
 
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
-    """What all runs share, in a namespace (None: the manifests' own)."""
+    """The objects that all runs share, in a namespace (None: the manifests' own)."""
     own = manifests.namespace
     return tuple(_in_namespace(item, own, namespace or own) for item in manifests.shared)
 
 
 def for_server(job: Job, minor: int) -> Job:
-    """The Job with what a server of Kubernetes 1.`minor` adds to its care for retries.
+    """The Job plus the retry settings that a server of Kubernetes 1.`minor` supports.
 
-    Not in the YAML: `kubectl` checks fields against the server, and 1.20 does not know these.
+    These are not in the YAML: `kubectl` checks fields against the server, and 1.20 does not know them.
     """
     job = copy.deepcopy(job)
     if minor >= 26:
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
-        if runs_jobs(main_container(job)):  # the exit codes of another program are its own
+        if runs_jobs(main_container(job)):  # another program's exit codes are its own
             nodes.count_causes_alone(job)
             stage = {"containerName": main_container(job)["name"], "operator": "In"}
             rules = [
@@ -148,8 +148,8 @@ def for_server(job: Job, minor: int) -> Job:
 def without_gate(job: Job) -> Job:
     """The Job without the initContainer that waits for the stage before it.
 
-    The launcher starts a stage only when the one before has succeeded, so it need not pay for
-    a container that finds the gate open.
+    The launcher starts a stage only after the one before has succeeded, so it can save the cost of a
+    container that finds the gate open.
     """
     job = copy.deepcopy(job)
     pod = job["spec"]["template"]["spec"]
@@ -160,14 +160,14 @@ def without_gate(job: Job) -> Job:
 
 
 def with_disruptions(job: Job, count: int) -> Job:
-    """The Job, made anew after so many Pods were lost to disruptions."""
+    """The Job as it is created again after `count` Pods were lost to disruptions."""
     job = copy.deepcopy(job)
     job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
     return job
 
 
 def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Pod:
-    """The Pod that reads and writes the volume for the launcher; `node`: where it must run."""
+    """The Pod that reads and writes the volume for the launcher. node: where it must run."""
     pod = cast(Pod, next(documents(READER)))
     suffix = secrets.token_hex(3)
     pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
@@ -183,12 +183,12 @@ def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) ->
 
 
 def to_yaml(objects: Sequence[AnyObject]) -> str:
-    """The objects as a stream of YAML documents, for people and for kubectl."""
+    """Format the objects as a stream of YAML documents, for people and for kubectl."""
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
 
 
-#: Text that some reader of YAML takes for a number, a time, a boolean or nothing, by the rules of YAML 1.1,
-#: of 1.2 or of Go's libraries. PyYAML itself quotes by some rules of 1.1 alone.
+#: Text that some YAML reader takes for a number, a time, a boolean or null, by the rules of YAML 1.1, of 1.2
+#: or of Go's libraries. PyYAML itself quotes only by some rules of 1.1.
 _NO_TEXT: Final = re.compile(
     r"[-+]?[0-9.][0-9a-fox_.,:+\-tz \t]*|[-+]?\.(?:inf|nan)|y|yes|n|no|on|off|true|false|null|~|=|<<|",
     re.IGNORECASE,
@@ -196,7 +196,7 @@ _NO_TEXT: Final = re.compile(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as a block, no aliases, and nothing plain that could be read as another type."""
+    """Writes multi-line text as a block, uses no aliases, quotes text that may be read as another type."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -222,7 +222,7 @@ def _set_image(job: Job, image: str | None) -> None:
 
 
 def set_resources(job: Job, cpu: str | None, memory: str | None) -> None:
-    """Let the stage ask for this much, and for memory be limited to it; None leaves what is there."""
+    """Set the stage's CPU and memory requests, and its memory limit; None leaves what is there."""
     resources = main_container(job).setdefault("resources", {})
     if cpu:
         resources.setdefault("requests", {})["cpu"] = cpu
@@ -248,13 +248,13 @@ def _set_config_map(job: Job, name: str) -> None:
 
 
 def _stamp(job: Job, annotation: str, stage: Stage, config: RunConfig) -> None:
-    """The hash of all that decides what this Job does, as it is now, whatever the run is called.
+    """Annotate the Job with the hash of everything that decides what it does, whatever the run's name.
 
-    With `autosize` the resources come later (jobrelay.runs.autosize) and are no part of it: with whatever
-    the newest run suggests, a Job is the same Job, and is adopted.
+    With `autosize` the launcher sets resources later (jobrelay.runs.autosize), outside the hash: whatever
+    the newest run suggests, the Job counts as the same and is adopted.
     """
     own = config.stage(stage)
-    if config.device != "auto":  # asked for by name, so that what ran on another is not the same
+    if config.device != "auto":  # named explicitly: results from another device are not the same
         own["device"] = config.device
     annotations = job["metadata"].setdefault("annotations", {})
     decides: Object = {"spec": job["spec"], "config": own}
@@ -279,9 +279,9 @@ def _set_run(job: Job, stage: Stage, run: str, namespace: str, plan_hash: str, c
 
 
 def _in_namespace(item: Object, own: str, namespace: str) -> Object:
-    """A shared object where its Jobs are sent: one that is in their namespace `own`, or names none.
+    """A shared object, moved to `namespace` if it is in the Jobs' namespace `own` or names none.
 
-    Those that stand in another namespace, or in none, stay there, as with `kubectl apply -k`.
+    Objects in another namespace, or cluster-wide, stay there, as with `kubectl apply -k`.
     """
     item = copy.deepcopy(item)
     metadata = item["metadata"]

@@ -1,4 +1,4 @@
-"""Which kinds of Kubernetes's own stand outside of all namespaces, as kustomize knows it, with no cluster."""
+"""Which built-in kinds are cluster-wide: the list that kustomize uses, so no cluster is asked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _OWN_GROUPS: Final = ("", "apps", "autoscaling", "batch", "extensions", "policy"
 
 
 def is_cluster_wide(item: Object) -> bool:
-    """Whether it is of a kind that is known to stand outside of namespaces.
+    """Whether the object's kind is known to be cluster-wide.
 
-    Of a custom resource only its cluster knows; until that is asked, it is taken for one in a namespace.
+    Only its cluster knows that of a custom resource; until the cluster is asked, one counts as namespaced.
     """
     group = item["apiVersion"].rpartition("/")[0]
     return item["kind"] in _CLUSTER_WIDE and (group in _OWN_GROUPS or group.endswith(".k8s.io"))

@@ -1,4 +1,4 @@
-"""Trees that people wrote: whether Kubernetes takes them; an error has the path to what it does not take."""
+"""Check whether Kubernetes accepts a tree that a person wrote; an error names the path of what is wrong."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic.alias_generators import to_camel
 from jobrelay.errors import BadInput
 from jobrelay.kube.labels import CONFIG_FILE
 
-#: Characters of a wrong value that a message shows.
+#: Characters of a wrong value to show in a message.
 _MOST: Final = 60
-#: What should have stood there, by pydantic's type of an error.
+#: What was expected, by pydantic's error type.
 _EXPECTED: Final = {
     "dict_type": "a mapping", "model_type": "a mapping", "list_type": "a list", "string_type": "text",
     "int_type": "a whole number",
@@ -23,7 +23,7 @@ _Mapping: TypeAlias = dict[str, Any]
 
 
 def json_only(tree: Any, path: str) -> Any:
-    """`tree` without empty keys, which mean nothing to Kubernetes. Raises BadInput for what JSON has not."""
+    """`tree` without empty keys, which mean nothing to Kubernetes. Raises BadInput for non-JSON values."""
     if isinstance(tree, dict):
         for key in tree:
             if not isinstance(key, str):
@@ -31,7 +31,7 @@ def json_only(tree: Any, path: str) -> Any:
         return {key: json_only(value, f"{path}{key}.") for key, value in tree.items() if value is not None}
     if isinstance(tree, list):
         return [json_only(value, f"{path}{index}.") for index, value in enumerate(tree)]
-    number = isinstance(tree, int | float) and abs(tree) < 2**63  # neither NaN nor infinite
+    number = isinstance(tree, int | float) and abs(tree) < 2**63  # excludes NaN and infinity
     if tree is None or number or isinstance(tree, str):
         return tree
     raise BadInput(
@@ -41,13 +41,13 @@ def json_only(tree: Any, path: str) -> Any:
 
 
 def _written(tree: Any) -> str:
-    """As JSON writes it, which is how YAML has it too; cut where it is long."""
+    """The value as JSON, which is valid YAML too; shortened if it is long."""
     text = json.dumps(tree, ensure_ascii=False, default=str)
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 
 def check_shape(tree: Any, shape: type[BaseModel], where: str) -> None:
-    """Raise BadInput, with the path, where `tree` is another kind of thing than `shape`."""
+    """Raise BadInput, with the path, where `tree` does not match `shape`."""
     try:
         shape.model_validate(tree)
     except ValidationError as error:
@@ -59,7 +59,7 @@ def check_shape(tree: Any, shape: type[BaseModel], where: str) -> None:
 
 
 class _Shape(BaseModel):
-    """What the launcher looks into, if it is there; everything else may be anything."""
+    """The fields that the launcher reads, where present; all others may hold anything."""
 
     model_config = ConfigDict(strict=True, extra="ignore", alias_generator=to_camel)
 
@@ -78,7 +78,7 @@ class _Metadata(_Labelled):
 
 
 class ObjectShape(_Shape):
-    """Of an object of any kind."""
+    """The shape of an object of any kind."""
 
     metadata: _Metadata = _Metadata()
 
@@ -94,7 +94,7 @@ class _Data(_Shape):
 
 
 class ConfigMapShape(_Shape):
-    """Of the run's configuration."""
+    """The shape of the run's configuration."""
 
     data: _Data = _Data()
 

@@ -1,8 +1,8 @@
-"""From what the API shows of one Job to how it ended, or to what it still waits for.
+"""From what the API shows of one Job to how it ended, or what it still waits for.
 
-Pure: `judge` takes Job, Pods and Events as dicts and knows no clock. What may only last so long
-is returned as a Deadline, and whoever follows the Job holds the watch. The Job's condition
-(Complete or Failed with status True) decides that it has ended; everything else here explains.
+Pure: `judge` takes Job, Pods and Events as dicts and reads no clock. A state that may last only for a
+limited time is returned with a Deadline, and the caller that follows the Job times it. The Job's condition
+(Complete or Failed with status True) decides that it has ended; everything else here explains why.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
-    """The verdict on a Job, or what it waits for."""
+    """Return the verdict on a Job, or what it waits for."""
     job = view.job
     if job is None:
         return Verdict(
@@ -59,7 +59,7 @@ def judge(view: JobView, patience: Patience | None = None) -> Verdict | Waiting:
 
 
 def may_resume(view: JobView, verdict: Verdict, patience: Patience) -> bool:
-    """Whether a Job has failed for nothing but disruptions, and its budget for them is not spent.
+    """Whether only disruptions failed the Job, and their limit is not reached.
 
     Kubernetes counts lost Pods as failed attempts where it has no podFailurePolicy (before 1.26).
     """

@@ -1,4 +1,4 @@
-"""The attempts of a Job: which have failed and why, and how many there may be."""
+"""The attempts of a Job: which failed and why, and how many are allowed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jobrelay.verdicts.failures import why_a_pod_failed
 from jobrelay.verdicts.model import JobView
 from jobrelay_runner import exit_codes
 
-#: As Kubernetes has it where a Job says nothing.
+#: Kubernetes's default.
 _BACKOFF_LIMIT = 6
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that has failed by itself."""
+    """An attempt that failed by itself, not through a disruption."""
 
     pod: str
     cause: str
@@ -26,14 +26,14 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Loss:
-    """A Pod that was lost through nobody's fault."""
+    """A Pod lost to a disruption."""
 
     pod: str
     cause: str
 
 
 def failed_attempts(view: JobView) -> list[Attempt]:
-    """Those of the Job's Pods that have failed, oldest first; not one that only followed another's end."""
+    """The Job's failed attempts, oldest first, without Pods that only followed another's end."""
     job = view.job
     if job is None:
         return []
@@ -47,15 +47,15 @@ def failed_attempts(view: JobView) -> list[Attempt]:
 
 
 def losses(view: JobView) -> list[Loss]:
-    """The Job's Pods that were lost, oldest first."""
+    """The Job's Pods that were lost to disruptions, oldest first."""
     pods = sorted((*view.lost, *view.pods), key=created)
     found = [(pod, disruption(pod)) for pod in pods]
     return [Loss(name_of(pod), ": ".join(filter(None, lost))) for pod, lost in found if lost]
 
 
 def attempts_allowed(job: Job) -> int:
-    """How often the Job's work is tried at most."""
+    """How many attempts the Job may make in all."""
     limit = int(job["spec"].get("backoffLimit", _BACKOFF_LIMIT))
-    # without a podFailurePolicy, those that only follow count too (manifests.nodes)
+    # without a podFailurePolicy, Pods that only follow count too (manifests.nodes)
     together = 1 if "podFailurePolicy" in job["spec"] else pods_of(job)
     return int((limit + 1) // together) or 1

@@ -1,7 +1,7 @@
-"""Pods that were lost through nobody's fault: evicted, drained, preempted, their node gone.
+"""Pods lost to disruptions: evicted, drained, preempted, or on a node that is gone.
 
-They have a budget of their own. Kubernetes counts some of them as failed attempts (before 1.26 all
-that leave a Failed Pod), others not at all.
+They have a limit of their own. Kubernetes counts some of them as failed attempts (before 1.26, all that
+leave a Failed Pod) and others not at all.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from jobrelay.verdicts.model import JobView, Patience, Verdict
 from jobrelay_runner import exit_codes
 from jobrelay_runner.text.counting import counted
 
-#: It resumes from the last checkpoint.
+#: The stage resumes from its last checkpoint.
 RESUME: Final = SameAgain()
 
-#: The reason of a verdict: more Pods were lost than may be.
+#: A verdict's reason: more Pods were lost than the limit allows.
 LIMIT: Final = "DisruptionLimitExceeded"
-#: What kubelet and controllers write into a Pod's status.reason.
+#: What the kubelet and controllers write into a Pod's status.reason.
 _REASONS: Final = ("Evicted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost", "Preempting")
-#: What the kubelet says of a container that was there before its node was started anew.
+#: The reasons that the kubelet gives for a container from before its node restarted.
 _FORGOTTEN: Final = ("ContainerStatusUnknown", "Unknown")
 
 
 def disruption(pod: Pod) -> tuple[str, str] | None:
-    """Reason and message, if the Pod did not end by itself."""
+    """Reason and message if a disruption ended the Pod; None if it ended by itself."""
     status = pod.get("status", {})
     if status.get("reason") in _REASONS:
         return status["reason"], status.get("message", "")
@@ -52,14 +52,14 @@ def disruption(pod: Pod) -> tuple[str, str] | None:
 
 
 def lost_pods(view: JobView) -> int:
-    """How many of the Job's Pods were lost, as far as anybody knows."""
+    """How many of the Job's Pods are known to be lost."""
     annotations = (view.job or {}).get("metadata", {}).get("annotations") or {}
     before = str(annotations.get(ANNOTATION_DISRUPTIONS, "0"))
     return (int(before) if before.isdigit() else 0) + len(_disrupted(view))
 
 
 def budget_spent(view: JobView, patience: Patience) -> Verdict | None:
-    """The verdict on a Job that has lost more Pods than one wants to bear."""
+    """The verdict on a Job that has lost more Pods than the limit allows."""
     lost = lost_pods(view)
     if lost <= patience.disruptions:
         return None
@@ -82,13 +82,13 @@ def _disrupted(view: JobView) -> Sequence[tuple[Pod, tuple[str, str]]]:
 
 
 def _deleted_at_work(pod: Pod) -> bool:
-    """Whether somebody asked for the Pod's end before its stage had come to one."""
+    """Whether the Pod's deletion was requested before its stage ended."""
     deadline = pod["metadata"].get("deletionTimestamp")
     if not deadline or pod_phase(pod) == "Succeeded":
         return False
     state = container_state(pod).get("terminated") or {}
     ended = state.get("finishedAt")
-    # when all of it has ended, a kubelet deletes it once more, now, and the time of the first is forgotten
+    # once all containers have ended, the kubelet deletes the Pod again and the first deletion's time is lost
     if not ended or state.get("exitCode") == exit_codes.TERMINATED:
         return True
     grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)

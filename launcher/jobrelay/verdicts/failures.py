@@ -1,4 +1,4 @@
-"""Why a Job has failed, or cannot end well any more."""
+"""Why a Job has failed, or can no longer succeed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ from jobrelay.verdicts.model import Verdict
 from jobrelay.verdicts.words import exit_text, last_words, was_killed
 from jobrelay_runner import exit_codes
 
-#: What scheduler and attach controller say of a volume that cannot be where a Pod would have to be.
+#: What the scheduler and attach controller report when a volume is not available where a Pod must run.
 _ONE_NODE = re.compile(r"volume('s)? node affinity|Multi-Attach", re.IGNORECASE)
 
 
 def why_failed(job: Job, pods: Sequence[Pod], gone: Sequence[Pod], condition: Condition) -> Verdict:
-    """The verdict on a Job whose condition Failed is true. pods: oldest first; gone: deleted meanwhile."""
+    """The verdict on a Job whose condition Failed is True.
+
+    pods: oldest first. gone: Pods deleted while the launcher followed the Job.
+    """
     given_up = job["metadata"].get("annotations", {}).get(ANNOTATION_VERDICT)
     if given_up and (verdict := Verdict.from_annotation(given_up)):
         return verdict
     reason, message = condition.get("reason", "Failed"), condition.get("message", "")
-    if together := pods_of(job) > 1:  # the first one that is lost may be gone, and its followers not yet
+    if together := pods_of(job) > 1:  # the Pod lost first may be gone before its followers are
         failed = [pod for pod in (*gone, *pods) if pod_phase(pod) == "Failed" or disruption(pod)]
     else:
         failed = [pod for pod in pods or gone if pod_phase(pod) == "Failed"]
@@ -50,15 +53,15 @@ def why_failed(job: Job, pods: Sequence[Pod], gone: Sequence[Pod], condition: Co
 
 
 def _cause(failed: Sequence[Pod]) -> Pod:
-    """Of the Pods that failed together at last, the one that failed first, and did not only follow."""
+    """The cause among the Pods of the last attempt: the one that failed first without merely following."""
     leading = [pod for pod in failed if failed_container(pod).contract_code not in exit_codes.FOLLOWING]
     last = max(leading or failed, key=ended)
-    # an API server's clock says when it was created, its node's when it has ended: it may seem to be later
+    # creation time is by the API server's clock, end time by the node's: a Pod may seem created after its end
     return min((pod for pod in leading or failed if pod is last or ended(pod) >= created(last)), key=ended)
 
 
 def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
-    """Why a Pod with phase Failed failed."""
+    """The verdict on a Pod with phase Failed."""
     status = pod["status"]
     name = name_of(pod)
     if status.get("reason") == "DeadlineExceeded":
@@ -67,11 +70,11 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
     code, said = end.code, end.closing
     if lost := disruption(pod):
         return Verdict(Exit.DISRUPTED, "disrupted", *lost, name, code, hint=RESUME)
-    if code is None:  # no container has run: the node has refused the Pod (OutOfcpu, NodeAffinity, …)
+    if code is None:  # no container ran: the kubelet refused the Pod (OutOfcpu, NodeAffinity, …)
         return not_started(job, name, end.state["reason"], end.message)
     reason = end.state.get("reason") or "Error"
     if reason == "OOMKilled" or (said and said.oom_kills):
-        # the second: only processes of the stage were killed, and the one that speaks for it lives on
+        # oom_kills: some processes of the stage were killed, while its main process lives on
         return _out_of_memory(job, pod, end)
     if reason in ("StartError", "ContainerCannotRun"):
         return Verdict(
@@ -87,7 +90,7 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
     words = (said.error or "").strip() if said else last_words(end.message)
     if end.contract_code in known:
         exit_code, default = known[end.contract_code]
-        # A stage that is complete is not run again while its Job is there, whatever became of its files.
+        # A complete stage does not run again while its Job exists, whatever happened to its files.
         run = _run_of(job)
         damaged = end.contract_code == exit_codes.BAD_EVIDENCE and run
         hint = Command("delete", run) if damaged else _logs(job)
@@ -102,7 +105,7 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
 
 
 def with_last_line(verdict: Verdict, log: str) -> Verdict:
-    """The verdict with what the end of the log says, where the Pod's own status says no more than a code."""
+    """Add what the end of the log reports, where the Pod's status has nothing but an exit code."""
     bare = exit_text(verdict.container_exit)
     if verdict.outcome != "failed" or was_killed(verdict.container_exit) or verdict.message != bare:
         return verdict
@@ -122,17 +125,17 @@ def _out_of_memory(job: Job, pod: Pod, end: End) -> Verdict:
 
 
 def _of(end: End, job: Job) -> str:
-    """Whose end it is, if it is not that of the stage's own container."""
+    """Name the container, if it is not the stage's own."""
     return "" if end.container == main_container(job)["name"] else f"container {end.container}: "
 
 
 def final_before_the_job(job: Job, pod: Pod) -> Verdict | None:
-    """A failed Pod after which another attempt cannot end better, though the Job would try."""
+    """The verdict on a failed Pod if no further attempt can succeed, though the Job would try; else None."""
     if pod_phase(pod) != "Failed":
         return None
     verdict = why_a_pod_failed(job, pod)
     final_code = failed_container(pod).contract_code in exit_codes.FINAL
-    # a node that has refused the Pod may take the next one; a command that is not there stays away
+    # another node may accept the next Pod; a command that does not exist stays missing
     final_start = verdict.exit_code == Exit.COULD_NOT_START and verdict.container_exit is not None
     if final_code or final_start or verdict.exit_code == Exit.OUT_OF_TIME:
         return verdict
@@ -140,7 +143,7 @@ def final_before_the_job(job: Job, pod: Pod) -> Verdict | None:
 
 
 def out_of_time(job: Job, pod: str | None, message: str) -> Verdict:
-    """The verdict on a Pod or Job past its activeDeadlineSeconds."""
+    """The verdict on a Pod or Job that exceeded its activeDeadlineSeconds."""
     stage = stage_of(job)
     limit = own_deadline(job)
     return Verdict(
@@ -150,10 +153,10 @@ def out_of_time(job: Job, pod: str | None, message: str) -> Verdict:
 
 
 def _more_memory(stage: str, limit: str) -> Hint:
-    """With the run and its checkpoints: what a stage may use is no part of what it computes."""
+    """More memory for the same run, which keeps its checkpoints: memory does not change a stage's results."""
     try:
         return SameAgain("--set", f"{stage}.memory={doubled(limit)}")
-    except ValueError:  # it had no limit: the node was out of memory
+    except ValueError:  # it had no limit: the node ran out of memory
         return f"give it more memory (--set {stage}.memory=…), or fewer workers"
 
 
@@ -167,7 +170,7 @@ def _run_of(job: Job) -> str:
 
 
 def not_started(job: Job, pod: str | None, reason: str, message: str) -> Verdict:
-    """The verdict on a Pod that never ran, with what usually helps."""
+    """The verdict on a Pod that never ran, with the usual remedy."""
     hints = {
         "Unschedulable": f"free what it requests, or request less: --set {stage_of(job)}.cpu=… or .memory=…",
         "FailedCreate": "change the manifest, the quota or the namespace's policy as the message says",

@@ -1,4 +1,4 @@
-"""What can be said of a Job: a verdict, or what it still waits for."""
+"""The state of a Job: a verdict, or what it still waits for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobrelay_train.config.placement import Placement
 
 @dataclass(frozen=True)
 class Patience:
-    """How long each state may last, in seconds; and how many Pods may be lost to disruptions."""
+    """How long each state may last, in seconds, and how many Pods may be lost to disruptions."""
 
     disruptions: int = 10
     no_pod: float = 30
-    #: for the Pod after one that is gone: its controller waits twice as long each time, six minutes at most
+    #: for the Pod after a lost one: its controller doubles the wait each time, up to six minutes
     next_pod: float = 600
     queue: float = 3600
     schedule: float = 300
@@ -26,11 +26,11 @@ class Patience:
     bad_image: float = 5
     no_registry: float = 30
     bad_config: float = 30
-    #: on top of activeDeadlineSeconds, for a kubelet that is not there to enforce it
+    #: beyond activeDeadlineSeconds, when the kubelet is not there to enforce it
     overrun: float = 60
 
     def of(self, placement: Placement) -> Patience:
-        """With what the configuration of a stage says of it."""
+        """These limits, overridden by those in the configuration of a stage."""
         asked = {
             "disruptions": placement.disruption_limit,
             "queue": placement.queue_timeout_seconds,
@@ -46,20 +46,20 @@ class Verdict:
 
     exit_code: Exit
     outcome: str  # succeeded | failed | could not start | out of time | disrupted
-    reason: str  # the API's own word
-    message: str  # the API's own text
+    reason: str  # as the API reports it
+    message: str  # as the API reports it
     pod: str | None = None
     container_exit: int | None = None
     hint: Hint = ""
 
     @property
     def cause(self) -> str:
-        """Reason and message in one. `Error` is no reason: it only says that the exit code is not 0."""
+        """Reason and message in one. `Error` is left out: it only means that the exit code is not 0."""
         reason = "" if self.reason == "Error" and self.message else self.reason
         return ": ".join(filter(None, (reason, self.message)))
 
     def to_annotation(self) -> str:
-        """JSON that `from_annotation` reads: a Job that was given up keeps why."""
+        """JSON for `from_annotation`: a Job that was stopped keeps the reason."""
         return json.dumps({**asdict(self), "hint": as_json(self.hint)})
 
     @classmethod
@@ -74,7 +74,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A state that may last `seconds`, told from others by `key`, and what it means if it lasts."""
+    """A limit of `seconds` for a state, identified by `key`, and the verdict if the state lasts longer."""
 
     key: str
     seconds: float
@@ -83,7 +83,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The Job has not ended.
+    """A Job that has not ended.
 
     phase: queued, scheduling, starting, running, finishing. detail: what is not as it should be.
     """
@@ -96,9 +96,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class JobView:
-    """All that is known of one Job at one moment. `job` is None when it has been deleted.
+    """All that is known of one Job at one moment. `job` is None once it has been deleted.
 
-    lost: its Pods that were deleted while it was followed, as they were seen last.
+    lost: its Pods that were deleted while it was followed, as last seen.
     """
 
     job: Job | None

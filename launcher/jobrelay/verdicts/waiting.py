@@ -1,4 +1,4 @@
-"""What a Job that goes on waits for, and how long it may."""
+"""What an unfinished Job waits for, and how long it may."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jobrelay.kube.read import (
 from jobrelay.verdicts.failures import not_started, out_of_time
 from jobrelay.verdicts.model import Deadline, Patience, Waiting
 
-#: What the API server writes into a Pod that says nothing of it.
+#: The toleration that the API server adds to a Pod that has none.
 _TOLERATED_SECONDS: Final = 300
 
 #: In the order in which a Pod passes through them.
@@ -69,14 +69,14 @@ def _together(
     events: Sequence[Event],
     patience: Patience,
 ) -> Waiting:
-    """Pods that need each other: told is the one that is furthest behind, and the limits of all hold."""
+    """Pods that need each other: report the one furthest behind; the limits of all apply."""
     newest = {index_of(pod): pod for pod in alive}
     waits = [
         replace(wait, detail=f"index {index}: {wait.detail}" if wait.detail else "")
         for index, pod in newest.items()
         for wait in [_one(job, pod, events, patience)]
     ]
-    # where there was one before, it only waits for its next attempt
+    # an index that has had a Pod merely waits for its next attempt
     refused = latest_event(events, "FailedCreate", name_of(job))
     if refused and len({index_of(pod) for pod in pods}) < pods_of(job):
         waits.append(_refused(job, refused, patience))
@@ -85,7 +85,7 @@ def _together(
 
 
 def _queue(job: Job, pod: Pod | None) -> str | None:
-    """Who holds the Job back on purpose, if anybody does: no clock of the start runs then."""
+    """What holds the Job back on purpose, or None; while something does, no start limit runs."""
     suspended = any(
         condition["type"] == "Suspended" and condition["status"] == "True"
         for condition in job.get("status", {}).get("conditions") or ()
@@ -109,7 +109,7 @@ def _no_pod(job: Job, lost: Sequence[Pod], events: Sequence[Event], patience: Pa
     if lost or latest:
         verdict = not_started(job, None, "NoPod", "no Pod was created to replace the one that is gone")
         limit = Deadline("next-pod", patience.next_pod, verdict)
-        # an event alone may be of a Pod that another watch has not shown yet: nothing to speak of
+        # an event alone may be about a Pod that another watch has not shown yet: report nothing
         detail = "its Pod is gone, and the next one is not created yet" if lost else ""
         return Waiting("starting", detail, None, (limit,))
     verdict = not_started(
@@ -119,9 +119,9 @@ def _no_pod(job: Job, lost: Sequence[Pod], events: Sequence[Event], patience: Pa
 
 
 def _refused(job: Job, event: Event, patience: Patience) -> Waiting:
-    """A Pod of the Job was not created, and that event says why."""
+    """The state of a Job whose Pod could not be created, for the event's reason."""
     message = event.get("message", "")
-    # a quota may be freed by others; every other refusal stays one
+    # others may free quota; any other refusal is permanent
     quota = "exceeded quota" in message
     seconds = patience.start if quota else patience.no_pod
     verdict = not_started(job, None, "FailedCreate", message)
@@ -187,10 +187,10 @@ _UNREACHABLE = re.compile(
 def _blocked(
     job: Job, pod: str, container: str, waiting: WaitingState, events: Sequence[Event], patience: Patience
 ) -> Deadline | None:
-    """How long to believe that a waiting container may still start; None: until the start timeout."""
+    """The limit for a waiting container that may still start; None: the start timeout alone applies."""
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in ("ErrImagePull", "ImagePullBackOff"):
-        # the back-off drops the text that tells a wrong name from a lost network; an event has it
+        # during back-off the message no longer separates a wrong name from a network failure; an event has it
         pull = latest_event(events, "Failed", pod, containing="pull image")
         message = max(message, pull["message"] if pull else "", key=len)
     verdict = not_started(job, pod, reason, message or f"container {container}")
@@ -208,7 +208,7 @@ def _blocked(
 
 
 def _without_image(job: Job, message: str) -> str:
-    """What a pull's message says beside the image's name, which may hold any word."""
+    """A pull's message without the image's name, which may contain any word."""
     for container in containers(job["spec"]["template"]["spec"]):
         message = message.replace(container["image"].rpartition(":")[0] or container["image"], "")
     return message
@@ -228,7 +228,8 @@ def _running(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) ->
     others = [c for c, _ in started_containers(pod) if c not in mine]
     if ended and others:
         return Waiting("running", f"the stage has ended; still running: {', '.join(others)}", name, deadlines)
-    # a lost node's Pods are made not ready, and only an event says why; it stays when the node is back
+    # when a node is lost its Pods become not ready, and only an event gives the cause; it outlasts the node's
+    # return
     ready = pod_condition(pod, "Ready")
     lost = ready and ready["status"] != "True" and latest_event(events, "NodeNotReady", name)
     if pod_phase(pod) == "Unknown" or lost:
@@ -237,7 +238,7 @@ def _running(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) ->
 
 
 def _lost_node(pod: Pod, ready: Condition | None) -> str:
-    """What is waited for, until when, and what ends the wait sooner."""
+    """What the Pod waits for, until when, and how to end the wait sooner."""
     node = pod["spec"].get("nodeName") or "?"
     since = _time((ready or {}).get("lastTransitionTime"))
     told = f"its node {node} does not answer" + (f" since {clock(since)}" if since else "")
@@ -252,7 +253,7 @@ def _lost_node(pod: Pod, ready: Condition | None) -> str:
 
 
 def _tolerated(pod: Pod) -> int | None:
-    """Seconds that a Pod stays on a node that does not answer; None: for ever. 300, unless it says so."""
+    """Seconds that a Pod stays on a node that does not answer (default 300); None: for ever."""
     for toleration in pod["spec"].get("tolerations") or ():
         keys = ("node.kubernetes.io/unreachable", None)
         if toleration.get("key") in keys and toleration.get("effect") in ("NoExecute", None):

@@ -1,4 +1,4 @@
-"""What a program has said last, in one line: why it ended as it did."""
+"""The cause in a program's last output, in one line."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import re
 import signal
 from typing import Final
 
-#: Of a line that is told; the log has all of it.
+#: Characters of a line to show; the log has all of it.
 MOST: Final = 300
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
-#: ValueError: …, torch.OutOfMemoryError: …: how Python's last line of a traceback looks.
+#: The last line of a Python traceback: ValueError: …, torch.OutOfMemoryError: …
 _RAISED: Final = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit|StopIteration)\b(?::.*)?")
 
 
 def last_words(text: str) -> str:
-    """The line of a termination message, or of the end of a log, that says most of why it ended.
+    """The line of a termination message, or of the end of a log, that best explains the end.
 
-    Of a Python program that is the exception, also where something is printed after it.
+    For a Python program that is the exception, even if something is printed after it.
     """
     lines = [line.strip("\r") for line in text.splitlines() if line.strip()]
     traceback = max((index for index, line in enumerate(lines) if line == _TRACEBACK), default=None)
     if traceback is not None:
         raised = next((line for line in lines[traceback + 1 :] if not line[0].isspace()), "")
-    else:  # the tail that is kept may begin within the traceback
+    else:  # the tail that is kept may start within the traceback
         raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
     return _cut((raised or (lines[-1] if lines else "")).strip())
 
 
 def exit_text(code: int | None) -> str:
-    """exit code 1; exit code 139 (SIGSEGV)"""
+    """Format an exit code: exit code 1; exit code 139 (SIGSEGV)."""
     if code == 128 + signal.SIGKILL:
         return "exit code 137 (SIGKILL: out of memory, or killed from outside)"
     if was_killed(code):
@@ -40,7 +40,7 @@ def exit_text(code: int | None) -> str:
 
 
 def was_killed(code: int | None) -> bool:
-    """Whether a signal has ended it: then what it printed last is not the cause."""
+    """Whether a signal ended the program; its last output is then not the cause."""
     return code is not None and code - 128 in signal.valid_signals()
 
 

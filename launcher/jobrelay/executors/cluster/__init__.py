@@ -1,4 +1,4 @@
-"""The cluster side: the API as plain dicts is `api`, how it is reached `connection`."""
+"""The cluster side: `api` has the API as plain dicts, `login` the way to reach it."""
 
 from jobrelay.executors.cluster.executor import ClusterExecutor
 

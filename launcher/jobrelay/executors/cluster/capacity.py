@@ -1,4 +1,4 @@
-"""What is free on nodes: what they have, less what their Pods have asked for."""
+"""Free resources of nodes: what is allocatable, less what their Pods request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def schedulable_nodes(api: Api) -> list[Object]:
 
 
 def free_room(api: Api, nodes: Iterable[Object], node: str | None = None) -> dict[str, Room]:
-    """What is left of every resource, by node. node: only its Pods are looked at. Raises ApiError."""
+    """What is left of every resource, by node. node: count only this node's Pods. Raises ApiError."""
     selector = "status.phase!=Succeeded,status.phase!=Failed" + (f",spec.nodeName={node}" if node else "")
     free = {node["metadata"]["name"]: _numbers(node["status"]["allocatable"]) for node in nodes}
     for pod in api.get("/api/v1/pods", fieldSelector=selector)["items"]:
@@ -29,7 +29,7 @@ def free_room(api: Api, nodes: Iterable[Object], node: str | None = None) -> dic
 
 
 def asked_by(job: Job) -> Room:
-    """What a Job's stage asks for."""
+    """The resources that a Job's stage requests."""
     return _asked(main_container(job))
 
 
@@ -38,10 +38,10 @@ def fits(asked: Room, free: Room) -> bool:
 
 
 def is_free_beside(api: Api, job: Job, pod: Pod, claim: str) -> bool:
-    """Whether a Pod of the Job can run on the node of `pod` now, and will come to it. Raises ApiError.
+    """Whether a Pod of the Job can run now on the node of `pod` and will be scheduled there. Raises ApiError.
 
-    With several nodes and a volume that only one may mount, the scheduler might choose another, where
-    it could not start before its time. With a quota, the Pod at work may need what is left of it.
+    With several nodes and a volume that only one may mount, the scheduler may choose another node, where
+    the Pod could not start yet. With a quota, the working Pod may need what is left of it.
     """
     namespace, node = pod["metadata"]["namespace"], pod["spec"].get("nodeName")
     nodes = schedulable_nodes(api) if node else []
@@ -58,7 +58,7 @@ def is_free_beside(api: Api, job: Job, pod: Pod, claim: str) -> bool:
 
 def _asked(container: Container) -> Room:
     resources = container.get("resources") or {}
-    # what is limited and not asked for is asked for, too: the API server fills it in
+    # a limit without a request counts as a request, too: the API server fills it in
     return _numbers({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
 
 

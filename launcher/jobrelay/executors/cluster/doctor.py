@@ -21,7 +21,7 @@ _SKEW_SECONDS = 30.0
 
 
 def examine_cluster(api: Api, manifests: Manifests, namespace: str, image: str) -> list[Finding]:
-    """Reachable, rights, namespace, storage, image, room, clock."""
+    """Check API, rights, namespace, storage, image, free resources and clock."""
     try:
         version = api.get("/version")
     except JobRelayError as error:
@@ -36,7 +36,7 @@ def examine_cluster(api: Api, manifests: Manifests, namespace: str, image: str) 
 
 
 def _guarded(check: tuple[str, Callable[[], Finding]]) -> Finding:
-    """A check that may not look is no reason not to run."""
+    """Run a check; if the user lacks the rights for it, that is a warning only."""
     name, examine = check
     try:
         return examine()
@@ -117,7 +117,7 @@ class _Checks:
     def _images(self) -> Finding:
         nodes = self._api.get("/api/v1/nodes")["items"]
         images = [image for node in nodes for image in node["status"].get("images") or ()]
-        # one whose tag was given to another has no name left: null
+        # names is null for an image whose tag has moved to another
         names = {name for image in images for name in image.get("names") or ()}
         if any(name in names for name in _spellings(self._image)):
             return Finding("image", "ok", f"{self._image} is on a node")
@@ -182,7 +182,7 @@ def _cpu_and_memory(room: Room) -> tuple[float, float]:
 
 
 def _spellings(image: str) -> list[str]:
-    """The names under which a node may know an image: without a registry it is Docker Hub's."""
+    """The names under which a node may list an image; one without a registry is Docker Hub's."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return [image]
@@ -190,9 +190,9 @@ def _spellings(image: str) -> list[str]:
 
 
 def _has_registry(image: str) -> bool:
-    """Whether a node can pull it: Docker Hub's NAME/IMAGE, too.
+    """Whether a node can pull the image; Docker Hub's NAME/IMAGE counts.
 
-    `localhost/` without a port is how podman and buildah call what they have pushed nowhere.
+    podman and buildah put `localhost/` without a port before the names of images in no registry.
     """
     first, slash, _ = image.partition("/")
     return bool(slash) and first != "localhost"

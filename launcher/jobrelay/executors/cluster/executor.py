@@ -41,9 +41,10 @@ class ClusterExecutor:
         *,
         may_choose_image: bool = False,
     ) -> None:
-        """say: where to report what is waited for when no stage is followed.
+        """say: reports what the launcher waits for while it follows no stage.
 
-        may_choose_image: `image` is a default, and that of a run on the volume reads it better.
+        may_choose_image: `image` is a default; the image of a run on the volume can replace it as the
+        reader.
         """
         self._say = say
         self.api = Api(context, api_timeout)
@@ -58,8 +59,8 @@ class ClusterExecutor:
         return f"context {self.api.context}, namespace {self.namespace}"
 
     def check(self, plan: Plan) -> None:
-        self._may_choose_image = False  # what is to run now must be there anyway
-        self._minor = preflight.minor_version(self.api)  # alone: it finds out whether anybody answers
+        self._may_choose_image = False  # an image that is to run now must be there anyway
+        self._minor = preflight.minor_version(self.api)  # not in parallel: it finds out if the API answers
         preflight.check_version(plan, self._minor)
         if preflight.may_do_everything(self.api):
             return
@@ -74,7 +75,7 @@ class ClusterExecutor:
         try:
             self.api.create(collection_of(config_map), config_map)
         except ApiError as error:
-            # its name holds the hash of its content, and it is immutable: the same one
+            # its name has the hash of its content, and it is immutable: an equal one exists
             if error.reason != "AlreadyExists":
                 raise refused(config_map, error) from error
 
@@ -118,7 +119,7 @@ class ClusterExecutor:
     def stop(self, submission: Submission, verdict: Verdict) -> None:
         patch = {
             "metadata": {"annotations": {ANNOTATION_VERDICT: verdict.to_annotation()}},
-            # in the past for every Job that has begun: its controller fails it and ends its Pods
+            # in the past for every Job that has started: its controller fails it and ends its Pods
             "spec": {"activeDeadlineSeconds": 1},
         }
         live = self._get(submission.job)
@@ -129,7 +130,7 @@ class ClusterExecutor:
         ):
             return
         if not live.get("status", {}).get("startTime"):
-            self._delete(live)  # its controller has never looked at it
+            self._delete(live)  # its controller has not picked it up
             return
         self._patch_if_there(live, patch)
 
@@ -159,16 +160,16 @@ class ClusterExecutor:
         return VolumePod(self.api, self.namespace, self._claim, self._image_that_ran(run), self._say)
 
     def _image_that_ran(self, run: str | None) -> str:
-        """What can read the volume: the image of that run, else of any run on it, else the default.
+        """The image that reads the volume: that of the run, else of any run on the volume, else the default.
 
-        Only where none was asked for, and no plan of this launcher says which it is.
+        Runs are searched only if you named no image and this launcher has no plan that determines it.
         """
         if not self._may_choose_image:
             return self._image
         try:
             jobs = self._jobs(f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}")
         except BadInput:
-            return self._image  # whoever may not list Jobs may still read the volume
+            return self._image  # users who may not list Jobs may still read the volume
         return image_that_ran(jobs, run, self._claim) or self._image
 
     def examine(self, manifests: Manifests) -> list[Finding]:
@@ -181,7 +182,7 @@ class ClusterExecutor:
     def expire(self, run: str, seconds: int) -> bool:
         patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
         answers = [self._patch_if_there(job, patch) for job in self._jobs(f"{LABEL_RUN}={run}")]
-        # a server where nobody acts upon it drops the field: it is a feature gate, off by default before 1.21
+        # a server without the feature drops the field: it is behind a gate, off by default before 1.21
         return all(job is None or job["spec"].get("ttlSecondsAfterFinished") == seconds for job in answers)
 
     def delete(self, run: str) -> list[str]:
@@ -189,8 +190,6 @@ class ClusterExecutor:
         items += self._list("v1", "configmaps", f"{LABEL_RUN}={run}")
         items += self._services(run)
         return [f"{item['kind']} {item['metadata']['name']}" for item in items if self._delete(item)]
-
-    # --- one call to the API each ---
 
     def _get(self, job: Job) -> Job | None:
         try:
@@ -217,7 +216,7 @@ class ClusterExecutor:
         try:
             return self._list("v1", "services", f"{LABEL_RUN}={run}")
         except BadInput:
-            return []  # asked for only where a stage runs as several Pods: who may not see any has made none
+            return []  # a user who may not list Services created none: only multi-Pod stages need them
 
     def _list(self, version: str, resource: str, selector: str) -> list[Any]:
         try:

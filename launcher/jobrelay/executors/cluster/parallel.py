@@ -1,4 +1,4 @@
-"""Several calls to the API at once."""
+"""Parallel calls to the API."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _THREADS: Final = 8
 
 
 def in_parallel(call: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """`call` on every item, the results in the order of the items; the first error is raised.
+    """Apply `call` to every item; returns results in the order of the items. Raises the first error.
 
-    An interrupt does not wait for calls that nobody answers.
+    An interrupt does not wait for calls that get no answer.
     """
     threads = ThreadPoolExecutor(_THREADS)
     try:

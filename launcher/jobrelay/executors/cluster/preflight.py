@@ -1,4 +1,4 @@
-"""What a run needs of a cluster, asked before anything is created."""
+"""What a run needs of a cluster, checked before anything is created."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Right:
         return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}"
 
 
-#: What driving a run to its verdict, and bringing its results home, asks of the API.
+#: The rights to drive a run to its verdict and fetch its results.
 RIGHTS: Final = (
     *(Right(verb, "jobs", "batch") for verb in ("create", "get", "list", "watch", "patch", "delete")),
     *(Right(verb, "pods") for verb in ("create", "get", "list", "watch", "delete")),
     Right("get", "pods/log"),
     Right("create", "pods/exec"),
-    Right("get", "pods/exec"),  # a WebSocket begins as a GET
+    Right("get", "pods/exec"),  # a WebSocket starts as a GET
     *(Right(verb, "events") for verb in ("list", "watch")),
     *(Right(verb, "configmaps") for verb in ("create", "list", "delete")),
 )
-#: And what a training on several nodes asks for.
+#: Further rights for training on several nodes.
 SERVICE_RIGHTS: Final = tuple(Right(verb, "services") for verb in ("create", "list", "delete"))
-#: And what it asks to make, once, what all runs share.
+#: Further rights to create, once, what all runs share.
 SHARED_RIGHTS: Final = (
     *(Right(verb, "persistentvolumeclaims") for verb in ("create", "get", "patch")),
     *(Right(verb, "serviceaccounts") for verb in ("create", "get", "patch")),
@@ -46,14 +46,14 @@ SHARED_RIGHTS: Final = (
 
 
 def missing_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> list[Right]:
-    """Those of `rights` that whoever this is does not have in the namespace."""
+    """Those of `rights` that the current user does not have in the namespace."""
     wanted = list(rights)
     answers = in_parallel(lambda right: _allowed(api, namespace, right), wanted)
     return [right for right, yes in zip(wanted, answers, strict=True) if not yes]
 
 
 def may_do_everything(api: Api) -> bool:
-    """Whether this is an administrator: one question in place of thirty."""
+    """Whether the user is an administrator: one request instead of thirty."""
     return _allowed(api, "", Right("*", "*", "*"))
 
 
@@ -77,7 +77,7 @@ def _allowed(api: Api, namespace: str, right: Right) -> bool:
 
 
 def check_rights(api: Api, namespace: str, rights: Iterable[Right] = RIGHTS) -> None:
-    """Raise BadInput that names every right that is missing."""
+    """Raise BadInput that names every missing right."""
     missing = missing_rights(api, namespace, rights)
     if missing:
         raise BadInput(
@@ -99,7 +99,7 @@ def check_absent(api: Api, resources: Resources, shared: Sequence[Object], names
                 return True
             if error.status != 403:
                 raise
-            # may not even be looked at; if it is missing, the Job's events will say so
+            # the user may not read it; if it is missing, the Job's events report that
         return False
 
     for item in (item for item, yes in zip(shared, in_parallel(is_absent, shared), strict=True) if yes):
@@ -121,6 +121,6 @@ def check_version(plan: Plan, minor: int) -> None:
 
 
 def minor_version(api: Api) -> int:
-    """20 for Kubernetes 1.20; managed clusters write "20+"."""
+    """The server's minor version: 20 for Kubernetes 1.20; managed clusters write "20+"."""
     text = str(api.get("/version").get("minor", ""))
     return int("".join(filter(str.isdigit, text)) or 0)

@@ -1,6 +1,6 @@
-"""Where objects live in the API: the resource of a kind, and whether it stands in a namespace.
+"""Where objects are in the API: a kind's resource, and whether it is namespaced.
 
-Those that the launcher itself makes are known; of any other kind the cluster is asked.
+The kinds that the launcher itself creates are built in; for all others it asks the cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobrelay.kube.objects import Object
 
 @dataclass(frozen=True)
 class Resource:
-    """networkpolicies, in a namespace or not."""
+    """A resource such as networkpolicies, namespaced or not."""
 
     name: str
     namespaced: bool = True
@@ -37,17 +37,17 @@ _KNOWN: Final = {
 
 
 def collection_of(item: Mapping[str, Any]) -> str:
-    """Where an object is created, of a kind that the launcher itself makes."""
+    """The path for creating an object of a kind that the launcher itself creates."""
     return _collection(item, _KNOWN[item["apiVersion"], item["kind"]])
 
 
 def path_of(item: Mapping[str, Any]) -> str:
-    """Where it lives: its collection's path and its name."""
+    """The object's path: that of its collection, then its name."""
     return f"{collection_of(item)}/{quote(item['metadata']['name'])}"
 
 
 class Resources:
-    """Those of any kind, by the API's own discovery. Thread-safe."""
+    """The resources of all kinds, from the API's discovery. Thread-safe."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -55,7 +55,7 @@ class Resources:
         self._discovered: dict[str, dict[str, Resource]] = {}
 
     def of(self, item: Mapping[str, Any]) -> Resource:
-        """Raises BadInput for a kind that the cluster does not have."""
+        """The resource of an object's kind. Raises BadInput for a kind that the cluster does not have."""
         version, kind = item["apiVersion"], item["kind"]
         if known := _KNOWN.get((version, kind)):
             return known
@@ -71,7 +71,7 @@ class Resources:
         return found
 
     def placed(self, item: Object, namespace: str) -> Object:
-        """The object as it is sent: in `namespace` if it stands in one and names none."""
+        """The object as it is sent: in `namespace` if it is namespaced and names none."""
         metadata = dict(item["metadata"])
         if not self.of(item).namespaced:
             metadata.pop("namespace", None)
@@ -80,7 +80,7 @@ class Resources:
         return {**item, "metadata": metadata}
 
     def path_of(self, item: Mapping[str, Any]) -> str:
-        """Where an object of any kind lives."""
+        """The path of an object of any kind."""
         return f"{_collection(item, self.of(item))}/{quote(item['metadata']['name'])}"
 
     def _discover(self, version: str) -> dict[str, Resource]:

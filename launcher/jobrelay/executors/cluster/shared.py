@@ -1,4 +1,4 @@
-"""What all runs share, the volume among it: created or brought up to date before a run, never forced."""
+"""Objects that all runs share, including the volume: created or updated before a run, never forced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLICY: Final = "NetworkPolicy"
 
 
 class SharedObjects:
-    """Those of the manifests, in one namespace."""
+    """The shared objects of the manifests, in one namespace."""
 
     def __init__(self, api: Api, resources: Resources, namespace: str) -> None:
         self._api = api
@@ -25,7 +25,7 @@ class SharedObjects:
         self._namespace = namespace
 
     def share(self, shared: Sequence[Object]) -> None:
-        """Create them; what is there already stays. Raises BadInput, Conflict."""
+        """Create or update the objects. Raises BadInput, Conflict."""
         rest = [item for item in shared if item["kind"] != "Namespace"]
         placed = [self._resources.placed(item, self._namespace) for item in rest]
         for item in shared:
@@ -46,7 +46,7 @@ class SharedObjects:
                 ) from error
             if error.status != 403 or self._is_absent(item):
                 raise BadInput(f"{title} is refused: {error.message}", Command("doctor")) from error
-            # shared objects that others made for us are as good as our own
+            # shared objects that somebody else created serve as well
         if item["kind"] == _POLICY and (live := live or self._if_visible(item)):
             check_policy(item, live)
 
@@ -64,7 +64,7 @@ class SharedObjects:
             return self._get(item) is None
         except ApiError as error:
             if error.status == 403:
-                return False  # it may not be looked at; that it is missing would show soon enough
+                return False  # the user may not read it; if it is missing, that will soon show
             raise
 
     def _if_visible(self, item: Object) -> Object | None:
@@ -86,10 +86,10 @@ class SharedObjects:
 
 
 def check_policy(wanted: Object, live: Object) -> None:
-    """Raise Conflict, naming every field, where the NetworkPolicy in the cluster is not the wanted one.
+    """Raise Conflict, naming every field, if the cluster's NetworkPolicy differs from the wanted one.
 
-    Server-side apply changes only what a manifest says: a rule that somebody has added stays, and lets the
-    stages speak to others. A user who may not apply policies takes them as they are.
+    Server-side apply changes only the fields of a manifest: a rule that somebody added stays, and lets the
+    stages reach others. For users who may not apply policies the launcher accepts those that exist.
     """
     differences = differing_paths(_canonical(wanted.get("spec") or {}), _canonical(live.get("spec") or {}))
     if differences:
@@ -103,7 +103,7 @@ def check_policy(wanted: Object, live: Object) -> None:
 
 
 def _canonical(spec: Object) -> Object:
-    """With what a server adds to it, and without what means nothing."""
+    """The spec with the server's defaults, and without fields that mean nothing."""
     rules = {
         direction: [_rule(rule, peers) for rule in spec.get(direction) or ()]
         for direction, peers in (("ingress", "from"), ("egress", "to"))

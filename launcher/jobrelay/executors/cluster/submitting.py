@@ -1,4 +1,4 @@
-"""Creating a Job under a name that may be taken: by itself, by a failed one, by one that is being deleted."""
+"""Create a Job under a name that may be taken: by an equal, a failed or a disappearing Job."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def submit(api: Api, job: Job) -> Submission:
             how = "replaced"
             api.delete(path_of(job), uid=live["metadata"]["uid"])
             _wait_until_gone(api, live, deadline)
-        # the second try follows at once: what was in the way is gone
+        # the second try follows at once: the obstacle is gone
         backoff.wait(at_once=1, at_most=deadline - time.monotonic())
 
 
 def refused(item: AnyObject, error: ApiError) -> JobRelayError:
-    """What the server's no to a create is."""
+    """The error for a create that the server refused."""
     title = f"{item['kind']} {item['metadata']['name']}"
     return BadInput(
         f"the API server refuses {title}: {error.message}",

@@ -1,7 +1,7 @@
-"""Watches on Jobs, Pods and Events: one of each kind for all that is followed.
+"""Watches on Jobs, Pods and Events: one of each kind for everything that is followed.
 
-A watch is read until it is cut or silent for READ_SECONDS, then opened again where it was; that
-call is also the proof that the API still answers. Nothing is ever asked for at intervals.
+A watch is read until it is cut or silent for READ_SECONDS, then opened again at the same version; that call
+also proves that the API still answers. The launcher never polls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EVENTS_KEPT: Final = 1000
 
 
 class Watch(Generic[Item]):
-    """The live objects of one kind, by uid, kept so by a thread."""
+    """The live objects of one kind, by uid, kept up to date by a thread."""
 
     def __init__(self, api: Api, path: str, selector: Mapping[str, str], counter: ChangeCounter) -> None:
         self._api = api
@@ -41,17 +41,17 @@ class Watch(Generic[Item]):
         self._counter = counter
         self._lock = threading.Lock()
         self._objects: dict[str, Item] = {}
-        self._of: dict[str, dict[str, Item]] = {}  # the same, by what each belongs to
+        self._of: dict[str, dict[str, Item]] = {}  # the same objects, by what each belongs to
         self._deleted: dict[str, Item] = {}
         self._listed_version = 0
         self._version: str | None = None
-        self._good = 0.0  # time.monotonic() of the last sign of life
-        self._opened: deque[float] = deque(maxlen=limits.OPENINGS)  # time.monotonic() of the last ones
+        self._good = 0.0  # time.monotonic() of the last successful exchange
+        self._opened: deque[float] = deque(maxlen=limits.OPENINGS)  # time.monotonic() of the latest openings
         self._stopped = threading.Event()
-        self._backoff = limits.Backoff(self._stopped.wait)  # failures with no event between them
-        #: set once the objects that were there before are known
+        self._backoff = limits.Backoff(self._stopped.wait)  # consecutive failures with no event between them
+        #: set once the existing objects are known
         self.listed = threading.Event()
-        #: time.monotonic() at which the change that finished a Job arrived, by uid
+        #: time.monotonic() when the change that finished a Job arrived, by uid
         self.finished_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -61,8 +61,8 @@ class Watch(Generic[Item]):
         self._stopped.set()
 
     def refresh(self) -> None:
-        """List now: the watch may be half open, and not know it yet. Raises ApiLost."""
-        with contextlib.suppress(ApiError):  # not to be had: the watch will say so, in its own time
+        """List now, since the watch may be half open without noticing. Raises ApiLost."""
+        with contextlib.suppress(ApiError):  # the watch reports a lasting failure itself
             self._list()
 
     def objects(self) -> list[Item]:
@@ -70,25 +70,25 @@ class Watch(Generic[Item]):
             return list(self._objects.values())
 
     def of(self, whole: str) -> list[Item]:
-        """Those that belong to it: Pods to their Job's uid, Events to the name of what they are about."""
+        """Objects that belong to `whole`: Pods by their Job's uid, Events by the name of their object."""
         return self.parts(whole)[0]
 
     def parts(self, whole: str) -> tuple[list[Item], list[Item]]:
-        """Those that belong to it, and those that did once, as they were seen last: nothing is in both.
+        """Objects that belong to `whole`, and deleted ones that did, as last seen; none is in both lists.
 
-        Each in the order of its last change.
+        Each list is in the order of the objects' last changes.
         """
         with self._lock:
             gone = [item for item in self._deleted.values() if _whole(item) == whole]
             return list(self._of.get(whole, {}).values()), gone
 
     def is_deleted(self, item: Item) -> bool:
-        """Whether an object that was there is gone, even if it never showed up here."""
+        """Whether an object that existed is gone, even if it never appeared in this watch."""
         uid = item["metadata"]["uid"]
         with self._lock:
             if uid in self._deleted:
                 return True
-            # made before the list, and not in it: it went in between
+            # created before the list and not in it: deleted in between
             return uid not in self._objects and 0 < _number(item) < self._listed_version
 
     def get(self, uid: str) -> Item | None:
@@ -100,7 +100,7 @@ class Watch(Generic[Item]):
             self._watch()
         except JobRelayError as error:
             self._counter.failed(error)
-        except Exception as error:  # whoever follows must not wait for a thread that is no more
+        except Exception as error:  # a follower must not wait for a thread that is gone
             self._counter.failed(JobRelayError(f"the watch on {self._path} broke: {error!r}"))
 
     def _watch(self) -> None:
@@ -115,7 +115,7 @@ class Watch(Generic[Item]):
                 self._good = time.monotonic()
                 if self._good - opened > 1:
                     self._backoff.reset()
-                else:  # something on the way ends watches at once: no reason to run in circles
+                else:  # something on the way ends watches at once: do not loop without a pause
                     self._backoff.wait()
             except ApiError as error:
                 if error.status == _GONE:
@@ -142,13 +142,13 @@ class Watch(Generic[Item]):
     def _list(self) -> None:
         answer = self._api.get(self._path, **self._selector)
         items = answer.get("items") or []
-        for item in items:  # a list leaves these out of its items
+        for item in items:  # the items of a list lack these fields
             item.setdefault("kind", answer["kind"].removesuffix("List"))
             item.setdefault("apiVersion", answer["apiVersion"])
-        with self._lock:  # all at once: of half a list, the other half would seem to be deleted
+        with self._lock:  # in one step: after half a list, the other half would seem deleted
             left = {item["metadata"]["uid"] for item in items}
             others = [item for uid, item in self._objects.items() if uid not in left]
-            # the watch may have told more than the list knows, which was on its way meanwhile
+            # the watch may have delivered objects newer than the list while it was in transit
             newer = [item for item in others if _number(item) > _number(answer)]
             for item in others:
                 self._forget(item["metadata"]["uid"])
@@ -185,7 +185,7 @@ class Watch(Generic[Item]):
             version = item["metadata"]["resourceVersion"]
             uid = item["metadata"]["uid"] if kind != "BOOKMARK" else ""
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            # an event is lost, and the next one's version would be behind it: begin anew with a list
+            # an event is lost, and the next version would skip it: start again with a list
             raise ApiError(_GONE, line, {}) from None
         self._api.was_good()
         self._good = time.monotonic()
@@ -201,16 +201,16 @@ class Watch(Generic[Item]):
             self._counter.changed()
 
     def _drop(self, uid: str, item: Item) -> None:
-        if item["kind"] != "Event":  # these go by the hour, and nobody asks for them
+        if item["kind"] != "Event":  # events expire by the hour, and nobody reads deleted ones
             self._deleted[uid] = item
 
     def _keep(self, item: Item) -> None:
         uid = item["metadata"]["uid"]
         if uid in self._deleted or _number(item) < _number(self._objects.get(uid, item)):
-            return  # old news: lists and the watch overtake each other
+            return  # outdated: lists and the watch overtake each other
         if item["kind"] == "Job" and uid not in self.finished_at and finished_condition(cast(Job, item)):
             self.finished_at[uid] = time.monotonic()
-        self._forget(uid)  # to the end: the newest change is the last
+        self._forget(uid)  # move it to the end: the latest change comes last
         self._objects[uid] = item
         self._of.setdefault(_whole(item), {})[uid] = item
         if item["kind"] == "Event" and len(self._objects) > _EVENTS_KEPT:
@@ -239,7 +239,7 @@ class RunUpdates(ChangeCounter):
 
     def view(self, submission: Submission) -> JobView:
         uid = submission.job["metadata"]["uid"]
-        if submission.how == "adopted":  # its Pods were there before these watches
+        if submission.how == "adopted":  # its Pods existed before these watches
             self._pods.listed.wait(limits.READ_SECONDS)
         job = None if self._jobs.is_deleted(submission.job) else (self._jobs.get(uid) or submission.job)
         pods, lost = self._pods.parts(uid)
@@ -252,7 +252,7 @@ class RunUpdates(ChangeCounter):
             watch.refresh()
 
     def finished_times(self, name: str) -> list[float]:
-        """time.monotonic() at which the event came that says that the Job of that name has ended."""
+        """time.monotonic() when the event arrived that reported the end of the Job of that name."""
         times = self._jobs.finished_at
         return [times[j["metadata"]["uid"]] for j in self._jobs.objects() if j["metadata"]["name"] == name]
 
@@ -267,13 +267,13 @@ class RunUpdates(ChangeCounter):
 
 
 def _number(item: AnyObject) -> int:
-    """resourceVersion: by the API's contract opaque, in fact a number that grows; 0 where it is not."""
+    """resourceVersion as a number: officially opaque, in practice a growing number; 0 if it is none."""
     version = str(item["metadata"].get("resourceVersion", ""))
     return int(version) if version.isdigit() else 0
 
 
 def _whole(item: AnyObject) -> str:
-    """What it belongs to: an Event to an object's name, a Pod to its Job's uid, a Job to nothing."""
+    """What an object belongs to: an Event to an object's name, a Pod to its Job's uid, a Job to nothing."""
     if item["kind"] == "Event":
         return str(item.get("involvedObject", {}).get("name"))
     owners = item["metadata"].get("ownerReferences") or ()
@@ -281,7 +281,7 @@ def _whole(item: AnyObject) -> str:
 
 
 def _lines(response: Any) -> Iterator[bytes]:
-    """Lines of a streamed body as soon as each is whole; a long silence ends them."""
+    """Yield the lines of a streamed body as each completes; a long silence ends them."""
     rest = b""
     with contextlib.suppress(urllib3.exceptions.ReadTimeoutError):
         while chunk := response.read1(65536):

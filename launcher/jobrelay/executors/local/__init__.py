@@ -1,4 +1,4 @@
-"""The local side: Jobs as processes, each looked after by a runner of its own."""
+"""The local side: Jobs as processes, each managed by its own runner."""
 
 from jobrelay.executors.local.executor import LocalExecutor
 

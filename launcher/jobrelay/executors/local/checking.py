@@ -1,4 +1,4 @@
-"""Whether a plan can be carried out by processes, before anything is created."""
+"""Check whether a plan can run as processes, before anything is created."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobrelay.resources import install_command, missing_for_training
 
 
 def check_plan(plan: Plan, root: Path) -> None:
-    """Raise BadInput for a Job with something in it that processes cannot do."""
+    """Raise BadInput for a Job that uses something processes cannot do."""
     jobs = plan.jobs.values()
     if any(runs_jobs(main_container(job)) for job in jobs) and (missing := missing_for_training()):
         raise BadInput(

@@ -1,4 +1,4 @@
-"""ConfigMaps on this machine: a folder each, a file a key."""
+"""ConfigMaps on this machine: a folder each, with one file per key."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jobrelay.kube.objects import Object, PodSpec
 from jobrelay.kube.read import containers
 from jobrelay_runner.volume import safe_read
 
-#: Names of ConfigMaps, and what they hold.
+#: ConfigMaps by name, and their files.
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
 
-#: As in Kubernetes: a ConfigMap has at most 1 MiB, and these are names of its keys.
+#: As in Kubernetes: a ConfigMap has at most 1 MiB, and its keys match this pattern.
 _BYTES: Final = 2**20
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
@@ -41,12 +41,12 @@ def contents_of(config_map: Object) -> dict[str, bytes]:
 
 
 def given(objects: Sequence[Object]) -> dict[str, dict[str, bytes]]:
-    """Every ConfigMap among manifests. Raises BadInput."""
+    """The files of every ConfigMap in the manifests, by name. Raises BadInput."""
     return {item["metadata"]["name"]: contents_of(item) for item in objects if item["kind"] == "ConfigMap"}
 
 
 def named_in(spec: PodSpec) -> set[str]:
-    """The ConfigMaps that the spec of a Pod refers to."""
+    """Names of the ConfigMaps that a Pod's spec refers to."""
     names: set[str | None] = {volume.get("configMap", {}).get("name") for volume in spec.get("volumes") or ()}
     for container in containers(spec):
         names |= {source.get("configMapRef", {}).get("name") for source in container.get("envFrom") or ()}
@@ -56,7 +56,7 @@ def named_in(spec: PodSpec) -> set[str]:
 
 
 def kept(root: Path, names: Iterable[str]) -> dict[str, dict[str, bytes]]:
-    """Those ConfigMaps of these names that are kept on the volume. Raises OSError."""
+    """The ConfigMaps with these names that the volume has. Raises OSError."""
     found: dict[str, dict[str, bytes]] = {}
     for name in names:
         folder = layout.config_folder(root, name)

@@ -1,7 +1,7 @@
-"""How launchers and a Job's runner reach each other: a socket that nobody else can put in its place.
+"""How launchers and a Job's runner reach each other: a socket that no other user can replace.
 
-It lies in a folder that the runner makes for itself, with a name that cannot be guessed and mode 0700;
-where that is, stands in the Job's lock (see liveness). Messages are lines of JSON, of limited length.
+The runner makes a folder for it, with a name that cannot be guessed and mode 0700, and writes its path into
+the Job's lock (see liveness). Messages are lines of JSON, limited in length.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from jobrelay.kube.objects import Object
 from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume import safe_read
 
-#: Seconds before another runner is started where the one before could not be followed.
+#: Seconds before another runner is started if the last one could not be followed.
 _RESTART_SECONDS: Final = 1.0
-#: A socket's path may have 103 characters on macOS, 107 on Linux.
+#: The limit for a socket's path is 103 characters on macOS, 107 on Linux.
 _PATH_LENGTH: Final = 103
 _LINE_BYTES: Final = job_folder.STATE_BYTES
 _LOG_BYTES: Final = 64 * 1024
 _PREFIX: Final = "jobrelay-"
 
-#: `-m` would need the checkout on the path, which PYTHONSAFEPATH takes from it.
+#: `-m` needs the checkout on the path, and PYTHONSAFEPATH removes it from there.
 _RUNNER: Final = (
     f"import sys; sys.path[:0] = {[str(layout.LAUNCHER_FOLDER), str(layout.WORKING_FOLDER)]!r}; "
     "from jobrelay.executors.local.pod.runner import main; sys.exit(main(sys.argv[1:]))"
@@ -59,7 +59,7 @@ def listen() -> socket.socket:
 
 
 def remove_socket(path: str, owner: int) -> None:
-    """Remove a socket and the folder that was made for it, if it is one of this user's."""
+    """Remove a socket and the folder made for it, if it belongs to `owner`."""
     folder = Path(path).parent
     if path and folder.name.startswith(_PREFIX) and _is_private(folder, owner) and owner == os.geteuid():
         with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ def remove_socket(path: str, owner: int) -> None:
 
 
 def lines_of(connection: socket.socket, limit: int) -> Iterator[Object]:
-    """JSON objects, one a line, until the other side ends, or says something else."""
+    """JSON objects, one per line, until the other side closes or sends something else."""
     with connection.makefile("rb") as lines:
         while (line := lines.readline(limit)).endswith(b"\n"):  # else it was cut, or is too long
             try:
@@ -81,10 +81,10 @@ def lines_of(connection: socket.socket, limit: int) -> Iterator[Object]:
 
 
 def messages(folder: Path) -> Iterator[Object]:
-    """The Job's state now and at every change, and {"log": POD} when one has printed.
+    """The Job's state now and at every change, and {"log": POD} when that Pod has printed.
 
-    Ends with the final state. A runner that was killed is started again. Raises FileNotFoundError
-    when the Job is deleted, StageEnded where no runner can be started.
+    Ends with the final state. If the runner was killed, it is started again. Raises FileNotFoundError when
+    the Job is deleted, StageEnded if no runner can be started.
     """
     in_vain = False
     while True:
@@ -92,7 +92,7 @@ def messages(folder: Path) -> Iterator[Object]:
         with contextlib.suppress(OSError), _connect(folder) as connection:
             in_vain = False
             for message in lines_of(connection, _LINE_BYTES):
-                # on a full volume it may be known by this alone
+                # on a full volume, only this message may show the end
                 finished = "job" in message and finished_condition(message["job"]) is not None
                 yield message
         if finished:
@@ -101,15 +101,15 @@ def messages(folder: Path) -> Iterator[Object]:
         if finished_condition(state["job"]):
             yield state
             return
-        if in_vain:  # it ends before it listens, or another is about to end, or its socket was removed
+        if in_vain:  # the runner ends before it listens, another is about to end, or its socket was removed
             time.sleep(_RESTART_SECONDS)
             yield state
         start_runner(folder)
-        in_vain = True  # until it is followed
+        in_vain = True  # until a connection succeeds
 
 
 def request(folder: Path, asked: Object, seconds: float | None = None) -> bool:
-    """Ask a Job's runner for something and wait until it has ended; False if it cannot be reached.
+    """Send a request to a Job's runner and wait for the runner's end; False if it cannot be reached.
 
     seconds: how long to wait for its end; None: as long as it takes.
     """
@@ -131,7 +131,7 @@ def request(folder: Path, asked: Object, seconds: float | None = None) -> bool:
 def start_runner(folder: Path) -> None:
     """Start a Job's runner in a session of its own and wait until it can be followed.
 
-    Nothing happens where another one is at work. Raises JobRelayError with the cause if it cannot start.
+    Does nothing if another runner works. Raises JobRelayError with the cause if the runner cannot start.
     """
     job_folder.require_own(folder)
     read_end, write_end = os.pipe()
@@ -142,7 +142,7 @@ def start_runner(folder: Path) -> None:
             process = subprocess.Popen(
                 arguments, cwd=layout.WORKING_FOLDER, pass_fds=[write_end], start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "PYTHONUTF8": "1"},  # a Job's arguments are text, whatever the locale is
+                env={**os.environ, "PYTHONUTF8": "1"},  # a Job's arguments are text in any locale
             )  # fmt: skip
         except OSError as error:
             os.close(read_end)
@@ -150,19 +150,19 @@ def start_runner(folder: Path) -> None:
         finally:
             os.close(write_end)
     with os.fdopen(read_end, "rb") as ready:
-        told = ready.read(_LOG_BYTES)  # the end comes when the runner listens, or has ended
+        told = ready.read(_LOG_BYTES)  # the stream ends when the runner listens, or has ended
     if told in (b"listens", b"busy"):
-        # It outlives this process; if this one outlives it, no zombie is left.
+        # It outlives this process; if this process outlives it, the thread leaves no zombie.
         threading.Thread(target=process.wait, name="runner", daemon=True).start()
         return
     process.wait()
-    folder.lstat()  # FileNotFoundError: it was deleted meanwhile
+    folder.lstat()  # FileNotFoundError: the Job was deleted meanwhile
     cause = told.decode("utf-8", "replace") or _last_line(folder / layout.RUNNER_LOG, before)
     raise _could_not_start(folder, cause or f"it ended with exit code {process.returncode}")
 
 
 def ensure_runner(folder: Path) -> None:
-    """Start a Job's runner unless one can be reached. Raises as `start_runner`."""
+    """Start a Job's runner unless one can be reached. Raises as `start_runner` does."""
     try:
         _connect(folder).close()
     except OSError:
@@ -170,7 +170,7 @@ def ensure_runner(folder: Path) -> None:
 
 
 def peer_user(connection: socket.socket) -> int | None:
-    """The user at the other end, where the system tells it."""
+    """The user ID of the other end; None if the system does not report it."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None
@@ -179,7 +179,7 @@ def peer_user(connection: socket.socket) -> int | None:
 
 
 def _connect(folder: Path) -> socket.socket:
-    """A connection to the Job's runner, and to nobody else's program. Raises OSError."""
+    """A connection to the Job's runner and to no other user's program. Raises OSError."""
     owner = folder.lstat().st_uid
     holder = liveness.holder_of(folder)
     if holder is None or not holder.socket or not _is_private(Path(holder.socket).parent, owner):
@@ -196,9 +196,9 @@ def _connect(folder: Path) -> socket.socket:
 
 
 def _private_folder() -> Path:
-    """A new folder for a socket, where its path is short enough. Raises OSError."""
+    """A new folder for a socket, in a place where the path is short enough. Raises OSError."""
     failure: OSError | None = None
-    # XDG_RUNTIME_DIR goes with the user's last session, and a runner outlives that: only if there is no other
+    # XDG_RUNTIME_DIR is removed with the user's last session, and a runner outlives that: use it last
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR")):  # noqa: S108
         if not place or len(os.fsencode(place)) + len(f"/{_PREFIX}12345678/s") > _PATH_LENGTH:
             continue
@@ -210,7 +210,7 @@ def _private_folder() -> Path:
 
 
 def _is_private(folder: Path, owner: int) -> bool:
-    """Whether nobody but `owner` can have put anything there."""
+    """Whether only `owner` can have put anything there."""
     try:
         found = folder.lstat()
     except OSError:
@@ -220,7 +220,7 @@ def _is_private(folder: Path, owner: int) -> bool:
 
 @contextlib.contextmanager
 def _open_log(folder: Path) -> Iterator[int]:
-    """Where a runner's own words go; nowhere, if the volume has no room for a file."""
+    """The log for a runner's own output; /dev/null if the volume has no room for a file."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         log = os.open(folder / layout.RUNNER_LOG, flags, 0o600)
@@ -235,7 +235,7 @@ def _open_log(folder: Path) -> Iterator[int]:
 
 
 def _last_line(path: Path, start: int) -> str:
-    """The last line that was written to a log behind `start`."""
+    """The last line written to a log after offset `start`."""
     try:
         with safe_read.open_regular(path) as log:
             log.seek(max(start, os.fstat(log.fileno()).st_size - _LOG_BYTES))
@@ -247,7 +247,7 @@ def _last_line(path: Path, start: int) -> str:
 
 def _could_not_start(folder: Path, cause: str) -> JobRelayError:
     what = f"Job {folder.name} could not start: its runner ended immediately: {cause}"
-    if "[Errno 28]" in cause or "[Errno 122]" in cause:  # as for a stage that finds the volume full
+    if "[Errno 28]" in cause or "[Errno 122]" in cause:  # the same hint as for a stage with a full volume
         return JobRelayError(what, "make room and run the same command again; what is there is kept")
     log = folder / layout.RUNNER_LOG
     return StageEnded(

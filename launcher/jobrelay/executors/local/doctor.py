@@ -24,12 +24,12 @@ _DISK_BYTES = 2 * 2**30
 
 
 def examine_machine(root: Path, manifests: Manifests) -> list[Finding]:
-    """Python, torch, memory, threads, disk."""
+    """Check Python, torch, memory, threads and disk."""
     return [_python(), _torch(), _memory(manifests), _threads(), _disk(root)]
 
 
 def has_memory_for(job: Job) -> bool:
-    """Whether as much memory as the Job may use is free now; False where the machine does not tell."""
+    """Whether as much memory as the Job may use is free now; False if the machine does not report it."""
     try:
         told = Path("/proc/meminfo").read_text()
     except OSError:
@@ -50,7 +50,7 @@ def _torch() -> Finding:
     if missing := missing_for_training():
         return Finding("torch", "fail", f"not installed: {', '.join(missing)}", install_command("train"))
     version = importlib.metadata.version("torch")
-    # in a process of its own, as a stage is: the launcher never imports torch
+    # in a separate process, like a stage: the launcher never imports torch
     program = "import torch; print(torch.cuda.device_count(), torch.get_num_threads())"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=WORKING_FOLDER

@@ -1,4 +1,4 @@
-"""The end of a Job that somebody wants gone: all that runs of it is stopped first, or it stays."""
+"""End a Job on request: stop all its processes, then remove or conclude it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobrelay.kube.objects import ContainerStatus, Job, Object, Pod
 from jobrelay.kube.read import finished_condition
 from jobrelay_runner.volume.files import write_atomically
 
-#: Seconds for a runner to end, beyond the grace that it gives its containers.
+#: Seconds that a runner may take to end, beyond the grace period of its containers.
 _SLACK_SECONDS: Final = 15.0
 _KILLED_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.1
@@ -23,15 +23,18 @@ _DEFAULT_GRACE: Final = 30
 
 
 def end(folder: Path) -> None:
-    """Stop all that runs of a Job, then remove its folder. Raises as `_stop`."""
+    """Stop all processes of a Job, then remove its folder. Raises as `_stop` does."""
     _stop(folder, {"verb": "delete"}, layout.remove)
 
 
 def give_up(folder: Path, annotations: dict[str, str]) -> None:
-    """Stop all that runs of a Job, which then has failed; the annotations say why. Raises as `_stop`."""
+    """Stop all processes of a Job and mark it failed; the annotations give the reason.
+
+    Raises as `_stop` does.
+    """
 
     def conclude(folder: Path) -> None:
-        """For a runner that could not do it."""
+        """Write the failed state in place of a runner that could not."""
         state = job_folder.read_state(folder)
         job = state["job"]
         if finished_condition(job):
@@ -55,9 +58,9 @@ def give_up(folder: Path, annotations: dict[str, str]) -> None:
 def _stop(folder: Path, asked: Object, conclude: Callable[[Path], None]) -> None:
     """Stop a Job's runner and containers, then `conclude`, while no other runner can start.
 
-    A runner that cannot be reached by its socket gets a signal, one that does not heed that is killed, and
-    what a killed one left behind is ended in its place. Raises JobRelayError if something still runs: the
-    folder is then still there. FileNotFoundError: there is no such Job.
+    A runner that its socket does not reach gets a signal; if it ignores that, it is killed, and this
+    function ends the containers it left. Raises JobRelayError if something still runs (the folder then
+    still exists), and FileNotFoundError if there is no such Job.
     """
     owner = job_folder.owner_to_end(folder)
     state = job_folder.read_state(folder)
@@ -68,7 +71,7 @@ def _stop(folder: Path, asked: Object, conclude: Callable[[Path], None]) -> None
     while _is_there(folder, uid):
         with liveness.held(folder) as lock:
             if lock is not None:
-                if _is_there(folder, uid):  # and not one that has got its name meanwhile
+                if _is_there(folder, uid):  # unless a new Job has taken the name meanwhile
                     _end_orphans(folder, owner)
                     conclude(folder)
                 return
@@ -87,12 +90,12 @@ def _stop(folder: Path, asked: Object, conclude: Callable[[Path], None]) -> None
 
 
 def grace_of(job: Job) -> float:
-    """Seconds between SIGTERM and SIGKILL for the containers of a Job."""
+    """Seconds between SIGTERM and SIGKILL for a Job's containers."""
     return float(job["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE))
 
 
 def running(pods: list[Pod]) -> Iterator[ContainerStatus]:
-    """The status of every container that runs, as far as the state says."""
+    """The status of every container that runs, according to the state."""
     for pod in pods:
         if pod["status"]["phase"] in ("Pending", "Running"):
             for status in [*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"]]:
@@ -101,7 +104,7 @@ def running(pods: list[Pod]) -> Iterator[ContainerStatus]:
 
 
 def kill_containers(pods: list[Pod], owner: int, grace: float) -> list[int]:
-    """End the containers that a killed runner has left; returns the processes that did not end."""
+    """End the containers that a killed runner left; returns the process IDs that did not end."""
     left = [
         (status["pid"], status["started"])
         for status in running(pods)
@@ -120,7 +123,7 @@ def kill_containers(pods: list[Pod], owner: int, grace: float) -> list[int]:
 
 
 def _end_orphans(folder: Path, owner: int) -> None:
-    """With the Job's lock held: nobody looks after what runs, if anything does."""
+    """End containers without a runner. The caller holds the Job's lock."""
     state = job_folder.read_state(folder)
     holder = liveness.holder_of(folder)
     if holder and holder.elsewhere and any(running(state["pods"])):

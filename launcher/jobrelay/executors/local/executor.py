@@ -29,7 +29,7 @@ from jobrelay_runner.volume.files import write_atomically
 
 
 class LocalExecutor:
-    """Runs Jobs as processes on a folder that stands for the volume. See executors.base.Executor."""
+    """Runs Jobs as processes in a folder that stands for the volume. See executors.base.Executor."""
 
     limits_resources = False
 
@@ -40,7 +40,7 @@ class LocalExecutor:
         return f"this machine, volume {self.root}"
 
     def check(self, plan: Plan) -> None:
-        """Raise BadInput for a Job that processes cannot run, and for a folder that is not ours."""
+        """Raise BadInput for a Job that processes cannot run, or a folder that belongs to another user."""
         check_plan(plan, self.root)
         if why := job_folder.unwritable(self.root):
             raise BadInput(f"the volume {self.root} cannot be used: {why}", job_folder.OTHER_FOLDER)
@@ -58,11 +58,11 @@ class LocalExecutor:
             folder.mkdir(parents=True, exist_ok=True)
             job_folder.require_own(folder)
             for name, content in contents_of(config_map).items():
-                # whole at every moment: a Job that is adopted may just read it
+                # atomically: a Job that is being adopted may be reading it
                 write_atomically(folder / name, content)
 
     def name_pods(self, service: Object) -> None:
-        """Nothing: on one machine they find each other by the volume."""
+        """Do nothing: on one machine the Pods find each other through the volume."""
 
     def find_run(self, plan_hash: str) -> str | None:
         runs = [job for job, _ in self.jobs() if job["metadata"]["labels"].get(LABEL_PLAN) == plan_hash]
@@ -82,7 +82,7 @@ class LocalExecutor:
 
     def withdraw(self, job: Job) -> None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
-        with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it was never there
+        with contextlib.suppress(FileNotFoundError), on_volume(self.root):  # it never existed
             if waits_early(job_folder.read_state(folder)["job"]):
                 ending.end(folder)
 
@@ -90,7 +90,7 @@ class LocalExecutor:
         job = without_gate(job)
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         how: Literal["created", "replaced"] = "created"
-        # one at a time, or the slower one would remove what the faster has made
+        # one launcher at a time, or the slower one would remove what the faster has created
         with on_volume(self.root), layout.one_at_a_time(self.root):
             while True:
                 if job_folder.create(folder, job):
@@ -148,7 +148,7 @@ class LocalExecutor:
                 states.append(job_folder.read_state(folder))
             except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile, or no Job
                 continue
-            except (OSError, JobRelayError) as error:  # another user's, or no state of ours
+            except (OSError, JobRelayError) as error:  # another user's, or not a state of ours
                 if run is not None and folder.name.rpartition("-")[0] == run:
                     raise job_folder.unreadable(folder, error) from error
         states.sort(key=lambda state: str(state["job"]["metadata"]["creationTimestamp"]))
@@ -181,7 +181,7 @@ class LocalExecutor:
         return [f"Job {name}" for name in names] + [f"ConfigMap {config.name}" for config in configs]
 
     def _started(self, folder: Path, how: Literal["created", "early", "replaced"]) -> Submission:
-        """A Job that was just created, with its runner; without one it is not left behind."""
+        """Start the runner of a new Job; if it cannot start, remove the Job."""
         try:
             contact.start_runner(folder)
         except JobRelayError:
@@ -190,14 +190,14 @@ class LocalExecutor:
         return Submission(job_folder.read_state(folder)["job"], how)
 
     def _end(self, names: Sequence[str]) -> list[str]:
-        """End Jobs, each of them if that can be; returns their names. Raises JobRelayError."""
+        """End as many of the Jobs as possible; returns their names. Raises JobRelayError."""
         ended, failures = [], []
         for name in names:
             try:
                 with (
                     contextlib.suppress(FileNotFoundError),
                     on_volume(self.root),
-                ):  # another ended it meanwhile
+                ):  # another process ended it meanwhile
                     ending.end(layout.job_folder(self.root, name))
                 ended.append(name)
             except JobRelayError as error:
@@ -209,7 +209,7 @@ class LocalExecutor:
 
 
 def _job_name(pod: Pod) -> str:
-    """The Job that owns a Pod."""
+    """The name of the Job that owns a Pod."""
     return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 

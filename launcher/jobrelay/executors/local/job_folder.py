@@ -1,7 +1,7 @@
-"""The folder of one Job: made whole or not at all, read with limits, trusted by its owner.
+"""The folder of one Job: created atomically, read with limits, trusted by its owner.
 
-Whoever can write to the volume can put a folder there. A Job's folder belongs to the user who made it
-and nobody else may look into it (mode 0700): a launcher follows and continues its own user's Jobs alone.
+Any user who can write to the volume can put a folder there. A Job's folder belongs to the user who created
+it, and no other user may read it (mode 0700): a launcher follows and continues only its own user's Jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jobrelay.executors.local import layout, liveness
 from jobrelay.kube.objects import Job, Object
 from jobrelay_runner.volume import safe_read
 
-#: The state of a Job with hundreds of Pods, each with a full termination message, has a few MB.
+#: The state of a Job with hundreds of Pods, each with a full termination message, takes a few MB.
 STATE_BYTES: Final = 16 * 2**20
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 OTHER_FOLDER: Final = "choose another folder with --volume"
@@ -30,17 +30,17 @@ OTHER_FOLDER: Final = "choose another folder with --volume"
 
 @contextlib.contextmanager
 def on_volume(root: Path) -> Iterator[None]:
-    """What the volume refuses in this block is reported for what it is. Raises JobRelayError."""
+    """Report the volume's OSErrors in this block as errors that name the cause. Raises JobRelayError."""
     try:
         yield
     except FileNotFoundError:
-        raise  # something was deleted meanwhile: for the caller
+        raise  # something was deleted meanwhile: the caller handles it
     except OSError as error:
         raise refusal(root, error) from error
 
 
 def refusal(root: Path, error: OSError) -> JobRelayError:
-    """The error that says why the volume could not be used."""
+    """The error that explains why the volume could not be used."""
     if is_full(error):
         return JobRelayError(
             f"the volume {root} has no room left: {error.strerror}",
@@ -61,7 +61,7 @@ def unwritable(root: Path) -> str:
     """Why a run cannot keep its files on this volume; empty if it can."""
     nearest = next(path for path in (root, *root.parents) if os.access(path, os.F_OK))
     for folder in (nearest, *(root / name for name in (layout.JOBS, "runs"))):
-        if not os.access(folder, os.F_OK):  # not there, or behind the one before, which was looked at
+        if not os.access(folder, os.F_OK):  # does not exist, or cannot be seen in the folder just checked
             continue
         if not folder.is_dir():
             return f"{folder} is not a directory"
@@ -71,7 +71,7 @@ def unwritable(root: Path) -> str:
 
 
 def owner_name(path: Path) -> str:
-    """Whose a file is, for people; of a path that cannot be looked at, whose the nearest folder is."""
+    """The owner of a file, for people; if the path cannot be read, the owner of the nearest folder."""
     for known in (path, *path.parents):
         try:
             uid = known.lstat().st_uid
@@ -85,13 +85,13 @@ def owner_name(path: Path) -> str:
 
 
 def require_own(folder: Path) -> None:
-    """Raise BadInput unless this user has made it. Raises FileNotFoundError if it is not there."""
+    """Raise BadInput unless the folder is this user's. Raises FileNotFoundError if it does not exist."""
     if folder.lstat().st_uid != os.geteuid():
         raise not_yours(folder)
 
 
 def not_yours(folder: Path) -> BadInput:
-    """The error for a Job that another user has made."""
+    """The error for a Job that another user created."""
     return BadInput(
         f"{folder.name} in {folder.parent} belongs to {owner_name(folder)}, who alone may look into it",
         "choose another --run, or another folder with --volume",
@@ -110,7 +110,7 @@ def unreadable(folder: Path, error: OSError | JobRelayError) -> JobRelayError:
 
 
 def owner_to_end(folder: Path) -> int:
-    """Whose processes a Job has started, if this user may end them: its owner or root. Raises BadInput."""
+    """The user whose processes a Job has started, if you are that user or root. Raises BadInput."""
     owner = folder.lstat().st_uid
     if os.geteuid() not in (owner, 0):
         raise not_yours(folder)
@@ -118,7 +118,7 @@ def owner_to_end(folder: Path) -> int:
 
 
 def create(folder: Path, job: Job) -> bool:
-    """Make the Job's folder, whole or not at all; False if there is one of that name. Raises OSError."""
+    """Create the Job's folder atomically; False if the name is taken. Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     metadata = {**job["metadata"], "uid": layout.uid(), "creationTimestamp": layout.now()}
     state = {"job": {**job, "metadata": metadata, "status": {}}, "pods": []}
@@ -128,7 +128,7 @@ def create(folder: Path, job: Job) -> bool:
         liveness.prepare(incoming)
         return _renamed(incoming, folder)
     finally:
-        shutil.rmtree(incoming, ignore_errors=True)  # there no more if it has its name
+        shutil.rmtree(incoming, ignore_errors=True)  # already moved if the Job was created
 
 
 def read_state(folder: Path) -> Object:
@@ -145,12 +145,12 @@ def read_state(folder: Path) -> Object:
 
 
 def is_torn(folder: Path) -> bool:
-    """Whether there is a Job's folder without its state: a launcher was killed while removing it."""
+    """Whether a Job's folder has no state: a launcher was killed while it removed the folder."""
     return folder.is_dir() and not (folder / layout.STATE).exists()
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders of all Jobs on the volume, also of those that others have made."""
+    """The folders of all Jobs on the volume, including those of other users."""
     try:
         names = sorted(os.listdir(root / layout.JOBS))  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
@@ -159,7 +159,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def _renamed(incoming: Path, folder: Path) -> bool:
-    """Give a folder its name; False where one that is not empty has it."""
+    """Rename the folder to its final name; False if a non-empty folder has that name."""
     try:
         incoming.rename(folder)
     except OSError as error:

@@ -28,9 +28,9 @@ STATE: Final = "state.json"
 LOCK: Final = "lock"
 RUNNER_LOG: Final = "runner.log"
 
-#: As the image's WORKDIR: where the packages jobrelay_runner and jobrelay_train are.
+#: Stands for the image's WORKDIR: the folder of the packages jobrelay_runner and jobrelay_train.
 WORKING_FOLDER: Final = PROGRAMS
-#: Where the package jobrelay is.
+#: The folder of the package jobrelay.
 LAUNCHER_FOLDER: Final = Path(__file__).resolve().parents[3]
 
 
@@ -44,7 +44,7 @@ def config_folder(root: Path, name: str) -> Path:
 
 @contextmanager
 def one_at_a_time(root: Path) -> Iterator[None]:
-    """Wait for other launchers that decide about Jobs of this volume."""
+    """Let only one launcher at a time create or remove Jobs on this volume; wait for the others."""
     folder = root / JOBS
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -56,12 +56,12 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a Job's folder, at once for all who look for it: a launcher that is killed here leaves no half.
+    """Remove a Job's folder in one step for all readers: a launcher killed here leaves no half of it.
 
-    Raises PermissionError, if the folder may not be removed.
+    Raises PermissionError if the folder may not be removed.
     """
     hidden = folder.with_name(f".old-{uid()}")
-    with suppress(FileNotFoundError):  # it is gone already
+    with suppress(FileNotFoundError):  # already gone
         folder.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -71,7 +71,7 @@ def log_name(pod: Pod, container: str) -> str:
 
 
 def now() -> str:
-    """RFC 3339 in UTC, with microseconds: local Pods follow each other quickly."""
+    """The time now as RFC 3339 in UTC, with microseconds, since local Pods follow each other quickly."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -80,5 +80,5 @@ def uid() -> str:
 
 
 def suffix() -> str:
-    """Five characters, as Kubernetes gives the Pods of a Job."""
+    """Five random characters, like the ends of the Pod names that Kubernetes generates."""
     return "".join(secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5))

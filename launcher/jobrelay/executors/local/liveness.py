@@ -1,9 +1,9 @@
-"""Who is alive: a process by its number and start, a Job's runner by the lock that it holds.
+"""Whether a process lives: identified by PID and start time, a Job's runner by the lock that it holds.
 
-The runner of a Job locks `lock` in the Job's folder for as long as it lives; the kernel releases it
-when the runner ends, however it ends. In the file the runner writes who it is and where it listens, so
-that everybody who may read the folder finds it, whatever their TMPDIR. The file has its full size from
-the start, so that this works on a volume that is full.
+A Job's runner locks `lock` in the Job's folder for as long as it lives; the kernel releases the lock when
+the runner ends, however it ends. The runner writes its identity and its socket's path into the file, so
+every process that may read the folder finds it, whatever its TMPDIR. The file has its full size from the
+start, so this works on a full volume.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOOK_SECONDS: Final = 0.05
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that has a Job's lock, or had it last."""
+    """The process that holds a Job's lock, or held it last."""
 
     pid: int
     started: str
@@ -47,14 +47,15 @@ class Holder:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it runs on another machine, which shares this volume."""
+        """Whether it runs on another machine that shares this volume."""
         return self.node != platform.node() and self.boot != _boot()
 
 
 def started(pid: int) -> str | None:
-    """When a process started, as this machine tells it; None where no such process runs.
+    """The start time of a process, as this machine reports it; None if no such process runs.
 
-    Number and start together name one process for ever. What has ended and was not waited for is gone.
+    PID and start time together identify one process for good. An ended process that has not been waited for
+    does not count.
     """
     try:
         if (_PROC / "self/stat").exists():
@@ -72,14 +73,14 @@ def started(pid: int) -> str | None:
 
 
 def lives(pid: int, since: str) -> bool:
-    """Whether that very process still runs."""
+    """Whether the process with this PID and start time still runs."""
     return bool(since) and started(pid) == since
 
 
 def signal_process(pid: int, since: str, owner: int, number: signal.Signals, group: bool = False) -> None:
-    """Send a signal to that very process (or its group), if it belongs to `owner`. Raises PermissionError.
+    """Signal that exact process (or its group), if it belongs to `owner`. Raises PermissionError.
 
-    pid and since may come from a file that somebody else wrote: nothing but a process of theirs is hit.
+    pid and since may come from a file that another user wrote, so no other process is signalled.
     """
     if pid <= 1 or not lives(pid, since):
         return
@@ -90,7 +91,7 @@ def signal_process(pid: int, since: str, owner: int, number: signal.Signals, gro
 
 
 def ends_within(pid: int, since: str, seconds: float) -> bool:
-    """Whether a process that is no child of this one ends in that time."""
+    """Whether a process that is not a child of this one ends within `seconds`."""
     deadline = time.monotonic() + seconds
     while lives(pid, since):
         if time.monotonic() > deadline:
@@ -101,9 +102,9 @@ def ends_within(pid: int, since: str, seconds: float) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[int | None]:
-    """Hold a Job's lock in this block (a descriptor), unless its runner has it (None).
+    """Hold a Job's lock in this block (a descriptor), unless its runner holds it (None).
 
-    Raises FileNotFoundError where there is no such Job, and OSError.
+    Raises FileNotFoundError if there is no such Job, and OSError.
     """
     descriptor = os.open(folder / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -118,12 +119,12 @@ def held(folder: Path) -> Iterator[int | None]:
 
 
 def prepare(folder: Path) -> None:
-    """Make a Job's lock, with all the room that it will ever need."""
+    """Create a Job's lock at the full size it will ever need."""
     (folder / layout.LOCK).write_bytes(b" " * _LOCK_BYTES)
 
 
 def write_holder(descriptor: int, holder: Holder) -> None:
-    """Say in a lock that is held who holds it. Raises OSError."""
+    """Write the holder into a lock that is held. Raises OSError."""
     content = json.dumps(asdict(holder)).encode().ljust(_LOCK_BYTES)
     if os.pwrite(descriptor, content, 0) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -131,7 +132,7 @@ def write_holder(descriptor: int, holder: Holder) -> None:
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Who has, or had last, a Job's lock; None where nobody has said so."""
+    """The holder of a Job's lock, or the last one; None if the lock names none."""
     try:
         return Holder(**json.loads(safe_read.read_bytes(folder / layout.LOCK, 2 * _LOCK_BYTES)))
     except (OSError, ValueError, TypeError):
@@ -152,7 +153,7 @@ def _owner(pid: int) -> int | None:
 
 @cache
 def _boot() -> str:
-    """What differs after the machine was started again; empty where it does not tell."""
+    """A value that changes when the machine restarts; empty if the machine does not report one."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is known of the Jobs of a run, as their runners tell it."""
+"""The state of a run's Jobs, as their runners send it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jobrelay.verdicts import JobView
 
 
 class LocalUpdates(ChangeCounter):
-    """Updates (see executors.base) from the runners' sockets: one connection a Job.
+    """Updates (see executors.base) from the runners' sockets: one connection per Job.
 
-    A Job is known by its UID: one that was made anew under the same name is another.
+    The UID identifies a Job: one created later under the same name is a different Job.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,7 +41,7 @@ class LocalUpdates(ChangeCounter):
                 self._states[uid] = _if_of(uid, state)
                 self.changed()
                 if self._states[uid] is None:
-                    return  # the Job that was followed is gone
+                    return  # the followed Job is gone
         except FileNotFoundError:
             self._states[uid] = None
             self.changed()
@@ -50,5 +50,5 @@ class LocalUpdates(ChangeCounter):
 
 
 def _if_of(uid: str, state: Object) -> Object | None:
-    """`state`, if it is of the Job with that UID, and not of a later one of its name."""
+    """`state` if it is that of the Job with this UID, not of a later one with its name."""
     return state if state["job"]["metadata"]["uid"] == uid else None

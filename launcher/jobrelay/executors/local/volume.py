@@ -1,4 +1,4 @@
-"""The volume is a folder here."""
+"""The volume as a folder of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobrelay_runner.volume.verify import Check, check_run
 
 
 class LocalVolume:
-    """See executors.base.Volume."""
+    """The volume as a folder. See executors.base.Volume."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

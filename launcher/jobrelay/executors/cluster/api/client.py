@@ -1,6 +1,6 @@
-"""The Kubernetes API as plain dicts, with patience for a server that is away for a while.
+"""The Kubernetes API as plain dicts; waits for a server that is temporarily unreachable.
 
-How it is reached, and as whom, is in `connection`; there is no model of its objects, since real servers
+`login` decides how to reach it, and as which user. There is no model of its objects, since real servers
 send what models reject.
 """
 
@@ -43,8 +43,8 @@ FIELD_MANAGER: Final = "jobrelay"
 class Api:
     """One context of a kubeconfig. Thread-safe.
 
-    give_up: seconds without one good call after which it raises ApiLost. None: as in `limits`, where the
-    first call has a shorter time.
+    give_up: seconds without a successful call before it raises ApiLost. None: as in `limits`, where the
+    first call has a shorter limit.
     """
 
     def __init__(self, context: str | None, give_up: float | None = None) -> None:
@@ -67,21 +67,21 @@ class Api:
         return self._retrying(lambda: self._json("GET", path, query))
 
     def create(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST. When its reply was lost, the retry meets its own object as a 409, as any other."""
+        """Create an object (POST). If the reply is lost, the retry gets a 409 for its own object."""
         return self._retrying(lambda: self._json("POST", path, {}, body))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._retrying(lambda: self._json("PATCH", path, {}, body, MERGE))
 
     def apply(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Server-side apply, never forced."""
+        """Apply an object server-side, never by force."""
         query = {"fieldManager": FIELD_MANAGER}
         return self._retrying(lambda: self._json("PATCH", path, query, body, APPLY))
 
     def delete(self, path: str, uid: str | None = None, grace_seconds: int | None = None) -> bool:
-        """DELETE in the background; only the object with that uid, if one is given.
+        """Delete an object in the background; with `uid`, only the object that has it.
 
-        False if it was gone, or another one has its name.
+        Returns False if it was already gone, or another object has its name.
         """
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
@@ -98,7 +98,7 @@ class Api:
 
     @contextlib.contextmanager
     def open(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
-        """A response to be read as it comes (a watch, a log). Raises ApiError, STREAM_ENDED."""
+        """A response to read as it arrives (a watch, a log). Raises ApiError, STREAM_ENDED."""
         response = self._request("GET", path, query, None, None)
         try:
             if response.status >= 400:
@@ -106,10 +106,10 @@ class Api:
             self.was_good()
             yield response
         finally:
-            response.close()  # not back into the pool: it may stand in the middle of a body
+            response.close()  # do not return it to the pool: its body may be half read
 
     def execute(self, path: str, command: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
-        """Run a command in a running container. path: the Pod's."""
+        """Run a command in a running container. path: of the Pod."""
         query = [("command", part) for part in command]
         query += [("stdin", str(stdin is not None).lower()), ("stdout", "true"), ("stderr", "true")]
         name = path.rsplit("/", 1)[-1]
@@ -123,7 +123,10 @@ class Api:
         return Execution(socket, stdin)
 
     def _exec_socket(self, path: str, again: bool = True) -> Any:
-        """Raises ApiError, BadInput, STREAM_ENDED. again: once more after a 401, logged in anew."""
+        """Open an exec WebSocket. Raises ApiError, BadInput, STREAM_ENDED.
+
+        again: after a 401, log in again and retry once.
+        """
         used = self._connection
         try:
             return self._sent(lambda connection: connection.exec_socket(path, limits.READ_SECONDS / 2))
@@ -139,9 +142,9 @@ class Api:
             self._last_good = time.monotonic()
 
     def check_patience(self, error: Exception, since: float | None = None) -> None:
-        """Raise ApiLost if the last good call is too long ago to go on hoping.
+        """Raise ApiLost if the last successful call is too long ago.
 
-        since: time.monotonic() of the caller's own last good call, where others' do not help it.
+        since: time.monotonic() of the caller's own last success, where others' calls do not count.
         """
         with self._lock:
             last = self._last_good if since is None else since
@@ -159,7 +162,7 @@ class Api:
         )
 
     def _no_tls(self, error: ssl.SSLError) -> BadInput:
-        """What a failed handshake is, before there was any good answer."""
+        """The error for a failed handshake before any successful call."""
         cluster = self._connection.access.cluster
         if isinstance(error, ssl.SSLCertVerificationError):
             return BadInput(
@@ -178,7 +181,7 @@ class Api:
         return f"{self.server} (context {self.context}{f', by the proxy {proxy}' if proxy else ''})"
 
     def not_accepted_any_more(self) -> ApiLost:
-        """What a 401 is, once there was a good answer."""
+        """The error for a 401 after successful calls."""
         return ApiLost(
             f"the API server {self.server} no longer accepts the credentials of {self.context}. "
             "The Jobs continue; log in again, then run the same command again to re-attach",
@@ -186,7 +189,7 @@ class Api:
         )
 
     def _retrying(self, call: Callable[[], T]) -> T:
-        """`call`, again with jitter while the API is down, busy or out of order."""
+        """Run `call`; retry with jitter while the API is down, busy or failing."""
         first = limits.FIRST_GIVE_UP_SECONDS if self._first_give_up is None else self._first_give_up
         patience = self._give_up if self._last_good else first
         try:
@@ -256,7 +259,7 @@ class Api:
         return response
 
     def _sent(self, send: Callable[[Connection], T]) -> T:
-        """`send`; a login that fails in the middle of a run is waited for, as a server that is away."""
+        """Run `send`; if a login fails in the middle of a run, raise NoLogin, which is retried."""
         try:
             return send(self._connection)
         except BadInput as error:
@@ -265,25 +268,25 @@ class Api:
             raise NoLogin(error.what) from error
 
     def _log_in_again(self, used: Connection) -> bool:
-        """Read the kubeconfig again: somebody may have logged in, or a token been renewed (row 8)."""
+        """Read the kubeconfig again: the user may have logged in, or a token been renewed (row 8)."""
         with self._lock:
-            if self._connection is used:  # else another thread has done so meanwhile
+            if self._connection is used:  # else another thread already did
                 try:
                     self._connection = Connection(None if self.context == IN_CLUSTER else self.context)
                 except BadInput:
-                    return False  # the 401 says more
+                    return False  # the 401 explains more
         return True
 
 
 def collection(version: str, resource: str, namespace: str | None) -> str:
-    """collection("batch/v1", "jobs", "a") → /apis/batch/v1/namespaces/a/jobs"""
+    """The path of a collection: ("batch/v1", "jobs", "a") → /apis/batch/v1/namespaces/a/jobs."""
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     inside = f"/namespaces/{quote(namespace)}" if namespace else ""
     return f"{root}{inside}/{resource}"
 
 
 def _retried(call: Callable[[], T], seconds: float) -> T:
-    """`call`, again while that may help; after so many seconds, the last error is raised."""
+    """Run `call`; retry while that may help. After `seconds`, raise the last error."""
     end = time.monotonic() + seconds
     backoff = limits.Backoff()
     while True:

@@ -1,4 +1,4 @@
-"""What a call to the API can fail of, and whether another try may help."""
+"""Why a call to the API can fail, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobrelay.kube.objects import Object
 
 
 class NoLogin(OSError):
-    """In the middle of a run, there are no credentials to be had for a request."""
+    """No credentials are available for a request in the middle of a run."""
 
 
 STREAM_ENDED = (urllib3.exceptions.HTTPError, OSError)
 
 
 class ApiError(JobRelayError):
-    """The server answered, and the answer is no."""
+    """The server answered with an error status."""
 
     exit_code = Exit.BAD_INPUT
 
@@ -30,7 +30,7 @@ class ApiError(JobRelayError):
             answer = json.loads(body)
         except (ValueError, RecursionError):
             answer = {}
-        if not isinstance(answer, dict):  # not the API server's own, but a proxy's before it
+        if not isinstance(answer, dict):  # the answer of a proxy in front of the API server
             answer = {}
         details = answer.get("details")
         self.status = status
@@ -47,14 +47,14 @@ def _seconds(text: str | None) -> float | None:
 
 def worth_another_try(error: BaseException) -> bool:
     if isinstance(error, ApiError):
-        # several creates at once meet in the counter of a quota; nothing was made then
+        # parallel creates conflict on a quota's counter; nothing was created
         quota = error.status == 409 and error.details.get("kind") == "resourcequotas"
         return quota or error.status == 429 or error.status >= 500
     return isinstance(error, STREAM_ENDED) and not tls_refusal(error)
 
 
 def tls_refusal(error: BaseException) -> ssl.SSLError | None:
-    """A handshake that fails again however often it is tried: a wrong certificate stays wrong."""
+    """The TLS error of a handshake that no retry can fix, such as a wrong certificate; else None."""
     root = root_of(error)
     if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return root
@@ -62,7 +62,7 @@ def tls_refusal(error: BaseException) -> ssl.SSLError | None:
 
 
 def root_of(error: BaseException) -> BaseException:
-    """What it is about: urllib3 wraps errors, each kind in a way of its own."""
+    """The root cause: urllib3 wraps errors, each kind in its own way."""
     inner = [getattr(error, "reason", None), getattr(error, "original_error", None), *error.args[:2]]
     found = next((each for each in inner if isinstance(each, BaseException)), None)
     return root_of(found) if found else error

@@ -1,4 +1,4 @@
-"""A command in a running container, over the WebSocket of exec (v4.channel.k8s.io)."""
+"""Run a command in a container, over the WebSocket of exec (v4.channel.k8s.io)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jobrelay.errors import ApiLost, JobRelayError
 from jobrelay.hints import SameAgain
 from jobrelay.kube.objects import Object
 
-#: The first byte of a frame says which stream it is of.
+#: A frame's first byte names its stream.
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 
 
 class Execution:
-    """A command that runs in a container: its stdout as chunks, then its exit code."""
+    """A command in a container: its stdout as chunks, then its exit code."""
 
     def __init__(self, socket: Any, stdin: Iterator[bytes] | None) -> None:
         self._socket = socket
@@ -28,7 +28,7 @@ class Execution:
             threading.Thread(target=self._feed, args=(stdin,), daemon=True).start()
 
     def stdout(self) -> Iterator[bytes]:
-        """Chunks of stdout as they come, until the command has ended. Raises ApiLost."""
+        """Chunks of stdout as they arrive, until the command has ended. Raises ApiLost."""
         try:
             while self._status is None:
                 opcode, frame = self._receive()
@@ -51,7 +51,7 @@ class Execution:
             self._socket.close(timeout=1)
 
     def _receive(self) -> tuple[int, Any]:
-        """The next frame. A command may be silent for long, but whatever is there answers a ping."""
+        """The next frame. A command may be silent for long, but a live connection answers a ping."""
         try:
             return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
         except WebSocketTimeoutException:
@@ -59,7 +59,7 @@ class Execution:
             return self._socket.recv_data_frame(True)  # type: ignore[no-any-return]
 
     def finish(self) -> int:
-        """The command's exit code, after all of stdout was read."""
+        """The exit code of the command; read all of stdout first."""
         for _ in self.stdout():
             pass
         if self._status is None:
@@ -81,4 +81,4 @@ class Execution:
             for chunk in stdin:
                 self._socket.send_binary(bytes([_STDIN]) + chunk)
         except (WebSocketException, OSError):
-            self._socket.abort()  # so that the reader of stdout does not wait for the rest, and tells why
+            self._socket.abort()  # the reader of stdout stops waiting and reports the cause

@@ -1,1 +1,1 @@
-"""What a kubeconfig promises: the server, its certificate, the proxy before it, and the credentials."""
+"""What a kubeconfig defines: the server, its certificate, its proxy, and the credentials."""

@@ -1,4 +1,4 @@
-"""One way to the API server, for requests, watches and exec alike: proxy, TLS, credentials."""
+"""One connection to the API server for requests, watches and exec: proxy, TLS, credentials."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from jobrelay.executors.cluster.login.tls import tls_context
 
 _PORTS: Final = {"http": 80, "https": 443}
 _EXEC_PROTOCOL: Final = "v4.channel.k8s.io"
-#: Idle connections that are kept: a run has some watches and logs open, and asks from several threads.
+#: Idle connections to keep: a run has several watches and logs open, and calls from several threads.
 _KEPT: Final = 32
 _warned: set[str] = set()
 _log = logging.getLogger(__name__)
 
 
 class Connection:
-    """A context of the kubeconfig, as it was when this was made. Thread-safe."""
+    """A context of the kubeconfig, as read when this object was created. Thread-safe."""
 
     def __init__(self, context: str | None) -> None:
-        """Raises BadInput. Nothing is sent yet, and no plugin is asked."""
+        """Read the context; sends nothing, and runs no plugin. Raises BadInput."""
         self.access: Access = load(context)
         self.server = self.access.server
         self._credentials = Credentials(self.access)
@@ -47,7 +47,7 @@ class Connection:
         self._lock = threading.Lock()
         self._insecure = self.access.cluster.flag("insecure-skip-tls-verify")
         if self._insecure and self._is_tls:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one for every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # else one per request
             _warn_once(f"the certificate of {self.server} is not checked (insecure-skip-tls-verify)")
         self._made_for: Certificate | None = None
         self._tls, self._pool = self._made(None)
@@ -60,23 +60,23 @@ class Connection:
         kind: str,
         timeout: float,
     ) -> Any:
-        """A response that is still to be read. kind: of the body.
+        """Send a request; returns the unread response. kind: the body's content type.
 
-        Raises BadInput where no credentials are to be had, urllib3's HTTPError and OSError.
+        Raises BadInput if no credentials are available, urllib3's HTTPError and OSError.
         """
         login = self._credentials.current()
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "jobrelay"})
         if body is not None:
             headers["Content-Type"] = kind
         for name, value in self._identity(login):
-            headers.add(name, value.encode().decode("latin-1"))  # which is what http.client encodes again
-        # not ProxyManager's own: it joins headers of one name, and so makes one group of all groups
+            headers.add(name, value.encode().decode("latin-1"))  # http.client restores the bytes
+        # bypass ProxyManager.urlopen: it joins headers of one name, and so turns all groups into one
         _, pool = self._means(login)
         return urllib3.PoolManager.urlopen(
             pool,
             method,
             self.server + path,
-            redirect=False,  # no API server redirects, and credentials go nowhere else
+            redirect=False,  # no API server redirects; send credentials nowhere else
             body=body,
             headers=headers,
             timeout=urllib3.Timeout(connect=limits.CONNECT_SECONDS, read=timeout),
@@ -85,9 +85,9 @@ class Connection:
         )
 
     def exec_socket(self, path: str, timeout: float) -> WebSocket:
-        """The WebSocket of an exec. timeout: seconds that it waits for a byte.
+        """The WebSocket of an exec. timeout: seconds to wait for a byte.
 
-        Raises websocket's WebSocketException, and as `request`.
+        Raises websocket's WebSocketException, and the errors of `request`.
         """
         login = self._credentials.current()
         headers = [f"{name}: {value}" for name, value in self._identity(login)]
@@ -101,7 +101,7 @@ class Connection:
         return web
 
     def _identity(self, login: Login) -> list[tuple[str, str]]:
-        """The headers that say who asks, and as whom."""
+        """The headers that authenticate the user and request impersonation."""
         own = [("Authorization", login.authorization)] if login.authorization else []
         return own + self._credentials.impersonation
 
@@ -110,7 +110,7 @@ class Connection:
         return self.server.startswith("https:")
 
     def _means(self, login: Login) -> tuple[ssl.SSLContext | None, urllib3.PoolManager]:
-        """TLS and connections that show this login's certificate: a plugin may renew it."""
+        """TLS context and pool for this login's certificate, which a plugin may renew."""
         with self._lock:
             if login.certificate != self._made_for:
                 self._tls, self._pool = self._made(login.certificate)
@@ -128,7 +128,7 @@ class Connection:
         return tls, urllib3.ProxyManager(self.proxy.url, proxy_headers=self.proxy.headers, **options)
 
     def _stream(self, login: Login) -> socket.socket:
-        """A connected socket, with TLS where there is TLS, by the same way as every request."""
+        """A connected socket, with TLS for https, through the same proxy as every request."""
         tls, _ = self._means(login)
         server = urllib3.util.parse_url(self.server)
         proxy = urllib3.util.parse_url(self.proxy.url) if self.proxy else None

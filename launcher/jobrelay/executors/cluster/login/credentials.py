@@ -1,6 +1,6 @@
-"""What a request is sent with: who it is from, and as whom it is to act.
+"""The credentials of a request: who sends it, and as whom the server should act.
 
-A kubeconfig promises credentials; they are all in a request, or there is no request.
+A request carries all the credentials that the kubeconfig defines, or it is not sent.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret
 from jobrelay_runner.volume.safe_read import read_named, why
 
-#: Seconds after which a token's file is read again: the kubelet renews it, as others do.
+#: Seconds before a token file is read again, since the kubelet or other programs renew it.
 _TOKEN_FILE_SECONDS: Final = 60.0
 _TOKEN_BYTES: Final = 1024 * 1024
-#: What may stand in the name of a header (RFC 9110, token), but for the percent sign.
+#: Characters that a header's name may have (RFC 9110, token), without the percent sign.
 _HEADER_NAME: Final = frozenset(
     "!#$&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
-#: Providers that kubectl has given up, and the plugin that took their place.
+#: Providers that kubectl has dropped, and the plugins that replaced them.
 _SUCCESSORS: Final = {"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin"}
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A client's certificate with its chain, and its private key, both as PEM."""
+    """A client certificate with its chain, and its private key, both as PEM."""
 
     chain: bytes
     key: bytes
@@ -41,7 +41,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Login:
-    """What logs in. expires: seconds since the epoch, after which it is to be had anew."""
+    """The credentials to send. expires: seconds since the epoch, when they must be renewed."""
 
     authorization: str = ""
     certificate: Certificate | None = None
@@ -49,10 +49,10 @@ class Login:
 
 
 class Credentials:
-    """Those of the user of a context, renewed as they expire. Thread-safe."""
+    """The credentials of a context's user, renewed as they expire. Thread-safe."""
 
     def __init__(self, access: Access) -> None:
-        """Raises BadInput."""
+        """Choose how to log in. Raises BadInput."""
         self._user = access.user
         self._lock = threading.Lock()
         self._login: Login | None = None
@@ -60,7 +60,7 @@ class Credentials:
         self.impersonation = _impersonation(access.user)
 
     def current(self) -> Login:
-        """What to send now, from the plugin where its last answer has expired. Raises BadInput."""
+        """The credentials to send now; runs the plugin if its last answer has expired. Raises BadInput."""
         with self._lock:
             if self._login is None or _has_expired(self._login):
                 self._login = self._obtain()
@@ -72,7 +72,7 @@ def _has_expired(login: Login) -> bool:
 
 
 def _way_in(access: Access) -> Callable[[], Login]:
-    """How this user logs in, in kubectl's order. Raises BadInput."""
+    """How this user logs in, in kubectl's order of precedence. Raises BadInput."""
     user = access.user
     certificate = _certificate(user)
     if user.text("tokenFile"):
@@ -113,7 +113,7 @@ def _certificate(user: Entry) -> Certificate | None:
 
 
 def _token(user: Entry, text: str, where: str) -> str:
-    """A token as a header can hold it: editors and `echo` end a file with a line break."""
+    """A token fit for a header: editors and `echo` end a file with a line break."""
     token = text.strip()
     keep_secret(token)
     if not token:
@@ -124,12 +124,12 @@ def _token(user: Entry, text: str, where: str) -> str:
 
 
 class _TokenFile:
-    """A token in a file, which somebody renews."""
+    """A token in a file that another program renews."""
 
     def __init__(self, user: Entry, certificate: Certificate | None) -> None:
         self._user = user
         self._certificate = certificate
-        # kubectl falls back on `token` as long as the file cannot be read
+        # kubectl falls back on `token` while it cannot read the file
         self._last = _token(user, text, "token") if (text := user.text("token")) else ""
 
     def read(self) -> Login:
@@ -154,7 +154,7 @@ def _of_plugin(status: Object, user: Entry, certificate: Certificate | None) -> 
 
 
 def _of_provider(user: Entry, certificate: Certificate | None) -> Callable[[], Login]:
-    """The old way to log in: of the providers that there were, kubectl has kept oidc."""
+    """The legacy auth-provider login; of the providers, kubectl supports only oidc."""
     provider = Entry(user.context, f"{user.what}, auth-provider", user.tree("auth-provider"), user.file)
     name = provider.text("name")
     if name != "oidc":
@@ -174,7 +174,7 @@ def _of_provider(user: Entry, certificate: Certificate | None) -> Callable[[], L
             f"its id-token expired at {at}",
             f"`kubectl --context {user.context} version` renews it; then run the same command again",
         )
-    # when it expires, the kubeconfig is read again: whoever uses kubectl meanwhile has renewed it there
+    # once it expires, the kubeconfig is read again, in case you used kubectl and it renewed the token
     return _always(Login(f"Bearer {token}", certificate))
 
 
@@ -184,11 +184,11 @@ def _expiry_of_jwt(token: str) -> float | None:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         return float(claims["exp"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        return None  # the server says more
+        return None  # the server's answer explains more
 
 
 def _impersonation(user: Entry) -> list[tuple[str, str]]:
-    """The headers that make the server act as somebody else. Raises BadInput."""
+    """The headers that request impersonation. Raises BadInput."""
     name, uid = user.text("as"), user.text("as-uid")
     groups, extra = user.fields.get("as-groups") or [], user.tree("as-user-extra")
     if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
@@ -210,7 +210,7 @@ def _impersonation(user: Entry) -> list[tuple[str, str]]:
 
 
 def _escaped(key: str) -> str:
-    """The key as part of a header's name: example.com/team → example.com%2Fteam."""
+    """The key escaped for a header's name: example.com/team → example.com%2Fteam."""
     return "".join(
         character if character in _HEADER_NAME else "".join(f"%{byte:02X}" for byte in character.encode())
         for character in key

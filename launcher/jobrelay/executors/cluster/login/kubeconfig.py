@@ -1,7 +1,7 @@
-"""Which cluster, and who: a context of the kubeconfig, read as kubectl reads it.
+"""Cluster and user of a kubeconfig's context, read as kubectl reads it.
 
-KUBECONFIG may name several files; of whatever two of them define, the first counts. A path in a file is
-relative to that file. Nothing is connected to here, and no plugin is run: see credentials and connection.
+KUBECONFIG may name several files; where two define the same entry, the first counts. A path in a file is
+relative to that file. This module opens no connection and runs no plugin: see credentials and connection.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jobrelay.kube.objects import Object
 from jobrelay_runner.text.redaction import keep_secret
 from jobrelay_runner.volume.safe_read import read_named, why
 
-#: What the context is called inside a Pod.
+#: The name of the context inside a Pod.
 IN_CLUSTER: Final = "in-cluster"
-#: Where the kubelet puts what a Pod may log in with.
+#: Where the kubelet puts a Pod's credentials.
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _LIMIT: Final = 16 * 1024 * 1024
 _WAYS: Final = "start one (make kind-up), name one with --context, or run without a cluster: --local"
 _IN_A_POD: Final = "give the Pod automountServiceAccountToken: true, or a kubeconfig"
-#: Fields of a user that nobody else may see, there or in what an auth-provider keeps.
+#: Secret fields of a user, in the user entry or in an auth-provider's config.
 _SECRET: Final = frozenset(
     ("token", "password", "client-key-data", "id-token", "access-token", "refresh-token", "client-secret")
 )
@@ -37,7 +37,7 @@ _SECRET_WORDS: Final = ("secret", "token", "password", "key")
 
 @dataclass(frozen=True)
 class Entry:
-    """A cluster or a user of the kubeconfig: its fields, and the file that they are in."""
+    """A cluster or a user of the kubeconfig: its fields, and the file they are in."""
 
     context: str
     what: str  # cluster c, user u
@@ -45,12 +45,12 @@ class Entry:
     file: Path | None = None
 
     def wrong(self, problem: str, hint: str = _WAYS) -> BadInput:
-        """The error that says what is wrong with this entry."""
+        """The error for a problem with this entry."""
         where = f" ({self.file})" if self.file else ""
         return BadInput(f"context {self.context} cannot be used: {self.what}{where}: {problem}", hint)
 
     def text(self, key: str) -> str:
-        """A field that is a text; empty where it is missing. Raises BadInput."""
+        """A text field; empty if it is missing. Raises BadInput."""
         value = self.fields.get(key)
         if value is None:
             return ""
@@ -65,7 +65,7 @@ class Entry:
         return bool(value)
 
     def tree(self, key: str) -> Object:
-        """A field that is a mapping; empty where it is missing. Raises BadInput."""
+        """A mapping field; empty if it is missing. Raises BadInput."""
         value = self.fields.get(key)
         if value is None:
             return {}
@@ -74,12 +74,12 @@ class Entry:
         return value
 
     def path(self, name: str) -> Path:
-        """A path that the file names: relative to the file."""
+        """A path in the kubeconfig, resolved relative to its file."""
         path = Path(name).expanduser() if name.startswith("~") else Path(name)
         return self.file.parent / path if self.file else path
 
     def content(self, key: str) -> bytes:
-        """What `key-data` holds in base64, else what is in the file that `key` names; else nothing.
+        """The base64 content of `key-data`, else that of the file that `key` names; else nothing.
 
         Raises BadInput.
         """
@@ -98,7 +98,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Access:
-    """A context: the cluster, the user, and the namespace that it names."""
+    """A context: its cluster, user and namespace."""
 
     context: str
     namespace: str | None
@@ -111,7 +111,7 @@ class Access:
 
 
 def load(context: str | None) -> Access:
-    """A context by its name, or the current one; in a Pod without a kubeconfig, the Pod's own.
+    """Load a context by name, or the current one; in a Pod without a kubeconfig, the Pod's own.
 
     Raises BadInput.
     """
@@ -146,10 +146,10 @@ def load(context: str | None) -> Access:
 
 
 def _entry(merged: _Merged, chosen: Entry, kind: str) -> Entry:
-    """The cluster or the user that the context names."""
+    """The cluster or user that the context names."""
     name = chosen.text(kind)
     if not name and kind == "user":
-        return Entry(chosen.context, "no user", {})  # as kubectl has it: somebody without credentials
+        return Entry(chosen.context, "no user", {})  # as in kubectl: a user without credentials
     found = merged.named(f"{kind}s", name)
     if found is None:
         raise chosen.wrong(f"{kind} {name!r} is not in the kubeconfig")
@@ -157,7 +157,7 @@ def _entry(merged: _Merged, chosen: Entry, kind: str) -> Entry:
 
 
 def _files() -> list[Path]:
-    """The kubeconfig's files, whether they are there or not."""
+    """The kubeconfig's files, whether they exist or not."""
     listed = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     return [Path(name).expanduser() for name in listed] or [Path.home() / ".kube" / "config"]
 
@@ -170,7 +170,7 @@ def _nothing_in(files: list[Path]) -> str:
 
 
 class _Merged:
-    """All files as one: entries by kind and name, each with the fields and the file that it is from."""
+    """All files as one: entries by kind and name, each with its fields and its file."""
 
     def __init__(self, files: list[Path]) -> None:
         self.current = ""
@@ -196,13 +196,13 @@ class _Merged:
 
 
 def _read(file: Path) -> Object:
-    """One file; as kubectl has it, one that is missing or empty says nothing. Raises BadInput."""
+    """Read one file; as in kubectl, a missing or empty one counts as empty. Raises BadInput."""
     try:
         tree = yaml.safe_load(read_named(file, _LIMIT).decode("utf-8"))
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:
-        # its own text quotes the line, which may be the one with the token
+        # the parser's message quotes the line, which may be the one with the token
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is not YAML"
@@ -219,7 +219,7 @@ def _read(file: Path) -> Object:
 
 
 def _named(tree: Object, kind: str, file: Path) -> dict[str, Object]:
-    """{name: fields} of `clusters: [{name: …, cluster: {…}}]` and the like."""
+    """Map names to fields: `clusters: [{name: …, cluster: {…}}]` → {name: fields}."""
     entries = tree.get(kind) or []
     if not isinstance(entries, list):
         raise _unreadable(file, f"{kind} is not a list")
@@ -240,7 +240,7 @@ def _unreadable(file: Path, problem: str) -> BadInput:
 
 
 def _keep_secrets(fields: Object) -> None:
-    """What must not be printed, of a user whom nobody may have asked for."""
+    """Hide a user's secrets in output, even if no context in use names that user."""
     provider = fields.get("auth-provider")
     kept = provider.get("config") if isinstance(provider, dict) else None
     for tree in (fields, kept):
@@ -258,7 +258,7 @@ def _keep_secrets(fields: Object) -> None:
 def _in_cluster() -> Access:
     """This Pod's cluster and service account, as the kubelet provides them. Raises BadInput.
 
-    Source: client-go, rest.InClusterConfig. The token is named as a file, as the kubelet renews it.
+    Source: client-go, rest.InClusterConfig. The token is read from its file, since the kubelet renews it.
     """
     token, ca = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
     host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))

@@ -1,7 +1,7 @@
-"""Logging in by an exec plugin (client.authentication.k8s.io): a program that prints an ExecCredential.
+"""Log in with an exec plugin (client.authentication.k8s.io), which prints an ExecCredential.
 
-Whatever it does instead is an error that names it and quotes it: a request without the credentials that
-the kubeconfig promises would be made as somebody else.
+Any other result is an error that names and quotes the plugin: without the credentials that the kubeconfig
+defines, the request would be sent as another user.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from jobrelay_runner.text.redaction import keep_secret, redacted
 _GROUP: Final = "client.authentication.k8s.io/"
 _VERSIONS: Final = (f"{_GROUP}v1", f"{_GROUP}v1beta1")
 _EXTENSION: Final = f"{_GROUP}exec"
-_WORDS: Final = 2000  # of what it wrote to stderr, the last characters
+_WORDS: Final = 2000  # the last characters of its stderr
 
 
 class Plugin:
-    """The exec plugin of a user. Raises BadInput where the kubeconfig does not say how to start it."""
+    """The exec plugin of a user. Raises BadInput if the kubeconfig does not define how to start it."""
 
     def __init__(self, user: Entry, cluster: Entry) -> None:
         self._user = user
@@ -51,7 +51,7 @@ class Plugin:
         self._mode = settings.text("interactiveMode") or "IfAvailable"
 
     def run(self) -> Object:
-        """The `status` of the ExecCredential: a token, or a certificate and its key, that are still good.
+        """Run the plugin; returns the ExecCredential's `status`: a valid token, or certificate and key.
 
         Raises BadInput.
         """
@@ -64,12 +64,12 @@ class Plugin:
         try:
             answer = json.loads(output)
         except (ValueError, RecursionError):
-            # what it printed may be the token itself
+            # its output may be the token itself
             raise self._failed(f"what it printed ({len(output)} bytes) is not JSON", words) from None
         return self._status(answer, words)
 
     def _outcome(self, interactive: bool) -> tuple[int, bytes, str]:
-        """Exit code, stdout, and the last words on stderr, which a person at a terminal sees as they come."""
+        """Exit code, stdout, and the end of stderr, which a user at a terminal sees as it is written."""
         try:
             process = subprocess.Popen(
                 [self._program(), *self._arguments],
@@ -77,7 +77,7 @@ class Plugin:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **self._variables, "KUBERNETES_EXEC_INFO": self._information(interactive)},
-                start_new_session=not interactive,  # so that all of it can be killed
+                start_new_session=not interactive,  # so that its child processes can be killed too
             )
         except (OSError, ValueError) as error:
             raise self._failed(f"it cannot be started: {error}") from error
@@ -99,14 +99,14 @@ class Plugin:
         finally:
             late = not timer.is_alive()
             timer.cancel()
-        reader.join(1)  # a child of its own may keep stderr open
+        reader.join(1)  # one of its child processes may keep stderr open
         said = b"".join(words).decode("utf-8", "replace").strip()[-_WORDS:]
         if late and code:
             raise self._failed(f"it did not answer within {limits.PLUGIN_SECONDS:.0f} s", said)
         return code, output, said
 
     def _program(self) -> str:
-        """Its full path: one that has a folder is relative to the kubeconfig, a bare name is on the PATH."""
+        """Its full path: relative to the kubeconfig if it has a folder, else searched on the PATH."""
         named = Path(self._command)
         path = self._user.path(self._command) if named.name != self._command else None
         found = shutil.which(str(path or self._command))
@@ -147,7 +147,7 @@ class Plugin:
         return {"token": token or "", "chain": chain or "", "key": key or "", "expires": expires}
 
     def _expiry(self, stamp: Any, words: str) -> float | None:
-        """Seconds since the epoch."""
+        """The expiry time in seconds since the epoch."""
         if stamp is None:
             return None
         try:
@@ -184,7 +184,7 @@ def _variables(settings: Entry) -> dict[str, str]:
 
 
 def _cluster_information(cluster: Entry) -> Object:
-    """What a plugin is told of the cluster, where the kubeconfig says provideClusterInfo."""
+    """The cluster information that a plugin receives if the kubeconfig sets provideClusterInfo."""
     told: Object = {"server": cluster.text("server")}
     for key in ("tls-server-name", "proxy-url"):
         if value := cluster.text(key):
@@ -201,7 +201,7 @@ def _cluster_information(cluster: Entry) -> Object:
 
 
 def _end(process: subprocess.Popen[bytes], interactive: bool) -> None:
-    """Kill a plugin, with the programs that it has started where it is not this session's own."""
+    """Kill a plugin; if it runs in a session of its own, kill its child processes too."""
     with contextlib.suppress(ProcessLookupError):
         if interactive:
             process.kill()
@@ -210,7 +210,7 @@ def _end(process: subprocess.Popen[bytes], interactive: bool) -> None:
 
 
 def _pass_on(stderr: IO[bytes], words: list[bytes], shown: bool) -> None:
-    """Keep what a plugin writes to stderr; a person who is to log in must see it at once."""
+    """Keep what a plugin writes to stderr; a user who must log in has to see it at once."""
     with stderr:
         for line in stderr:
             words.append(line)

@@ -1,8 +1,8 @@
-"""Whether a proxy is asked for the API server, by Go's rule (golang.org/x/net/http/httpproxy), as kubectl.
+"""Choose the proxy for the API server by Go's rule (golang.org/x/net/http/httpproxy), as kubectl does.
 
-The kubeconfig's proxy-url is always asked. Else HTTPS_PROXY or HTTP_PROXY is, in upper case or in lower,
-but for loopback and for what NO_PROXY names: hosts and their subdomains, .domains, *.domains, addresses,
-CIDRs, each but the last with a port if only that one is meant; or `*`.
+The kubeconfig's proxy-url always applies. Else HTTPS_PROXY or HTTP_PROXY (upper or lower case) applies,
+except for loopback and for what NO_PROXY lists: hosts and their subdomains, .domains, *.domains, addresses,
+CIDRs, each except the last optionally with a port; or `*`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy, and who named it: `proxy-url`, `HTTPS_PROXY` …"""
+    """A proxy, and the setting that names it: `proxy-url`, `HTTPS_PROXY` …"""
 
     url: str  # without credentials
     headers: Mapping[str, str]
@@ -36,9 +36,9 @@ class Proxy:
 
 
 def proxy_for(server: str, proxy_url: str = "", environment: Mapping[str, str] = os.environ) -> Proxy | None:
-    """The proxy to ask for `server`, if one is. proxy_url: the kubeconfig's.
+    """The proxy for `server`; None if there is none. proxy_url: the kubeconfig's.
 
-    Raises ValueError for a proxy that cannot be asked; its text names the proxy, without credentials.
+    Raises ValueError for a proxy that cannot be used; its text names the proxy, without credentials.
     """
     target = urlsplit(server)
     if proxy_url:
@@ -82,7 +82,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _is_bypassed(host: str, port: int, bypassed: str) -> bool:
-    """httpproxy's useProxy, the other way round."""
+    """Whether NO_PROXY covers the host: the negation of httpproxy's useProxy."""
     host = host.lower()
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
@@ -112,7 +112,7 @@ def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
 
 
 def _host_and_port(entry: str) -> tuple[str, str | None]:
-    """host:port and [address]:port → both; anything else is a host."""
+    """Split host:port and [address]:port; anything else is a host."""
     if entry.startswith("["):
         inside, _, behind = entry[1:].partition("]")
         return inside, behind[1:] if behind.startswith(":") else None
@@ -123,7 +123,7 @@ def _host_and_port(entry: str) -> tuple[str, str | None]:
 
 
 def _address(text: str) -> Address | None:
-    """An address; one of IPv4 that is written as IPv6 is the former, as Go has it."""
+    """Parse an address; an IPv4 address written as IPv6 counts as IPv4, as in Go."""
     try:
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""TLS with the API server, from what the kubeconfig holds; a private key is never in a file with a name."""
+"""TLS with the API server, from the kubeconfig; a private key is never in a file that has a name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jobrelay.executors.cluster.login.kubeconfig import Entry
 
 
 def tls_context(cluster: Entry, user: Entry, certificate: Certificate | None) -> ssl.SSLContext:
-    """Whom to believe, and what to show. Raises BadInput."""
+    """A context that trusts the cluster's CA and presents the client certificate. Raises BadInput."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # as Go does it: any certificate that the kubeconfig names is trusted, be it an authority's own or not;
-    # and none of the stricter rules that newer Pythons put on top, which authorities of clusters often fail
+    # as in Go: any certificate that the kubeconfig names is trusted, whether it is a CA or not; and without
+    # the stricter checks of newer Pythons, which cluster CAs often fail
     context.verify_flags = (
         ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     )
@@ -46,19 +46,19 @@ def tls_context(cluster: Entry, user: Entry, certificate: Certificate | None) ->
 
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """OpenSSL takes them by path alone: /dev/fd names a file that has no other name."""
+    """Load the certificate: OpenSSL accepts only paths, and /dev/fd names a file that has no other name."""
     with _nameless(certificate.chain) as chain, _nameless(certificate.key) as key:
         context.load_cert_chain(chain, key, password=_no_passphrase)
 
 
 def _no_passphrase() -> str:
-    """As kubectl: nobody is asked, in a terminal that may be nobody's."""
+    """Fail instead of prompting for a passphrase, as kubectl does: nobody may be at the terminal."""
     raise ValueError("the key is encrypted, and kubectl does not take such keys either")
 
 
 @contextlib.contextmanager
 def _nameless(content: bytes) -> Iterator[str]:
-    """A path to a file in memory, else of a file that was unlinked before it was written."""
+    """A path to a file in memory, else to a file that is unlinked before it is written."""
     with _unlinked() as file:
         file.write(content)
         file.flush()

@@ -1,4 +1,4 @@
-"""Logs of containers, as the kubelet gives them."""
+"""Logs of containers, as the kubelet returns them."""
 
 from jobrelay.executors.cluster.logs.reading import read_log, tail_log
 

@@ -1,8 +1,8 @@
-"""The lines of a log from reads that overlap: each once, in order.
+"""Assemble the lines of a log from overlapping reads: each once, in order.
 
-The kubelet stamps each line with nanoseconds, but resumes only at whole seconds: a stream that was
-cut is asked for again from some seconds before the last line, and the lines that were there already
-are taken out by stamp, bytes and count.
+The kubelet stamps lines with nanoseconds, but resumes only at whole seconds. After a cut, the launcher
+reads the log again from some seconds before the last line, and drops the lines it already has by stamp,
+bytes and count.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Final
 OVERLAP_SECONDS: Final = 3.0
 #: 2026-11-21T14:22:33.123456789Z and the space before the text
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
-#: Bytes of a line after which container runtimes begin a new entry, with a stamp of its own.
+#: Bytes of a line after which container runtimes start a new entry, with its own stamp.
 _PART: Final = 16384
 
 
 class LogAssembler:
     """Lines of overlapping reads → each line once, in order.
 
-    `begin` a read, then `take` its stamped bytes; what is new comes out without stamps.
-    tailing: the first read begins somewhere in the log, and nothing older is wanted.
+    `begin` a read, then `take` its stamped bytes; it returns new lines without stamps. tailing: the first
+    read starts somewhere in the log, and older lines are not wanted.
 
-    Known limit: lines whose stamps lie more than the overlap before the newest one (the node's clock
-    was set back) and that no read has brought before a cut are not asked for again. They are missed
-    when the log is compared with what its stage has counted.
+    Known limit: a line stamped more than the overlap before the newest one (the node's clock was set back)
+    is not read again if no read returned it before a cut. The comparison of the log with the stage's own
+    count then shows that it is missing.
     """
 
     def __init__(self, tailing: bool = False) -> None:
@@ -37,14 +37,14 @@ class LogAssembler:
         self._oldest: tuple[datetime, bytes] | None = None
         self.last_second: datetime | None = None
         self._written: dict[datetime, list[bytes]] = {}  # stamped, by second, within the overlap
-        self._long: list[tuple[datetime, bytes]] = []  # lines of many parts, and the second that followed
-        self._just_long: list[bytes] = []  # the same, with nothing behind it yet
+        self._long: list[tuple[datetime, bytes]] = []  # lines of many parts, and the second of the line after
+        self._just_long: list[bytes] = []  # the same, while no line has followed yet
         self._expected: Counter[bytes] = Counter()
         self._at_start = True
         self._rest = bytearray()
 
     def begin(self) -> datetime | None:
-        """Start a read; returns from when on the log is to be asked for (None: from its start)."""
+        """Start a read; returns the time to read the log from (None: from its start)."""
         self._rest.clear()
         self._at_start = True
         if self.last_second is None:
@@ -57,11 +57,11 @@ class LogAssembler:
         return since
 
     def has_written(self, stamped: bytes) -> bool:
-        """Whether that line has come out, and may come again in the read that has begun."""
+        """Whether that line was already returned and may come again in the current read."""
         return self._expected[stamped] > 0
 
     def take(self, chunk: bytes) -> bytes:
-        """The new lines in `chunk`; a line that is not whole yet is kept for the next call."""
+        """The new lines in `chunk`; keeps an incomplete last line for the next call."""
         head, newline, tail = chunk.rpartition(b"\n")
         if not newline:
             self._rest += chunk
@@ -71,7 +71,7 @@ class LogAssembler:
         return b"".join([self._line(line + b"\n") for line in whole.split(b"\n")])
 
     def end(self) -> bytes:
-        """The last line, if the log does not end with a newline. Only after a read without follow."""
+        """The last line, if the log does not end with a newline. Call it only after a read without follow."""
         rest = bytes(self._rest)
         self._rest.clear()
         return self._line(rest) if rest else b""
@@ -87,7 +87,7 @@ class LogAssembler:
         stamp = _STAMP.match(stamped)
         second = _second(stamp[1], stamp[3]) if stamp else None
         if stamp is None or second is None:
-            return stamped  # the kubelet's own words, unstamped: better twice than never
+            return stamped  # the kubelet's own unstamped text: better twice than never
         if self._tailing and self._is_older(second, stamp[2]):
             return b""
         self._keep(second, stamped)
@@ -108,8 +108,11 @@ class LogAssembler:
         self._written.setdefault(second, []).append(stamped)
 
     def _ends_a_long_line(self, stamped: bytes) -> bool:
-        """A read may begin within a long line: its parts are minutes apart, if it grows as a
-        progress bar does, and the kubelet leaves out those that are older than what was asked for."""
+        """Whether this is the rest of a long line that was already returned.
+
+        A read may start within one: its parts are minutes apart if it grows as a progress bar does, and the
+        kubelet leaves out those older than the requested time.
+        """
         lines = [*self._just_long, *(line for _, line in self._long)]
         return any(line.endswith(stamped) for line in lines)
 
@@ -120,7 +123,7 @@ class LogAssembler:
 
 
 def _joined(text: bytes) -> bytes:
-    """A line without the stamps that kubelets before 1.26 write at the head of its every part."""
+    """Join the parts of a line: kubelets before 1.26 put a stamp at the start of each."""
     parts = []
     at = 0
     while len(text) - at > _PART and (stamp := _STAMP.match(text, at + _PART)):
@@ -131,8 +134,8 @@ def _joined(text: bytes) -> bytes:
 
 @functools.lru_cache(16)  # the lines of one second come together
 def _second(second: bytes, zone: bytes) -> datetime | None:
-    """A stamp's time, without its fraction; None if it is none."""
+    """A stamp's time without its fraction; None if it is not a valid time."""
     try:
         return datetime.fromisoformat((second + zone.replace(b"Z", b"+00:00")).decode())
-    except ValueError:  # a 13th month
+    except ValueError:  # such as month 13
         return None

@@ -1,6 +1,6 @@
-"""A container's log, byte for byte, whatever happens to the connection.
+"""Read a container's log completely, byte for byte, even if connections fail.
 
-A stream that was cut is asked for again; a last read without follow closes the log.
+A stream that was cut is requested again; a final read without follow completes the log.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import STREAM_ENDED, Api, ApiError
 from jobrelay.executors.cluster.logs.assembler import LogAssembler
 
-#: Bytes of a log that are worked on at a time, if so many are there.
+#: Bytes of a log to process at a time, if that many are available.
 _PIECE: Final = 262144
-#: Lines that a log is closed with: more than a stream's good end has ever lacked.
+#: Lines of the final read: more than a stream that ended normally has ever lacked.
 _LAST_LINES: Final = 1000
-#: A line waits so long for the next ones at most; and so long at a time, while they come one by one.
+#: Seconds that a line may wait for the next ones: in total, and for each.
 _GATHER_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.01
 
@@ -31,7 +31,7 @@ _PAUSE_SECONDS: Final = 0.01
 def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | None = None) -> None:
     """Follow a container's log to its end. Raises ApiLost; ApiError 404 when the Pod is gone.
 
-    tail: begin with only so many of the lines that are there.
+    tail: start with only that many of the existing lines.
     """
     assembler = LogAssembler(tailing=tail is not None)
     if tail is not None:
@@ -45,18 +45,18 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
                 ended_without_a_log = 0
                 if new := assembler.take(chunk):
                     sink(new)
-            # a stream that ended in good order may still lack what was written at the very end,
-            # and one that was cut looks the same: only the Pod tells
+            # a stream that ended normally may still lack the last output, and a cut one looks the same: only
+            # the Pod's status shows which it was
             if _has_ended(api, pod_path, container):
                 break
             time.sleep(limits.LOG_SECONDS)
         except (ApiError, *STREAM_ENDED) as error:
             if isinstance(error, ApiError) and error.status == 400 and _has_ended(api, pod_path, container):
-                # twice: it may have ended just now. What a node has forgotten has no log any more.
+                # twice: it may have ended just now; a log that the node has deleted does not come back
                 ended_without_a_log += 1
                 if ended_without_a_log > 1:
                     raise
-            if isinstance(error, ApiError) and error.status == 400:  # not started yet, or just being set up
+            if isinstance(error, ApiError) and error.status == 400:  # not started, or still being set up
                 time.sleep(limits.LOG_SECONDS)
             else:
                 pauses.wait(error)
@@ -66,7 +66,7 @@ def read_log(api: Api, pod_path: str, container: str, sink: Sink, tail: int | No
 
 
 def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow: bool, sink: Sink) -> None:
-    """As `kubectl logs`: what the kubelet has now, and with `follow` what comes."""
+    """Read as `kubectl logs` does: what the kubelet has now, and with `follow` what comes."""
     if follow:
         read_log(api, pod_path, container, sink, lines)
     elif lines != 0:
@@ -77,9 +77,9 @@ def tail_log(api: Api, pod_path: str, container: str, lines: int | None, follow:
 
 
 def _read_end(api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink) -> None:
-    """What the stream lacks of the very end: from the last lines, if they join on, else from the overlap.
+    """Read what the stream lacks at the end: from the last lines if they overlap, else from the overlap time.
 
-    Of a stage that prints much, the overlap is much, and the kubelet looks for it from the start.
+    If a stage prints much, the overlap is large, and the kubelet searches for it from the start of the log.
     """
     assembler.begin()
     lines = b""
@@ -94,7 +94,7 @@ def _read_end(api: Api, pod_path: str, container: str, assembler: LogAssembler, 
 def _read_once(
     api: Api, pod_path: str, container: str, assembler: LogAssembler, sink: Sink, tail: int | None = None
 ) -> None:
-    """All that is there now; a read that was cut or stood still is made again."""
+    """Read everything that is there now; repeat a read that was cut or stalled."""
     pauses = _Pauses(api, pod_path)
     while True:
         try:
@@ -109,7 +109,7 @@ def _read_once(
 
 
 class _Pauses:
-    """The pauses between the reads of one log, as long as there is hope."""
+    """The pauses between the reads of one log, while a retry may help."""
 
     def __init__(self, api: Api, pod_path: str) -> None:
         self._api = api
@@ -118,7 +118,7 @@ class _Pauses:
         self._refused = limits.Backoff()
 
     def reset(self) -> None:
-        """Something of the log has come."""
+        """Forget the failures: part of the log has arrived."""
         self._cut.reset()
         self._refused.reset()
 
@@ -131,12 +131,12 @@ class _Pauses:
         passing = error.status >= 500 or error.status == 429
         if not passing or self._refused.failures >= limits.LOG_REFUSALS:
             raise error
-        self._api.get(self._pod_path)  # the kubelet refuses; if it is the API server, this waits
+        self._api.get(self._pod_path)  # the kubelet refuses; if it is the API server, this call waits
         self._refused.wait(error.retry_after or None)
 
 
 def _drop(chunk: bytes) -> None:
-    """A sink that keeps nothing."""
+    """A sink that discards everything."""
 
 
 def _stream(
@@ -159,11 +159,11 @@ def _stream(
         except urllib3.exceptions.ReadTimeoutError:
             if not follow:
                 raise
-            # silent for long: is it the stage, or the connection? Whoever reads asks again
+            # the stage or the connection is silent: the caller reads again to find out
 
 
 def _gathered(response: Any) -> Iterator[bytes]:
-    """A body as it comes, in pieces: servers send every line by itself, and each would cost as much."""
+    """The body in larger pieces as it arrives: servers send each line separately, and each has a cost."""
     arrived = select.poll()
     arrived.register(response.fileno(), select.POLLIN)
     chunks = response.read_chunked() if response.chunked else iter(lambda: response.read1(_PIECE), b"")
@@ -192,7 +192,7 @@ def _gathered(response: Any) -> Iterator[bytes]:
 def _has_ended(api: Api, pod_path: str, container: str) -> bool:
     status = api.get(pod_path).get("status", {})
     if status.get("phase") in ("Succeeded", "Failed"):
-        return True  # of a Pod past its deadline, the containers' states are never brought up to date
+        return True  # the kubelet never updates the container states of a Pod past its deadline
     for group in ("containerStatuses", "initContainerStatuses"):
         for state in status.get(group) or ():
             if state["name"] == container:

@@ -1,4 +1,4 @@
-"""The shared volume, through a small Pod that mounts it for a moment."""
+"""The shared volume, through a small, short-lived Pod that mounts it."""
 
 from jobrelay.executors.cluster.volume.pod import VolumePod
 from jobrelay.executors.cluster.volume.starting import Say

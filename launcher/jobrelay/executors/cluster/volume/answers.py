@@ -1,4 +1,4 @@
-"""What the Pod that reads the volume answers: its image and the files it reads are not ours to trust."""
+"""Validate the volume Pod's answers: neither its image nor the files it reads are trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobrelay_runner.volume.verify import Check
 
 T = TypeVar("T")
 
-#: Of a list of runs; one run is some ten kilobytes of it.
+#: Limit for a list of runs; one run takes some ten kilobytes.
 MOST_BYTES: Final = 64 * 2**20
 OTHER_IMAGE: Final = "give it an image of this version of JobRelay with --image"
 _LONGEST_NAME: Final = 255
@@ -23,7 +23,7 @@ _MOST_WORDS: Final = 1000
 
 
 def bounded(chunks: Iterable[bytes], what: str) -> bytes:
-    """All of an answer. Raises EvidenceIncomplete beyond MOST_BYTES, before it is kept."""
+    """Read a whole answer. Raises EvidenceIncomplete beyond MOST_BYTES, before keeping it."""
     answer = bytearray()
     for chunk in chunks:
         answer += chunk
@@ -56,7 +56,7 @@ def names_in(answer: bytes) -> dict[Stage, list[str]]:
 
 
 def words(stderr: bytes) -> str:
-    """What a command has said on stderr, as far as people want to read it."""
+    """A command's stderr as text, shortened to its last characters."""
     said = stderr.decode("utf-8", "replace").strip()
     return said if len(said) <= _MOST_WORDS else f"…{said[-_MOST_WORDS:]}"
 
@@ -76,7 +76,7 @@ def _names(answer: bytes) -> dict[Stage, list[str]]:
 
 
 def _record(tree: Object) -> Object:
-    if tree.keys() == {"status", "error"}:  # of one that cannot be read
+    if tree.keys() == {"status", "error"}:  # a record that cannot be read
         return {"status": "failed", "error": str(tree["error"])[:_MOST_WORDS]}
     return Record.from_dict(tree).without_files()
 

@@ -1,4 +1,4 @@
-"""The shared volume, through a small Pod that mounts it for a moment and is always removed."""
+"""The shared volume, through a small, short-lived Pod that mounts it and is always removed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
 class VolumePod:
-    """A running Pod on the volume. Use as a context manager."""
+    """A running Pod on the volume. Use it as a context manager."""
 
     def __init__(
         self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
     ) -> None:
-        """say: where to report what keeps it from starting."""
+        """say: reports what keeps it from starting."""
         self._say = say
         self._api = api
         self._namespace = namespace
@@ -73,7 +73,7 @@ class VolumePod:
         try:
             code = execution.finish()
         except JobRelayError:
-            if sent.failure:  # the stream was cut here, for this reason
+            if sent.failure:  # this failure cut the stream
                 raise sent.failure from None
             raise
         if code:
@@ -87,7 +87,7 @@ class VolumePod:
     def exists(self, path: str) -> bool:
         execution = self._execute(["exists", path])
         code = self._finish(execution)
-        if code not in (0, 1) or (code and execution.stderr):  # it has no word for what is not there
+        if code not in (0, 1) or (code and execution.stderr):  # a missing path causes no stderr
             raise self._failed(
                 execution, code, f"the launcher cannot find out whether {path} is on the volume"
             )
@@ -136,11 +136,11 @@ class VolumePod:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            created = self._api.get(self._path)  # ours: its name is random, only the reply was lost
+            created = self._api.get(self._path)  # ours: its name is random, and only the reply was lost
         return created
 
     def _node_of_volume(self, pods: str) -> str | None:
-        """The node of a Pod that has the claim mounted: a ReadWriteOnce volume is only there."""
+        """The node of a Pod that mounts the claim: a ReadWriteOnce volume is available only there."""
         for pod in self._api.get(pods, fieldSelector="status.phase=Running").get("items") or ():
             for volume in pod["spec"].get("volumes") or ():
                 if volume.get("persistentVolumeClaim", {}).get("claimName") == self._claim:
@@ -165,7 +165,7 @@ class VolumePod:
 
 
 class _Sent:
-    """Chunks that are sent from another thread, and why they ended before their time."""
+    """Chunks sent from another thread, and the error that ended them early, if any."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,4 +1,4 @@
-"""The wait for the Pod that reads the volume: judged as a stage's Pod is, and reported."""
+"""Wait for the Pod that reads the volume; it is judged as a stage's Pod is, and reported."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ PATIENCE: Final = Patience(start=limits.START_SECONDS)
 
 
 class PodRuns(Exception):
-    """The Pod runs: no more to wait for."""
+    """The Pod runs: stop waiting."""
 
 
 class StartReporter:
-    """Reports what the Pod waits for and until when, each cause once; use as a context manager."""
+    """Reports what the Pod waits for and until when, each cause once. Use it as a context manager."""
 
     def __init__(self, say: Say, name: str) -> None:
         self._say = say
         self._name = name
         self._reported: set[str] = set()
-        self._since: dict[str, datetime] = {}  # as jobrelay.executors.follow counts it
+        self._since: dict[str, datetime] = {}  # timed as in jobrelay.executors.follow
         until = datetime.now(UTC) + timedelta(seconds=PATIENCE.start)
         self._timer = threading.Timer(limits.SILENCE_SECONDS, self._report, ("it has not started yet", until))
         self._timer.daemon = True

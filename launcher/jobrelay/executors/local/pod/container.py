@@ -1,4 +1,4 @@
-"""One container as a process group: started, its output kept, ended by request or deadline."""
+"""One container as a process group: starts it, keeps its output, ends it on request or at its deadline."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from jobrelay.kube.objects import ContainerState, ContainerStatus, Pod, Terminat
 from jobrelay_runner.volume import safe_read
 from jobrelay_runner.volume.paths import ENV_TERMINATION
 
-#: Where the status of a container stands in that of its Pod.
+#: The key of a container's status in its Pod's status.
 StatusGroup: TypeAlias = Literal["initContainerStatuses", "containerStatuses"]
 
-#: Seconds in which what a container has printed before its end is read.
+#: Seconds after a container's end to read the rest of its output.
 _STRAGGLER_SECONDS: Final = 5.0
 _LEFT_ALONE: Final = b"a process that outlived the container still holds its output; left alone\n"
-#: As a kubelet's, for a termination message and for FallbackToLogsOnError.
+#: The kubelet's limits, for a termination message and for FallbackToLogsOnError.
 _MESSAGE_BYTES: Final = 4096
 _FALLBACK_BYTES: Final = 2048
 _FALLBACK_LINES: Final = 80
 
 
 class Container:
-    """Runs one container of a Pod, once or again, and keeps its status.
+    """Runs one container of a Pod, once or repeatedly, and keeps its status.
 
-    group: initContainerStatuses or containerStatuses. is_over: whether the Pod needs it no more; who
-    changes that notifies `state.changed`.
+    group: initContainerStatuses or containerStatuses. is_over: whether the Pod no longer needs it; code
+    that changes the result must notify `state.changed`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Container:
         process.environment[ENV_TERMINATION] = str(message_file)
         since = layout.now()
         log_path = self._state.folder / layout.log_name(self._pod, self.name)
-        log_path.touch()  # there before a follower learns that the container runs
+        log_path.touch()  # it must exist before a follower learns that the container runs
         try:
             child = subprocess.Popen(
                 process.arguments, env=process.environment, cwd=process.folder, stdin=subprocess.DEVNULL,
@@ -85,10 +85,10 @@ class Container:
         pump = threading.Thread(target=self._pump, args=(child.stdout, log_path, left_alone), daemon=True)
         pump.start()
         late = self._wait(child)
-        kill(child.pid, signal.SIGKILL)  # whatever it left behind
+        kill(child.pid, signal.SIGKILL)  # any processes it left
         pump.join(_STRAGGLER_SECONDS)
         if pump.is_alive():
-            # it left the process group and holds the pipe open: not ours to find
+            # the process left the group and holds the pipe open: it cannot be found
             left_alone.set()
             with contextlib.suppress(OSError), log_path.open("ab", buffering=0) as log:
                 _keep(log, _LEFT_ALONE)
@@ -127,7 +127,7 @@ class Container:
                 self._status["pid"], self._status["started"] = pid, liveness.started(pid) or ""
 
     def _wait(self, child: subprocess.Popen[bytes]) -> bool:
-        """Wait for the child's end; True if its deadline had to end it."""
+        """Wait for the child's end; True if it was ended at its deadline."""
         state = self._state
         grace = self._pod["spec"].get("terminationGracePeriodSeconds", 30)
 
@@ -155,7 +155,7 @@ class Container:
         return late
 
     def _pump(self, source: IO[bytes], log_path: Path, left_alone: threading.Event) -> None:
-        """Read all that is printed, also what is not kept: a program must not wait for room in the pipe."""
+        """Read all output, even what is not kept, so that the program never blocks on a full pipe."""
         with source, contextlib.ExitStack() as stack:
             log: IO[bytes] | None = None
             with contextlib.suppress(OSError):
@@ -167,7 +167,7 @@ class Container:
 
 
 def terminated(started: str, code: int, reason: str, message: str = "") -> ContainerState:
-    """The state of a container that has ended now."""
+    """The state of a container that ended just now."""
     ended: TerminatedState = {
         "exitCode": code,
         "reason": reason,
@@ -180,20 +180,20 @@ def terminated(started: str, code: int, reason: str, message: str = "") -> Conta
 
 
 def kill(group: int, number: signal.Signals) -> None:
-    """Send a signal to a container's processes, if they are still there."""
+    """Send a signal to a container's processes, if they still exist."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def _why_not(process: Process, error: OSError | ValueError) -> str:
-    """What a container's start has failed of."""
+    """Why a container's start failed."""
     if isinstance(error, OSError) and error.filename == process.folder:
         return f"workingDir {process.folder}: {error.strerror}"
     return f"{process.arguments[0]}: {error.strerror if isinstance(error, OSError) else error}"
 
 
 def _keep(log: IO[bytes], content: bytes) -> None:
-    """Write all of it, as far as there is room; a gap is found by the count that the stage itself has."""
+    """Write as much as there is room for; the stage's own count of its output reveals a gap."""
     left = memoryview(content)
     with contextlib.suppress(OSError):
         while left:
@@ -201,7 +201,7 @@ def _keep(log: IO[bytes], content: bytes) -> None:
 
 
 def _tail(path: Path, count: int) -> str:
-    """The last `count` bytes of a file, as text; empty if there is none. The container may have made it."""
+    """The last `count` bytes of a file as text; empty if there is none. The container may have created it."""
     try:
         with safe_read.open_regular(path) as file:
             file.seek(max(os.fstat(file.fileno()).st_size - count, 0))

@@ -1,4 +1,4 @@
-"""The mounts of a container as folders of this machine, and what cannot be moved to them."""
+"""Map a container's mounts to folders of this machine, and refuse paths that cannot be mapped."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jobrelay.executors.local.configs import ConfigMaps
 from jobrelay.kube.objects import Container, Object, Pod
 
 ON_A_CLUSTER: Final = "run it on a cluster"
-#: Scratch folders that every machine has: a Pod's emptyDir there may as well be the machine's own.
+#: Scratch folders that every machine has: a Pod's emptyDir there may be the machine's own folder.
 _SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _SAFER: Final = "choose a --volume without spaces and the like in its path"
-#: OPTION=PATH is an argument of a program; a shell's `A=/x; …` is not.
+#: OPTION=PATH is a program's argument; a shell's `A=/x; …` is not.
 _OPTION: Final = re.compile(r"[\w.-]+")
-#: What a shell leaves as it is.
+#: Characters that a shell does not interpret.
 _SAFE: Final = re.compile(r"[\w./+@%:=,-]*")
 
 
 class Mounts:
-    """Where the paths of a container are here. Of mounts within mounts, the inner one counts.
+    """The local folders of a container's mount paths. Of nested mounts, the inner one counts.
 
-    made: folders that a kubelet makes, if they are not there.
+    made: folders to create before the start, as a kubelet does, if they do not exist.
     """
 
     def __init__(self, targets: Mapping[str, Path], made: Sequence[Path] = ()) -> None:
@@ -33,14 +33,14 @@ class Mounts:
         self.made = list(made)
 
     def here(self, text: str) -> str:
-        """`text`, if it is a path below a mount, or OPTION=PATH, as a path on this machine."""
+        """Map `text` to this machine if it is a path below a mount, or OPTION=PATH."""
         option, equals, value = text.partition("=")
         if equals and _OPTION.fullmatch(option):
             return f"{option}={self._path(value)}"
         return self._path(text)
 
     def in_list(self, text: str) -> str:
-        """As `here`, for each part of a list such as PATH."""
+        """Apply `here` to each part of a list such as PATH."""
         return ":".join(self.here(part) for part in text.split(":"))
 
     def _path(self, text: str) -> str:
@@ -48,12 +48,12 @@ class Mounts:
         return text if mount is None else f"{self.targets[mount]}{text[len(mount) :]}"
 
     def above(self, text: str) -> str | None:
-        """The mount that a path is below."""
+        """The mount that contains a path; None if there is none."""
         return next((m for m in self.targets if text == m or text.startswith(f"{m}/")), None)
 
 
 class HiddenPaths:
-    """Finds mount paths where they cannot be rewritten, as in a shell's program: it would use the host's."""
+    """Finds mount paths that cannot be rewritten, as in a shell's program: it would use the machine's."""
 
     def __init__(self, container: Container, mounts: Mounts, config_maps: ConfigMaps, pod: Pod) -> None:
         self._container = container
@@ -65,11 +65,11 @@ class HiddenPaths:
         self._pattern = re.compile(rf"(?<![\w.}})-])(?<!:/)(?:{inner})(?![\w.-])") if inner else None
 
     def refuse(self, text: str, where: str) -> None:
-        """Raise BadInput if `text` has a mount path in it that stays as it is."""
+        """Raise BadInput if `text` has a mount path that is not rewritten."""
         option, equals, value = text.partition("=")
         path = value if equals and _OPTION.fullmatch(option) else text
         mount = self._mounts.above(path)
-        rest = text if mount is None else path[len(mount) :]  # behind what is rewritten
+        rest = text if mount is None else path[len(mount) :]  # the part after the rewritten path
         if self._pattern and (found := self._pattern.search(rest)):
             raise refused(
                 self._container,
@@ -81,7 +81,7 @@ class HiddenPaths:
             raise refused(self._container, f"{where} would have a space or the like in its path", _SAFER)
 
     def refuse_unquoted(self, text: str, plain: Mapping[str, str], variables: Mapping[str, str]) -> None:
-        """Raise BadInput where $(NAME) puts a path into a program that a shell would take apart."""
+        """Raise BadInput where $(NAME) puts a path into a program that a shell would split."""
         for name in re.findall(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)", text):
             value = variables.get(name, "")
             moved = value != plain.get(name)
@@ -91,7 +91,7 @@ class HiddenPaths:
                 )
 
     def refuse_in_config_maps(self) -> None:
-        """The same for the text of ConfigMaps that are mounted: programs and their settings."""
+        """Check the text of mounted ConfigMaps, programs and settings, as `refuse` does."""
         for mount in self._container.get("volumeMounts") or ():
             name = self._volumes[mount["name"]].get("configMap", {}).get("name", "")
             for key, content in self._config_maps.get(name, {}).items():

@@ -1,4 +1,4 @@
-"""One Pod as processes: init containers in their order, then all others side by side, sidecars until then."""
+"""One Pod as processes: init containers in order, then the others in parallel, sidecars throughout."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jobrelay.executors.local.pod.state import JobState
 from jobrelay.kube.objects import Container as ContainerSpec
 from jobrelay.kube.objects import Pod
 
-#: Seconds before a sidecar that has ended is started again, doubled each time. Kubernetes starts with 10.
+#: Seconds before an ended sidecar restarts, doubled each time. Kubernetes starts with 10.
 _AGAIN_SECONDS: Final = 1.0
 _AGAIN_AT_MOST: Final = 300.0
-#: The reason of a Pod that was ended because its runner was to end: no fault of its own.
+#: The reason of a Pod that ended because its runner had to end, through no fault of its own.
 NODE_SHUTDOWN: Final = "Terminated"
 
 
@@ -28,10 +28,10 @@ class PodRunner:
     def __init__(self, state: JobState, pod: Pod) -> None:
         self._state = state
         self._pod = pod
-        self._is_over = False  # its containers have ended: the sidecars may
+        self._is_over = False  # its containers have ended: end the sidecars
 
     def run(self) -> None:
-        """As a kubelet does; it has succeeded if every container but the sidecars has. Raises OSError."""
+        """Run it as a kubelet does; it succeeds if all containers but the sidecars do. Raises OSError."""
         seconds = self._pod["spec"].get("activeDeadlineSeconds")
         deadline = time.monotonic() + seconds if seconds else None
         try:
@@ -43,7 +43,7 @@ class PodRunner:
         self._enter("Succeeded" if good else "Failed")
 
     def _initialise(self, scratch: Path, deadline: float | None, sidecars: list[threading.Thread]) -> bool:
-        """Init containers one after the other, each once the one before has succeeded; a sidecar stays."""
+        """Run init containers in order, each after the one before has succeeded; sidecars stay up."""
         for spec in self._pod["spec"].get("initContainers") or ():
             if spec.get("restartPolicy") == "Always":
                 container = self._container("initContainerStatuses", spec, scratch, None, sidecar=True)
@@ -54,7 +54,7 @@ class PodRunner:
         return True
 
     def _work(self, scratch: Path, deadline: float | None) -> bool:
-        """All containers side by side, each to its end, as in Kubernetes with restartPolicy Never."""
+        """Run all containers in parallel to their ends, as Kubernetes does with restartPolicy Never."""
         if self._state.ended_early:
             return False
         self._enter("Running")
@@ -76,7 +76,7 @@ class PodRunner:
 
     @contextlib.contextmanager
     def _sidecars(self) -> Iterator[list[threading.Thread]]:
-        """Those that are started in this block are ended after it."""
+        """Let sidecars start in this block; end them after it."""
         threads: list[threading.Thread] = []
         try:
             yield threads
@@ -88,7 +88,7 @@ class PodRunner:
                 thread.join()
 
     def _start_sidecar(self, container: Container, threads: list[threading.Thread]) -> bool:
-        """Start it, to be started again whenever it ends; False if it cannot start."""
+        """Start the sidecar, and restart it whenever it ends; False if it cannot start."""
         first = threading.Event()
         runs = threading.Event()
 
@@ -127,7 +127,7 @@ class PodRunner:
 
 
 def _side_by_side(containers: Sequence[Container]) -> list[int]:
-    """Run containers to their ends, all at once; returns their exit codes. Raises what one of them raised."""
+    """Run containers in parallel to their ends; returns their exit codes. Raises the first exception."""
     codes = [-1] * len(containers)
     failures: list[BaseException] = []
 
@@ -150,6 +150,6 @@ def _side_by_side(containers: Sequence[Container]) -> list[int]:
 
 @contextlib.contextmanager
 def _scratch(pod: Pod) -> Iterator[Path]:
-    """The Pod's emptyDir volumes and termination messages."""
+    """A folder for the Pod's emptyDir volumes and termination messages."""
     with tempfile.TemporaryDirectory(prefix=f"{pod['metadata']['name']}-") as name:
         yield Path(name)

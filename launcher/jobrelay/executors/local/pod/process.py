@@ -1,8 +1,8 @@
 """A container as a process of this machine: its command, environment and folder.
 
-Mounts become folders here (claim: the volume; ConfigMap: its files; emptyDir: a temporary folder), and
-arguments and variables that are a path below a mount are rewritten to it. The image is not used: `python`
-is this interpreter. What a process cannot do is refused, never left out.
+Mounts become folders (claim: the volume; ConfigMap: its files; emptyDir: a temporary folder), and arguments
+and variables that are a path below a mount are rewritten to it. The image is not used: `python` is this
+interpreter. Features that a process cannot provide are refused, never ignored.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from jobrelay.kube.labels import ANNOTATION_INDEX
 from jobrelay.kube.objects import Container, EnvVar, Pod
 from jobrelay_runner.volume.paths import ENV_INDEX
 
-#: WORKDIR of the image (images/slim.Dockerfile).
+#: The image's WORKDIR (images/slim.Dockerfile).
 _IMAGE_FOLDER: Final = "/app"
-#: Of this machine's environment, what an image would not have, and what would change how Python starts.
+#: Variables of this machine that an image would not have, and that change how Python starts.
 _NOT_IN_AN_IMAGE: Final = ("PYTHONSAFEPATH", "PYTHONIOENCODING", "PYTHONSTARTUP", "PYTHONINSPECT")
 #: Fields that change what a container does, and that processes do not implement.
 _REFUSED: Final = ("lifecycle", "volumeDevices")
@@ -33,12 +33,12 @@ _REFUSED: Final = ("lifecycle", "volumeDevices")
 
 @dataclass(frozen=True)
 class Process:
-    """A container, as this machine can run it."""
+    """A container, ready to run on this machine."""
 
     arguments: list[str]
     environment: dict[str, str]
     folder: str
-    #: made before it starts, if they are not there
+    #: created before the start, if they do not exist
     made: tuple[Path, ...] = ()
 
 
@@ -75,7 +75,7 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
         arguments[0] = sys.executable
     if (index := (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX)) is not None:
         variables[ENV_INDEX] = index
-    # the image's own environment is this one: PATH and the like; and it is one in UTF-8
+    # this machine's environment, such as PATH, stands for the image's, which uses UTF-8
     own = {name: value for name, value in os.environ.items() if name not in _NOT_IN_AN_IMAGE}
     environment = {**own, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables}
     folder = _folder(container, mounts)
@@ -84,7 +84,7 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
 
 
 def _from_sources(container: Container, config_maps: ConfigMaps) -> dict[str, str]:
-    """Variables by envFrom."""
+    """Variables from envFrom."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         if "configMapRef" not in source:
@@ -133,7 +133,7 @@ def _value(variable: EnvVar, pod: Pod, container: Container, config_maps: Config
 
 
 def _folder(container: Container, mounts: Mounts) -> str:
-    """Where it starts. A container runtime makes the folder; here that is done on the volume alone."""
+    """The working directory. A container runtime creates a missing one; here only those on the volume are."""
     asked = container.get("workingDir")
     if not asked:
         return str(layout.WORKING_FOLDER)
@@ -150,7 +150,7 @@ def _folder(container: Container, mounts: Mounts) -> str:
 
 
 def _expand(text: str, variables: Mapping[str, str]) -> str:
-    """$(NAME), as Kubernetes replaces it; unknown names stay as they are, and $$ is a $."""
+    """Replace $(NAME) as Kubernetes does; unknown names stay as they are, and $$ becomes $."""
     return re.sub(
         r"\$(\$|\(([A-Za-z_][A-Za-z0-9_]*)\))",
         lambda m: "$" if m[1] == "$" else variables.get(m[2], m[0]),

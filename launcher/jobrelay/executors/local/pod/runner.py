@@ -1,10 +1,9 @@
-"""The local stand-in for Job controller and kubelet: one process a Job, on its own.
+"""The local stand-in for Job controller and kubelet: one independent process per Job.
 
-It outlives the launcher that started it, so that a launcher may be killed and come back. It runs
-the Pods of one rendered Job as processes and keeps `state.json` ({"job": …, "pods": […]}, with
-the status that Kubernetes would give) and one log file a container in the Job's folder. Launchers that
-connect to its socket learn of every change (see `state`). A runner that finds Pods of an earlier one
-counts them as lost.
+It outlives the launcher that started it, so that a launcher may be killed and come back. It runs the Pods
+of one rendered Job as processes and keeps `state.json` ({"job": …, "pods": […]}, with the status that
+Kubernetes would give) and one log file per container in the Job's folder. Launchers that connect to its
+socket receive every change (see `state`). A runner that finds Pods of an earlier one counts them as lost.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from jobrelay.kube.objects import Condition, Metadata, Object, Pod
 from jobrelay.kube.read import index_of, last_pod, pods_of
 from jobrelay.verdicts import Verdict
 
-#: Seconds before the first retry, doubled for each one after it. Kubernetes begins with 10.
+#: Seconds before the first retry, doubled for each further one. Kubernetes starts with 10.
 RETRY_SECONDS: Final = 1.0
 _NODE_LOST: Final = "NodeLost"
 
@@ -44,14 +43,14 @@ class JobRunner:
         self._trouble: Exception | None = None
 
     def run(self) -> None:
-        """Attempt after attempt until the Job is complete, or has failed for good.
+        """Run attempts until the Job is complete or has finally failed.
 
-        An Indexed Job runs a Pod an index side by side, each with attempts of its own; the limit of
-        those that fail is one for all, as in Kubernetes.
+        An Indexed Job runs one Pod per index in parallel, each with its own attempts; they share one limit
+        of failures, as in Kubernetes.
         """
         status = self._job.setdefault("status", {})
         if status.get("conditions"):
-            return  # an earlier runner has ended it, after the launcher that started this one had looked
+            return  # an earlier runner ended it after the launcher that started this one had looked
         status.setdefault("startTime", layout.now())
         try:
             self._bury_lost_pods()
@@ -77,7 +76,7 @@ class JobRunner:
             self._finish("Failed", "DeadlineExceeded", "Job was given up")
 
     def _complete(self, index: int | None) -> None:
-        """Attempt after attempt at one of the Job's Pods, until one has succeeded or the Job has failed."""
+        """Run attempts of one of the Job's Pods until one succeeds or the Job fails."""
         try:
             while not self.state.ended_early and not self._has_succeeded(index):
                 if _failures(self.state.pods) > self._limit:
@@ -87,7 +86,7 @@ class JobRunner:
                 if failures and self.state.ends_within(min(RETRY_SECONDS * 2 ** (failures - 1), 360)):
                     return
                 PodRunner(self.state, self._new_pod(index)).run()
-        except Exception as error:  # else this Pod would be missing without a word
+        except Exception as error:  # else this Pod would be missing without a trace
             traceback.print_exc()
             self._trouble = self._trouble or error
             self.state.end_early()
@@ -130,7 +129,7 @@ class JobRunner:
         return pod
 
     def _bury_lost_pods(self) -> None:
-        """Pods that a runner left which was killed: end what lives of them, count them as failed."""
+        """End what lives of the Pods that a killed runner left, and count them as failed."""
         left = ending.kill_containers(self.state.pods, os.geteuid(), grace=0)
         if left:
             raise JobRelayError(
@@ -147,12 +146,12 @@ class JobRunner:
                     status["message"] = "the process that ran it was killed"
 
     def _give_up(self, error: Exception) -> None:
-        """The Job fails of something that is not its own: the verdict says of what."""
+        """Fail the Job for a reason outside it, which the verdict names."""
         verdict = self._keep_verdict(error)
         self._finish("Failed", verdict.reason, verdict.message)
 
     def _says_why(self) -> bool:
-        """Whether the Pod that failed last has said what of."""
+        """Whether the newest Pod's closing message gives a cause."""
         pod = last_pod(self.state.pods)
         said = closing(pod) if pod else None
         return bool(said and said.error)
@@ -190,7 +189,7 @@ class JobRunner:
 
 
 def _failures(pods: Sequence[Pod]) -> int:
-    """Pods that have failed; lost ones are disruptions, which the launcher that follows the Job counts."""
+    """Count failed Pods, except lost ones: those are disruptions, which the launcher counts."""
     lost = (_NODE_LOST, NODE_SHUTDOWN)
     return sum(
         pod["status"]["phase"] == "Failed" and pod["status"].get("reason") not in lost for pod in list(pods)
@@ -202,7 +201,7 @@ def _text(index: int | None) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """argv: the Job's folder, and a descriptor for a word: that it listens, or why it cannot run the Job."""
+    """Run a Job. argv: its folder, and a descriptor for a reply: that it listens, or why it cannot run."""
     folder, launcher = Path(argv[0]), os.fdopen(int(argv[1]), "wb")
     try:
         with liveness.held(folder) as lock:
@@ -221,7 +220,7 @@ def main(argv: list[str]) -> int:
 
 def _run(folder: Path, lock: int, listens: Any) -> None:
     if earlier := liveness.holder_of(folder):
-        contact.remove_socket(earlier.socket, os.geteuid())  # it was killed
+        contact.remove_socket(earlier.socket, os.geteuid())  # the earlier runner was killed
     runner = JobRunner(folder, job_folder.read_state(folder))
     signal.signal(signal.SIGTERM, lambda *_: runner.state.shut_down_early())
     listener = contact.listen()
@@ -239,7 +238,7 @@ def _run(folder: Path, lock: int, listens: Any) -> None:
 
 
 def _report(launcher: Any, word: str) -> None:
-    """Tell the launcher that started this, once; it may have gone."""
+    """Reply once to the launcher that started this runner; it may be gone."""
     if not launcher.closed:
         try:
             launcher.write(word.encode("utf-8", "replace"))

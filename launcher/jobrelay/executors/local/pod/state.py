@@ -1,4 +1,4 @@
-"""What is known of one Job that runs as processes: kept in a file, and sent to launchers that follow it."""
+"""The state of one Job that runs as processes: kept in a file, and sent to launchers that follow it."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ _REQUEST_BYTES: Final = 1024 * 1024
 class JobState:
     """The Job and its Pods, with the status that Kubernetes would give.
 
-    A launcher that connects gets the state as a JSON line, and again at every change; a line that it
-    sends is a request (see `_serve`). Everything in it is changed in `changing()` only: several Pods may
-    run at once. Where the volume takes no more (it is full, or gone), the state is kept in memory and
-    sent all the same.
+    A launcher that connects receives the state as a JSON line, and again at every change; a line that it
+    sends is a request (see `_serve`). Change the state only in `changing()`, as several Pods may run at
+    once. If the volume cannot be written (it is full, or gone), the state stays in memory and is still
+    sent.
     """
 
     def __init__(self, folder: Path, state: Object) -> None:
         self.folder = folder
         self.job: Job = state["job"]
         self.pods: list[Pod] = state["pods"]
-        self.ended_early = False  # stop or delete was asked for, or this process is to end
+        self.ended_early = False  # a stop or delete was requested, or this process must end
         self.deleted = False
-        self.shut_down = False  # this process is to end, the Job is not
+        self.shut_down = False  # this process must end, but not the Job
         self._subscribers: list[socket.socket] = []
         self._lock = threading.RLock()
-        #: why the last change could not be kept; None if it was
+        #: why the last change could not be saved; None if it was
         self.trouble: OSError | None = None
         #: notified when a request has come, or a container has ended
         self.changed = threading.Condition(self._lock)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """What is changed in this block is kept and sent at its end, at once."""
+        """Save and send all changes of this block together, at its end."""
         with self._lock:
             yield
             self._save()
 
     def end_early(self) -> None:
-        """Nothing new starts, and what runs is ended."""
+        """Start nothing new, and end what runs."""
         with self.changed:
             self.ended_early = True
             self.changed.notify_all()
 
     def shut_down_early(self) -> None:
-        """As a node that is shut down: what runs is ended, another runner may continue."""
+        """Act as a node that shuts down: end what runs; another runner may continue."""
         self.shut_down = True
         self.end_early()
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long, unless the end is asked for."""
+        """Wait for `seconds`; returns True early if the end is requested."""
         with self.changed:
             return self.changed.wait_for(lambda: self.ended_early, seconds)
 
@@ -91,7 +91,7 @@ class JobState:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _serve(self, connection: socket.socket) -> None:
-        """Requests: {"verb": "stop", "annotations": {…}} and {"verb": "delete"}."""
+        """Handle requests: {"verb": "stop", "annotations": {…}} and {"verb": "delete"}."""
         with contextlib.suppress(OSError, ValueError):
             for request in contact.lines_of(connection, _REQUEST_BYTES):
                 with self.changed:
@@ -119,12 +119,12 @@ class JobState:
             with contextlib.suppress(OSError):  # the log is on the same volume
                 sys.stderr.write(f"the state of Job {self.folder.name} cannot be kept: {error}\n")
         self.trouble = error
-        if isinstance(error, FileNotFoundError):  # somebody has removed the volume, or the folder
+        if isinstance(error, FileNotFoundError):  # the volume or the folder was removed
             self.deleted = True
             self.end_early()
 
     def _send(self, connection: socket.socket, tree: Object) -> None:
-        """Send one line; a follower that does not read is let go, it may come again."""
+        """Send one line; drop a follower that does not read, which may connect again."""
         try:
             connection.settimeout(1)
             connection.sendall(json.dumps(tree).encode() + b"\n")
