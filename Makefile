@@ -1,5 +1,5 @@
-# JobRelay: everything a checkout is asked for. Needs Python >= 3.11, make and git; what starts with
-# `image` or `kind` also needs a container engine. Written for GNU make 3.81, which macOS ships.
+# JobRelay: every task of a checkout. Needs Python >= 3.11, make and git; targets that start with
+# `image` or `kind` also need a container engine. Written for GNU make 3.81, which macOS ships.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -7,7 +7,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# The one place where the version stands.
+# The version is defined only in that module.
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/jobrelay_runner/__init__.py)
 IMAGE ?= jobrelay:$(VERSION)
 BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) >/dev/null 2>&1 && echo $(tool))))
@@ -17,29 +17,29 @@ KIND_CONFIG ?= kind-config.yaml
 KIND_IMAGE ?=
 ARGS ?=
 
-# Pods name the image without a registry; Docker Hub's is then understood, by every engine and node.
+# Pods name the image without a registry; every engine and node then assumes Docker Hub.
 image_name := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
 BUILD ?= $(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers)
 python := $(VENV)/bin/python
-# Not compiled: Python does it at the first import, and most of what is installed is never imported.
+# Without compiling: Python compiles at the first import, and most installed modules are never imported.
 pip_install := $(python) -m pip --disable-pip-version-check install --no-compile
 requirements := $(wildcard requirements/*.txt)
 installed := $(VENV)/.installed
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@echo 'make TARGET [VARIABLE=value]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 # --- the checkout ---
 
 .PHONY: install run test faults check format
-install: $(installed) ## .venv with the locked dependencies (CPU build of PyTorch)
+install: $(installed) ## create .venv with the locked dependencies (CPU build of PyTorch)
 
-# In two steps. First PyTorch alone, by its build: from wherever pip looks anyway, which may be a mirror
-# or a folder of wheels, else from PyTorch's own index, which nothing else is asked of. Then the rest,
-# for which PyTorch is there already: the CUDA build cannot come in through a dependency.
-# At last `import torchvision` is made to work for every program, where its wheel is of another build.
+# In two steps. First only PyTorch, by its build: from pip's configured index, which may be a mirror or a
+# folder of wheels, else from PyTorch's own index, which is used for nothing else. Then the rest: since
+# PyTorch is already installed, no dependency can pull in the CUDA build.
+# The last step makes `import torchvision` work for every program, even if its wheel is of another build.
 $(installed): constraints.txt pyproject.toml $(requirements) jobs/jobrelay_train/torchvision_operators.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'make: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 …' >&2; exit 1; }
@@ -56,29 +56,29 @@ $(installed): constraints.txt pyproject.toml $(requirements) jobs/jobrelay_train
 run: $(installed) ## train, evaluate and infer on this machine, no cluster (ARGS='--set train.epochs=2')
 	@$(python) launcher run-all --local $(ARGS)
 
-test: $(installed) ## every test that this machine allows (ARGS='-k name')
+test: $(installed) ## run every test that this machine allows (ARGS='-k name')
 	@$(python) -m pytest $(ARGS)
 
-faults: $(installed) ## the catalogue of faults, with what comes of every row here (ARGS='--rows 15-25 --repeat 20 -n 4')
+faults: $(installed) ## test the catalogue of faults and show the result of each row (ARGS='--rows 15-25 --repeat 20 -n 4')
 	@$(python) -m pytest -q -p tests.plugins.faults $(ARGS)
 
-check: $(installed) ## formatting, lint, types, imports
+check: $(installed) ## check formatting, lint, types, imports
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@$(VENV)/bin/lint-imports
 
-format: $(installed) ## put the code into the form that check wants
+format: $(installed) ## format the code and fix lint
 	@$(python) -m ruff format .
 	@$(python) -m ruff check --fix .
 
 # --- the image ---
 
 .PHONY: image image-gpu builder
-image: builder ## jobrelay:VERSION with docker, podman or buildah (BUILDER=…, BUILD_ARGS='--build-arg BASE=…')
+image: builder ## build jobrelay:VERSION with docker, podman or buildah (BUILDER=…, BUILD_ARGS='--build-arg BASE=…')
 	$(BUILD) $(BUILD_ARGS) -t $(image_name) -f images/slim.Dockerfile .
 
-image-gpu: builder ## jobrelay:VERSION-gpu, with PyTorch's CUDA build
+image-gpu: builder ## build jobrelay:VERSION-gpu, with PyTorch's CUDA build
 	$(BUILD) $(BUILD_ARGS) --build-arg TORCH=cuda -t $(image_name)-gpu -f images/slim.Dockerfile .
 
 builder:
@@ -87,7 +87,7 @@ builder:
 # --- kind: a cluster in a container ---
 
 .PHONY: kind-up kind-run kind-down
-kind-up: builder $(installed) ## the kind cluster, with the image in it (KIND_IMAGE=… names another node image)
+kind-up: builder $(installed) ## create the kind cluster and load the image (KIND_IMAGE=… names another node image)
 	@command -v kind >/dev/null || { echo 'make: kind is not here: https://kind.sigs.k8s.io' >&2; exit 1; }
 	@mkdir -p kind-data
 	@if kind get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER); then kind export kubeconfig --name $(KIND_CLUSTER); else \
@@ -98,14 +98,14 @@ kind-up: builder $(installed) ## the kind cluster, with the image in it (KIND_IM
 kind-run: $(installed) ## train, evaluate and infer on the kind cluster
 	@$(python) launcher run-all -k k8s/overlays/kind --context kind-$(KIND_CLUSTER) $(ARGS)
 
-kind-down: ## take the kind cluster away; ./kind-data stays
+kind-down: ## delete the kind cluster; ./kind-data stays
 	kind delete cluster --name $(KIND_CLUSTER)
 
 # --- upkeep ---
 
 .PHONY: lock clean
-# From the requirements alone, in an environment of its own: the newest of everything that they allow.
-lock: ## make constraints.txt anew
+# In a separate environment, from the requirements alone: the newest versions that they allow.
+lock: ## recreate constraints.txt with the newest versions
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
 	@build/lock/bin/pip install -q --no-deps --retries 0 -r requirements/torch-cpu.txt 2>/dev/null || \
 	  build/lock/bin/pip install -q --no-deps -r requirements/torch-cpu.txt --extra-index-url $(TORCH_INDEX)
@@ -115,5 +115,5 @@ lock: ## make constraints.txt anew
 	@rm -rf build/lock
 	@git --no-pager diff --stat constraints.txt
 
-clean: ## what checks and builds have left; .venv, runs and data stay
+clean: ## remove what checks and builds have left; .venv, runs and data stay
 	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

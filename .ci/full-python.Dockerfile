@@ -1,4 +1,4 @@
-# A stand-in for python:3.11-bookworm where no registry is reached: Debian's own Python, with the
+# A substitute for python:3.11-bookworm where no registry can be reached: Debian's own Python, with the
 # packages that the official image has from buildpack-deps (curl, scm and the full list).
 ARG BASE=localhost/debian-python:bookworm
 FROM ${BASE}
@@ -13,5 +13,5 @@ RUN apt-get update -q \
       libtool libwebp-dev libxml2-dev libxslt-dev libyaml-dev make patch unzip xz-utils zlib1g-dev \
       tk-dev uuid-dev python-is-python3 \
     && rm -rf /var/lib/apt/lists/*
-# The official image's pip installs into the one Python that is there; Debian's has to be told.
+# The official image's pip installs into its only Python; Debian's pip needs this setting to do so.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1

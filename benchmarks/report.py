@@ -1,4 +1,4 @@
-"""What every benchmark ends with: a table on stdout, the same as JSON in build/benchmarks/."""
+"""The report of every benchmark: a table on stdout, and the same as JSON in build/benchmarks/."""
 
 from __future__ import annotations
 

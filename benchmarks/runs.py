@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/runs.py --data DIR --context NAME -k k8s/overlays/kind
     .venv/bin/python benchmarks/runs.py --data DIR --local --seeds 3
 
-DIR has the folders mnist/ and fashion-mnist/ with the IDX files of the full sets; they are put on the
-volume first. Every run is a new one.
+DIR has the folders mnist/ and fashion-mnist/ with the IDX files of the full sets; they are copied to the
+volume first. Every run is new.
 """
 
 from __future__ import annotations

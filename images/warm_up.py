@@ -1,7 +1,7 @@
-"""Do in a few seconds what a run does, so that what it imports is compiled into the image.
+"""Do in a few seconds what a run does, so that the modules that it imports are compiled into the image.
 
-PyTorch imports much of itself only when it is used; a warm-up finds out what. It is also the
-image's first test: one that cannot train is not built.
+PyTorch imports many of its modules only on use; this warm-up finds out which. It is also the
+image's first test: an image that cannot train is not built.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""`python jobs train`: Python puts this folder first on its path, where the packages are."""
+"""`python jobs train`: Python puts this folder, which holds the packages, first on its path."""
 
 import sys
 

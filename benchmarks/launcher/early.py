@@ -1,10 +1,10 @@
-"""What an early start brings: from the record of one stage to the work of the next, and whole runs.
+"""What an early start saves: time from one stage's record to the next stage's work, and whole runs.
 
     .venv/bin/python -m benchmarks.launcher.early --context NAME [--image NAME] [--pairs 5]
     .venv/bin/python -m benchmarks.launcher.early --local
 
-Runs of the real stages on the images in the box, in turn with `--early on` and `--early off`; the times
-are the stages' own (the timeline of `-o json`), all of them by the clock of one node.
+It runs the real stages on the bundled images, alternately with `--early on` and `--early off`. The times
+are the stages' own (the timeline of `-o json`), all measured by one node's clock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     if not asked.local:
         where = ["-n", namespace, "--image", asked.image]
         where += ["--context", asked.context] if asked.context else []
-        for stage in ("train", "eval", "infer"):  # on a small node there shall be room for two
+        for stage in ("train", "eval", "infer"):  # so that two fit on a small node
             where += ["--set", f"{stage}.cpu=200m"]
     samples: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
     with tempfile.TemporaryDirectory() as folder:

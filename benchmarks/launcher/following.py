@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.launcher.following --context NAME [--jobs 1000]
 
-The follower submits the Jobs, and judges them by the launcher's own three watches until each has its
-verdict. No Pod is started: the Jobs ask for none (parallelism 0), and this program writes what
-scheduler, kubelet and Job controller would: a Pod that is scheduled, runs, and succeeds, then Complete.
+The follower submits the Jobs, and follows them by the launcher's own three watches until each has its
+verdict. No Pod starts: the Jobs request none (parallelism 0), and this program writes what the scheduler,
+kubelet and Job controller would: a Pod that is scheduled, runs, and succeeds, then Complete.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WRITERS = 8
 
 
 class CountingApi(Api):
-    """Counts what is sent."""
+    """Counts the requests."""
 
     requests = 0
 
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def follow_all(context: str | None, namespace: str, count: int) -> None:
-    """Submit `count` Jobs and wait for the verdicts; tell on stdout what it took."""
+    """Submit `count` Jobs and wait for the verdicts; print the cost to stdout."""
     target = Target(context=context, namespace=namespace)
     executor: Any = target.executor()
     executor.api = api = CountingApi(context)
@@ -134,7 +134,7 @@ def submit(executor: Any, job: Object, name: str) -> Submission:
 
 
 def play(api: Api, namespace: str, job: Object) -> None:
-    """What happens to a Job in a cluster, as the API would show it."""
+    """Write what happens to a Job in a cluster, as the API would show it."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -142,7 +142,7 @@ def play(api: Api, namespace: str, job: Object) -> None:
             "name": f"{job['metadata']['name']}-{secrets.token_hex(3)}",
             "namespace": namespace,
             "labels": {LABEL_RUN: RUN},
-            # no controller: the real one would delete a Pod that the Job does not ask for
+            # no controller: the real one would delete a Pod that the Job does not request
             "ownerReferences": [
                 {"apiVersion": "batch/v1", "kind": "Job"}
                 | {key: job["metadata"][key] for key in ("name", "uid")}

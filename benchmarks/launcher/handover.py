@@ -2,10 +2,10 @@
 
     .venv/bin/python -m benchmarks.launcher.handover [--context NAME] [--image NAME] [--pairs 5]
 
-Stages that print one line each, image on the node. In turn: a shell script of `kubectl apply`,
+Each stage prints one line; the image is on the node. Alternately run a shell script of `kubectl apply`,
 `kubectl wait` and `kubectl logs`, and `python launcher run-all --no-fetch`, each up to the third
-verdict with its log. Then runs in this process, for the launcher's own clock: from the arrival of
-the event that says Complete to the request that creates the next Job.
+verdict with its log. Then run in this process, to measure by the launcher's own clock: from the arrival of
+the event with Complete to the request that creates the next Job.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def main() -> None:
 
 
 def sleep_a_part_of_a_second() -> None:
-    """The kubelet looks at its Pods once a second: begin at any moment of it, not where the last ended."""
+    """Start at a random moment of the kubelet's one-second loop, not where the previous run ended."""
     time.sleep(random.random())
 
 
 def trivial_manifests(folder: Path, image: str) -> Path:
-    """k8s/base with Jobs that print one line, and no gates."""
+    """Write k8s/base with Jobs that print one line, and without gates."""
     folder.mkdir()
     for source in manifests.BASE.glob("*.yaml"):
         text = source.read_text()
@@ -108,7 +108,7 @@ def trivial_manifests(folder: Path, image: str) -> Path:
 
 
 def launch(target: Target, folder: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of `python launcher run-all`."""
+    """Return seconds and peak MiB of `python launcher run-all`."""
     command = [sys.executable, str(REPOSITORY / "launcher"), "run-all", "--new", "--no-fetch"]
     command += ["-k", str(target.kustomization), "-n", str(target.namespace)]
     command += ["--context", target.context] if target.context else []
@@ -126,7 +126,7 @@ def launch(target: Target, folder: Path) -> tuple[float, float]:
 
 
 def by_kubectl(target: Target, folder: Path) -> float:
-    """Seconds of the shell script, on the same manifests."""
+    """Return the seconds of the shell script on the same manifests."""
     folder.mkdir(exist_ok=True)
     run = f"script-{secrets.token_hex(3)}"
     plan = manifests.render(target.manifests, target.config(None, []), run, namespace=target.namespace)
@@ -157,7 +157,7 @@ def by_kubectl(target: Target, folder: Path) -> float:
 
 
 def own_clock(target: Target) -> list[float]:
-    """Seconds from the event that ends a stage to the request that creates the next, twice a run."""
+    """Return the seconds from a stage's last event to the request that creates the next, twice per run."""
     executor: Any = target.executor()
     submitted: dict[str, float] = {}
     seen: list[RunUpdates] = []

@@ -1,14 +1,14 @@
-"""How quickly a log is followed, against `kubectl logs -f`.
+"""How fast the launcher follows a log, compared with `kubectl logs -f`.
 
     .venv/bin/python -m benchmarks.launcher.streaming --context NAME [--image NAME] [--mb 30] [--pairs 3]
 
-For each reading a Pod of its own that prints so many MB, in lines of 100 bytes, when it is told to by its
-reader: it is told by a file, once the reader has had its first line. In turn `kubectl logs -f` and
-`python launcher logs -f`, both into a pipe that only counts. What a reader spends itself, in CPU seconds
-a GB, says more than its time: the node has to print and to store the log with the same processors.
+Each measurement has its own Pod, which prints `--mb` MB in lines of 100 bytes. A file starts it, once the
+reader has received its first line. `kubectl logs -f` and `python launcher logs -f` take turns, both into a
+pipe that only counts. The reader's CPU seconds per GB say more than its time, because the node prints and
+stores the log with the same CPUs.
 
-Where the kubelet rotates the log meanwhile (by default at 10 MB, looked at every 10 s), it may tear a line
-or end the stream; kubectl ends then, too, and the launcher asks again.
+If the kubelet rotates the log in the meantime (by default at 10 MB, checked every 10 s), it may tear a line
+or end the stream; kubectl then ends, too, while the launcher reconnects.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ def main() -> None:
 
 
 def read(kubectl: Kubectl, place: Place, reader: str, run: str) -> tuple[float, float, float]:
-    """MB that came, seconds from the first of them to the last, and CPU seconds of the reader."""
+    """Return the MB received, seconds from first to last, and CPU seconds of the reader."""
     launcher = place.start("run", "train", "--run", run, "--no-fetch", "-q")
     assert kubectl.wait_until(
         lambda: "Running" in kubectl("get", "pods", "-l", f"jobrelay.dev/run={run}"), 60
     )
     pod = kubectl.pods_alive(run)[0]
-    launcher.kill()  # the Job goes on, and nobody else reads its log
+    launcher.kill()  # the Job continues, and nothing else reads its log
     launcher.communicate()
     command = ["kubectl", "--context", kubectl.context, "-n", kubectl.namespace, "logs", "-f", pod]
     if reader == "launcher":

@@ -1,11 +1,11 @@
-"""What a bad way to the API server does to runs on a real cluster: cuts, stalls, outages.
+"""Effects of a bad connection to the API server on runs on a real cluster: cuts, stalls, outages.
 
     .venv/bin/python -m benchmarks.reliability.connection [--context NAME] [--cuts 500] [--stalls 200]
         [--outages 20] [--short 60] [--long 600]
 
-Each launcher has a proxy of its own before the API server (faultproxy), and runs train alone,
-with a program that prints lines that are known. Nothing is fetched: what is compared is what the
-launcher itself has read. 0 leaves a part out.
+Each launcher has its own proxy in front of the API server (faultproxy), and runs only train, with a
+program that prints known lines. Nothing is fetched: the comparison uses what the launcher itself has read.
+0 skips a part.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from faultproxy import FaultProxy, Request, Rule, Upstream
 from tests.support import Place, programs
 
 NUMBERED = 100_000
-#: What one run meets at most; it must last long enough for all of them.
+#: Most stalls per run, which must last long enough for all of them.
 STALLS_A_RUN = 10
 
 #: Many Pods at once on a small node.
@@ -47,7 +47,7 @@ for i in range({lines}):
 
 @dataclass(frozen=True)
 class Bench:
-    """Where all of it runs."""
+    """The environment of all trials."""
 
     upstream: Upstream
     options: list[str]
@@ -57,7 +57,7 @@ class Bench:
 
 @dataclass
 class Trial:
-    """One run behind one proxy, and what came of it."""
+    """One run behind one proxy, and its result."""
 
     proxy: FaultProxy
     place: Place
@@ -86,7 +86,7 @@ class Trial:
 def trial(
     bench: Bench, lines: int, seconds: float, rules: list[Rule] | None = None, *more: str
 ) -> Iterator[Trial]:
-    """A run that is to print so many lines over so many seconds, behind a proxy with these rules."""
+    """Prepare a run that prints `lines` lines over `seconds` seconds, behind a proxy with these rules."""
     run = f"c-{secrets.token_hex(4)}"
     folder = bench.folder / run
     folder.mkdir()
@@ -139,7 +139,7 @@ def main() -> None:
 
 
 def cut_logs(bench: Bench, cuts: int, rows: list[Any], samples: dict[str, Any]) -> None:
-    """One run after the other, each of 100,000 lines, until the stream was cut so often."""
+    """Run one after the other, with 100,000 lines each, until the stream was cut `cuts` times."""
     runs: list[dict[str, Any]] = []
     done = 0
     while done < cuts:
@@ -148,7 +148,7 @@ def cut_logs(bench: Bench, cuts: int, rows: list[Any], samples: dict[str, Any]) 
             Rule(how, on="log", after_seconds=(0.02, 0.6), times=left, probability=chance, seed=len(runs))
             for how, chance in (("reset", 0.5), ("close", 1.0))
         ]
-        # a cut every half second, with the pause and what is read again
+        # a cut every half second, including the pause and the repeated reads
         with trial(bench, NUMBERED, max(left * 0.6, 10), rules) as one:
             code = one.wait(one.start())
             struck = len(one.proxy.struck("reset")) + len(one.proxy.struck("close"))
@@ -163,7 +163,7 @@ def cut_logs(bench: Bench, cuts: int, rows: list[Any], samples: dict[str, Any]) 
 
 
 def stall(bench: Bench, stalls: int, rows: list[Any], samples: dict[str, Any]) -> None:
-    """Runs side by side, in each of which connections of every kind fall silent."""
+    """Run several at once, while connections of every kind fall silent in each."""
 
     def one_run(seed: int) -> dict[str, Any]:
         rules = [
@@ -194,10 +194,10 @@ def stall(bench: Bench, stalls: int, rows: list[Any], samples: dict[str, Any]) -
 
 
 def seconds_to_notice(proxy: FaultProxy, kind: str) -> list[float]:
-    """From each stall to the next request for the same; none, if the run has ended before that."""
+    """Return the seconds from each stall to the next request for the same, unless the run ended before."""
 
     def same(request: Request, stalled: Request) -> bool:
-        # a log that has fallen silent is first asked about at its Pod
+        # for a silent log, the launcher first queries the Pod
         return request.path in (stalled.path, stalled.path.removesuffix("/log"))
 
     found = []
@@ -212,7 +212,7 @@ def seconds_to_notice(proxy: FaultProxy, kind: str) -> list[float]:
 
 
 def short_outages(bench: Bench, count: int, seconds: float, rows: list[Any], samples: dict[str, Any]) -> None:
-    """An outage in the middle of a run; the stage ends shortly behind it, or within it."""
+    """Cause an outage in the middle of a run; the stage ends shortly after it, or during it."""
 
     def one_run(number: int) -> dict[str, Any]:
         length = 10 + seconds * (1.2 if number % 2 else 0.5)
@@ -232,7 +232,7 @@ def short_outages(bench: Bench, count: int, seconds: float, rows: list[Any], sam
 def long_outages(
     bench: Bench, count: int, seconds: float, patience: float, rows: list[Any], samples: dict[str, Any]
 ) -> None:
-    """An outage that is longer than the launcher's patience, and the same command once it is over."""
+    """Cause an outage longer than the launcher's patience, then repeat the same command."""
 
     def one_run(number: int) -> dict[str, Any]:
         with trial(bench, 1000, seconds + 30, None, "--api-timeout", f"{patience:.0f}") as one:
@@ -262,7 +262,7 @@ def long_outages(
 
 
 def wait_for_log(one: Trial) -> None:
-    """Until some of the log has come."""
+    """Wait until some of the log has arrived."""
     deadline = time.monotonic() + 180
     while not any(request.kind == "log" and request.bytes for request in one.proxy.requests):
         if time.monotonic() > deadline:

@@ -1,11 +1,11 @@
-"""Trainings that are killed: can each be resumed, what is lost, and do the weights come out the same?
+"""Kill trainings: can each be resumed, what is lost, and are the final weights the same?
 
     .venv/bin/python -m benchmarks.reliability.kills --kills 200 --terms 100
 
-Half of the kills come at a random moment, half at a random step of a save (a file opened, synced, renamed,
-removed), which takes too little time to be hit by chance. A synced file is cut in half first, as if not
-all of it had been written. A training is disturbed again and again until it has come to its end; then its
-weights are compared with those of one that nobody has disturbed. One processor, one process: bit for bit.
+Half of the kills happen at a random moment, half at a random step of a save (a file opened, synced, renamed,
+removed), which is too short to be hit by chance. A synced file is first truncated to half its size, as if it
+had not been fully written. A training is killed repeatedly until it completes; then its weights are compared
+with those of an undisturbed one. With one CPU and one process they must be equal bit for bit.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any, Literal
 
 from benchmarks.report import REPOSITORY, finish, spread
 
-#: Dropout and mirrored images: without the state of the random numbers the weights would differ.
+#: Dropout and mirrored images make the weights depend on the state of the random numbers.
 SETTINGS = ("model.name=mnist-hogwild-net", "train.epochs=6", "train.batch_size=64")
 _START_SECONDS = 1.5  # until PyTorch is imported, roughly
 GRACE_SECONDS = 30.0  # terminationGracePeriodSeconds of the manifests
-#: Of a save; the first one, which removes nothing, has fewer, and one that is to die later does not die.
+#: Steps of a save; the first save removes nothing and has fewer, so a kill at a later step does not happen.
 STEPS = 15
 
 Kind = Literal["at a random moment", "in a save", "SIGTERM"]
@@ -40,13 +40,13 @@ Kind = Literal["at a random moment", "in a save", "SIGTERM"]
 
 @dataclass(frozen=True)
 class Training:
-    """A run of train on a volume of its own."""
+    """A run of train on its own volume."""
 
     volume: Path
     settings: tuple[str, ...] = SETTINGS
 
     def start(self, die_in_save: int = 0, at_step: int = 0) -> subprocess.Popen[str]:
-        """Start it; it kills itself at that step of that save, counted from 1, if it comes to it."""
+        """Start it; it kills itself at that step of that save, counted from 1, if it reaches it."""
         program = f"from benchmarks.reliability import kills; kills.train({die_in_save}, {at_step})"
         settings = [part for setting in self.settings for part in ("--set", setting)]
         return subprocess.Popen(
@@ -55,11 +55,11 @@ class Training:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the benchmark alone
+            start_new_session=True,  # Ctrl-C must reach only the benchmark
         )
 
     def finish(self) -> str:
-        """Undisturbed, to its end; returns what it printed."""
+        """Run undisturbed to the end; return the output."""
         process = self.start()
         out, _ = process.communicate()
         assert process.returncode == 0, out
@@ -77,7 +77,7 @@ class Training:
 
 @dataclass
 class Tally:
-    """What came of disturbing trainings."""
+    """Results of the disturbed trainings."""
 
     kills: int = 0
     terms: int = 0
@@ -90,10 +90,9 @@ class Tally:
 
 
 def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: float, tally: Tally) -> None:
-    """Disturb one training, by one of `kinds` after the other, until it has come to its end.
+    """Disturb one training, by one of `kinds` after the other, until it completes.
 
-    kinds: those that were used are removed. expected: the weights of an undisturbed one, which takes
-    `seconds`.
+    kinds: used ones are removed. expected: the weights of an undisturbed training, which takes `seconds`.
     """
     before = ""
     while True:
@@ -103,8 +102,8 @@ def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: flo
         begun = time.monotonic()
         try:
             if kind in ("at a random moment", "SIGTERM"):
-                share = 1 - _progress(before) / training.epochs  # of its epochs, still to come
-                latest = _START_SECONDS + share * max(seconds - _START_SECONDS, 0)  # later, it has ended
+                share = 1 - _progress(before) / training.epochs  # the fraction of epochs left
+                latest = _START_SECONDS + share * max(seconds - _START_SECONDS, 0)  # after that, it has ended
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(random.uniform(0.3, latest))
                 begun = time.monotonic()
@@ -116,7 +115,7 @@ def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: flo
         _judge(out, before, tally)
         if process.returncode == 0:
             break
-        if process.returncode == -signal.SIGTERM:  # Python itself had not begun yet
+        if process.returncode == -signal.SIGTERM:  # Python itself had not started yet
             continue
         if kind == "SIGTERM":
             tally.terms += 1
@@ -137,7 +136,7 @@ def disturb(training: Training, expected: bytes, kinds: list[Kind], seconds: flo
 
 
 def _judge(out: str, before: str, tally: Tally) -> None:
-    """Compare where a training has begun with how far the one before it had come."""
+    """Compare where a training has resumed with how far the previous one had got."""
     saved = re.search(r"saved as checkpoints/(epoch-\S+)\.pt", before)
     begun = re.search(r"resuming from epoch (\d+).*\(checkpoints/(\S+)\.pt\)", out)
     if "training " not in out:  # it ended before that
@@ -148,7 +147,7 @@ def _judge(out: str, before: str, tally: Tally) -> None:
     tally.epochs_lost.append(lost)
     if lost > 0:
         tally.failures.append(f"lost {lost} whole epochs: {out[:300]}")
-    # a newer one is as good: one that was killed in a save may have made it, and not told of it
+    # a newer checkpoint is fine: a training killed in a save may have completed it without reporting it
     if saved and (not begun or _position(begun[2]) < _position(saved[1])):
         tally.failures.append(f"{saved[1]}, which SIGTERM has made, was not taken: {out[:300]}")
 
@@ -160,16 +159,16 @@ def _position(name: str) -> tuple[int, int]:
 
 
 def _progress(out: str) -> int:
-    """The last epoch that was told of, which is after it has been saved."""
+    """Return the last epoch in the output, which is printed after the save."""
     done = re.findall(r"^epoch (\d+)/", out, flags=re.MULTILINE)
     return int(done[-1]) if done else 0
 
 
-# --- in the process that is to die ---
+# --- in the process that kills itself ---
 
 
 def train(die_in_save: int, at_step: int) -> None:
-    """`python -m jobrelay_train …`, with a stage that may kill itself and its supervisor."""
+    """Run `python -m jobrelay_train …`, with a stage that may kill itself and its supervisor."""
     from jobrelay_train import __main__, program
 
     load = program._load
@@ -197,7 +196,7 @@ def train(die_in_save: int, at_step: int) -> None:
 
 @contextmanager
 def dying_at(step: int, processes: list[int]) -> Iterator[None]:
-    """Within, these processes are killed at the step-th thing that is done to a file, before it is done."""
+    """Kill these processes within this block, right before the step-th file operation."""
     steps, active = 0, True
 
     def count(before_death: Callable[[], None] = lambda: None) -> None:
@@ -217,7 +216,7 @@ def dying_at(step: int, processes: list[int]) -> Iterator[None]:
         really(descriptor)
 
     really, os.fsync = os.fsync, fsync
-    sys.addaudithook(on_event)  # there is no way to remove it
+    sys.addaudithook(on_event)  # cannot be removed
     try:
         yield
     finally:
@@ -232,9 +231,9 @@ def _cut_in_half(descriptor: int) -> None:
 
 
 def every_step(folder: Path) -> list[dict[str, Any]]:
-    """Kill a third save at every step that it has; for each: the step, what there is to load, what is left.
+    """Kill a third save at every step; return for each: the step, what can be loaded, what is left.
 
-    To be called in a process of its own: it forks.
+    Call it in a separate process, because it forks.
     """
     from jobrelay_runner.fence import WriterFence
     from jobrelay_runner.volume.paths import RunFolder
@@ -292,7 +291,7 @@ def main() -> None:
         begun = time.monotonic()
         undisturbed.finish()
         seconds = time.monotonic() - begun
-        with suppress(KeyboardInterrupt):  # Ctrl-C: what was done until then
+        with suppress(KeyboardInterrupt):  # Ctrl-C: report the results so far
             while kinds and not tally.failures:
                 training = Training(Path(folder) / str(tally.trainings))
                 disturb(training, undisturbed.model, kinds, seconds, tally)

@@ -1,11 +1,10 @@
-"""Launchers that are killed, at random moments and at every seam, and launchers that race.
+"""Kill launchers at random moments and at every seam, and let launchers race.
 
     .venv/bin/python -m benchmarks.reliability.launchers --kills 100 --races 50 [--context NAME] [--at-once 4]
 
-Without --context: processes on this machine. Stages print numbered lines for a second or two. A
-launcher is killed with SIGKILL, the same command is given again, and then nothing may be lost or
-doubled: Jobs keep their UIDs, every log has each line once, the results are those of a run that
-nobody disturbed.
+Without --context, stages are processes on this machine. They print numbered lines for a second or two. A
+launcher is killed with SIGKILL and the same command is repeated. Then nothing may be lost or duplicated:
+Jobs keep their UIDs, every log has each line once, and the results are those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -48,14 +47,14 @@ PROGRAM = """
 
 @dataclass
 class Outcome:
-    """What came of one disturbed run."""
+    """Result of one disturbed run."""
 
     problems: list[str] = field(default_factory=list)
-    attached_after: float | None = None  # seconds from the second start to its first word of the run
+    attached_after: float | None = None  # seconds from the second start to its first output about the run
 
 
 def stage_programs(folder: Path, lines: int = LINES, pause: float = 0.05) -> Path:
-    """Manifests whose stages print numbered lines and leave one small result."""
+    """Write manifests whose stages print numbered lines and leave one small result."""
     programs(folder, **{s: PROGRAM.format(stage=s, lines=lines, pause=pause) for s in STAGES})
     for stage in STAGES:  # many at once on a small node
         path = folder / f"job-{stage}.yaml"
@@ -66,14 +65,14 @@ def stage_programs(folder: Path, lines: int = LINES, pause: float = 0.05) -> Pat
 
 
 def expected_log(stage: str, lines: int = LINES) -> bytes:
-    """What such a stage prints."""
+    """Return the output of such a stage."""
     return b"".join(
         b"%s line %06d " % (stage.encode(), n) + b"x" * (n * 37 % 400) + b"\n" for n in range(lines)
     )
 
 
 def seams() -> list[str]:
-    """Every point at which a launcher may die between two things that it does."""
+    """Return every point between two actions at which a launcher may die."""
     calls = [("check", 1), ("share", 1), ("configure", 1), ("watch", 1), ("submit", 3), ("read_log", 3)]
     calls += [("volume", 1)]
     return [
@@ -84,7 +83,7 @@ def seams() -> list[str]:
     ]
 
 
-#: Runs the launcher in a process of its own that kills itself at one seam of its executor.
+#: Runs the launcher in a separate process that kills itself at one seam of its executor.
 AT_SEAM = """
 import os, signal, sys
 sys.path.insert(0, {repository!r})
@@ -111,7 +110,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def kill_at(place: Place, arguments: list[str], seam: str) -> int:
-    """Start a launcher that dies at `seam`; returns its exit code: -9, if it ever came there."""
+    """Start a launcher that dies at `seam`; return its exit code: -9 if it reached the seam."""
     program = AT_SEAM.format(repository=str(REPOSITORY), seam=seam)
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, *place.options],
@@ -121,7 +120,7 @@ def kill_at(place: Place, arguments: list[str], seam: str) -> int:
 
 
 def kill_after(place: Place, arguments: list[str], seconds: float) -> int:
-    """Start a launcher and kill it after so long."""
+    """Start a launcher and kill it after `seconds`."""
     process = place.start(*arguments)
     try:
         process.communicate(timeout=seconds)
@@ -134,7 +133,7 @@ def kill_after(place: Place, arguments: list[str], seconds: float) -> int:
 def disturbed(
     place: Place, folder: Path, kill: Callable[[list[str]], int], jobs_of: Callable[[str], dict[str, str]]
 ) -> Outcome:
-    """One run whose launcher is killed once, and which is then brought to its end."""
+    """Kill the launcher of one run once, and then complete the run."""
     run = f"k{secrets.token_hex(5)}"
     arguments = ["run-all", "--run", run, "-k", str(folder)]
     outcome = Outcome()
@@ -164,7 +163,7 @@ def disturbed(
         if (home / f"{stage}.txt").read_text() != f"the result of {stage}":
             outcome.problems.append(f"{run}: the result of {stage} is another one")
         logs = list((home / "logs").glob(f"{stage}-*.log"))
-        # of a Job that had ended before, the log is read only where somebody asks for it
+        # the log of a Job that had already ended is read only on request
         content = logs[0].read_bytes() if logs else place.run("logs", run, stage).out.encode()
         if told["how"] == "complete":
             content = place.run("logs", run, stage).out.encode()
@@ -176,7 +175,7 @@ def disturbed(
 
 
 def race(place: Place, folder: Path, jobs_of: Callable[[str], dict[str, str]]) -> list[str]:
-    """Two launchers of one run, started together; what went wrong."""
+    """Start two launchers of one run at once; return the problems."""
     run = f"r{secrets.token_hex(5)}"
     arguments = ["run-all", "--run", run, "-k", str(folder), "--no-fetch", "-o", "json"]
     both = [place.start(*arguments) for _ in range(2)]
@@ -191,7 +190,7 @@ def race(place: Place, folder: Path, jobs_of: Callable[[str], dict[str, str]]) -
 
 @contextmanager
 def somewhere(context: str | None) -> Iterator[tuple[Place, Callable[[str], dict[str, str]]]]:
-    """A place to run at, and who tells the UIDs of a run's Jobs there."""
+    """Yield a place to run at, and a function that returns the UIDs of a run's Jobs there."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if context is None:
@@ -220,7 +219,7 @@ def somewhere(context: str | None) -> Iterator[tuple[Place, Callable[[str], dict
 
 
 def p95(samples: list[float]) -> float:
-    """The value that 95 of 100 do not exceed."""
+    """Return the value that 95 of 100 do not exceed."""
     return sorted(samples)[max(int(len(samples) * 0.95 + 0.5) - 1, 0)] if samples else 0.0
 
 

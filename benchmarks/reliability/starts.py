@@ -1,10 +1,10 @@
-"""Seconds to the verdict on a Job that cannot start, and whether it is the right one.
+"""Seconds to the verdict on a Job that cannot start, and whether the verdict is right.
 
     .venv/bin/python -m benchmarks.reliability.starts --context NAME [--repeat 20] [--at-once 5]
 
-From the start of `python launcher run-all` to its end. "Final" is what no waiting mends: an image that
-a registry does not have, one that may not be pulled, a command that is not in the image. "No Pod" is a
-ServiceAccount that is not there. The launcher's own patience (5 s and 30 s) is part of it.
+Measured from the start of `python launcher run-all` to its end. "Final" is an error that waiting does not
+fix: an image that the registry does not have or refuses, a command that is not in the image. "No Pod" is a
+missing ServiceAccount. The time includes the launcher's own patience (5 s and 30 s).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Change = Callable[[Object, Object], None]
 
 
 def cases(image: str) -> dict[str, tuple[str, str, Change]]:
-    """By name: final or no Pod; what must be said; what is wrong with the Job."""
+    """Return by name: final or no Pod; the expected message; what is wrong with the Job."""
 
     def never(pod: Object, job: Object) -> None:
         pod["containers"][0].update(image="nothing:1", imagePullPolicy="Never")
@@ -51,7 +51,7 @@ def cases(image: str) -> dict[str, tuple[str, str, Change]]:
 
 
 def without_requests(change: Change) -> Change:
-    """The same change, for a Job that never waits for room beside the others."""
+    """Return the same change without resource requests, so that the Job never waits for room."""
 
     def both(pod: Object, job: Object) -> None:
         pod["containers"][0]["resources"] = {}
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def once(place: Place, folder: Path, run: str) -> tuple[int, str, float]:
-    """Exit code, what was said, seconds."""
+    """Return exit code, stderr, seconds."""
     begun = time.monotonic()
     process = place.start("run-all", "--run", run, "-k", str(folder), "--no-fetch")
     try:

@@ -1,15 +1,15 @@
-"""How fast trainings are: engines and precisions side by side, and PyTorch's own examples beside them.
+"""How fast trainings are: engines and precisions compared, also with PyTorch's own examples.
 
     .venv/bin/python -m benchmarks.training --data DIR [--reference EXAMPLES] [--rounds 5]
     .venv/bin/python -m benchmarks.training --short      # correctness only, on the images in the box
 
 DIR has the folders mnist/ and fashion-mnist/ with the IDX files of the full sets. EXAMPLES is a checkout
-of github.com/pytorch/examples; its mnist and mnist_hogwild run unmodified but for where their data is.
+of github.com/pytorch/examples; its mnist and mnist_hogwild run unmodified except for the path of their data.
 
-Every round runs each configuration once, in turn, with a seed of its own; the examples take most of its
-time, and need not run in all of them. Seconds of training are those
-from an epoch's first batch to its last, without start-up and tests: these are told apart, as "besides the
-steps". Memory is that of the process which took most.
+Every round runs each configuration once, in turn, with its own seed; the examples take most of the time and
+need not run in every round. Seconds of training count from an epoch's first batch to its last, without
+start-up and tests, which are listed separately as "besides the steps". Memory is that of the process which
+took most.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXAMPLE_NET = "model.name=mnist-hogwild-net"
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to train on two processors."""
+    """A way to train on two CPUs."""
 
     settings: tuple[str, ...]
     cores: int | None = None
@@ -46,7 +46,7 @@ ENGINES = {
     "ddp, 2 processes, bf16": Engine(("train.precision=bf16", "train.strategy=ddp")),
     "ddp, 2 processes, fp32": Engine(("train.precision=fp32", "train.strategy=ddp")),
 }
-#: The example's own network, by our hogwild, in the example's batches.
+#: The example's own network and batch size, with our hogwild.
 HOGWILD = Engine((EXAMPLE_NET, "train.strategy=hogwild", "train.batch_size=64"))
 
 
@@ -193,7 +193,7 @@ def example_rows(runs: Runs) -> list[Row]:
 
 
 def _seconds_to(run: Training, target: float) -> float:
-    """Of training; the length of all of it if the target was not reached."""
+    """Return the seconds of training to the target; all of them if it was not reached."""
     reached = next((n for n, value in enumerate(run.accuracy) if value >= target), len(run.accuracy) - 1)
     return sum(run.seconds_by_epoch[: reached + 1])
 

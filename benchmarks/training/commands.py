@@ -1,4 +1,4 @@
-"""One training as a whole process, and what came of it."""
+"""Run one training as a whole process, and measure it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ACCURACY = re.compile(r"Accuracy: (\d+)/(\d+)")
 class Training:
     """What one training took. `train_seconds`: first batch to last; the rest of `wall_seconds` is start-up.
 
-    accuracy: of the test set, 0 … 1, after each epoch that was tested. peak_bytes: of the process that
-    took most. images: of all epochs and processes.
+    accuracy: on the test set, 0 … 1, after each tested epoch. peak_bytes: of the process that took most.
+    images: of all epochs and processes.
     """
 
     images: int
@@ -46,7 +46,7 @@ class Training:
 
 
 def ours(data: Path, name: str, settings: Sequence[str], cores: int | None = None) -> Training:
-    """`python -m jobrelay_train train`, then eval, on a volume of its own. `cores`: how many it may use."""
+    """Run `python -m jobrelay_train train`, then eval, on its own volume, on at most `cores` cores."""
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder)
         if name != "fashion-mnist-mini":
@@ -85,9 +85,9 @@ def ours(data: Path, name: str, settings: Sequence[str], cores: int | None = Non
 def example(
     reference: Path, data: Path, name: str, arguments: Sequence[str], threads: int | None
 ) -> Training:
-    """`python main.py` of a folder of pytorch/examples, its data path pointed at `data`.
+    """Run `python main.py` of a folder of pytorch/examples, with its data path pointing to `data`.
 
-    threads: OMP_NUM_THREADS. Its own lines tell when an epoch's first and last batch were done.
+    threads: OMP_NUM_THREADS. Its own output shows when an epoch's first and last batch were done.
     """
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / name
@@ -96,7 +96,7 @@ def example(
         raw.mkdir(parents=True)
         for file in (data / "mnist").rglob("*ubyte*"):
             (raw / file.name).symlink_to(file.resolve())
-        # A torchvision that is built for CUDA needs help beside a CPU build of torch; see vision.
+        # A torchvision built for CUDA needs help to work with a CPU build of torch; see vision.
         (code / "sitecustomize.py").write_text(
             "import jobrelay_train.vision; jobrelay_train.vision.torchvision()\n"
         )
@@ -129,7 +129,7 @@ def example(
 def _run(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], cores: int | None
 ) -> tuple[list[tuple[float, str]], float, float, int]:
-    """Lines of output with the seconds at which they came, wall seconds, CPU seconds, peak bytes."""
+    """Return output lines with their times in seconds, wall seconds, CPU seconds, peak bytes."""
 
     def limit() -> None:
         if cores is not None:

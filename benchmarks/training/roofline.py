@@ -1,4 +1,4 @@
-"""How much of what the machine can multiply a training does."""
+"""What share of the machine's peak multiplication rate a training reaches."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from jobrelay_train.models.registry import ModelSpec, build
 
 @dataclass(frozen=True)
 class Roofline:
-    """flops: of one image, forward and backward, convolutions and matrix products alone (a
-    multiplication and an addition are two). peak: what a matrix product of 1024 x 1024 reaches with all
-    processors, FLOP/s, by precision."""
+    """A model's work and the machine's peak.
+
+    flops: of one image, forward and backward, only convolutions and matrix products (a multiplication and
+    an addition are two). peak: FLOP/s of a matrix product of 1024 x 1024 with all CPUs, by precision.
+    """
 
     flops: float
     peak: dict[str, float]
 
     def share(self, images_per_second: float, precision: str) -> float:
-        """Which part of the peak so many images a second are."""
+        """Return the fraction of the peak that this rate uses."""
         return self.flops * images_per_second / self.peak[precision]
 
 
 def measure(model: str) -> Roofline:
-    """Of this machine and this model, on images of 28 x 28."""
+    """Measure this machine with this model, on images of 28 x 28."""
     torch.set_num_threads(usable_cpus())
     spec = ModelSpec.model_validate(
         {"name": model, "input_shape": (1, 28, 28), "class_names": [str(n) for n in range(10)],

@@ -1,3 +1,3 @@
-"""What runs a command as a stage: log, record, signals, exit code. The standard library alone."""
+"""Run a command as a stage: log, record, signals, exit code. Needs only the standard library."""
 
 __version__ = "0.1.0"

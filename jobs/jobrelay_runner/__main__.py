@@ -1,4 +1,4 @@
-"""`python -m jobrelay_runner volume …`: what the launcher asks of the volume."""
+"""`python -m jobrelay_runner volume …`: the launcher's requests to the volume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process is to do, and what came of it."""
+"""What one process has to do, and its result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage that succeeded has read, written and measured, and by what means.
+    """What a successful stage read, wrote and measured, and by what means.
 
-    Names are relative to the run's folder; those in `skipped` to the data's, with why it was not used.
+    Names are relative to the run's folder. Those in `skipped` are relative to the data's folder; the value
+    is the reason why the file was not used.
     """
 
     inputs: dict[str, FileDigest] = field(default_factory=dict)
@@ -35,9 +36,9 @@ class StageResult:
 class Program(Generic[C]):
     """What a stage runs.
 
-    config: what the program was told, whatever that is. config_hash: SHA-256 (hex) of all in it that decides
-    the result. folders: those on the volume, data/NAME, in which every file counts. load: imports all that
-    the program needs and returns it; called in the stage's own process alone.
+    config: the program's configuration, of any type. config_hash: SHA-256 (hex) of everything in it that
+    determines the result. folders: folders on the volume, data/NAME, in which every file counts. load:
+    imports everything that the program needs and returns the program; called only in the stage's own process.
     """
 
     config: C
@@ -50,8 +51,8 @@ class Program(Generic[C]):
 class StageContext(Generic[C]):
     """One stage of one run: everything that is decided before the stage starts.
 
-    Files of the run are written and removed through `fence`, and by nobody else. Of a stage of several
-    Pods, `index` is this one's number: the one with 0 writes, and the fence of the others lets nothing pass.
+    The run's files are written and removed only through `fence`. `index` is the number of this Pod in a
+    stage of several Pods: Pod 0 writes, and the fence of the others lets nothing through.
     """
 
     stage: Stage
@@ -70,9 +71,9 @@ class StageContext(Generic[C]):
         return self.program.config_hash
 
     def digests(self, *files: Path) -> dict[str, FileDigest]:
-        """Proofs of files as they are now, by their names relative to the run's folder."""
+        """Hash files as they are now; return the digests by name relative to the run's folder."""
         return self.named({file: FileDigest.of(file, root=self.folder.root) for file in files})
 
     def named(self, digests: Mapping[Path, FileDigest]) -> dict[str, FileDigest]:
-        """Proofs by the names of their files relative to the run's folder."""
+        """Return the digests by the names of their files relative to the run's folder."""
         return {os.path.relpath(file, self.folder.path): digest for file, digest in digests.items()}

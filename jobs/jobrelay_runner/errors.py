@@ -1,17 +1,17 @@
 """Why a stage ends without success, and the exit code that says so.
 
     StageError       exit code
-    ├── BadInput         78   configuration, data or volume cannot work; trying again changes nothing
-    ├── BadEvidence      65   what an earlier stage left is missing or not what its record says
-    ├── Failed            1   the stage itself could not do its work; another attempt may
-    ├── NotBegun         69   started early, and the stage before it has failed
-    ├── Superseded       75   another process of this stage has taken over, and speaks for it
-    ├── PeerLost         76   a process that this one trains with was lost; this one only follows
-    └── Terminated      143   SIGTERM; what was done is saved
+    ├── BadInput         78   configuration, data or volume cannot work; a retry would not help
+    ├── BadEvidence      65   an earlier stage's output is missing or does not match its record
+    ├── Failed            1   the stage itself could not do its work; another attempt might
+    ├── NotBegun         69   started early, and the previous stage has failed
+    ├── Superseded       75   another process of this stage has taken over and reports its outcome
+    ├── PeerLost         76   a process that this one trains with was lost; that loss is the cause
+    └── Terminated      143   SIGTERM; the work done so far is saved
 
 A StageError is printed as one `stage: message` without a traceback: the message is written for
-the person who reads the log, and says what to do next. Any other exception is a defect, is shown
-with its traceback, and ends with exit code 1.
+the person who reads the log, and says what to do next. Any other exception is a defect: it is shown
+with its traceback and ends the stage with exit code 1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BadInput(StageError):
 
 
 class BadEvidence(StageError):
-    """What the stage before left is missing, unfinished or another file than its record says."""
+    """The previous stage's output is missing, unfinished or not the file in its record."""
 
     exit_code = exit_codes.BAD_EVIDENCE
 
@@ -57,7 +57,7 @@ class Failed(StageError):
 
 
 class NotBegun(StageError):
-    """The stage before has failed, and this one, started early, has done nothing."""
+    """The previous stage failed; this one, which was started early, did nothing."""
 
     exit_code = exit_codes.NOT_BEGUN
 
@@ -69,30 +69,30 @@ class Superseded(StageError):
 
 
 class PeerLost(StageError):
-    """A process that this one works with was lost, or has never come: here, or another Pod of this stage."""
+    """A process that this one works with, here or in another Pod of the stage, was lost or never appeared."""
 
     exit_code = exit_codes.PEER_LOST
 
 
 class Terminated(StageError):
-    """The stage was asked to stop, and has."""
+    """The stage was asked to stop, and stopped."""
 
     exit_code = exit_codes.TERMINATED
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an error says; its kind, if it says nothing."""
+    """Return the first line of an error's message, or its type's name if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def in_the_way(path: Path | str) -> str:
-    """What to say of a link or a file in place of a folder of the run."""
+    """Return the message for a link or a file in place of one of the run's folders."""
     kind = "a symbolic link" if Path(path).is_symlink() else "not a folder"
     return f"{path} is in the way: it is {kind}, and a folder is expected there; remove it"
 
 
 def passing_trouble(error: BaseException | None, path: Path | str) -> Failed | None:
-    """What to say if a network's volume did not answer when `path` was used; None for any other error."""
+    """Return the error to raise if a network volume did not answer for `path`; None for any other error."""
     if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
         return Failed(
             f"cannot use {error.filename or path}: {error.strerror}; this may pass: start the stage again"
@@ -101,7 +101,7 @@ def passing_trouble(error: BaseException | None, path: Path | str) -> Failed | N
 
 
 def from_os_error(error: OSError, folder: Path) -> StageError | None:
-    """What an OSError below `folder` (the volume) means to the user; None if it means nothing special."""
+    """Return what an OSError below `folder` (the volume) means to the user; None if nothing special."""
     where = error.filename or folder
     if passing := passing_trouble(error, where):
         return passing

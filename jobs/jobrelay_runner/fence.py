@@ -1,17 +1,17 @@
 """The writer fence: of two processes of one stage, the later one wins and the earlier stops writing.
 
 Kubernetes may start a Job's program twice, and may have two Pods of one stage alive at once. So each
-process makes a folder of its own beside the files of the run,
+process makes its own folder next to the run's files,
 
     runs/RUN/.train-00000002-9f86d081884c7d65.partial/
 
-writes every file there first and then moves it to its place. What is to go, it first moves into that
-folder. Whoever comes later takes the next number and removes the folders with lower ones: whatever
-their owners then try to move comes from, or goes to, a path that is not there any more.
+writes every file there first and then moves it into place. To remove a file, it first moves the file into
+that folder. A later process takes the next number and removes the folders with lower numbers: every move
+that their owners then try has a source or a target that no longer exists.
 
-The file system decides in the one step of a rename. There is no lock, which a volume may not know and
-a process that is frozen would hold for ever, and no time between looking and moving in which somebody
-else could come. The name ends in .partial, so that nothing of it is ever sent home (volume.archive).
+The file system decides in a single step, the rename. There is no lock, which some volumes do not support
+and a frozen process would hold forever, and no gap between check and move in which another process could
+interfere. The name ends in .partial, so that the folder is never sent to the launcher (volume.archive).
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_runner.volume.typed_json import Typed
 
 _OWNER: Final = "owner.json"
-#: The largest number that a folder's name has room for.
+#: The largest number that fits in a folder's name.
 _LAST_NUMBER: Final = 99_999_999
-#: A Pod's name and a time; a larger file in its place is not read.
+#: The file holds a Pod's name and a time; a larger one is not read.
 _OWNER_BYTES: Final = 64 * 1024
-#: How often the removal of a folder is tried, into which its owner may be writing at this moment.
+#: Attempts to remove a folder, because its owner may be writing to it at this moment.
 _REMOVALS: Final = 20
 
 
 @dataclass(frozen=True)
 class Owner(Typed):
-    """Who has made a folder, for the log of those who find themselves superseded."""
+    """Who made a folder; a superseded process names it in its log."""
 
     pod: str
     since: str
@@ -53,7 +53,7 @@ class Owner(Typed):
 
 @dataclass(frozen=True)
 class WriterFence:
-    """One process's right to change the files of a stage. It holds in the processes that it forks, too."""
+    """One process's right to change the files of a stage. The processes that it forks inherit it."""
 
     run: RunFolder
     stage: Stage
@@ -61,15 +61,15 @@ class WriterFence:
 
     @classmethod
     def claim(cls, run: RunFolder, stage: Stage, pod: str) -> WriterFence:
-        """Take over from whoever is writing this stage of this run; the run's folder is there already.
+        """Take over from the process that writes this stage of this run; the run's folder must exist.
 
-        Raises OSError, as on a full volume; then the one before still has the right. Raises Superseded if
-        somebody came at the same time and was later by a hair.
+        Raises OSError, for example on a full volume; then the previous process keeps the right. Raises
+        Superseded if another process claimed at the same time and won.
         """
         number = 1 + _last_number(run, stage)
         if number > _LAST_NUMBER:
-            # No count of starts comes so far: somebody has made it. All start from 1 again, after whoever
-            # has one of these folders has lost it.
+            # No count of starts gets this far: somebody made the folder by hand. Remove all folders, so
+            # that their owners lose the right, and count from 1 again.
             for folder in _folders(run, stage):
                 _remove(folder)
             number = 1 + _last_number(run, stage)
@@ -80,8 +80,8 @@ class WriterFence:
         except OSError:
             fence.release()
             raise
-        # Looked at again only now: of two who come at once, at least one sees the other, and both see
-        # the same order.
+        # List again only now: of two processes that claim at once, at least one sees the other, and both
+        # see the same order.
         there = _folders(run, stage)
         if fence.folder != max(there, default=None):
             fence.release()
@@ -92,24 +92,24 @@ class WriterFence:
         return fence
 
     def write(self, path: Path, content: bytes | str | Iterable[bytes]) -> None:
-        """Put a file in place, whole (jobrelay_runner.volume.files). Raises Superseded, OSError."""
+        """Write a file atomically (jobrelay_runner.volume.files). Raises Superseded, OSError."""
         try:
             write_atomically(path, content, temporary=self.folder / f"{path.name}.new")
         except OSError as error:
             if self.is_lost():
                 self._give_up(error)
-            # By the name that people know: a full disk does not give one, a rename gives the wrong one.
+            # Name the file that people know: a full disk gives no name, a rename the wrong one.
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder of the run, if it is not there. Raises BadInput for a link in its place, OSError."""
+        """Create a folder of the run if it is missing. Raises BadInput for a link in its place, OSError."""
         try:
             make_folder(path)
         except FileExistsError as error:
             raise BadInput(in_the_way(path)) from error
 
     def remove(self, path: Path) -> None:
-        """Remove a file; it may be gone already. Raises Superseded, OSError."""
+        """Remove a file if it exists. Raises Superseded, OSError."""
         taken = self.folder / path.name
         try:
             path.rename(taken)
@@ -121,20 +121,20 @@ class WriterFence:
                 raise
 
     def check(self) -> None:
-        """Raises Superseded if another process has taken over."""
+        """Raise Superseded if another process has taken over."""
         if self.is_lost():
             self._give_up()
 
     def release(self) -> None:
-        """Nothing is written after this."""
+        """Give up the right to write."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def is_lost(self) -> bool:
         """Whether another process has taken over."""
-        # A run that was deleted as a whole is another matter, and what fails then tells of it.
+        # A run that was deleted as a whole is a different case: the next write fails and reports it.
         try:
             return not self.folder.is_dir() and self.run.path.is_dir()
-        except OSError:  # a network's volume cannot tell now; and every write is guarded by its rename
+        except OSError:  # a network volume does not answer now; every write is still guarded by its rename
             return False
 
     def _give_up(self, cause: OSError | None = None) -> NoReturn:
@@ -144,7 +144,7 @@ class WriterFence:
         ) from cause
 
     def _successor(self) -> str:
-        """Who has taken over: by its folder, or by the record if it has come to its end already."""
+        """Name the process that took over: from its folder, or from the record if it has already ended."""
         for folder in sorted(_folders(self.run, self.stage), reverse=True):
             with contextlib.suppress(OSError, ValueError):
                 owner = Owner.from_json(read_bytes(folder / _OWNER, _OWNER_BYTES, root=self.run.root))
@@ -157,9 +157,9 @@ class WriterFence:
 
 @dataclass(frozen=True)
 class ClosedFence(WriterFence):
-    """The fence of those who may not write: of a stage of several Pods, all but the one with index 0.
+    """The fence of a process that may not write: in a stage of several Pods, every Pod except index 0.
 
-    They claim nothing, and so can never take over from that one.
+    It claims nothing, so it can never take over from Pod 0.
     """
 
     @classmethod
@@ -176,14 +176,14 @@ class ClosedFence(WriterFence):
         raise AssertionError(f"{path.name}: only the Pod with index 0 removes")
 
     def release(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
     def is_lost(self) -> bool:
         return False
 
 
 def _folders(run: RunFolder, stage: Stage) -> list[Path]:
-    """The folders of all who have claimed this stage; the last in their order has the right."""
+    """Return the folders of all processes that claimed this stage; the last in sorted order has the right."""
     name = re.compile(rf"\.{stage}-[0-9]{{8}}-[0-9a-f]{{16}}\.partial")
     return [path for path in run.path.iterdir() if name.fullmatch(path.name)]
 
@@ -193,20 +193,20 @@ def _last_number(run: RunFolder, stage: Stage) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Take a folder from its owner. From the rename on, the owner finds nothing under its name."""
+    """Remove a folder from under its owner, which after the rename finds nothing at its path."""
     gone = folder.with_name(f"{folder.name.removesuffix('.partial').removesuffix('.gone')}.gone.partial")
-    with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+    with contextlib.suppress(FileNotFoundError):  # another process was quicker
         try:
             folder.rename(gone)
         except FileNotFoundError:
             raise
-        except OSError:  # somebody has put something there
+        except OSError:  # that name is taken
             gone = folder.with_name(f"{folder.name.split('-')[0]}-{secrets.token_hex(8)}.gone.partial")
             folder.rename(gone)
-    # A file that is being made in it at this moment makes one attempt fail. And an owner on another
-    # node, whose network file system remembers the folder itself, is kept out only once it is gone.
+    # One attempt fails if the owner is creating a file in it at this moment. And an owner on another node,
+    # whose network file system still holds a handle to the folder, is kept out only once the folder is gone.
     for _ in range(_REMOVALS):
-        if gone.is_symlink() or gone.is_file():  # nobody's folder
+        if gone.is_symlink() or gone.is_file():  # not the folder of a process
             gone.unlink(missing_ok=True)
         shutil.rmtree(gone, ignore_errors=True)
         if not gone.exists():

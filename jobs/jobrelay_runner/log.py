@@ -1,4 +1,4 @@
-"""Every byte a stage prints, to the container's log and to a file on the volume, counted and hashed."""
+"""Every byte that a stage prints: copied to the container's log and a file on the volume, counted, hashed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobrelay_runner.volume.record import LogDigest
 
 
 class StageLog:
-    """Copies bytes to a descriptor and to a log file of its own.
+    """Copies bytes to a descriptor and to its own log file.
 
     The bytes are never decoded, so torn UTF-8, carriage returns and a missing last newline arrive
-    as they were printed. Neither a closed descriptor nor a full disk stops the stage: the copy that
-    can still be written is, the other is given up, and `problem` says so.
+    as they were printed. Neither a closed descriptor nor a full disk stops the stage: the other copy is
+    still written, and `problem` says which one was given up.
     """
 
     def __init__(self, folder: RunFolder, stage: Stage, pod: str, descriptor: int) -> None:
@@ -36,7 +36,7 @@ class StageLog:
 
     @staticmethod
     def _open(folder: RunFolder, stage: Stage, pod: str) -> BinaryIO:
-        """A new file: STAGE-POD.log, or STAGE-POD-2.log … where a process of that name was here before."""
+        """Create STAGE-POD.log, or STAGE-POD-2.log and so on if a Pod of that name has left a log."""
         for number in itertools.count(1):
             try:
                 return folder.log(stage, pod if number == 1 else f"{pod}-{number}").open("xb", buffering=0)
@@ -45,7 +45,7 @@ class StageLog:
         raise AssertionError("unreachable")
 
     def write(self, content: bytes) -> None:
-        """Copy bytes to both places. The file comes first, so that it holds all that a follower has seen."""
+        """Copy bytes to both places; the file comes first, so that it holds all that a follower has seen."""
         if not content:
             return
         self._hasher.update(content)
@@ -67,12 +67,12 @@ class StageLog:
                 self._descriptor = None
 
     def say(self, line: str) -> None:
-        """Write a line of the supervisor's own, on a line of its own."""
+        """Write a line of the supervisor's, always on a new line."""
         start = "\n" if self._line_is_open else ""
         self.write(f"{start}{line}\n".encode(errors="backslashreplace"))
 
     def digest(self) -> LogDigest:
-        """What was written until now; the log file is made to last first."""
+        """Sync the log file and return the digest of everything written so far."""
         if self._file is not None:
             try:
                 os.fsync(self._file.fileno())
@@ -86,7 +86,7 @@ class StageLog:
         )
 
     def close(self) -> None:
-        """Nothing is written after this."""
+        """Close the log file."""
         if self._file is not None:
             self._file.close()
 

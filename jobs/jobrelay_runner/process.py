@@ -1,4 +1,4 @@
-"""The process of a stage, seen from its parent: fork, output, signals, end."""
+"""The stage's process as its parent sees it: fork, output, signals, end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from jobrelay_runner.log import StageLog
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.meter import Usage
 
-#: How long processes that the stage left behind may still print before they are killed.
+#: How long processes that the stage left behind may keep printing before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
 
-#: How often it is asked whether another process has taken over. A training that has been superseded
-#: writes nothing, but until its next checkpoint it would keep the processors and memory busy.
+#: How often to check whether another process has taken over. A superseded training writes nothing,
+#: but would keep the CPUs and memory busy until its next checkpoint.
 FENCE_SECONDS: Final = 5.0
 
 #: CPUCLOCK_SCHED of the kernel's include/linux/posix-timers_types.h: all threads of a process
@@ -32,25 +32,25 @@ _HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
 def hold_signals() -> None:
-    """Let signals wait until the stage's process can be told of them.
+    """Block signals until they can be passed on to the stage's process.
 
-    A signal that is blocked stays pending even for PID 1, to which the kernel else delivers
-    nothing that it has no handler for.
+    A blocked signal stays pending even for PID 1; otherwise the kernel discards any signal for which
+    PID 1 has no handler.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
 
 
 class StageProcess:
-    """The forked child, its output and its report. It imports at once, and works from `let_go` on."""
+    """The forked child, its output and its report. It imports at once, and works after `let_go`."""
 
     def __init__(self, context: StageContext[Any], tee: StageLog, meter: Usage) -> None:
         self._tee = tee
         self._meter = meter
-        #: what the work costs, without the imports before it; None until it begins
+        #: cost of the work, without the imports before it; None until the work starts
         self.meter_of_the_work: Usage | None = None
         self._stage = context.stage
         self._fence = context.fence
-        #: whether SIGTERM or SIGINT has come; the stage may have been at its end already
+        #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
         self._status: int | None = None
         self._report = bytearray()
@@ -73,13 +73,13 @@ class StageProcess:
             except BaseException:
                 sys.stderr.write(redacted(traceback.format_exc()))
             finally:
-                os._exit(code)  # nothing of the parent's is to be flushed or cleaned up twice
+                os._exit(code)  # skip the parent's buffers and exit handlers, which the parent runs itself
         os.close(go_end)
         os.close(output_end)
         os.close(report_end)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
-        # Straight from the handler: it works even while standard output blocks.
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the select
+        # The handler itself passes the signal on: that works even while standard output blocks.
         signal.signal(signal.SIGTERM, lambda *_: self._pass_on())
         signal.signal(signal.SIGINT, lambda *_: self._pass_on())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
@@ -89,14 +89,14 @@ class StageProcess:
         self._pipes.register(self._wake, selectors.EVENT_READ, None)
 
     def _hear(self, content: bytes) -> None:
-        """A part of the report; its first line comes when the work begins."""
+        """Take in a part of the report; its first line arrives when the work starts."""
         self._report.extend(content)
         if self.meter_of_the_work is None and b"\n" in self._report:
             line, _, self._report = self._report.partition(b"\n")
             self.meter_of_the_work = self._meter.from_now_on(json.loads(line)["cpu_seconds"])
 
     def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
-        """Copy the output until `is_over`, asked at such intervals. False: the stage has ended before."""
+        """Copy the output until `is_over`, checked every `seconds`. False: the stage ended first."""
         while not is_over():
             self._copy(seconds)
             if self._status is not None:
@@ -104,31 +104,31 @@ class StageProcess:
         return True
 
     def was_terminated(self) -> bool:
-        """Whether it has ended because somebody asked for it."""
+        """Whether the stage ended because it was asked to stop."""
         return self._status is not None and self._exit_code(self._status) == exit_codes.TERMINATED
 
     def let_go(self) -> None:
-        """The work may begin."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended while it imported; `wait` tells how
+        """Let the work start."""
+        with contextlib.suppress(BrokenPipeError):  # it ended during its imports; `wait` returns how
             os.write(self._go, b"!")
         os.close(self._go)
 
     def cpu_seconds(self) -> float:
-        """What the stage has used so far; 0 where the system does not tell (macOS)."""
+        """CPU seconds that the stage has used so far; 0 where the system does not report them (macOS)."""
         try:
             return time.clock_gettime(~self._pid << 3 | _CPU_CLOCK)
         except OSError:
             return 0.0
 
     def dismiss(self) -> None:
-        """There is no work; return when the stage's process is gone."""
+        """End the stage's process without any work; return when it is gone."""
         os.close(self._go)
         self.wait()
 
     def wait(self) -> int:
-        """Copy the output until the stage has ended and all of it is read. Returns 128 + n for signal n.
+        """Copy the output until the stage has ended and all output is read. Returns 128 + n for signal n.
 
-        A stage that another process has taken over is killed.
+        Kills the stage if another process has taken over.
         """
         ended: float | None = None
         looked = time.monotonic()
@@ -142,10 +142,10 @@ class StageProcess:
                         os.kill(self._pid, signal.SIGKILL)
                 continue
             ended = time.monotonic() if ended is None else ended
-            if len(self._pipes.get_map()) == 1:  # all but the wake-up pipe are at their end
+            if len(self._pipes.get_map()) == 1:  # only the wake-up pipe is still open
                 break
             if time.monotonic() - ended > 2 * STRAGGLER_SECONDS:
-                # It left the process group and holds the pipe open: not ours to find.
+                # A process left the process group and holds the pipe open; it cannot be found from here.
                 self._tee.say(
                     f"{self._stage}: a process that outlived the stage still holds its output; left alone"
                 )
@@ -156,7 +156,7 @@ class StageProcess:
         return self._exit_code(self._status)
 
     def report(self) -> dict[str, Any]:
-        """What the child said at its end; empty if it did not come to that."""
+        """Return the child's final report; empty if it ended without one."""
         try:
             told = json.loads(self._report)
         except ValueError:
@@ -165,11 +165,11 @@ class StageProcess:
 
     @staticmethod
     def _exit_code(status: int) -> int:
-        """128 + n for signal n."""
+        """Return the exit code, 128 + n for signal n."""
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
     def _copy(self, seconds: float) -> None:
-        """What there is to read within so many seconds, and who has ended."""
+        """Copy what can be read within `seconds`, then reap the processes that have ended."""
         for key, _ in self._pipes.select(timeout=seconds):
             content = os.read(key.fd, 65536)
             if key.data is not None and content:
@@ -180,7 +180,7 @@ class StageProcess:
         self._reap()
 
     def _reap(self) -> None:
-        """Collect whoever has ended: the stage, and as PID 1 any orphan."""
+        """Reap the processes that have ended: the stage and, as PID 1, any orphan."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -194,7 +194,7 @@ class StageProcess:
     def _pass_on(self) -> None:
         self.told_to_stop = True
         if self._status is None:
-            with contextlib.suppress(ProcessLookupError):  # it is just being collected
+            with contextlib.suppress(ProcessLookupError):  # it is just being reaped
                 os.kill(self._pid, signal.SIGTERM)
 
     def _kill_stragglers(self) -> bool:

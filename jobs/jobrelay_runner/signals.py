@@ -1,4 +1,4 @@
-"""SIGTERM inside a stage: at once, or at the next point where it can be obeyed without loss."""
+"""SIGTERM inside a stage: obeyed at once, or at the next point where nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jobrelay_runner.errors import Terminated
 class StopRequest:
     """Turns SIGTERM into Terminated.
 
-    Outside of `deferred()` it is raised wherever the program is. Inside, only `requested` is set,
-    and the program looks at it where it can stop. It stays set: libraries that swallow exceptions
-    do not make it forgotten.
+    Outside `deferred()` it is raised wherever the program is. Inside, only `requested` is set,
+    and the program checks it where it can stop. It stays set, so a library that swallows the exception
+    does not cancel the request.
     """
 
     def __init__(self) -> None:
@@ -31,26 +31,26 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def ignore(self) -> None:
-        """From here on the stage is at its end anyway."""
+        """Ignore SIGTERM from here on: the stage is ending anyway."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _handle(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         for process in self._others:
             process.terminate()
-        # A second one must not interrupt what the first one's Terminated has to end. That it is not raised
-        # twice at all would be too much: a library may have swallowed it.
+        # A second SIGTERM must not interrupt the cleanup after the first one's Terminated. But it must be
+        # raised again otherwise: a library may have swallowed the first one.
         if not self._deferred and not isinstance(sys.exc_info()[1], Terminated):
             self.obey()
 
     def obey(self) -> None:
-        """Raise Terminated if it was asked for."""
+        """Raise Terminated if a stop was requested."""
         if self.requested:
             raise Terminated("stopped by SIGTERM")
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """In this block nothing is interrupted; the block asks `requested` and stops by itself."""
+        """Interrupt nothing in this block; the block checks `requested` and stops by itself."""
         self._deferred = True
         try:
             yield
@@ -59,7 +59,7 @@ class StopRequest:
 
     @contextmanager
     def passed_on_to(self, processes: Sequence[BaseProcess]) -> Iterator[None]:
-        """In this block nothing is interrupted here; `processes`, now and later, get SIGTERM as well."""
+        """Interrupt nothing in this block, and send SIGTERM to `processes`, the present and later ones."""
         with self.deferred():
             self._others = processes
             try:
@@ -69,10 +69,10 @@ class StopRequest:
 
 
 def die_with_parent() -> None:
-    """Where Linux offers it: a parent that is killed takes this process along.
+    """Kill this process when its parent is killed; on Linux only.
 
-    In a container the end of PID 1 does this. Elsewhere a stage without its supervisor would go on
-    writing checkpoints beside the next attempt, and a worker of a training would wait for the others.
+    In a container the end of PID 1 does this. Elsewhere a stage without its supervisor would keep
+    writing checkpoints during the next attempt, and a training worker would wait for the others.
     """
     if not sys.platform.startswith("linux"):
         return

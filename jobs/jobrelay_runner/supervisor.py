@@ -1,7 +1,7 @@
-"""The parent of a stage: keeps its log, passes signals on, and writes down how it ended.
+"""The parent of a stage: keeps its log, passes signals on, and records how it ended.
 
 The stage runs in a forked child, so that whatever happens to it (a crash of native code, the
-kernel's out-of-memory killer), somebody is left to drain the log and to write the record. As
+kernel's out-of-memory killer), the supervisor can still drain the log and write the record. As
 PID 1 of a container the supervisor also reaps orphans.
 """
 
@@ -36,7 +36,7 @@ from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record, verified
 
-#: Names in a record, which everybody reads as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
+#: Names in a record, which is always read as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
 _MOST_INPUTS: Final = 10_000
 
 
@@ -51,11 +51,11 @@ def supervise(
 ) -> int:
     """Run the stage to its end and return the exit code of this process.
 
-    gate: it was started early, and does nothing before this is open.
+    gate: for a stage that was started early, which does nothing before the gate opens.
 
-    The record is written to the run's folder and its short form to `termination`. A stage that is
-    done already is not run again. Another process of the same stage, if there is one, is superseded.
-    Of a stage of several Pods, only the one with index 0 does so; the others take part and follow it.
+    The supervisor writes the record to the run's folder and its short form to `termination`. It does not
+    run a stage again that is already done, and supersedes any other process of the same stage.
+    In a stage of several Pods, only Pod 0 does all this; the others take part and follow it.
     """
     hold_signals()
     mark("begun")
@@ -63,7 +63,7 @@ def supervise(
     try:
         tee = _open_log(folder, stage, pod)
     except StageError as error:
-        # The volume cannot even hold a log: there is only the container's own.
+        # The volume cannot even hold a log: only the container's log is left.
         print(f"{stage}: {error}", file=sys.stderr)
         leave_message(termination, f"{stage}: {error}")
         return error.exit_code
@@ -92,9 +92,9 @@ class _Supervisor:
     last_words: LastWords
 
     def run(self, waiting: StageProcess | None = None) -> int:
-        """Raises OSError if the volume refuses, Superseded if another process has taken over.
+        """Run the stage. Raises OSError if the volume refuses, Superseded if another process took over.
 
-        waiting: the stage's process, if it is there already.
+        waiting: the stage's process, if it has already been started.
         """
         previous = self._previous_record()
         if previous is not None and self._is_done(previous):
@@ -119,7 +119,7 @@ class _Supervisor:
         return StageProcess(self.context, self.last_words.tee, self.last_words.meter)
 
     def _after(self, process: StageProcess) -> _Supervisor:
-        """The same, for the end of this process: what it has cost counts from the beginning of its work."""
+        """Return this supervisor with the cost counted from the start of the work of `process`."""
         meter = process.meter_of_the_work or self.last_words.meter
         return replace(self, last_words=replace(self.last_words, meter=meter))
 
@@ -132,7 +132,7 @@ class _Supervisor:
             return None
 
     def _is_done(self, record: Record) -> bool:
-        """Whether this very work is done and all of it still there. Raises OSError if it cannot tell now."""
+        """Whether exactly this work is done and all its files exist. Raises OSError if it cannot tell now."""
         if record.status != "succeeded" or record.config_hash != self.context.config_hash:
             return False
         folder, digests = self.context.folder.path, {**record.inputs, **record.outputs}
@@ -143,7 +143,7 @@ class _Supervisor:
         return not others
 
     def _begin(self, previous: Record | None) -> Record:
-        """The record of a stage that runs; its attempt is counted from the last one that did not succeed."""
+        """Make the record of a running stage; an attempt after an unfinished or failed one is counted on."""
         config_hash = self.context.config_hash
         attempt = 1
         if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
@@ -161,10 +161,10 @@ class _Supervisor:
         )
 
     def _follow(self) -> int:
-        """Take part in the stage; it has succeeded when the record of the Pod with index 0 says so.
+        """Take part in the stage; it has succeeded once the record of Pod 0 says so.
 
-        Raises PeerLost if that one ends otherwise: a Pod that had already succeeded would not be started
-        again, and the next attempt needs all of them.
+        Raises PeerLost if Pod 0 ends otherwise: Kubernetes would not restart a Pod that had already
+        succeeded, and the next attempt needs all of them.
         """
         process = self._process()
         process.let_go()
@@ -174,7 +174,7 @@ class _Supervisor:
     def _followed(self, process: StageProcess, code: int) -> int:
         code, error = self._explained(code, process.report())
         if code == exit_codes.SUCCEEDED:
-            StopRequest().install()  # before the question: a signal comes either before or after it
+            StopRequest().install()  # before the check, so that no signal falls between the two
             if process.told_to_stop:
                 raise Terminated("stopped by SIGTERM")
             wait_for_the_record(self.context)
@@ -183,10 +183,10 @@ class _Supervisor:
     def _finish(self, running: Record, code: int, report: dict[str, Any]) -> int:
         """Write the record of a stage that has ended, then the last words. Returns the exit code.
 
-        Raises Superseded, whatever the stage's own end was: its successor's is the one that counts.
+        Raises Superseded however the stage itself ended: its successor's outcome is the one that counts.
         """
         error = report.get("error")
-        if code == exit_codes.SUPERSEDED and error is not None:  # it has said so itself
+        if code == exit_codes.SUPERSEDED and error is not None:  # the stage noticed it by itself
             return self.last_words.close(code, error=error)
         self.context.fence.check()
         code, error = self._explained(code, report)
@@ -223,27 +223,27 @@ class _Supervisor:
         )
 
     def _explained(self, code: int, report: Mapping[str, Any]) -> tuple[int, str | None]:
-        """The stage's exit code, and what there is to say of it; None after a success without a word."""
+        """Return the stage's exit code and an explanation; None for a success with nothing to report."""
         error = report.get("error")
         meter = self.last_words.meter
         if error is None and (code != 0 or "outputs" not in report):
-            # It could not speak for itself.
+            # The stage ended without a report.
             error = unexplained(code, meter)
             self.last_words.say(error)
             code = code or exit_codes.FAILED
-        elif meter.oom_kills():  # a worker of its own was killed, which it may not have understood
+        elif meter.oom_kills():  # one of its workers was killed, which the stage may not have noticed
             self.last_words.say(out_of_memory(meter))
             error = "; ".join(filter(None, [error, out_of_memory(meter)]))
         return code, error
 
     def _with_trouble(self, error: str | None) -> str | None:
-        """The error, and what has become of the log."""
+        """Return the error, with the log's problem if there is one."""
         return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
 
     def _kept_inputs(
         self, inputs: dict[str, FileDigest]
     ) -> tuple[dict[str, FileDigest], dict[str, FileDigest]]:
-        """The inputs that the record names; and the file that lists the data, if that is too much for it."""
+        """Return the inputs for the record, and the file that lists the data's if there are too many."""
         context = self.context
         if len(inputs) <= _MOST_INPUTS:
             return inputs, {}
@@ -259,7 +259,7 @@ class _Supervisor:
 
 
 def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
-    """Make the run's folder and the log in it. Raises StageError if the volume refuses."""
+    """Create the run's folder and the log in it. Raises StageError if the volume refuses."""
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder.path)

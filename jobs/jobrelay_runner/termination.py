@@ -1,4 +1,4 @@
-"""What a stage's process says about its own end: in its log, and in its Pod's termination message."""
+"""What a stage's process reports at its end: in its log and in its Pod's termination message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrelay_runner.volume.record import Closing
 
 @dataclass(frozen=True)
 class LastWords:
-    """Speaks for one stage until its process ends."""
+    """Reports for one stage until its process ends."""
 
     stage: Stage
     tee: StageLog
@@ -25,7 +25,7 @@ class LastWords:
     termination: Path | None
 
     def say(self, text: str) -> None:
-        """A line of the supervisor's own in the log."""
+        """Write a line of the supervisor's to the log."""
         self.tee.say(f"{self.stage}: {text}")
 
     def close(
@@ -37,7 +37,7 @@ class LastWords:
         error: str | None = None,
         skipped: bool = False,
     ) -> int:
-        """Close the log and leave the termination message. Returns the exit code."""
+        """Close the log and write the termination message. Returns the exit code."""
         closing = Closing(
             stage=self.stage,
             exit_code=code,
@@ -55,7 +55,7 @@ class LastWords:
 
 
 def leave_message(path: Path | None, message: str) -> None:
-    """Write the Pod's termination message. The file is a mount: it is written in place, not replaced."""
+    """Write the Pod's termination message. The file is a mount, so it is written in place, not replaced."""
     if path is None:
         return
     try:
@@ -65,7 +65,7 @@ def leave_message(path: Path | None, message: str) -> None:
 
 
 def unexplained(code: int, meter: Usage) -> str:
-    """What can be said of a stage that ended without a report."""
+    """Return an explanation for a stage that ended without a report."""
     if code == exit_codes.PEER_LOST:
         return "another Pod of this stage was lost, and this one could not continue without it"
     number = code - 128

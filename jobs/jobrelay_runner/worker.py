@@ -22,14 +22,14 @@ from jobrelay_runner.usage.timeline import mark, moments
 
 
 def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
-    """Do the stage with both standard streams going to `output`; send the report; return the exit code.
+    """Run the stage with both standard streams going to `output`; send the report; return the exit code.
 
-    All is imported at once, and the work begins when there is a byte in `go`; there is none if that ends.
-    When the work begins, a line of JSON says in `report` what the imports have cost: cpu_seconds. At the end
-    the report itself follows, one JSON object: inputs, outputs, metrics, means and versions after success,
-    else error; and the moments that were passed.
+    The imports happen at once; the work starts at the first byte from `go`, and never if `go` is closed.
+    When the work starts, one line of JSON goes to `report` with the cost of the imports: cpu_seconds. The
+    report itself, one JSON object, follows at the end: inputs, outputs, metrics, means and versions after a
+    success, otherwise error; and the moments that were passed.
     """
-    # A group of its own, so that the supervisor can end whatever the stage leaves behind.
+    # Its own process group, so that the supervisor can end everything that the stage leaves behind.
     os.setsid()
     die_with_parent()
     stop = StopRequest()
@@ -37,10 +37,10 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
     _print_to(output)
     told: dict[str, Any]
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # one that has waited is obeyed here
-        # An import that is interrupted leaves half a module, and a strange error.
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a pending signal is obeyed here
+        # An interrupted import leaves half a module, and a confusing error.
         with stop.deferred(), _nothing_collected():
-            # here alone: the supervisor, which forks, would else hold PyTorch's 200 MB for nothing
+            # only here: otherwise the supervisor, which forks, would hold PyTorch's 200 MB for nothing
             stage = context.program.load()
         stop.obey()
         mark("imported")
@@ -77,10 +77,10 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Make objects that stay, as imports do, without the garbage collector.
+    """Create long-lived objects, as imports do, without the garbage collector.
 
-    It would look through all that PyTorch's modules hold, over and over, and find nothing to free; nor
-    does it ever look there again.
+    It would search all the objects of PyTorch's modules again and again, and find nothing to free. It does
+    not search them later, either.
     """
     gc.disable()
     try:
@@ -91,7 +91,7 @@ def _nothing_collected() -> Iterator[None]:
 
 
 def _known(error: Exception, context: StageContext[Any]) -> StageError | None:
-    """The error as one that people can act on, if it is one."""
+    """Return the error as a StageError if it is one that people can act on."""
     if isinstance(error, StageError):
         return error
     if isinstance(error, OSError):
@@ -100,17 +100,17 @@ def _known(error: Exception, context: StageContext[Any]) -> StageError | None:
 
 
 def _versions() -> dict[str, str]:
-    """Of what the stage has used; a library that it did not import had no part in the result."""
+    """Return the versions of the libraries used; one that was not imported had no part in the result."""
     return {
         name: str(sys.modules[name].__version__) for name in ("torch", "torchvision") if name in sys.modules
     }
 
 
 def _print_to(descriptor: int) -> None:
-    """Standard output and error become one pipe, in the order of writing, a line at a time."""
+    """Redirect standard output and error to one pipe, in the order of writing, line by line."""
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
     # New objects: the old ones remember whether they were a terminal or a file, and their position.
     sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    faulthandler.enable()  # a crash of native code shows where
+    faulthandler.enable()  # shows where native code crashed

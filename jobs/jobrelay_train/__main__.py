@@ -1,7 +1,7 @@
 """python -m jobrelay_train [run-all] | train | eval | infer | wait STAGE
 
-Nothing is touched before the configuration is known to be good. A configuration error is one line
-a key on standard error and exit code 78.
+The configuration is validated before anything is created or changed. Configuration errors print one line
+per key on standard error; the exit code is 78.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Do what the arguments and the environment say; returns the exit code of the process."""
+    """Run the command in the arguments, with the environment's settings; return the exit code."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv = ["run-all", *argv]
     termination = _path(ENV_TERMINATION)
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> int:
 
 
 def in_full(override: str, command: str) -> str:
-    """`epochs=10` of the command `train` is `train.epochs=10`."""
+    """Return the full key: `epochs=10` of the command `train` is `train.epochs=10`."""
     key = override.partition("=")[0]
     short = command in STAGES and "." not in key and key not in RunConfig.model_fields
     return f"{command}.{override}" if short else override
@@ -143,7 +143,7 @@ def _run_id(name: str | None) -> str:
 
 
 def _index(nodes: int) -> int:
-    """Which of the Pods that train together this one is."""
+    """Return the index of this Pod among those that train together."""
     if nodes == 1:
         return 0
     text = _env(ENV_INDEX) or ""

@@ -13,9 +13,9 @@ from jobrelay_train.config.schema import RunConfig
 
 
 def prepare(config: RunConfig) -> torch.device:
-    """Choose the device, use all processors that this process may, and seed torch's generators.
+    """Choose the device, use all CPUs that this process may use, and seed torch's generators.
 
-    On a CPU the same seed then gives the same weights, bit for bit, for the same number of processors
+    On a CPU the same seed then gives the same weights, bit for bit, for the same number of CPUs
     and version of torch. Raises BadInput for a device that this machine does not have.
     """
     use_processors()
@@ -24,7 +24,7 @@ def prepare(config: RunConfig) -> torch.device:
 
 
 def device_of(config: RunConfig, rank: int) -> torch.device:
-    """The device of the process of this rank, of several on one machine. Raises BadInput if there is none."""
+    """Return the device for the process of this rank on this machine. Raises BadInput if there is none."""
     best = "cuda" if torch.cuda.is_available() else "cpu"
     name = best if config.device == "auto" else _device_name(config.device)
     if name != "cuda":
@@ -40,30 +40,30 @@ def device_of(config: RunConfig, rank: int) -> torch.device:
 
 
 def seed(config: RunConfig, *parts: int) -> None:
-    """Seed torch's generators; with `parts`, a process among several gets numbers of its own."""
+    """Seed torch's generators; `parts` gives each of several processes its own numbers."""
     torch.manual_seed(generator(config.seed, *parts).initial_seed() if parts else config.seed)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
 
 def use_processors(sharing: int = 1) -> None:
-    """As many threads as there are processors, if so many processes share them.
+    """Give torch as many threads as there are CPUs, divided by the number of processes that share them.
 
-    torch counts the machine's cores; in a container with a CPU quota its threads would only wait for
-    each other's share of it. So they would if every process had as many as there are processors.
+    torch counts the machine's cores; in a container with a CPU quota, its threads would compete for the
+    quota and wait. The same would happen if every process had as many threads as there are CPUs.
     """
     torch.set_num_threads(max(1, usable_cpus() // sharing))
 
 
 def stay_forkable() -> None:
-    """Let torch use no thread but this one: a forked process would wait for the others for ever."""
+    """Restrict torch to this thread: a forked process would wait forever for the others."""
     torch.set_num_threads(1)
 
 
 def describe(device: torch.device, replicas: int = 1) -> str:
-    """For a log line: `cpu, 2 threads` or the accelerator's name.
+    """Describe the device for a log line: `cpu, 2 threads` or the accelerator's name.
 
-    replicas: of the model, each with torch's number of threads.
+    replicas: copies of the model, each with torch's number of threads.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -74,7 +74,7 @@ def describe(device: torch.device, replicas: int = 1) -> str:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator whose seed depends on all of `parts`, such as the run's seed and the epoch."""
+    """Return a CPU generator whose seed depends on all of `parts`, such as the run's seed and the epoch."""
     text = "/".join(str(part) for part in parts)
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1  # 63 bits
     return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""eval: this run's model on all test images. Writes eval_results.json and, if asked, model.pt2."""
+"""eval: test this run's model on all test images. Writes eval_results.json and, if configured, model.pt2."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
         "images_per_second": round(images_per_second, 1),
     }
     if config.eval.export == "none":
-        context.fence.remove(folder.exported)  # of other settings: nobody has compared it with this model
+        context.fence.remove(folder.exported)  # from other settings: it was never compared with this model
     else:
         outputs.append(folder.exported)
         metrics |= _export(context, trained, data.images)
@@ -75,9 +75,9 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
 
 
 def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str, float]:
-    """Write model.pt2, once it is read back and found to say what the model says. Returns how near."""
+    """Write model.pt2, read it back and compare it with the model. Returns how close they are."""
     from jobrelay_train.inference import (
-        export,  # with the compiler that it imports it takes a second, and few ask for it
+        export,  # imports PyTorch's compiler, which takes a second, and is rarely used
     )
 
     content = export.export(trained.model, trained.spec)
@@ -98,14 +98,14 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """int64 (classes, classes): how often class `row` was taken for class `column`."""
+    """Return int64 (classes, classes): how often class `row` was predicted as class `column`."""
     return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
 def per_class(confusion: Tensor, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of every class, each 0 where it would be 0/0; support is its number of images.
+    """Return each class's precision, recall and F1, 0 where they would be 0/0, and support (its images).
 
-    Three lines of arithmetic: torchmetrics would give the same, and import torchvision for it.
+    Three lines of arithmetic suffice: torchmetrics would give the same, but import torchvision.
     """
     true_positive = confusion.diagonal().double()
     precision = true_positive / confusion.sum(0).clamp(min=1)

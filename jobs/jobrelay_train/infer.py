@@ -1,4 +1,4 @@
-"""infer: names what is on images, or points. Writes predictions.json, inference.json and results/*.png."""
+"""infer: classify images or points. Writes predictions.json, inference.json and results/*.png."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from jobrelay_train.models.auto_batch import GrowingBatch, memory_of
 from jobrelay_train.models.predict import predict
 from jobrelay_train.program import Context, keep_config
 
-#: Of all that is classified, so many are drawn and printed: what a person looks at.
+#: Most results that are drawn and printed, for a person to look at.
 MOST_PICTURES: Final = 100
-#: Skipped files that the log names; inference.json has them all.
+#: Most skipped files that the log names; inference.json has them all.
 _MOST_SKIPPED_SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What came of a pass over all that was asked about, and how fast it went; of no image, None."""
+    """Result and speed of a pass over all inputs; without any input, the figures are None."""
 
     log_probabilities: Tensor  # float32 (N, classes)
     images_per_second: float | None = None
-    batch_size: int | None = None  # the one that was settled on
+    batch_size: int | None = None  # the final one
     latency: Latency | None = None
 
 
@@ -62,7 +62,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     what = counted(count, trained.spec.things.removesuffix("s"))
     where = compute.describe(device)
     print(f"classifying {what} ({which}; read in {seconds_to_read:.1f} s), {where}")
-    if config.infer.folder:  # of a data set it has been told
+    if config.infer.folder:  # for a data set, the log has them already
         _tell_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
@@ -115,7 +115,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
 def _pass(
     trained: TrainedModel, images: Images, device: torch.device, batch_size: int | Literal["auto"]
 ) -> Pass:
-    """First single images, which also warms the model up, then all of them in batches."""
+    """Classify single images first, which also warms the model up, then all of them in batches."""
     if not len(images):
         return Pass(torch.empty(0, len(trained.spec.class_names)))
     latency = measure_latency(lambda image: predict(trained.model, trained.spec, image, device), images)
@@ -151,9 +151,9 @@ def _show(
     device: torch.device,
     others: Set[Path],
 ) -> dict[int, Path]:
-    """Print, and draw, what a person looks at; the paths of the pictures by the position in `asked`.
+    """Print and draw a sample for a person; return the paths of the pictures by position in `asked`.
 
-    others: pictures that were drawn before; what else lies there is removed.
+    others: pictures that were drawn before; every other file in the folder is removed.
     """
     count, names = len(asked.images), trained.spec.class_names
     drawn = torch.randperm(count, generator=compute.generator(context.config.seed, "pictures"))
@@ -169,7 +169,7 @@ def _show(
         pictures = dict.fromkeys(positions, _draw_boundary(context, trained, device))
     else:
         pictures = _draw_images(context, asked, trained, log_probabilities, positions)
-    for old in set(results.iterdir()) - set(pictures.values()) - others:  # of other settings, or cut short
+    for old in set(results.iterdir()) - set(pictures.values()) - others:  # from other settings, or incomplete
         context.fence.remove(old)
     return pictures
 
@@ -181,7 +181,7 @@ def _draw_images(
     log_probabilities: Tensor,
     positions: Sequence[int],
 ) -> dict[int, Path]:
-    """A picture for each of these positions."""
+    """Draw a picture for each of these positions; return their paths."""
     names = trained.spec.class_names
     taken: set[str] = set()
     pictures = {}
@@ -200,7 +200,7 @@ def _draw_images(
 
 
 def _draw_nothing(context: Context, asked: Asked) -> dict[str, Path]:
-    """Print, and draw, on which files nothing is found, by their names; as many as a person looks at."""
+    """Print and draw a sample of the files with nothing on them; return the paths by name."""
     results = context.folder.results
     results.mkdir(exist_ok=True)
     taken: set[str] = set()
@@ -213,7 +213,7 @@ def _draw_nothing(context: Context, asked: Asked) -> dict[str, Path]:
 
 
 def _draw_boundary(context: Context, trained: TrainedModel, device: torch.device) -> Path:
-    """One picture of all test points, however many are asked about: of a few there is little to see."""
+    """Draw one picture of all test points, even if few are classified: a few would show little."""
     data = load(context.config, "test", context.folder.root)
 
     def classify(points: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ def _draw_boundary(context: Context, trained: TrainedModel, device: torch.device
 def _predictions(
     asked: Asked, trained: TrainedModel, log_probabilities: Tensor, pictures: dict[int, Path]
 ) -> Iterator[dict[str, Any]]:
-    """What predictions.json says of each image, made while it is written."""
+    """Yield the entry of each image in predictions.json, generated while it is written."""
     names = trained.spec.class_names
     for position, row in enumerate(log_probabilities.exp()):
         best = int(row.argmax())
@@ -247,7 +247,7 @@ def _predictions(
 
 
 def _nothing(asked: Asked, pictures: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """What predictions.json says of files on which nothing is found: no class, and no picture of one."""
+    """Yield the entries in predictions.json of files with nothing on them, which have no class."""
     for name in asked.nothing:
         picture = pictures.get(name)
         yield {
@@ -259,12 +259,12 @@ def _nothing(asked: Asked, pictures: Mapping[str, Path]) -> Iterator[dict[str, A
 
 
 def _listed(lines: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """predictions.json: a list with one image a line, made while it is written."""
+    """Yield predictions.json: a list with one image per line, generated while it is written."""
     for number, line in enumerate(lines):
         yield f"{',' if number else '['}\n  {json.dumps(line, ensure_ascii=False, allow_nan=False)}".encode()
     yield b"\n]\n"
 
 
 def _rounded(probability: float) -> float:
-    """Without the digits that depend on the batch that the image was in."""
+    """Round away the digits that depend on the image's batch."""
     return round(probability, 6)

@@ -1,4 +1,4 @@
-"""A built-in program, as the runner takes it."""
+"""A built-in program in the form that the runner expects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Context = StageContext[RunConfig]
 
 
 def program_of(stage: Stage, config: RunConfig) -> Program[RunConfig]:
-    """What a stage runs under this configuration."""
+    """Return what a stage runs under this configuration."""
     folders = (config.data.folder, config.infer.folder if stage == "infer" else None)
     return Program(
         config,
@@ -31,20 +31,20 @@ def program_of(stage: Stage, config: RunConfig) -> Program[RunConfig]:
 
 
 def _load(stage: Stage, config: RunConfig) -> Callable[[Context, StopRequest], StageResult]:
-    # OpenMP reads this when torch loads it. Its threads wait for each other many times a step, by
-    # default in a loop that keeps a core busy: two trainings that share two cores take two to ten times
-    # as long as with threads that sleep. What is lost by that, replicas of the model win back.
+    # OpenMP reads this when torch loads it. Its threads wait for each other many times per step, by
+    # default in a busy loop: two trainings that share two cores take two to ten times as long as with
+    # threads that sleep. Replicas of the model make up for the time that sleeping costs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # By name, as `train` is both a module and its function; and only now, as torch is not for the supervisor.
+    # By name, because `train` is a module and a function; only now, as the supervisor must not load torch.
     function: Callable[[Context, StopRequest], StageResult]
     function = getattr(importlib.import_module(f"jobrelay_train.{stage}"), stage)
-    if config.model.is_torchvisions:  # a second or more, which else comes after the gate
+    if config.model.is_torchvisions:  # takes a second or more, which otherwise comes after the gate
         importlib.import_module("jobrelay_train.vision").models()
     return function
 
 
 def keep_config(context: Context) -> None:
-    """Write config.yaml, what this run was told, unless that is what it holds already."""
+    """Write the run's configuration to config.yaml, unless the file already holds it."""
     text = yaml.safe_dump(context.config.result_config(), sort_keys=False)
     path = context.folder.config
     try:

@@ -1,4 +1,4 @@
-"""All stages of a run, one after the other, in one container: what `docker run IMAGE` alone does."""
+"""Run all stages one after the other in one container: what `docker run IMAGE` does by default."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jobrelay_runner.volume.paths import RunFolder
 
 
 def run_all(arguments: Sequence[str], folder: RunFolder) -> int:
-    """`python -m jobrelay_train STAGE`, with these arguments, for every stage until one fails.
+    """Run `python -m jobrelay_train STAGE` with these arguments for every stage until one fails.
 
     Returns the exit code of the last one.
 
-    SIGTERM and SIGINT go to the stage that is at work, which saves what it has, and no other follows.
+    SIGTERM and SIGINT go to the running stage, which saves its work; no further stage starts.
     """
     with _Signals() as signals:
         for stage in STAGES:
@@ -34,7 +34,7 @@ def run_all(arguments: Sequence[str], folder: RunFolder) -> int:
 
 
 class _Signals:
-    """Passes SIGTERM and SIGINT on to the process that runs, and remembers them in between."""
+    """Passes SIGTERM and SIGINT on to the running process, and remembers them between processes."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,12 +51,12 @@ class _Signals:
             signal.signal(number, handler)
 
     def run(self, command: Sequence[str]) -> int:
-        """The exit code of the command, or 128 + the signal that ended or forestalled it."""
+        """Run a command; return its exit code, or 128 + the signal that ended or prevented it."""
         if self._received is not None:
             return 128 + self._received
-        # a group of its own: a terminal's Ctrl-C would reach it a second time
+        # its own group: otherwise a terminal's Ctrl-C would reach it twice
         self._process = subprocess.Popen(command, start_new_session=True)
-        if self._received is not None:  # it came in between
+        if self._received is not None:  # the signal arrived in between
             self._process.send_signal(self._received)
         code = self._process.wait()
         return code if code >= 0 else 128 - code

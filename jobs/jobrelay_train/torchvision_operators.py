@@ -1,15 +1,15 @@
-"""`import torchvision` where its wheel was compiled for another PyTorch than the one that is here.
+"""Make `import torchvision` work if its wheel was compiled for a different PyTorch than the installed one.
 
-torchvision's wheel on PyPI is compiled for CUDA. Beside a CPU-only torch its compiled part does not load,
-its operators are never defined, and `import torchvision` ends in `operator torchvision::nms does not
-exist` when it describes them. With their schemas defined first the import works, and with it all that
-is plain Python: data sets, transforms, models. (The operators themselves stay unusable.)
+torchvision's wheel on PyPI is compiled for CUDA. With a CPU-only torch its compiled part does not load,
+its operators are never defined, and `import torchvision` fails with `operator torchvision::nms does not
+exist` when it describes them. If their schemas are defined first, the import works, and with it everything
+in plain Python: data sets, transforms, models. (The operators themselves stay unusable.)
 
     python -P jobs/jobrelay_train/torchvision_operators.py
 
-makes that so for every program of the environment: it puts a copy of this file into site-packages, and a
-.pth file that imports it whenever Python starts. That costs a tenth of a millisecond: nothing but a
-hook, which waits for the import of torchvision. Where the compiled part loads, both files are removed.
+does this for every program of the environment: it puts a copy of this file into site-packages, and a
+.pth file that imports it whenever Python starts. That costs a tenth of a millisecond: it only installs a
+hook, which waits for the import of torchvision. If the compiled part loads, both files are removed.
 """
 
 import sys
@@ -18,19 +18,19 @@ TYPE_CHECKING = False  # as in typing, which takes longer to import than all of 
 if TYPE_CHECKING:
     from typing import Any
 
-#: What torchvision 0.28 describes in _meta_registrations.py, as its C++ part would define it.
+#: The operators that torchvision 0.28 describes in _meta_registrations.py, as its C++ part would define them.
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 _INSTALLED_AS = "_torchvision_operators"
 
-#: The definitions live as long as this does.
+#: Keeps the definitions alive.
 _library: "Any" = None
 
 
 def define_missing_operators() -> None:
-    """Define the operators that the compiled part of torchvision does not. Once; it imports torch."""
+    """Define, once, the operators that torchvision's compiled part does not define. Imports torch."""
     global _library
     if _library is not None or _compiled_part_loads():
         return
@@ -61,7 +61,7 @@ def _compiled_part_loads() -> bool:
 
 
 class _Hook:
-    """A finder of modules that finds torchvision alone, and has its operators defined before it is run."""
+    """A module finder for torchvision only, which defines the operators before the module runs."""
 
     @staticmethod
     def find_spec(name: str, path: "Any" = None, target: "Any" = None) -> "Any":
@@ -82,7 +82,7 @@ class _Hook:
 
 
 def _install() -> None:
-    """Put the hook into this environment, or take it away where it is not needed."""
+    """Install the hook in this environment, or remove it if it is not needed."""
     import sysconfig
     from pathlib import Path
 

@@ -1,9 +1,9 @@
 """train: data, model, loop, weights.
 
-Writes model.pt and model.json, history.jsonl, config.yaml and checkpoints/. Interrupted at any
-moment, it resumes from the newest whole checkpoint. By one process on a CPU it ends with the very weights
-it would have had undisturbed: the order of the images and how they are varied depend on seed and epoch
-alone, the learning rate on the step, and precision and torch's generator are in the checkpoint.
+Writes model.pt and model.json, history.jsonl, config.yaml and checkpoints/. After an interruption at any
+moment, it resumes from the newest intact checkpoint. With one process on a CPU it ends with exactly the
+weights of an uninterrupted training: the order and augmentation of the images depend only on seed and epoch,
+the learning rate on the step, and precision and torch's generator are in the checkpoint.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def train(context: Context, stop: StopRequest) -> StageResult:
 
 
 def describe_model(config: RunConfig, data: Split) -> ModelSpec:
-    """The model that fits the data, with mean and deviation of what it sees, or of what its weights saw."""
+    """Describe the model for this data, with mean and deviation of the data or of the weights' own data."""
     if len(data.images.shape) == 2:
         mean, std = _of_coordinates(data.images[:])
     else:
         mean, std = (MEAN, STD) if config.model.weights else _of_channels(data.images)
     return ModelSpec(
         name=config.model.name,
-        input_shape=tuple(data.images.shape[1:]),  # type: ignore[arg-type]  # three of an image, one of a point
+        input_shape=tuple(data.images.shape[1:]),  # type: ignore[arg-type]  # three for an image, one for a point
         class_names=data.class_names,
         mean=mean[0] if len(mean) == 1 else mean,
         std=std[0] if len(std) == 1 else std,
@@ -66,9 +66,9 @@ def describe_model(config: RunConfig, data: Split) -> ModelSpec:
 
 
 def _of_channels(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of all pixels, black 0, white 1: one figure for each channel."""
+    """Return mean and deviation of all pixels, black 0, white 1: one figure per channel."""
     channels = images.shape[1]
-    # Exact and without a float copy of all pixels: there are only 256 values.
+    # Exact, and without a float copy of all pixels: there are only 256 values.
     counts = torch.zeros(channels, 256, dtype=torch.float64)
     for start in range(0, len(images), _AT_ONCE):
         some = images[start : start + _AT_ONCE]
@@ -79,11 +79,11 @@ def _of_channels(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
     return (
         tuple(round(value, 6) for value in mean.tolist()),
-        tuple(max(round(value, 6), 1e-6) for value in variance.sqrt().tolist()),  # of one colour: 0
+        tuple(max(round(value, 6), 1e-6) for value in variance.sqrt().tolist()),  # 0 for a single colour
     )
 
 
 def _of_coordinates(points: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of all coordinates of points (N, 2), together."""
+    """Return mean and deviation of all coordinates of points (N, 2) together."""
     values = points.double()
     return (round(values.mean().item(), 6),), (round(values.std(correction=0).item(), 6),)

@@ -10,7 +10,7 @@ from jobrelay_train.torchvision_operators import define_missing_operators
 
 @cache
 def torchvision() -> ModuleType:
-    """The package torchvision, also where nothing was done to make its import work (`make install`)."""
+    """Import torchvision, even if `make install` has not prepared the environment for it."""
     define_missing_operators()
     import torchvision as package
 

@@ -1,1 +1,1 @@
-"""A stage after another one, and Pods of a stage after the first."""
+"""Order: a stage waits for the previous one, and the Pods of a stage follow Pod 0."""

@@ -1,4 +1,4 @@
-"""A stage that was started early: it imports while the one before works, then waits for its record."""
+"""A stage that was started early: it imports while the previous stage works, then waits for its record."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess
 from jobrelay_runner.termination import LastWords
 
-#: The file may be a network's: often enough to begin soon, and no load.
+#: The file may be on a network volume: short enough for a prompt start, long enough to cause no load.
 _POLL_SECONDS: Final = 0.05
 
 
 def process_at_the_gate(context: StageContext[Any], gate: Gate, last_words: LastWords) -> StageProcess | None:
-    """The stage's process, which has imported all and waits to be let go, once the gate is open.
+    """Start the stage's process, which imports and then waits; return it once the gate is open.
 
-    None if it was open from the first: then nobody need wait. Raises NotBegun if the stage before has
-    failed for good, Terminated if somebody has ended the wait.
+    Returns None if the gate is already open: then there is nothing to wait for. Raises NotBegun if the
+    previous stage has failed for good, Terminated if the wait was interrupted.
     """
     said, verdict = gate.look()
     if verdict == exit_codes.SUCCEEDED:

@@ -1,4 +1,4 @@
-"""How a Pod with another index than 0 comes to its end: after the one with index 0, and as that one did."""
+"""How a Pod with an index other than 0 ends: after Pod 0, and with the same outcome."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from jobrelay_runner.context import StageContext
 from jobrelay_runner.errors import PeerLost
 from jobrelay_runner.volume.record import Record, RecordError, read_record
 
-#: It is a file on a volume that may be a network's, so it is polled.
+#: The record is polled, because it may be on a network volume.
 _POLL_SECONDS: Final = 0.5
 
 
 def wait_for_the_record(context: StageContext[Any], sleep: Callable[[float], None] = time.sleep) -> None:
     """Return once the record says that the stage has succeeded.
 
-    Raises PeerLost if it says anything else, or that another Pod has begun anew.
-    There is no limit: index 0 either writes the record, or is replaced, or the Job ends and this Pod too.
+    Raises PeerLost if the record shows any other end, or a restart by another Pod.
+    There is no time limit: Pod 0 writes the record or is replaced, or the Job ends and this Pod with it.
     """
     first: Record | None = None
     while True:
@@ -39,4 +39,4 @@ def _record(context: StageContext[Any]) -> Record | None:
         folder = context.folder
         return read_record(folder.record(context.stage), root=folder.root)
     except RecordError:
-        return None  # it is being replaced at this moment, or the volume is slow
+        return None  # the record is being replaced at this moment, or the volume is slow

@@ -1,8 +1,8 @@
-"""`wait STAGE`: opens when that stage of this run has succeeded, fails when it cannot any more.
+"""`wait STAGE`: opens when that stage of this run has succeeded, fails when it no longer can.
 
-It is what puts the stages in order under kubectl alone, as an initContainer with 64Mi: no torch. A
-stage that the launcher has started early waits at one, too (jobrelay_runner.order.early).
-It looks at a file on a volume that may be a network's, so it polls.
+With kubectl alone, the gate keeps the stages in order, as an initContainer with 64Mi: no torch. A
+stage that the launcher starts early waits at a gate, too (jobrelay_runner.order.early).
+The gate polls a file, because the file may be on a network volume.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _POLL_SECONDS: Final = (0.2, 0.4, 0.7, 1.0)
 
 
 class Gate:
-    """Waits for the record of a stage that was told what `config_hash` stands for.
+    """Waits for the record of a stage whose configuration has the hash `config_hash`.
 
-    `clock` (seconds, monotonic) and `sleep` can be set by a test.
+    Tests can replace `clock` (seconds, monotonic) and `sleep`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Gate:
         self._seen_since = 0.0
 
     def wait(self) -> int:
-        """0 once the stage has succeeded with this configuration, 1 if it has failed for good."""
+        """Return 0 once the stage has succeeded with this configuration, 1 if it has failed for good."""
         next_word = self._clock()
         polls = 0
         while True:
@@ -67,7 +67,7 @@ class Gate:
             polls += 1
 
     def look(self) -> tuple[str, int | None]:
-        """What there is to say, and the exit code of `wait` if the waiting is over."""
+        """Return the message to print, and the exit code of `wait` if the wait is over."""
         try:
             record = read_record(self._path, root=self._root)
         except RecordError as error:
@@ -97,7 +97,7 @@ class Gate:
         return f"attempt {record.attempt} failed ({why}); there may be another", None
 
     def _unchanged_for(self, state: object) -> float:
-        """Seconds for which `state` has been what was seen."""
+        """Return for how many seconds `state` has not changed."""
         now = self._clock()
         if state != self._seen:
             self._seen, self._seen_since = state, now
@@ -105,7 +105,7 @@ class Gate:
 
 
 def wait(config_hash: str, folder: RunFolder, stage: Stage) -> int:
-    """Wait at the gate; SIGTERM and SIGINT end it at once (as PID 1 it has no default handlers)."""
+    """Wait at the gate; SIGTERM and SIGINT end the wait at once (PID 1 has no default handlers)."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,1 +1,1 @@
-"""Words of messages: counts, secrets taken out, the time that is left."""
+"""Text of messages: counts, redaction of secrets, the time that is left."""

@@ -1,4 +1,4 @@
-"""Numbers of things, as people write them."""
+"""Counts of things, as people write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def rate(per_second: float, things: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and a sign that there are more: "a, b, c, …"."""
+    """Return the first names, with an ellipsis if there are more: "a, b, c, …"."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 

@@ -1,4 +1,4 @@
-"""What a line of a stage's log says of the work that is left."""
+"""What a line of a stage's log says about the work that is left."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LAST_PASS: Final = re.compile(rb"testing \S+ on [\d,]+ (images|points) ")
 
 
 def epochs(line: bytes) -> tuple[int, int] | None:
-    """Which epoch has ended, and of how many; None: the line says nothing of it."""
+    """Return which epoch has ended, and of how many; None if the line does not say."""
     found = _EPOCH.match(line)
     return (int(found[1]), int(found[2])) if found else None
 
 
 def seconds_left(line: bytes) -> float | None:
-    """About how long the stage still works after it has printed this; None: the line says nothing of it."""
+    """Estimate the seconds of work left after this line; None if the line does not say."""
     if epoch := _EPOCH.match(line):
         done, all_of_them, seconds = int(epoch[1]), int(epoch[2]), float(epoch[3])
         return max(all_of_them - done, 0) * seconds

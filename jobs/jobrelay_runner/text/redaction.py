@@ -1,7 +1,7 @@
-"""Credentials are taken out of a text before it reaches a terminal, a log or a report.
+"""Remove credentials from text before it reaches a terminal, a log or a report.
 
-By value, where the value is known (`keep_secret`), and by shape: whatever raised an error, its text may
-quote the header, the URL or the file that it stumbled over.
+Known values are removed by value (`keep_secret`), all others by shape: the text of any error may quote the
+header, the URL or the file that caused it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 
-#: A shorter value is left to the shapes: to take "ann" out of every text would make nonsense of it.
+#: Shorter values are left to the shapes: removing "ann" from every text would make it unreadable.
 _SHORTEST: Final = 8
-#: Below this length a value counts only where it stands as a word of its own.
+#: A value shorter than this is removed only as a whole word.
 _LONG: Final = 12
 
 _Substitution = Union[str, Callable[["re.Match[str]"], str]]
-#: In this order: a header's value is masked as a whole before its parts are looked at.
+#: Applied in this order: a header's value is masked as a whole before its parts are examined.
 _SHAPES: Final[tuple[tuple[re.Pattern[str], _Substitution], ...]] = (
     (
         re.compile(
@@ -28,7 +28,7 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], _Substitution], ...]] = (
         ),
         f"{MASK} (a private key)",
     ),
-    # Authorization: Bearer abc; with a scheme, or so long that it is no word of a sentence
+    # Authorization: Bearer abc; with a scheme, or too long to be a word of a sentence
     (
         re.compile(
             r"(?i)\b((?:proxy-)?authorization\b[\"']?\s*[:=,]\s*(?:b?[\"'])?)"
@@ -72,7 +72,7 @@ _by_value: re.Pattern[str] | None = None
 
 
 def keep_secret(*values: str | None) -> None:
-    """From now on, these values are in no text that `redacted` has returned, however they were quoted."""
+    """Make `redacted` remove these values from now on, however they are quoted."""
     global _by_value
     with _lock:
         for value in filter(None, values):
@@ -85,7 +85,7 @@ def keep_secret(*values: str | None) -> None:
 
 
 def redacted(text: str) -> str:
-    """`text` without credentials."""
+    """Return `text` without credentials."""
     if _by_value is not None:
         text = _by_value.sub(MASK, text)
     for shape, substitution in _SHAPES:
@@ -94,7 +94,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_tree(tree: Any) -> Any:
-    """A JSON document, with each of its texts redacted."""
+    """Return a JSON document with each of its strings redacted."""
     if isinstance(tree, str):
         return redacted(tree)
     if isinstance(tree, dict):
@@ -105,7 +105,7 @@ def redacted_tree(tree: Any) -> Any:
 
 
 def _spellings(value: str) -> set[str]:
-    """The value as exceptions, JSON and URLs write it."""
+    """Return the value as exceptions, JSON and URLs write it."""
     return {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe=""), quote_plus(value)}
 
 

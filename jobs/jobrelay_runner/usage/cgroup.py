@@ -1,4 +1,4 @@
-"""What the container is allowed and what became of it, from cgroup v2 or v1.
+"""The container's limits and what it used, from cgroup v2 or v1.
 
 A container sees its own cgroup at the root of the mount (v2, with a cgroup namespace) or at the
 path that /proc/self/cgroup names; both places are tried. Sources: the kernel's
@@ -22,7 +22,7 @@ _NO_LIMIT: Final = 1 << 60
 
 @dataclass(frozen=True)
 class Cgroup:
-    """The cgroup of this process, for one controller. `folders`: its own first, then those above it."""
+    """The cgroup of this process, for one controller. `folders`: its own first, then its ancestors'."""
 
     folders: tuple[Path, ...]
 
@@ -30,7 +30,7 @@ class Cgroup:
     def find(
         cls, controller: str, proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
     ) -> Cgroup:
-        """Look up `controller` (v1: "memory", "cpu"; v2 has one tree for all)."""
+        """Find the cgroup for `controller` (v1: "memory", "cpu"; v2 has one tree for all)."""
         try:
             lines = proc.read_text().splitlines()
         except OSError:  # not Linux, or /proc hidden
@@ -45,19 +45,19 @@ class Cgroup:
         return cls(())
 
     def memory_limit_bytes(self) -> int | None:
-        """The smallest limit that is in force here; None without one."""
+        """Return the smallest limit in force here; None without one."""
         found = [self._number(folder, "memory.max", "memory.limit_in_bytes") for folder in self.folders]
         limits = [limit for limit in found if limit is not None and limit < _NO_LIMIT]
         return min(limits, default=None)
 
     def memory_peak_bytes(self) -> int | None:
-        """The most that was in use at once, page cache included, since the cgroup was made."""
+        """Return the peak memory use since the cgroup was created, page cache included."""
         if not self.folders:
             return None
         return self._number(self.folders[0], "memory.peak", "memory.max_usage_in_bytes")
 
     def oom_kills(self) -> int:
-        """How many processes the kernel has killed here for want of memory, since the cgroup was made."""
+        """Return how many processes the kernel has killed here for lack of memory since its creation."""
         for folder in self.folders[:1]:
             for name in ("memory.events", "memory.oom_control"):
                 with contextlib.suppress(OSError, ValueError):
@@ -66,10 +66,10 @@ class Cgroup:
         return 0
 
     def cpu_waited_seconds(self, machine: Path | None = Path("/proc/pressure/cpu")) -> float | None:
-        """How long somebody here had to wait for a CPU or was throttled, since the cgroup was made.
+        """Return how long processes here waited for a CPU or were throttled since the cgroup was created.
 
-        machine: where the kernel tells the same of all, in place of a cgroup that does not tell (v1); that
-        is too much rather than too little.
+        machine: the whole machine's figure, used if the cgroup reports none (v1); it is too large rather
+        than too small.
         """
         folder = self.folders[0] if self.folders else None
         waited = _stalled(folder / "cpu.pressure") if folder else None
@@ -79,14 +79,14 @@ class Cgroup:
         return None if waited is None else waited + throttled
 
     def is_of_this_process_alone(self) -> bool:
-        """Whether nobody else is counted here: as in a container, not as in a login session."""
+        """Whether the cgroup counts only this process, as in a container and unlike in a login session."""
         try:
             return (self.folders[0] / "cgroup.procs").read_text().split() == [str(os.getpid())]
         except (OSError, IndexError):
             return False
 
     def cpu_quota(self) -> float | None:
-        """How many CPUs' worth of time is allowed; None without a quota."""
+        """Return the quota in CPUs; None without one."""
         quotas = [quota for folder in self.folders if (quota := self._quota(folder)) is not None]
         return min(quotas, default=None)
 
@@ -109,26 +109,26 @@ class Cgroup:
         for name in names:
             try:
                 return int((folder / name).read_text())
-            except (OSError, ValueError):  # not there, or "max"
+            except (OSError, ValueError):  # missing, or "max"
                 continue
         return None
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may keep busy: its affinity, cut by the cgroup's quota."""
+    """Return how many CPUs this process may keep busy: its affinity, capped by the cgroup's quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Cgroup.find("cpu").cpu_quota()
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
 def memory_bytes() -> int:
-    """How much memory this process may use: the machine's, cut by the cgroup's limit."""
+    """Return how much memory this process may use: the machine's, capped by the cgroup's limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, Cgroup.find("memory").memory_limit_bytes() or machine)
 
 
 def _stalled(pressure: Path) -> float | None:
-    """Seconds of a pressure file: "some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS"."""
+    """Return the seconds in a pressure file: "some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS"."""
     try:
         found = re.search(r"^some .*total=(\d+)$", pressure.read_text(), re.MULTILINE)
     except OSError:  # before Linux 4.20, or switched off
@@ -137,7 +137,7 @@ def _stalled(pressure: Path) -> float | None:
 
 
 def _throttled(stat: Path) -> float:
-    """Seconds for which a quota held it back: in v2 throttled_usec, in v1 throttled_time (nanoseconds)."""
+    """Return the seconds throttled by a quota: throttled_usec in v2, throttled_time (nanoseconds) in v1."""
     try:
         counts = dict(line.split() for line in stat.read_text().splitlines())
         return int(counts.get("throttled_usec", 0)) / 1e6 + int(counts.get("throttled_time", 0)) / 1e9
@@ -146,7 +146,7 @@ def _throttled(stat: Path) -> float:
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """root/a/b, root/a, root for "/a/b"; only those that exist (in a container, often the root alone)."""
+    """Yield root/a/b, root/a, root for "/a/b", if they exist (in a container, often only the root)."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for length in range(len(parts), -1, -1):
         folder = root.joinpath(*parts[:length])

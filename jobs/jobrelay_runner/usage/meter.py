@@ -13,7 +13,7 @@ from jobrelay_runner.volume.record import Cost
 
 @dataclass(frozen=True)
 class Usage:
-    """What a stage costs, from the beginning of its work on; before that, from the supervisor's start."""
+    """What a stage costs, counted from the start of its work; before that, from the supervisor's start."""
 
     started: float
     memory: Cgroup
@@ -26,27 +26,27 @@ class Usage:
     @classmethod
     def start(cls) -> Usage:
         memory, cpu = Cgroup.find("memory"), Cgroup.find("cpu")
-        # Asked before the fork: the question is whether anybody else was here first.
+        # Checked before the fork: the question is whether another process was here first.
         alone = memory.is_of_this_process_alone()
-        cpu = cpu if alone else Cgroup(())  # else only the whole machine's figure is meant for it, too
+        cpu = cpu if alone else Cgroup(())  # a shared cgroup is not the stage's: use the machine's figure
         return cls(time.monotonic(), memory, alone, memory.oom_kills(), cpu, cpu.cpu_waited_seconds())
 
     def from_now_on(self, cpu_seconds: float) -> Usage:
-        """The same with its clocks started again, when the work begins: what came before is no part of it.
+        """Return a copy whose clocks restart now, at the start of the work.
 
-        Before it are the imports, and of a stage that was started early the wait for its turn.
+        This leaves out the imports and, for a stage that was started early, the wait for its turn.
 
-        cpu_seconds: what the stage's process has used until now.
+        cpu_seconds: CPU time that the stage's process has used until now.
         """
         waited = self.cpu.cpu_waited_seconds()
         return replace(self, started=time.monotonic(), waited_before=waited, cpu_before=cpu_seconds)
 
     def oom_kills(self) -> int:
-        """How many processes of the stage the kernel has killed for want of memory; 0 if nobody can tell."""
+        """Return how many of the stage's processes the kernel killed for lack of memory; 0 if unknown."""
         return self.memory.oom_kills() - self.oom_kills_before if self.own_cgroup else 0
 
     def cost(self) -> Cost:
-        """Cost until now; children count once they have been waited for."""
+        """Return the cost until now; children count once they have been waited for."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         peak = self.memory.memory_peak_bytes() if self.own_cgroup else None
         waited = self.cpu.cpu_waited_seconds()

@@ -1,4 +1,4 @@
-"""When this process came past which moment of its stage: for the timeline that the launcher shows."""
+"""When this process passed each moment of its stage, for the launcher's timeline."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Final
 from jobrelay_runner.usage import clock
 from jobrelay_runner.volume.record import Moment
 
-#: Of the process, as its clock is: a fork has those of its parent, too.
+#: Per process, as the clock is: a fork inherits those of its parent.
 _PASSED: Final[dict[str, str]] = {}
 
 
 def mark(moment: Moment) -> None:
-    """Note the time; of a moment that comes again, as the first batch after a restart, the first counts."""
+    """Note the time of a moment; if it comes again, as the first batch after a restart, the first counts."""
     _PASSED.setdefault(moment, clock.now("milliseconds"))
 
 
 def also_marked(told: dict[str, str]) -> None:
-    """Those of a process that was forked from this one, and worked for it."""
+    """Add the moments of a process that was forked from this one and worked for it."""
     for moment, when in told.items():
         _PASSED.setdefault(moment, when)
 
 
 def moments() -> dict[str, str]:
-    """Those that have come until now."""
+    """Return the moments passed so far."""
     return dict(_PASSED)

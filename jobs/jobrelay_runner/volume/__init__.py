@@ -1,1 +1,1 @@
-"""The shared volume: names, files, records, archives, and what is checked of them."""
+"""The shared volume: names, files, records, archives, and the checks of all these."""

@@ -1,7 +1,7 @@
-"""Files as a tar stream with digests: how folders travel between the volume and people's machines.
+"""Files as a tar stream with digests: how folders travel between the volume and a user's machine.
 
 The last member of a stream is `.jobrelay-proofs.json`, the size and SHA-256 of every file before
-it: a stream that was cut, or changed on the way, is noticed and leaves nothing behind.
+it: a stream that was truncated or altered on the way is detected and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from jobrelay_runner.volume.safe_read import open_regular
 
 PROOFS_NAME: Final = ".jobrelay-proofs.json"
 _BLOCK: Final = 1024 * 1024
-#: A file's digest in JSON is never larger: its name has 1024 characters, of 12 bytes at most when escaped.
+#: Largest JSON entry of one file's digest: its name has up to 1024 characters, of at most 12 bytes escaped.
 _PROOF_BYTES: Final = 16 * 1024
-#: Of members that only tell of the next one: its name, a few figures.
+#: Largest header of a member that only describes the next one: its name, a few figures.
 _HEADER_BYTES: Final = 64 * 1024
 _HEADERS: Final = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
@@ -43,37 +43,37 @@ _ODD: Final = {
     r"\\": "a backslash",
     r"[\u202a-\u202e\u2066-\u2069]": "a character that turns the direction of writing",
 }
-#: What file systems take.
+#: What file systems accept.
 _NAME_CHARACTERS: Final = 1024
 _PART_BYTES: Final = 255
 
 
 class ArchiveError(ValueError):
-    """The stream is not one that `pack` made, was cut, or wants to write where it must not."""
+    """The stream was not made by `pack`, was truncated, or would write outside its folder."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold at most."""
+    """The most that an archive may hold."""
 
     files: int = 1_000_000
     bytes: int = 1 << 40
 
 
 def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda name: False) -> int:
-    """Write the regular files below `folder` to `out`; returns how many.
+    """Write the regular files below `folder` to `out`; return how many.
 
-    Names are relative to `folder`. Links and devices are left out, and so is whatever `leave_out`
-    says (it is asked with the relative name, of folders too) and what a stage is still writing
-    (`.NAME.partial`). Raises OSError.
+    Names are relative to `folder`. Left out are links and devices, every file or folder for whose
+    relative name `leave_out` returns True, and what a stage is still writing (`.NAME.partial`).
+    Raises OSError.
     """
     return pack_files({name: folder / name for name in _regular_files(folder, leave_out)}, out)
 
 
 def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
-    """Write files to `out`, under the names that they are given; returns how many. Raises OSError.
+    """Write files to `out` under the given names; return how many. Raises OSError.
 
-    A file that is cut, or no longer a regular file, when its turn comes is an error.
+    A file that has shrunk, or is no longer a regular file, when its turn comes is an error.
     """
     digests: dict[str, dict[str, Any]] = {}
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -93,12 +93,12 @@ def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
 
 
 def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
-    """What `pack` writes, as chunks. Raises OSError."""
+    """Yield what `pack` writes, as chunks. Raises OSError."""
     return _streamed(lambda out: pack(folder, out, leave_out))
 
 
 def packed_files(files: Mapping[str, Path]) -> Iterator[bytes]:
-    """What `pack_files` writes, as chunks. Raises OSError."""
+    """Yield what `pack_files` writes, as chunks. Raises OSError."""
     return _streamed(lambda out: pack_files(files, out))
 
 
@@ -111,7 +111,7 @@ def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
             with os.fdopen(write_end, "wb") as writer:
                 write(writer)
         except BrokenPipeError:
-            pass  # nobody reads on
+            pass  # the reader has gone
         except BaseException as error:
             failure.append(error)
 
@@ -128,10 +128,10 @@ def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
 def unpack(
     stream: IO[bytes], folder: Path, limits: Limits = Limits(), *, replace: bool = False
 ) -> dict[str, FileDigest]:
-    """Read what `pack` wrote into the new folder `folder`; returns the digest of every file.
+    """Read what `pack` wrote into the new folder `folder`; return the digest of every file.
 
-    `folder` appears, or is replaced, only when all of it has come and every digest holds. Raises
-    ArchiveError, FileExistsError if the folder is already there and not to be replaced, OSError.
+    `folder` appears, or is replaced, only after the whole stream has arrived and every digest matches.
+    Raises ArchiveError, FileExistsError if the folder exists and `replace` is False, OSError.
     """
     folders.restore(folder)
     if folder.exists() and not replace:
@@ -151,9 +151,10 @@ def unpack(
 def received(
     stream: IO[bytes], folder: Path, limits: Limits = Limits()
 ) -> Iterator[tuple[Path, dict[str, FileDigest]]]:
-    """What `pack` wrote, in a new folder beside `folder`, and the digest of every file.
+    """Yield a temporary folder with what `pack` wrote, next to `folder`, and the digest of every file.
 
-    All of it has come, and every digest holds. What is not moved out of there is removed. Raises as `unpack`.
+    The whole stream has arrived, and every digest matches. What you do not move out of the temporary
+    folder is removed. Raises as `unpack` does.
     """
     with folders.temporary_beside(folder) as incoming:
         yield incoming, _extract(stream, incoming, limits)
@@ -172,12 +173,12 @@ def _regular_files(folder: Path, leave_out: Callable[[str], bool]) -> Iterator[s
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether a stage names so what is not finished yet: `.NAME.partial`. `NAME.partial` is a person's."""
+    """Whether this is a stage's name for an unfinished file: `.NAME.partial`. `NAME.partial` is a user's."""
     return name.startswith(".") and name.endswith(".partial")
 
 
 class _Member(tarfile.TarInfo):
-    """As `pack` makes them: with small headers. `tarfile` would read those of any size into memory."""
+    """A member with small headers, as `pack` makes them; `tarfile` reads headers of any size into memory."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its hook for subclasses
         if self.type in _HEADERS and self.size > _HEADER_BYTES:
@@ -221,7 +222,7 @@ def _extract(stream: IO[bytes], folder: Path, limits: Limits) -> dict[str, FileD
         raise ArchiveError(f"the stream was cut after {counted(len(found), 'file')}")
     if promised != {name: digest.to_dict() for name, digest in found.items()}:
         raise ArchiveError("a file differs from what was sent")
-    # Before the folder was locked, another process may have taken it for what a killed one has left.
+    # Before the folder was locked, another process may have taken it for a killed one's and removed it.
     gone = sum(not (folder / safe_name(name)).is_file() for name in found)
     if gone:
         raise ArchiveError(f"{counted(gone, 'file')} disappeared in the meantime")
@@ -238,14 +239,14 @@ def _write(content: IO[bytes], target: Path) -> FileDigest:
 
 
 def safe_name(name: str) -> PurePosixPath:
-    """`name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
+    """Return `name` as a path that stays below the folder it is joined to. Raises ArchiveError."""
     if why := why_odd(name):
         raise ArchiveError(f"{name!r} cannot be the name of a file: {why}")
     return PurePosixPath(name)
 
 
 def why_odd(name: str) -> str | None:
-    """Why no file of an archive may have this name, relative to its folder; None if it may."""
+    """Return why a file of an archive must not have this relative name; None if it may."""
     path = PurePosixPath(name)
     for characters, what in _ODD.items():
         if re.search(characters, name):

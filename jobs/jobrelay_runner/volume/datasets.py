@@ -1,4 +1,4 @@
-"""The data sets on a volume: which there are, how large, and what seems to be in them."""
+"""The data sets on a volume: their names, sizes and apparent contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobrelay_runner.volume.layout import Layout, LayoutError, files, lay_out
 from jobrelay_runner.volume.paths import below
 from jobrelay_runner.volume.typed_json import Typed
 
-#: Of a folder that holds more, nobody looks at the names.
+#: If a folder holds more files, their names are not examined.
 _MOST_NAMES: Final = 200_000
 _LONGEST: Final = 255
 _IMAGES: Final = frozenset(
@@ -25,7 +25,7 @@ _IDX: Final = re.compile(r"(.*/)?(train|t10k)[-.](images|labels)[-.]idx[13][-.]u
 
 @dataclass(frozen=True)
 class DataSet(Typed):
-    """A folder data/NAME: its own files, what seems to be in them, and what stages have cached of it."""
+    """A folder data/NAME: its own files, their apparent contents, and what stages have cached of it."""
 
     name: str
     files: int
@@ -42,9 +42,9 @@ class DataSet(Typed):
 
 @dataclass(frozen=True)
 class Contents:
-    """What the names of the files say.
+    """What the names of the files show.
 
-    layout: of an image folder; problem: why it is none, if it looks like one.
+    layout: of an image folder; problem: why a folder that looks like an image folder is not usable as one.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Contents:
 
 
 def contents(names: Iterable[str]) -> Contents:
-    """What seems to be in a folder with these files."""
+    """Guess what a folder with these files contains."""
     visible = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     if visible and all(_IDX.fullmatch(name) for name in visible):
         return Contents(f"IDX, {files(len(visible))}")
@@ -69,7 +69,7 @@ def contents(names: Iterable[str]) -> Contents:
 
 
 def list_data_sets(root: Path) -> list[DataSet]:
-    """Every data/NAME on the volume, by name."""
+    """Return every data/NAME on the volume, sorted by name."""
     return [_look_at(path) for path in sorted((root / "data").glob("[!.]*/")) if not path.is_symlink()]
 
 
@@ -80,7 +80,7 @@ def _look_at(folder: Path) -> DataSet:
         try:
             this = path.lstat().st_size
         except OSError:
-            continue  # removed meanwhile
+            continue  # removed in the meantime
         if name.startswith(".cache/"):
             cached += this
             continue
@@ -99,7 +99,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def exists(root: Path, name: str) -> bool:
-    """Whether runs/RUN or data/NAME, or a file in one, is there. Raises ValueError for another name."""
+    """Whether runs/RUN or data/NAME, or a file in it, exists. Raises ValueError for any other name."""
     path = below(root, name)
     folders.restore(root.joinpath(*path.relative_to(root).parts[:2]))
     return path.exists()

@@ -1,4 +1,4 @@
-"""Files that are, after a crash at any moment, the old one or the new one, whole."""
+"""Atomic writes: after a crash at any moment, a file is either the old one or the new one, complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def cannot_be_listed(error: OSError) -> None:
-    """For os.walk, which else leaves out what it may not look into. Raises `error` unless it is just gone."""
+    """Raise `error` unless the folder has vanished; for os.walk, which otherwise skips unreadable folders."""
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -19,10 +19,10 @@ def cannot_be_listed(error: OSError) -> None:
 def write_atomically(
     path: Path, content: bytes | str | Iterable[bytes], temporary: Path | None = None
 ) -> None:
-    """Temporary name, fsync, rename, fsync of the folder.
+    """Write a file: temporary name, fsync, rename, fsync of the folder.
 
-    temporary: in the same file system; None for a name beside it. Raises OSError; then the old file is
-    untouched and nothing is left behind.
+    temporary: a path in the same file system; None for a name in the same folder. Raises OSError; then the
+    old file is untouched and nothing is left behind.
     """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -41,9 +41,9 @@ def write_atomically(
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for files of a run, if it is not there. Raises OSError.
+    """Create a folder for a run's files if it is missing. Raises OSError.
 
-    A link in its place is a FileExistsError: what is written to the folder, or removed, would be elsewhere.
+    A link in its place raises FileExistsError: writes and removals would happen somewhere else.
     """
     path.mkdir(exist_ok=True)
     if path.is_symlink():
@@ -51,7 +51,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder last (POSIX: the entry is data of the folder, not of the file)."""
+    """Make renames in a folder durable (POSIX: the entry is data of the folder, not of the file)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -60,7 +60,7 @@ def sync_folder(path: Path) -> None:
 
 
 def json_text(tree: Any) -> str:
-    """`tree` as readable JSON. Raises ValueError for what JSON cannot say (NaN)."""
+    """Return `tree` as readable JSON. Raises ValueError for what JSON cannot express (NaN)."""
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -1,9 +1,9 @@
 """Folders that appear, are replaced and vanish as a whole.
 
-data/.NAME.XXXX.unpack.partial   what is to become NAME, or was; of one that is not locked, whoever made
-                                 it was killed, and the next one to come removes it
-data/.NAME.replaced              what was NAME until the new one has its name, where the file system
-                                 cannot exchange two names; it comes back if nobody has got so far
+data/.NAME.XXXX.unpack.partial   the future NAME, or the former one; if it is not locked, its maker was
+                                 killed, and the next process removes it
+data/.NAME.replaced              the former NAME until the new one has the name, where the file system
+                                 cannot exchange two names; restored if the process is killed before that
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ _SUFFIX: Final = ".unpack.partial"
 #: From linux/fs.h; two names change places in one step.
 _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
-#: What file systems and kernels without it say.
+#: Errors of file systems and kernels that do not support the exchange.
 _CANNOT_EXCHANGE: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
 def temporary_beside(folder: Path) -> Iterator[Path]:
-    """A new folder for what is to become `folder`; gone at the end, unless it was renamed.
+    """Yield a new folder for the future contents of `folder`; removed at the end unless it was renamed.
 
-    It is locked while it is used: of one that is not, whoever made it was killed, and the next
-    one to come removes it.
+    It is locked while in use: if one is not locked, its maker was killed, and the next process removes it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*{_SUFFIX}"):
@@ -51,10 +50,10 @@ def temporary_beside(folder: Path) -> Iterator[Path]:
 
 
 def replace(incoming: Path, folder: Path) -> None:
-    """Give `incoming` the name of `folder`; what had it is then `incoming`, or gone. Raises OSError.
+    """Give `incoming` the name of `folder`; the old folder becomes `incoming` or is removed. Raises OSError.
 
-    At every moment the one or the other has the name, where the file system can exchange two names. Where
-    it cannot, as most network file systems, there is none for a moment; `restore` brings the old one back
+    Where the file system can exchange two names, one of the two has the name at every moment. Where it
+    cannot, as on most network file systems, neither has it for a moment; `restore` brings the old one back
     if the process is killed right then.
     """
     restore(folder)
@@ -73,18 +72,18 @@ def replace(incoming: Path, folder: Path) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Bring back what `replace` had put aside when it was killed."""
+    """Bring back the folder that `replace` had put aside when it was killed."""
     old = _replaced(folder)
     if not os.path.lexists(old):
         return
-    if os.path.lexists(folder):  # it had got further: what is left is to be removed
+    if os.path.lexists(folder):  # the new folder was in place: only the old one's removal is left
         shutil.rmtree(old, ignore_errors=True)
     else:
         old.rename(folder)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all below it; its name is free at once. Raises OSError, also for a link."""
+    """Remove a folder with its contents; the name is free at once. Raises OSError, also for a link."""
     restore(folder)
     if folder.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link, not a folder", str(folder))
@@ -99,7 +98,7 @@ def _replaced(folder: Path) -> Path:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two names change places in one step; False where that is not possible. Raises OSError."""
+    """Exchange two names in one step; return False where that is not possible. Raises OSError."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False

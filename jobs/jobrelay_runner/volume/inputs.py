@@ -1,4 +1,4 @@
-"""Whether the data that a run was made of is still what lies on the volume."""
+"""Whether the volume still holds the data that a run was made from."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileDigest, Record, RecordError, matches, read_record
 from jobrelay_runner.volume.safe_read import open_regular
 
-#: A file that was last changed so long before a stage began is what the stage has read: `ctime` is the
-#: kernel's, no program can set it. The margin is for clocks that differ, the node's and the volume's.
+#: If a file was last changed this long before a stage started, it is the file that the stage read: the kernel
+#: sets `ctime`, no program can. The margin allows for a difference between the node's and the volume's clock.
 _MARGIN_SECONDS: Final = 120.0
-#: Of an input's name, escaped, and its digest.
+#: Room for an input's name, escaped, and its digest.
 _LINE_BYTES: Final = 64 * 1024
 
 
 def listings(root: Path, folders: Iterable[str]) -> dict[str, str]:
-    """Of each folder below the volume's root in which every file counts: what `listing` says of it."""
+    """Return the `listing` of each folder below the volume's root in which every file counts."""
     return {name: listing(root / name) for name in folders}
 
 
 def listing(folder: Path) -> str:
-    """SHA-256 (hex) of the names and sizes of all files in a folder; hidden ones do not count."""
+    """Return the SHA-256 (hex) of the names and sizes of all files in a folder; hidden ones do not count."""
     hasher = hashlib.sha256()
     for name, size in sorted(_files(folder)):
         hasher.update(f"{size} {name}\0".encode("utf-8", "surrogateescape"))
@@ -38,10 +38,10 @@ def listing(folder: Path) -> str:
 
 
 def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[str]:
-    """What a stage has read and is not so any more, relative to the volume: data/mnist/…, data/clothes/.
+    """Return the stage's inputs that have changed, relative to the volume: data/mnist/…, data/clothes/.
 
-    Files that an earlier stage has left are among them. hash_all: False leaves out files which, by their
-    size and the time of their last change, cannot be others.
+    They include files that an earlier stage wrote. hash_all: False skips files whose size and time of last
+    change show that they are the same.
     """
     found = []
     for name, digest in _inputs(run, record):
@@ -59,13 +59,13 @@ def changed(run: RunFolder, record: Record, *, hash_all: bool = True) -> list[st
 
 
 def as_lines(inputs: Mapping[str, FileDigest]) -> Iterator[bytes]:
-    """What `changed` reads, in place of Record.inputs, where the data has too many files for a record."""
+    """Yield what `changed` reads in place of Record.inputs when the data has too many files for a record."""
     for name, digest in inputs.items():
         yield json.dumps([name, digest.sha256, digest.bytes]).encode() + b"\n"
 
 
 def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
-    """By stage, the data that a run has read, as far as it is another now; see `changed`."""
+    """Return, by stage, the data of a run that has changed since; see `changed`."""
     found: dict[Stage, list[str]] = {}
     for stage in STAGES:
         try:
@@ -83,7 +83,7 @@ def _inputs(run: RunFolder, record: Record) -> Iterator[tuple[str, FileDigest]]:
     path = run.inputs(record.stage)
     if path.name not in record.outputs:
         return
-    # a damaged one is no output as recorded, which is reported as such
+    # a damaged list differs from the output in the record, which is reported there
     with contextlib.suppress(OSError, ValueError, TypeError), open_regular(path, root=run.root) as lines:
         while line := lines.readline(_LINE_BYTES):
             name, sha256, size = json.loads(line)
@@ -101,7 +101,7 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _listing(root: Path, name: str) -> str:
     parts = Path(name).parts
-    if len(parts) != 2 or parts[0] != "data" or ".." in parts:  # a record may say anything
+    if len(parts) != 2 or parts[0] != "data" or ".." in parts:  # a record may hold any text
         return ""
     try:
         return listing(root / name)

@@ -1,14 +1,14 @@
 """The classes of a folder of images, and the part of each file, by the names of the files alone.
 
     CLASS/FILE               divided by the seed: of every class about 8 in 10 to train, 1 to validate
-                             with as the training goes, 1 to test
-    train/CLASS/FILE         divided already: train, test and, if it is there, val, under any usual name
-                             (jobrelay_runner.volume.parts); where there is no test, val is what is tested
+                             with during the training, 1 to test
+    train/CLASS/FILE         divided already: train, test and, if present, val, under any usual name
+                             (jobrelay_runner.volume.parts); without a test part, val is tested
     seg_train/seg_train/CLASS/FILE, NAME/train/CLASS/FILE   the same, one folder deeper
 
-Where a file belongs depends on its name and the seed alone: one more photograph moves no other one from the
-images that are tested to those that are learnt from. Names are compared in Unicode's composed form (NFC):
-a Mac writes `é` as two characters, others as one, and both are one class.
+A file's part depends only on its name and the seed: an additional photograph never moves another one from the
+test images to the training images. Names are compared in Unicode's composed form (NFC): a Mac writes `é` as
+two characters, other systems as one, and both are the same class.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Final, Tuple
 
 from jobrelay_runner.volume.parts import Part, Role, division, named
 
-#: Parts of the whole, by the seed: to train up to the first, to validate up to the second, the rest to test.
+#: Division by the seed: training up to the first fraction, validation up to the second, then test.
 _TRAIN: Final = 0.8
 _VAL: Final = 0.9
 #: How many folders a data set may be wrapped in: NAME/train/CLASS/FILE.
 _WRAPPERS: Final = 3
-#: Names that a line of a log lists.
+#: Most names that a log line lists.
 _MOST_NAMED: Final = 20
-#: A class that is smaller than the largest by this factor is pointed out.
+#: A class that is smaller than the largest by this factor gets a warning.
 _RARE: Final = 100
 _IN_NO_CLASS: Final = "it is in no class's folder"
 _WANTED: Final = "; put the images into one folder for each class: CLASS/FILE"
@@ -39,12 +39,12 @@ Path = Tuple[str, ...]
 
 
 class LayoutError(ValueError):
-    """The names of the files make no data set; the message says why, and what to do."""
+    """The file names do not form a data set; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file belongs."""
+    """The part and class of a file."""
 
     part: Part
     class_name: str
@@ -52,11 +52,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """places: of every file that is in a class; skipped: why the others are not.
+    """The layout of a data set: a place for every file in a class, and in `skipped` why a file has none.
 
-    division: the folders that divide it, and their parts; empty: the seed divides it. left_out: folders
-    of pictures that are in no class, and how many they hold. deeper: a file of those, if all are, that
-    lie in a folder inside their class's.
+    division: the folders that divide the data set, with their parts; empty if the seed divides it. left_out:
+    folders of pictures outside all classes, with how many each holds. deeper: one of the files, if all of
+    them lie in a folder inside the folder of their class.
     """
 
     places: Mapping[str, Place]
@@ -68,17 +68,17 @@ class Layout:
 
 
 def nfc(name: str) -> str:
-    """A name in Unicode's composed form, in which two spellings of one name are the same."""
+    """Return a name in Unicode's composed form, in which two spellings of one name are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def shown(name: str) -> str:
-    """A name on one line of a log, whatever it holds."""
+    """Return a name as it can be printed on one log line, whatever it contains."""
     return name if name.isprintable() else ascii(name)
 
 
 def lay_out(names: Iterable[str], seed: int) -> Layout:
-    """What the names of the files, relative to their folder, say. Raises LayoutError."""
+    """Derive the layout from the names of the files, relative to their folder. Raises LayoutError."""
     paths = {name: tuple(nfc(name).split("/")) for name in names}
     wrapped, wrapper = paths, ""
     for _ in range(_WRAPPERS):
@@ -115,7 +115,7 @@ def _by_class(paths: Mapping[str, Path], seed: int) -> Layout:
 
 
 def _refuse_doubtful(paths: Mapping[str, Path], top: set[str]) -> None:
-    """Parts under names that do not fit each other would be learnt as classes."""
+    """Raise LayoutError for parts whose names do not match: they would be taken for classes."""
     flat = {path[0] for path in paths.values() if len(path) == 2}
     doubtful = {folder for folder in top if named(folder) and folder not in flat}
     if doubtful and len(top) > 1 and (len(top) <= 4 or len(doubtful) > 1):
@@ -175,7 +175,7 @@ def _divided(paths: Mapping[str, Path], roles: Mapping[str, Role], seed: int, wr
 
 
 def _unwrapped(paths: Mapping[str, Path], folder: str) -> dict[str, Path]:
-    """The files in a part, without its name, and without that of the same folder once more inside it."""
+    """Return a part's files without the part's name, and without a folder of the same name inside it."""
     inside = {name: path[1:] for name, path in paths.items() if path[0] == folder and len(path) > 1}
     folders = _folders(inside.values())
     if len(folders) != 1:
@@ -192,9 +192,9 @@ def _folders(paths: Iterable[Path]) -> set[str]:
 
 
 def _deeper(paths: Mapping[str, Path], depth: Mapping[str, int]) -> str | None:
-    """The first file, if every one lies in a folder inside its class's.
+    """Return the first file if every file lies in a folder inside the folder of its class.
 
-    depth: how many of its path's parts lead to its class, with the class's own name.
+    depth: how many parts of its path lead to its class, the class's own name included.
     """
     if all(len(paths[name]) > above + 1 for name, above in depth.items()):
         return min(depth, default=None)
@@ -202,14 +202,14 @@ def _deeper(paths: Mapping[str, Path], depth: Mapping[str, int]) -> str | None:
 
 
 def part_of(name: str, seed: int) -> Part:
-    """Where the file of this name belongs, in a folder that is not divided already."""
+    """Return the part of the file of this name, in a folder that is not divided already."""
     hashed = hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest()
     drawn = int.from_bytes(hashed[:8], "big") / 2**64
     return "train" if drawn < _TRAIN else "val" if drawn < _VAL else "test"
 
 
 def warnings(layout: Layout, names: Iterable[str]) -> list[str]:
-    """What looks wrong with a layout, of which the files `names` are used: one sentence each."""
+    """Return what looks wrong with a layout of which the files `names` are used, one sentence each."""
     found = []
     classes = layout.class_names
     if len(classes) == 2 and any(named(name) for name in classes):
@@ -238,12 +238,12 @@ def _look_alikes(class_names: Sequence[str]) -> list[list[str]]:
 
 
 def count(layout: Layout, names: Iterable[str]) -> Counter[str]:
-    """How many of the files `names` each class has."""
+    """Return how many of the files `names` each class has."""
     return Counter(layout.places[name].class_name for name in names)
 
 
 def describe(layout: Layout, names: Iterable[str]) -> str:
-    """The classes and how many files each has, how they are divided, and what is left out; one line each."""
+    """Describe the classes and their file counts, the division, and what is left out; one line each."""
     counts = count(layout, names)
     lines = [f"{len(layout.class_names):,} classes: {_some(layout.class_names, counts)}"]
     if layout.division:
@@ -263,12 +263,12 @@ def _some(class_names: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def files(number: int) -> str:
-    """`1 file`, `2 files`."""
+    """Return `1 file`, `2 files`."""
     return f"{number:,} file" + ("" if number == 1 else "s")
 
 
 def listed(folders: Iterable[str]) -> str:
-    """Names of folders on one line, not more than 20."""
+    """List the names of folders on one line, at most 20."""
     names = sorted(folders)
     more = len(names) - _MOST_NAMED
     first = ", ".join(f"{shown(name)}/" for name in names[:_MOST_NAMED])

@@ -1,4 +1,4 @@
-"""Taking turns on the volume, where its file system knows locks."""
+"""Locks on the volume, where its file system supports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def one_at_a_time(lock: Path) -> Iterator[bool]:
-    """Wait for all others who hold this file's lock. Yields False where the volume knows no locks."""
+    """Hold this file's lock; wait until it is free. Yields False where the volume has no locks."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

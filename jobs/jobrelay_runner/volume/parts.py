@@ -1,4 +1,4 @@
-"""Folders that divide a data set: how people call the parts to train on, to validate with and to test on."""
+"""Folders that divide a data set: the names people give to the training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
-#: What an image is there for. Those of `val` judge a training as it goes; most data sets have none.
+#: What an image is used for. Images of `val` judge a training while it runs; most data sets have none.
 Part = Literal["train", "val", "test"]
-#: `unlabelled`: pictures to classify, without the folders of classes.
+#: `unlabelled`: pictures to classify, without class folders.
 Role = Literal["train", "val", "test", "unlabelled"]
 
 _WORDS: Final[Mapping[Role, tuple[str, ...]]] = {
@@ -18,7 +18,7 @@ _WORDS: Final[Mapping[Role, tuple[str, ...]]] = {
     "test": ("test", "testing", "holdout"),
     "unlabelled": ("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"),
 }
-#: Words that say nothing of the part: `seg_train`, `train_set`, `Training Data`, `trainset`.
+#: Words that say nothing about the part: `seg_train`, `train_set`, `Training Data`, `trainset`.
 _FILLERS: Final = ("set", "data", "dataset", "split", "folder", "seg", "image", "images", "img", "imgs")
 _ROLES: Final[Mapping[str, Role]] = {
     f"{word}{filler}": role for role, words in _WORDS.items() for word in words for filler in ("", *_FILLERS)
@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
 
 def named(folder: str) -> Named | None:
-    """What the name of a folder says of its role; None if it is not named for one.
+    """Return what a folder's name says about its role; None if it is not named for one.
 
     The word for the role comes first or last: `asl_train`, `train2017`, `Training Set`.
     """
@@ -47,11 +47,10 @@ def named(folder: str) -> Named | None:
 
 
 def division(folders: Iterable[str]) -> dict[str, Role] | None:
-    """The roles of the folders that divide a data set, by their names; None if they do not.
+    """Return the roles of the folders that divide a data set, by name; None if they do not divide it.
 
-    One to train on and one to validate with or to test on must be among them, and what else is in
-    their names must be the same: `asl_train` and `asl_test`, but not the classes `train station` and
-    `test tube`.
+    There must be one to train on and one to validate with or to test on, and the other words in their names
+    must be the same: `asl_train` and `asl_test`, but not the classes `train station` and `test tube`.
     """
     found = {folder: what for folder in folders if (what := named(folder))}
     roles = {what.role for what in found.values()}

@@ -25,29 +25,29 @@ ENV_TERMINATION: Final = "JOBRELAY_TERMINATION_MESSAGE"
 #: Set by the launcher in a stage that it starts early: the stage whose record opens its gate.
 ENV_AFTER: Final = "JOBRELAY_AFTER"
 
-#: Of a stage of several Pods: which one this is (set by Kubernetes in every Indexed Job), where the
-#: others reach it, and the name by which they find the one with index 0.
+#: In a stage of several Pods: the index of this Pod (set by Kubernetes in every Indexed Job), the address at
+#: which the others reach it, and the name by which they find Pod 0.
 ENV_INDEX: Final = "JOB_COMPLETION_INDEX"
 ENV_ADDRESS: Final = "JOBRELAY_ADDRESS"
 ENV_LEADER: Final = "JOBRELAY_LEADER"
 
-#: What a network's file system says while its server does not answer: later the same call may succeed.
+#: Errors of a network file system while its server does not answer: later the same call may succeed.
 PASSING_ERRORS: Final = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN})
 
 #: Kubernetes keeps this much of a termination message.
 TERMINATION_MESSAGE_BYTES: Final = 4096
 
-#: In a run's folder: what a training that was interrupted resumes from.
+#: In a run's folder: what an interrupted training resumes from.
 CHECKPOINTS: Final = "checkpoints"
-#: In a run's folder: what the stages have printed.
+#: In a run's folder: the output of the stages.
 LOGS: Final = "logs"
 
-#: In results/, in place of a picture for each image, where a model has learnt points.
+#: In results/, in place of a picture for each image, for a model that classifies points.
 BOUNDARY: Final = "decision_boundary.png"
 
 
 def check_name(name: str, what: str, longest: int = RUN_ID_MAX) -> str:
-    """`name` itself, if it is a DNS-1123 label of at most `longest` characters; else ValueError."""
+    """Return `name` if it is a DNS-1123 label of at most `longest` characters; else raise ValueError."""
     if len(name) > longest or not _LABEL.fullmatch(name):
         raise ValueError(
             f"{what} {name!r}: must be lower-case letters, digits and '-', start and end with a "
@@ -77,7 +77,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Final state_dict."""
+        """The final state_dict."""
         return self.path / "model.pt"
 
     @property
@@ -87,7 +87,7 @@ class RunFolder:
 
     @property
     def exported(self) -> Path:
-        """The model as torch.export makes it, if that was asked for."""
+        """The model as torch.export makes it, if the configuration asks for it."""
         return self.path / "model.pt2"
 
     @property
@@ -108,7 +108,7 @@ class RunFolder:
 
     @property
     def inference(self) -> Path:
-        """What `infer` was asked about, what it could not read, and how fast it was."""
+        """What `infer` classified, what it could not read, and how fast it was."""
         return self.path / "inference.json"
 
     @property
@@ -122,16 +122,16 @@ class RunFolder:
         return self.path / f"{stage}.json"
 
     def inputs(self, stage: Stage) -> Path:
-        """What a stage has read, a line a file, where that is more than its record can hold."""
+        """What a stage has read, one line per file, if that is too much for its record."""
         return self.path / f"{stage}-inputs.jsonl"
 
     def rendezvous(self, stage: Stage) -> Path:
-        """Where the Pod with index 0 says how the others reach it; by its name it is never sent home."""
+        """How the other Pods reach Pod 0, which writes this; its name keeps it from being fetched."""
         return self.path / f".{stage}-rendezvous.json.partial"
 
 
 def checkpoint_sidecars(names: Iterable[str]) -> list[str]:
-    """Of the files in checkpoints/ those that prove a checkpoint, the newest first.
+    """Return those of the files in checkpoints/ that prove a checkpoint, the newest first.
 
     `epoch-0003-step-00042.json`, 42 steps into the fourth epoch, is newer than `epoch-0003.json`.
     """
@@ -144,12 +144,12 @@ def _position(match: re.Match[str]) -> tuple[int, int]:
 
 
 def data_folder(root: Path, dataset: str) -> Path:
-    """Where a data set of that name lies, for all runs."""
+    """Return the folder of the data set of that name, which all runs share."""
     return root / "data" / dataset
 
 
 def inside(root: Path, name: str) -> Path:
-    """The folder runs/RUN or data/NAME below the volume's root. Raises ValueError for any other."""
+    """Return the folder runs/RUN or data/NAME below the volume's root. Raises ValueError for any other."""
     kind, _, rest = name.partition("/")
     if kind not in ("runs", "data") or not rest or "/" in rest or rest.startswith("."):
         raise ValueError(f"{name!r}: expected runs/RUN or data/NAME")
@@ -157,7 +157,7 @@ def inside(root: Path, name: str) -> Path:
 
 
 def below(root: Path, name: str) -> Path:
-    """As `inside`, or a file further down: data/NAME/FILE. Raises ValueError for one that leads out."""
+    """As `inside`, or a file further down: data/NAME/FILE. Raises ValueError for a path that leads out."""
     kind, _, rest = name.partition("/")
     first, *others = rest.split("/")
     if {"", ".", ".."} & set(others):
@@ -166,5 +166,5 @@ def below(root: Path, name: str) -> Path:
 
 
 def leave_out(everything: bool) -> Callable[[str], bool]:
-    """What stays on the volume when a run is fetched: its checkpoints, unless all is asked for."""
+    """Return what to leave on the volume when a run is fetched: its checkpoints, unless `everything`."""
     return lambda name: not everything and name == CHECKPOINTS

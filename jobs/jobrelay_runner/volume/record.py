@@ -1,4 +1,4 @@
-"""The record: what a stage leaves on the volume when it has finished."""
+"""The record that a stage leaves on the volume when it has finished."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class RecordError(ValueError):
-    """A record is there and cannot be read; the message names the file."""
+    """A record exists and cannot be read; the message names the file."""
 
 
 def _check_name(name: str, where: str) -> None:
-    """A name that stays in the run's folder, spelt in the one way that there is."""
+    """Raise ValueError unless the name stays in the run's folder and is in normal form."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or not path.parts:
         raise ValueError(f"{where}: {name[:200]!r} is not a file in the folder of the run")
@@ -43,7 +43,7 @@ def _check_counts(**values: Optional[float]) -> None:
 
 @dataclass(frozen=True)
 class FileDigest(Typed):
-    """What a file was when its stage finished."""
+    """A file's size and SHA-256 when its stage finished."""
 
     sha256: str
     bytes: int
@@ -54,7 +54,7 @@ class FileDigest(Typed):
 
     @classmethod
     def of(cls, path: Path, *, root: Optional[Path] = None) -> FileDigest:
-        """Proof of a regular file as it is now. Raises OSError and, as safe_read does, UnsafeFile."""
+        """Hash a regular file as it is now. Raises OSError and, as safe_read does, UnsafeFile."""
         hasher = hashlib.sha256()
         with open_regular(path, root=root) as file:
             while block := file.read(_BLOCK):
@@ -77,12 +77,12 @@ class LogDigest(FileDigest):
 
 @dataclass(frozen=True)
 class Cost(Typed):
-    """What a stage took. Seconds count from the beginning of its work, without the imports before it.
+    """What a stage cost. Seconds count from the start of its work, without the imports before it.
 
-    Of a stage that was lost before that, and of one that had nothing to do, they count from its start.
+    For a stage that was lost before that, or had nothing to do, they count from the start of the stage.
 
-    cpu_waited_seconds: how long some of its processes were ready and had no CPU, or were throttled; None:
-    nobody can tell.
+    cpu_waited_seconds: how long some of its processes were ready and had no CPU, or were throttled; None
+    if unknown.
     """
 
     wall_seconds: float
@@ -100,8 +100,8 @@ class Cost(Typed):
         )
 
 
-#: Where a stage comes past: its supervisor is up; all is imported; the work begins (a stage that was
-#: started early waits before that); its first batch; its record is on the volume.
+#: The moments of a stage: its supervisor is up; all imports are done; the work starts (a stage that was
+#: started early waits before that); the first batch; its record is on the volume.
 Moment = Literal["begun", "imported", "working", "first_batch", "recorded"]
 
 
@@ -109,11 +109,11 @@ Moment = Literal["begun", "imported", "working", "first_batch", "recorded"]
 class Record(Typed):
     """One stage of one run. File names are relative to the run's folder; `inputs` may lie elsewhere.
 
-    While the stage runs, the file says so (`running`): a stage that was killed stays `running`.
+    While the stage runs, its status is `running`; a stage that was killed stays `running`.
 
-    listings: SHA-256 of data/NAME, where every file counts (volume.inputs). means: device, precision and
-    the like, what the stage found or chose by itself. skipped: files of the data set that could not be used,
-    and why.
+    listings: SHA-256 of each data/NAME in which every file counts (volume.inputs). means: what the stage
+    found or chose by itself, such as device and precision. skipped: files of the data set that could not be
+    used, and why.
     """
 
     run: str
@@ -148,11 +148,11 @@ class Record(Typed):
             _check_name(name, "outputs")
 
     def to_dict(self) -> Dict[str, Any]:
-        """A JSON tree, the format first."""
+        """Return a JSON tree, the format first."""
         return {"format": self.format, **super().to_dict()}
 
     def without_files(self) -> Dict[str, Any]:
-        """The same tree without what grows with the data."""
+        """Return the same tree without the parts that grow with the data."""
         tree = self.to_dict()
         for name in ("inputs", "listings", "outputs", "skipped"):
             del tree[name]
@@ -161,10 +161,10 @@ class Record(Typed):
 
 @dataclass(frozen=True)
 class Closing(Typed):
-    """What a stage says last, through its Pod's termination message: the record's short form.
+    """The record's short form, which a stage leaves in its Pod's termination message.
 
-    oom_kills: processes that the kernel killed for want of memory. moments: when, by the stage's own clock,
-    to the millisecond.
+    oom_kills: processes that the kernel killed for lack of memory. moments: their times by the stage's own
+    clock, to the millisecond.
     """
 
     stage: Stage
@@ -182,7 +182,7 @@ class Closing(Typed):
         _check_counts(oom_kills=self.oom_kills)
 
     def to_dict(self) -> Dict[str, Any]:
-        """A JSON tree, the format first and without what is not known."""
+        """Return a JSON tree, the format first, without unknown values."""
         tree = super().to_dict()
         del tree["jobrelay"]
         tree["cost"] = {name: value for name, value in tree["cost"].items() if value is not None}
@@ -191,7 +191,7 @@ class Closing(Typed):
         return {"jobrelay": self.jobrelay, **tree}
 
     def message(self) -> str:
-        """JSON of at most TERMINATION_MESSAGE_BYTES bytes; a long error is cut."""
+        """Return JSON of at most TERMINATION_MESSAGE_BYTES bytes; a long error is truncated."""
         closing = self
         text = closing.to_json()
         while len(text.encode()) > TERMINATION_MESSAGE_BYTES and closing.error:
@@ -201,7 +201,7 @@ class Closing(Typed):
 
 
 def parse_closing(message: Optional[str]) -> Optional[Closing]:
-    """The Closing in a termination message; None if another program (or nobody) wrote it."""
+    """Return the Closing in a termination message; None if it is absent or another program's."""
     try:
         return Closing.from_json(message or "")
     except ValueError:
@@ -209,7 +209,7 @@ def parse_closing(message: Optional[str]) -> Optional[Closing]:
 
 
 def read_record(path: Path, *, root: Optional[Path] = None) -> Optional[Record]:
-    """The record at `path`, None if there is none. Raises RecordError if it is not readable.
+    """Return the record at `path`, None if there is none. Raises RecordError if it is not readable.
 
     root: as in safe_read, the folder below which no link is followed.
     """
@@ -226,12 +226,12 @@ def read_record(path: Path, *, root: Optional[Path] = None) -> Optional[Record]:
 
 
 def differing(folder: Path, digests: Mapping[str, FileDigest]) -> List[str]:
-    """The names, of those in `digests`, whose file below `folder` is absent or another one."""
+    """Return the names in `digests` whose file below `folder` is missing or different."""
     return [name for name, digest in digests.items() if not matches(folder / name, digest, root=folder)]
 
 
 def matches(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> bool:
-    """Whether the file is there, can be read, and has the size and hash of its digest."""
+    """Whether the file exists, can be read, and has the size and hash of its digest."""
     try:
         return verified(path, digest, root=root)
     except OSError:
@@ -239,7 +239,7 @@ def matches(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> b
 
 
 def verified(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> bool:
-    """As `matches`, but raises OSError where a network's volume cannot tell now."""
+    """As `matches`, but raises OSError if a network volume does not answer now."""
     hasher = hashlib.sha256()
     left = digest.bytes
     try:
@@ -255,13 +255,13 @@ def verified(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> 
         if error.errno in PASSING_ERRORS:
             raise
         return False
-    except ValueError:  # for a name with a NUL, which is nobody's file
+    except ValueError:  # a name with a NUL, which no file has
         return False
     return left == 0 and hasher.hexdigest() == digest.sha256
 
 
 def list_runs(root: Path) -> List[Dict[str, Any]]:
-    """Every run on the volume: {"run": …, "records": {stage: record without its files}, "changed": when}."""
+    """List the volume's runs: {"run": …, "records": {stage: record without its files}, "changed": when}."""
     runs = []
     for path in sorted((root / "runs").glob("[!.]*/")):
         folder = RunFolder(root, path.name)

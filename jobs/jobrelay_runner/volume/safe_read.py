@@ -1,6 +1,6 @@
-"""Reading a file that somebody else may have put there: on the volume, or copied from it.
+"""Safe reading of files that others may have written: on the volume, or copied from it.
 
-Whoever writes to the volume chooses what lies under a name: a device that never ends, a FIFO that
+Anyone who can write to the volume chooses what lies under a name: a device that never ends, a FIFO that
 blocks, a link that leads elsewhere, a file of any size. Every such file is read through this module.
 """
 
@@ -12,12 +12,12 @@ import stat
 from pathlib import Path
 from typing import IO, Final
 
-#: Records, histories and other JSON that a stage writes: the largest seen have a few MB.
+#: For records, histories and other JSON of a stage; the largest seen have a few MB.
 RECORD_BYTES: Final = 16 * 1024 * 1024
 
 _BLOCK: Final = 1024 * 1024
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-#: O_PATH, where there is one: a folder may be passed through that may not be listed.
+#: O_PATH where it exists: some folders may be traversed but not listed.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS: Final = {
     stat.S_IFDIR: "is a directory", stat.S_IFIFO: "is a FIFO", stat.S_IFSOCK: "is a socket",
@@ -26,10 +26,10 @@ _KINDS: Final = {
 
 
 class UnsafeFile(OSError):
-    """The file is not one to read: not a regular file, behind a link, outside its folder, or too large.
+    """The file must not be read: it is not a regular file, behind a link, outside its folder, or too large.
 
-    `strerror` says which ("is a FIFO"), `filename` which file. A file that is not there, or that may
-    not be read, is an ordinary OSError.
+    `strerror` says which ("is a FIFO"), `filename` names the file. A missing or unreadable file is an
+    ordinary OSError.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -40,7 +40,7 @@ class UnsafeFile(OSError):
 
 
 def why(error: Exception) -> str:
-    """What an error says, without Python's `[Errno …]` and the path, which the message around it names."""
+    """Return an error's text without `[Errno …]` and the path, which the surrounding message names."""
     if isinstance(error, OSError) and not isinstance(error, UnsafeFile) and error.strerror:
         return error.strerror
     return str(error)
@@ -56,8 +56,8 @@ class TooLarge(UnsafeFile):
 def open_regular(path: Path, *, root: Path | None = None) -> IO[bytes]:
     """Open a regular file for reading, without following a link and without blocking.
 
-    root: `path` must lie below it, and nothing between the two may be a link; how `root` itself is
-    reached is the caller's own matter. None: only the last name of `path` must not be a link.
+    root: `path` must lie below it, and nothing between the two may be a link; the way to `root` itself is
+    not checked. None: only the last name of `path` must not be a link.
     Raises UnsafeFile, OSError, and ValueError for a name with a NUL.
     """
     descriptor = _open(path, _FILE) if root is None else _open_below(root, path, _FILE)
@@ -72,23 +72,24 @@ def open_regular(path: Path, *, root: Path | None = None) -> IO[bytes]:
 
 
 def read_bytes(path: Path, limit: int, *, root: Path | None = None) -> bytes:
-    """All of a regular file of at most `limit` bytes; opened as `open_regular` does.
+    """Read a whole regular file of at most `limit` bytes, opened as `open_regular` does.
 
-    What was read counts, not the size that the file system reports. Raises TooLarge and as `open_regular`.
+    The limit applies to the bytes read, not to the size that the file system reports. Raises TooLarge, and
+    as `open_regular` does.
     """
     with open_regular(path, root=root) as file:
         return read_at_most(file, path, limit)
 
 
 def read_text(path: Path, limit: int, *, root: Path | None = None, errors: str = "strict") -> str:
-    """As `read_bytes`, decoded as UTF-8. Raises UnicodeDecodeError, too."""
+    """As `read_bytes`, decoded as UTF-8. Also raises UnicodeDecodeError."""
     return read_bytes(path, limit, root=root).decode("utf-8", errors)
 
 
 def regular_files(folder: Path, *, root: Path) -> list[str]:
-    """The names of the regular files in `folder`, sorted; none if it is not there.
+    """Return the sorted names of the regular files in `folder`; none if it does not exist.
 
-    Raises UnsafeFile for a folder that is, or is behind, a link, or that is none.
+    Raises UnsafeFile for a folder that is, or is behind, a link, and for anything else that is not a folder.
     """
     try:
         descriptor = _open_below(root, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -104,7 +105,7 @@ def regular_files(folder: Path, *, root: Path) -> list[str]:
 
 
 def read_named(path: Path, limit: int) -> bytes:
-    """All of a file that the user has named, or that Kubernetes has mounted: links and pipes are theirs.
+    """Read a whole file that the user named or Kubernetes mounted; links and pipes are allowed.
 
     A ConfigMap's files are links, and a shell's `<(…)` is a pipe. Raises TooLarge, OSError.
     """
@@ -113,9 +114,9 @@ def read_named(path: Path, limit: int) -> bytes:
 
 
 def read_at_most(file: IO[bytes], path: Path, limit: int) -> bytes:
-    """What is left of an open file, if that is at most `limit` bytes. Raises TooLarge, OSError.
+    """Read the rest of an open file, at most `limit` bytes. Raises TooLarge, OSError.
 
-    path: for the message alone.
+    path: used only in the message.
     """
     size = os.fstat(file.fileno()).st_size
     if size > limit:
@@ -134,12 +135,12 @@ def read_at_most(file: IO[bytes], path: Path, limit: int) -> bytes:
 
 
 def _open(path: Path, flags: int, folder: int | None = None) -> int:
-    """A descriptor of `path`, of which only the last name is used where `folder` is open."""
+    """Open `path` and return the descriptor; if `folder` is an open folder, only the last name is used."""
     name = path if folder is None else path.name
     try:
         return os.open(name, flags, dir_fd=folder)
     except OSError as error:
-        # Of a link, the BSDs say EMLINK; and where a folder is asked for, Linux says ENOTDIR.
+        # For a link, the BSDs return EMLINK; and if a folder is requested, Linux returns ENOTDIR.
         if error.errno in (errno.ELOOP, errno.EMLINK) or _is_link(name, folder):
             raise UnsafeFile(path, _KINDS[stat.S_IFLNK]) from error
         if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
@@ -148,7 +149,7 @@ def _open(path: Path, flags: int, folder: int | None = None) -> int:
 
 
 def _open_below(root: Path, path: Path, flags: int) -> int:
-    """Go down from `root`, folder by folder, and stay there whatever is renamed meanwhile."""
+    """Open `path` folder by folder from `root`, so that a rename in the meantime cannot lead elsewhere."""
     try:
         parts = path.relative_to(root).parts
     except ValueError as error:

@@ -1,13 +1,13 @@
 """`python -m jobrelay_runner volume …`: what the launcher's reader Pod does on the volume.
 
-    list                    one JSON line a run: its name, its records
+    list                    one JSON line per run: its name, its records
     send FOLDER [--all]     a folder below the volume as an archive on stdout
-    receive FOLDER [--replace]  an archive on stdin becomes that folder, whole or not at all
-    remove FOLDER           a folder and all below it
-    exists PATH             exit 0 if that folder, or file in one, is there, 1 if not
-    check RUN               one JSON line for everything that a complete run has
-    data                    one JSON line a data set: its name, size and what is in it
-    changed RUN             the data that it was made of and that is another now, by stage, in JSON
+    receive FOLDER [--replace]  an archive on stdin becomes that folder, completely or not at all
+    remove FOLDER           remove a folder with its contents
+    exists PATH             exit 0 if that folder, or file in one, exists, 1 if not
+    check RUN               one JSON line for each thing that a complete run has
+    data                    one JSON line per data set: its name, size and contents
+    changed RUN             the run's input data that has changed since, by stage, in JSON
 
 Folders are relative to the volume's root and lie below `runs/` or `data/`.
 """
@@ -30,7 +30,7 @@ from jobrelay_runner.volume.verify import check_run
 
 
 def main(argv: Sequence[str], root: Path) -> int:
-    """Run one verb on the volume at `root`; returns the exit code."""
+    """Run one verb on the volume at `root`; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobrelay_runner volume")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list")

@@ -1,6 +1,6 @@
 """Dataclasses that are written as JSON, and read back with every type checked.
 
-By the standard library alone: what reads and writes records runs in other people's images.
+Only the standard library is used, because records are read and written in users' own images.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ P = TypeVar("P", bound="Typed")
 
 
 class Typed:
-    """Base of such dataclasses. What a newer writer says beyond the fields is ignored."""
+    """Base of such dataclasses. Unknown fields, which a newer version may write, are ignored."""
 
     def to_dict(self) -> Dict[str, Any]:
-        """A JSON tree."""
+        """Return a JSON tree."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
     def to_json(self, indent: Union[int, None] = None) -> str:
-        """JSON text; on one line unless `indent` is given. Raises ValueError for NaN and infinity."""
+        """Return JSON text, on one line unless `indent` is given. Raises ValueError for NaN and infinity."""
         separators = (",", ":") if indent is None else None
         text = json.dumps(
             self.to_dict(), indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
         )
-        # Bytes of a name that are not UTF-8 (surrogates) can stand in JSON, as \udc80, but in no file.
+        # A name's bytes that are not UTF-8 (surrogates) can be written to JSON, as \udc80, but not to a file.
         return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_dict(cls: Type[P], tree: Any) -> P:
-        """The object in a JSON tree. Raises ValueError for the first thing that is wrong: `log.file: …`."""
+        """Return the object in a JSON tree. Raises ValueError for the first error: `log.file: …`."""
         return _read(cls, tree, ())  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls: Type[P], text: Union[str, bytes]) -> P:
-        """The object in JSON text. Raises ValueError, also for text that is no JSON."""
+        """Return the object in JSON text. Raises ValueError, also for text that is not JSON."""
         try:
             return cls.from_dict(json.loads(text))
         except RecursionError:
@@ -43,7 +43,7 @@ class Typed:
 
 
 def wrong(where: Tuple[str, ...], what: str) -> ValueError:
-    """An error that names the place in the tree."""
+    """Return an error that names the place in the tree."""
     path = ".".join(part[:200] for part in where)
     return ValueError(f"{path}: {what}" if path else what)
 
@@ -66,7 +66,7 @@ def _read(hint: Any, value: Any, where: Tuple[str, ...]) -> Any:
     if dataclasses.is_dataclass(hint):
         return _read_fields(hint, dict(_items(value, where)), where)
     if hint is float:
-        # isfinite is not told of an int: it may be one that no float can hold
+        # not isfinite: it fails for an int that is too large for a float
         if type(value) not in (int, float) or not (abs(value) < 1e300):
             raise wrong(where, "a finite number is expected")
         return float(value)

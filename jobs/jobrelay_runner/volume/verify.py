@@ -1,4 +1,4 @@
-"""Whether a run on the volume is complete: its stages, its checkpoint, its results, and the files of each."""
+"""Check whether a run on the volume is complete: its stages, checkpoint and results, with their files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jobrelay_runner.volume.record import FileDigest, Record, RecordError, diffe
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
 from jobrelay_runner.volume.typed_json import Typed
 
-#: What a run is checked for, each by its name.
+#: The names of everything that a run is checked for.
 PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
 
 
 @dataclass(frozen=True)
 class Check(Typed):
-    """One thing that must be there. content: of a file that people want to see, what is in it."""
+    """One thing that must exist. content: the contents of a file that people want to see."""
 
     what: str
     good: bool
@@ -29,7 +29,7 @@ class Check(Typed):
 
 
 def check_run(folder: RunFolder) -> list[Check]:
-    """Look at a run's files, and hash all of them."""
+    """Check a run's files, hashing all of them."""
     return [
         *(_stage(folder, stage) for stage in STAGES),
         _checkpoint(folder),
@@ -62,7 +62,7 @@ def _stage(folder: RunFolder, stage: Stage) -> Check:
 
 
 def _checkpoint(folder: RunFolder) -> Check:
-    """The newest one that is whole."""
+    """Check for the newest complete checkpoint."""
     try:
         there = checkpoint_sidecars(regular_files(folder.checkpoints, root=folder.root))
     except OSError as error:
@@ -95,7 +95,7 @@ def _eval_results(folder: RunFolder) -> Check:
 
 
 def _pictures(folder: RunFolder) -> Check:
-    """Those that infer has recorded, all of them and no other ones."""
+    """Check for exactly the pictures in the record of infer."""
     record = _record(folder, "infer")
     recorded = {name for name in ([] if isinstance(record, str) else record.outputs) if name.endswith(".png")}
     try:
@@ -110,7 +110,7 @@ def _pictures(folder: RunFolder) -> Check:
 
 
 def _record(folder: RunFolder, stage: Stage) -> Record | str:
-    """The record of a stage, or why there is none."""
+    """Return the record of a stage, or why there is none."""
     try:
         return read_record(folder.record(stage), root=folder.root) or "no record: it has not run"
     except RecordError as error:

@@ -1,1 +1,1 @@
-"""Everything that a run may be told. No PyTorch: the launcher imports this, too."""
+"""The configuration of a run. Does not import PyTorch, because the launcher imports this, too."""

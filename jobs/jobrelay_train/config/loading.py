@@ -1,4 +1,4 @@
-"""From one YAML file and `--set key=value` to a RunConfig, or to an error with a line for each bad key."""
+"""Turn a YAML file and `--set key=value` into a RunConfig, or an error with one line for each bad key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jobrelay_runner.text.counting import counted
 from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.config.yamlio import YamlError, load_scalar, read_documents
 
-#: Problems that are told one by one: more than these in one file, and it is another file that is meant.
+#: Problems listed one by one; a file with more is probably the wrong file.
 _TOLD = 20
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used. `problems` has one line a key."""
+    """The configuration cannot be used. `problems` has one line per key."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -27,16 +27,16 @@ class ConfigError(ValueError):
 
 
 def load_config(path: Path | None, overrides: Iterable[str] = (), *, root: Path | None = None) -> RunConfig:
-    """The configuration of `path` (None: all defaults), changed by `key=value` overrides.
+    """Load the configuration at `path` (None: all defaults) and apply `key=value` overrides.
 
-    root: of a file on the volume, as in safe_read; None for one that the user has named.
+    root: as in safe_read, for a file on the volume; None for one that the user named.
     Raises ConfigError with a line for each key that is unknown, mistyped or out of range, up to 20.
     """
     return resolve(read_tree(path, root=root) if path else {}, overrides)
 
 
 def read_tree(path: Path, *, root: Path | None = None) -> dict[str, Any]:
-    """The mapping in a YAML file, not validated yet; `root` as in load_config. Raises ConfigError."""
+    """Read the mapping in a YAML file without validation; `root` as in load_config. Raises ConfigError."""
     try:
         documents = read_documents(path, root=root, plain_numbers=True)
     except YamlError as error:
@@ -50,7 +50,7 @@ def read_tree(path: Path, *, root: Path | None = None) -> dict[str, Any]:
 
 
 def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
-    """RunConfig from a tree and `key=value` overrides. Raises ConfigError."""
+    """Build the RunConfig from a tree and `key=value` overrides. Raises ConfigError."""
     changed = copy.deepcopy(dict(tree))
     for override in overrides:
         _apply(changed, override)
@@ -58,7 +58,7 @@ def resolve(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig
 
 
 def validate(tree: Mapping[Any, Any]) -> RunConfig:
-    """RunConfig from a parsed tree; a section without keys is as the default. Raises ConfigError."""
+    """Build the RunConfig from a parsed tree; a section without keys is the default. Raises ConfigError."""
     given = {key: value for key, value in tree.items() if value is not None or key not in _SECTIONS}
     try:
         return RunConfig.model_validate(given)
@@ -92,7 +92,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: dict[str, Any]) -> str:
-    """One line for one problem that pydantic found: the key, what is wrong, what it may be."""
+    """Describe one problem that pydantic found in one line: the key, what is wrong, what is allowed."""
     path = [
         str(part)
         for part in problem["loc"]
@@ -101,7 +101,7 @@ def _explain(problem: dict[str, Any]) -> str:
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_meant(path)}"
-    if problem["type"] == "value_error":  # keys that do not fit each other: the message says which
+    if problem["type"] == "value_error":  # keys that contradict each other: the message says which
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     message = str(problem["msg"])
     message = message[0].lower() + message[1:]
@@ -121,7 +121,7 @@ def _shown(value: Any) -> str:
 
 
 def _meant(path: list[str]) -> str:
-    """What an unknown key may stand for: one that is spelt like it here, or one of its name elsewhere."""
+    """Suggest keys for an unknown one: similarly spelt here, or of the same name elsewhere."""
     known = _keys_at(path[:-1])
     if close := difflib.get_close_matches(path[-1], known, n=1):
         return f"did you mean {'.'.join([*path[:-1], close[0]])}?"
@@ -131,7 +131,7 @@ def _meant(path: list[str]) -> str:
 
 
 def keys_named(name: str) -> list[str]:
-    """Full keys whose last part is `name`, or, if there is none, is spelt like it: epochs → train.epochs."""
+    """Return the full keys that end in `name`, or else in a similar spelling: epochs → train.epochs."""
     keys = [key for key in RunConfig.model_fields if key not in _SECTIONS]
     keys += [f"{section}.{key}" for section in _SECTIONS for key in _keys_at([section])]
     leaves = {key.rpartition(".")[2] for key in keys}

@@ -1,4 +1,4 @@
-"""What every section of the configuration has, and where a stage may run."""
+"""The base of every section of the configuration, and where a stage may run."""
 
 from __future__ import annotations
 

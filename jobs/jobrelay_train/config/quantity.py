@@ -18,7 +18,7 @@ _QUANTITY: Final = re.compile(
 
 
 def quantity(text: str) -> Decimal:
-    """The number that it means: CPUs, bytes. Raises ValueError."""
+    """Return the number that `text` stands for: CPUs, bytes. Raises ValueError."""
     match = _QUANTITY.fullmatch(text)
     if not match or (match["suffix"] or "") not in _SUFFIXES:
         raise ValueError(f"{text[:80]!r} is not a Kubernetes quantity, such as 500m, 1.5Gi or 2e9")

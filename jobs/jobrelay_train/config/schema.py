@@ -1,8 +1,8 @@
-"""RunConfig: everything that one run may be told.
+"""RunConfig: the configuration of one run.
 
-Two kinds of keys stand side by side in a stage's section. Those that decide the result (epochs,
-batch_size, …) are part of the stage's hash; those of `Placement` only decide where and how long
-it may run, so that a run which died of memory resumes with more of it.
+A stage's section has two kinds of keys. Those that determine the result (epochs, batch_size, …) are
+part of the stage's hash. Those of `Placement` only determine where and how long the stage may run, so
+a run that ran out of memory can resume with more.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ ModelName = Literal[
     "resnet18",
     "efficientnet_b0",
 ]
-#: Those that torchvision builds: for RGB images, which they halve five times.
+#: The models that torchvision builds: for RGB images, which they halve five times.
 TORCHVISION_MODELS: Final[frozenset[str]] = frozenset({"mobilenet_v3_small", "resnet18", "efficientnet_b0"})
 _TORCHVISION_PIXELS: Final = 33
 
@@ -165,7 +165,7 @@ class TrainConfig(Placement):
 
     @property
     def workers(self) -> int:
-        """Processes that train, on all nodes."""
+        """The number of training processes on all nodes."""
         return self.nodes * self.processes_a_node
 
 
@@ -189,7 +189,7 @@ class InferConfig(Placement):
 
     @property
     def folder(self) -> str | None:
-        """The folder of image files on the volume, if that is what is asked about."""
+        """The folder of image files on the volume; None if the source is the test set."""
         return None if self.source == "test" else self.source
 
 
@@ -256,7 +256,7 @@ class RunConfig(Section):
         return self
 
     def on_the_volume(self, stages: Iterable[Stage]) -> list[str]:
-        """Folders and files below the volume's root that must have been put there for these stages."""
+        """Return the folders and files that these stages need below the volume's root."""
         stages = set(stages)
         needed = [
             self.data.folder,
@@ -266,29 +266,29 @@ class RunConfig(Section):
         return list(dict.fromkeys(name for name in needed if name))
 
     def stage(self, stage: Stage) -> dict[str, Any]:
-        """What decides the result of `stage`: its own keys and those of every stage before it."""
+        """Return the keys that determine the result of `stage`: its own and those of every earlier stage."""
         keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
         excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror", "skip_limit"}}
         dumped = self.model_dump(mode="json", exclude=excluded)
         return {name: dumped[name] for name in keep}
 
     def stage_hash(self, stage: Stage) -> str:
-        """SHA-256 (hex) of `stage(stage)`."""
+        """Return the SHA-256 (hex) of `stage(stage)`."""
         return tree_hash(self.stage(stage))
 
     def placement(self, stage: Stage) -> Placement:
-        """The section of `stage`, seen as its placement."""
+        """Return the section of `stage` as its placement."""
         section = getattr(self, stage)
         assert isinstance(section, Placement)
         return section
 
     def result_config(self) -> dict[str, Any]:
-        """What a Job is given to read: all keys but those of placement, which the Job itself has."""
+        """Return what a Job reads: all keys except placement, which is in the Job itself."""
         excluded: dict[str, set[str]] = {name: set(Placement.model_fields) for name in STAGES}
         return self.model_dump(mode="json", exclude=excluded)
 
 
 def tree_hash(tree: Any) -> str:
-    """SHA-256 (hex) of a JSON tree in its canonical form."""
+    """Return the SHA-256 (hex) of a JSON tree in its canonical form."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

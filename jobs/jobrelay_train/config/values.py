@@ -1,4 +1,4 @@
-"""What a single key of the configuration may hold: numbers, quantities, places on the volume."""
+"""The values that a single key may have: numbers, quantities, paths on the volume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobrelay_train.config.quantity import quantity
 
 
 def _number_from_text(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` (no point) as text; people mean the number."""
+    """Return the number: YAML 1.1 reads `1e-3` (no point) as text."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -21,14 +21,14 @@ def _number_from_text(value: Any) -> Any:
 
 
 def _text_from_number(value: Any) -> Any:
-    """`cpu: 2` is a number to YAML and a quantity to Kubernetes."""
+    """Return a number as text: `cpu: 2` is a number in YAML and a quantity in Kubernetes."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
 
 
-#: No program of any stage starts in less: another unit is meant.
+#: No stage starts with less memory, so a smaller value must be in the wrong unit.
 _LEAST_MEMORY: Final = 2**20
 
 
@@ -49,14 +49,14 @@ Memory = Annotated[str, BeforeValidator(_text_from_number), AfterValidator(_memo
 
 
 def address(value: str) -> str:
-    """Of a web server. Raises ValueError."""
+    """Validate the address of a web server. Raises ValueError."""
     if not re.fullmatch(r"https?://\S+", value):
         raise ValueError(f"an address that starts with http:// or https:// is expected, not {value[:80]!r}")
     return value
 
 
 def sha256(value: str) -> str:
-    """As sha256sum prints it. Raises ValueError."""
+    """Validate a digest as sha256sum prints it. Raises ValueError."""
     if not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError(f"64 hexadecimal digits are expected, in lower case, not {value[:80]!r}")
     return value
@@ -66,7 +66,7 @@ _FOLDER: Final = r"data/[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
 
 def folder_of_data(value: str) -> str:
-    """`data/NAME`, or `data/NAME/` as a shell completes it. Raises ValueError: pydantic makes a line."""
+    """Validate `data/NAME`, or `data/NAME/` as a shell completes it. Raises ValueError, for pydantic."""
     value = value.removesuffix("/")
     if not re.fullmatch(_FOLDER, value):
         raise ValueError(
@@ -76,7 +76,7 @@ def folder_of_data(value: str) -> str:
 
 
 def data_source(value: str) -> str:
-    """`test` or `data/NAME`."""
+    """Validate `test` or `data/NAME`. Raises ValueError."""
     try:
         return value if value == "test" else folder_of_data(value)
     except ValueError as error:
@@ -84,7 +84,7 @@ def data_source(value: str) -> str:
 
 
 def data_file(value: str) -> str:
-    """`data/NAME/FILE`, which leads nowhere else."""
+    """Validate `data/NAME/FILE`, which must not lead out of its folder. Raises ValueError."""
     folder, _, rest = value[5:].partition("/")
     parts = rest.split("/")
     plain = value.isprintable() and len(value) <= 300 and not {"", ".", ".."} & set(parts)

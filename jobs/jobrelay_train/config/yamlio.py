@@ -1,4 +1,4 @@
-"""YAML from people: one document or many, without the parts of YAML that surprise or harm."""
+"""Read users' YAML, one document or many, without the features of YAML that surprise or do harm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _PlainLoader(_Base):  # type: ignore[misc]
-    """SafeLoader that does not let a key stand twice."""
+    """SafeLoader that rejects duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
@@ -37,7 +37,7 @@ class _PlainLoader(_Base):  # type: ignore[misc]
 
 
 class _ConfigLoader(_PlainLoader):
-    """Also without numbers that people and YAML 1.1 read differently. Manifests may have them: mode 0400."""
+    """Also rejects numbers that people and YAML 1.1 read differently. Manifests may have them: mode 0400."""
 
     def construct_yaml_int(self, node: Any) -> Any:
         return _as_written(node, super().construct_yaml_int)
@@ -53,7 +53,7 @@ for _kind in ("int", "float"):
 
 
 def _as_written(node: Any, construct: Callable[[Any], float]) -> float:
-    """The value, if nobody reads the text as another one: 010 is 8 to YAML 1.1, and 1:30 is 90."""
+    """Return the value unless the text is ambiguous: YAML 1.1 reads 010 as 8 and 1:30 as 90."""
     text = node.value
     if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
         read = f"{construct(node):g}" if len(text) < 20 else "another number"  # of any size, in no time
@@ -63,7 +63,7 @@ def _as_written(node: Any, construct: Callable[[Any], float]) -> float:
 
 
 def _refuse_bombs(text: str, source: str) -> None:
-    """Aliases can expand without bound, and deep nesting takes for ever: both before anything is built."""
+    """Reject aliases, which expand without bound, and deep nesting, which takes forever, before building."""
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -75,9 +75,9 @@ def _refuse_bombs(text: str, source: str) -> None:
 
 
 def load_documents(text: str, source: str, *, plain_numbers: bool = False) -> list[Any]:
-    """Every document of `text`; empty ones are left out. Raises YamlError, naming `source`.
+    """Return every document of `text` that is not empty. Raises YamlError, naming `source`.
 
-    plain_numbers: 010 and 1:30 are refused, which YAML 1.1 reads as 8 and 90.
+    plain_numbers: reject 010 and 1:30, which YAML 1.1 reads as 8 and 90.
     """
     if len(text.encode("utf-8", "surrogateescape")) > MAX_BYTES:
         raise YamlError(f"{source}: larger than {MAX_BYTES} bytes")
@@ -103,9 +103,9 @@ def load_documents(text: str, source: str, *, plain_numbers: bool = False) -> li
 
 
 def read_documents(path: Path, *, root: Path | None = None, plain_numbers: bool = False) -> list[Any]:
-    """Every document of a file. Raises YamlError where it cannot be read as UTF-8 YAML.
+    """Return every document of a file. Raises YamlError if it cannot be read as UTF-8 YAML.
 
-    root: of a file on the volume, as in safe_read; None for one that the user has named.
+    root: as in safe_read, for a file on the volume; None for one that the user named.
     """
     try:
         content = read_bytes(path, MAX_BYTES, root=root) if root else read_named(path, MAX_BYTES)
@@ -119,9 +119,9 @@ def read_documents(path: Path, *, root: Path | None = None, plain_numbers: bool 
 
 
 def load_scalar(text: str, source: str) -> Any:
-    """The value of `key=TEXT` as YAML reads it: 5 is a number, true a boolean, [1, 2] a list.
+    """Return the value of `key=TEXT` as YAML reads it: 5 is a number, true a boolean, [1, 2] a list.
 
-    Raises YamlError, also for what YAML would take for a comment.
+    Raises YamlError, also for text that YAML would read as a comment.
     """
     if re.search(r"(^|\s)#", text) and not text.lstrip().startswith(("'", '"')):
         raise YamlError(

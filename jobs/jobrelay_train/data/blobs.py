@@ -1,4 +1,4 @@
-"""Toy data: points in the plane, of two classes that a straight line tells apart but for some 2 %."""
+"""Toy data: points in the plane, of two classes that a straight line separates except for some 2 %."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from jobrelay_train import compute
 
 CLASS_NAMES: Final = ("blue", "orange")
-#: As many as fashion-mnist-mini has images.
+#: The sizes of fashion-mnist-mini.
 _COUNTS: Final = {"train": 6000, "test": 1000}
 _CENTRES: Final = ((-1.2, -0.8), (1.2, 0.8))
-#: Half the way between the centres is 2.06 of it, and so the best of all lines is right for 98.0 %.
+#: Half the distance between the centres is 2.06 deviations, so the best line is right for 98.0 %.
 _DEVIATION: Final = 0.7
 
 
 def make(seed: int, split: str) -> tuple[Tensor, Tensor]:
-    """Points float32 (N, 2) and labels int64 (N,), as many of each class: two normal distributions.
+    """Draw points float32 (N, 2) and labels int64 (N,) from two normal distributions, equally many each.
 
-    seed: the run's; the same gives the same points, and train and test share none.
+    seed: the run's; the same seed gives the same points. Train and test share no points.
     """
     count = _COUNTS[split]
     generator = compute.generator(seed, "blobs", split)

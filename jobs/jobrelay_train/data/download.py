@@ -1,4 +1,4 @@
-"""Fetching a data set to the volume: whole or not at all, and by one process at a time."""
+"""Download a data set to the volume: completely or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobrelay_runner.errors import BadInput, from_os_error
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.volume.locks import one_at_a_time
 
-#: For connecting and for every read; torchvision itself would wait for ever.
+#: For connecting and for every read; torchvision itself would wait forever.
 TIMEOUT_SECONDS: Final = 20.0
 
 
@@ -27,11 +27,11 @@ def download(
     is_there: Callable[[], bool],
     help_text: str,
 ) -> None:
-    """Download a data set of torchvision's, checked against its checksums, to `folder`.
+    """Download a torchvision data set to `folder` and verify its checksums.
 
-    It is made in a temporary folder beside it and then renamed. `is_there` is asked again once this
-    process has its turn: somebody else may have been quicker. `mirror` (a URL) is used in place of
-    torchvision's own. Raises BadInput, ending in `help_text`, if it cannot be had.
+    The data set is built in a temporary folder next to `folder` and then renamed. `is_there` is called again
+    once this process has the lock: another process may have been quicker. `mirror` (a URL) replaces
+    torchvision's own. Raises BadInput, ending in `help_text`, if the download fails.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder.with_name(f".{folder.name}.lock")) as alone:
@@ -57,7 +57,7 @@ def download(
 
 
 def _fetch(torchvision_name: str, root: Path, mirror: str | None) -> None:
-    """All four files, unpacked, below `root` in torchvision's layout."""
+    """Put all four files, unpacked, below `root` in torchvision's layout."""
     from jobrelay_train.vision import datasets  # half a second, and only needed here
 
     dataset = getattr(datasets(), torchvision_name)
@@ -84,11 +84,11 @@ def _put_in_place(temporary: Path, folder: Path, is_there: Callable[[], bool]) -
     try:
         temporary.rename(folder)  # replaces an empty folder, no other
     except OSError:
-        if not is_there():  # else somebody without a lock was quicker, with the same files
+        if not is_there():  # otherwise a process without a lock was quicker, with the same files
             raise
 
 
 def _remove_remains(folder: Path) -> None:
-    """What a process that was killed in the middle left behind."""
+    """Remove what a killed process left behind."""
     for remains in folder.parent.glob(f".{folder.name}.*.partial"):
         shutil.rmtree(remains, ignore_errors=True)

@@ -1,14 +1,14 @@
-"""What kind of file somebody has put there, by its first bytes, whatever its name says.
+"""Identify a file by its first bytes, whatever its name.
 
-A file that cannot be used is named for what it is: a photograph from an iPhone, the pointer that Git LFS
-leaves in place of a file, the page of a login. The names are phrases that follow "it is".
+The message about an unusable file says what the file is: a photograph from an iPhone, the pointer that Git
+LFS leaves in place of a file, a login page. The names are phrases that follow "it is".
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: As much of a file as `kind_of` looks at: tar has its name at 257, a page may start with comments.
+#: The bytes that `kind_of` examines: tar has its name at 257, a web page may start with comments.
 HEAD_BYTES: Final = 4096
 
 #: The images that Pillow reads here, by its own names.
@@ -75,7 +75,7 @@ _STARTS: Final = (
     (b"\x7fELF", "a program"),
     (b"MZ", "a Windows program"),
 )
-#: Of the boxes that ISO media files start with, what their brands mean.
+#: Meaning of the brands in the first box of ISO media files.
 _BRANDS: Final = (
     ((b"avif", b"avis"), "an AVIF image"),
     ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC photograph"),
@@ -86,7 +86,7 @@ _RIFF: Final = {b"WEBP": "a WebP image", b"AVI ": "a video (AVI)", b"WAVE": "a s
 
 
 def kind_of(head: bytes) -> str:
-    """What a file is that starts with `head`, of which HEAD_BYTES are enough: a phrase after "it is"."""
+    """Identify a file by its first HEAD_BYTES, `head`; returns a phrase that follows "it is"."""
     if not head:
         return "empty"
     for start, name in _STARTS:
@@ -96,7 +96,7 @@ def kind_of(head: bytes) -> str:
 
 
 def _inside(head: bytes) -> str | None:
-    """Of a file whose name stands behind its start, or is that of what it holds."""
+    """Identify a container by the type further inside it, or by its contents."""
     if head.startswith(b"RIFF"):
         return _RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
@@ -126,7 +126,7 @@ def _iso_media(head: bytes) -> str:
 
 
 def _zipped(head: bytes) -> str:
-    """By the name of the first file in it."""
+    """Identify a zip file by the name of its first member."""
     length = int.from_bytes(head[26:28], "little")
     first = head[30 : 30 + length]
     if first.endswith(b"/data.pkl"):
@@ -137,7 +137,7 @@ def _zipped(head: bytes) -> str:
 
 
 def _written(head: bytes) -> str | None:
-    """Of what people can read: pages, drawings, tables."""
+    """Identify text: web pages, drawings, tables."""
     for encoding in ("utf-16", "utf-8"):
         if encoding == "utf-16" and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
             continue

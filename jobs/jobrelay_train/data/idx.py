@@ -24,25 +24,25 @@ from jobrelay_runner.volume.safe_read import why
 from jobrelay_train.data.filekinds import GZIP, HEAD_BYTES, kind_of
 
 _UINT8: Final = 8
-#: What is unpacked is in memory, and a damaged header may promise terabytes.
+#: Files are unpacked in memory, and a damaged header may claim terabytes.
 _MAX_UNPACKED_BYTES: Final = 2 * 1024**3
-#: A file that takes more of the memory than this is mapped, so that the kernel holds what it has room
-#: for; a copy of a smaller one is safe from whatever becomes of the file meanwhile.
+#: A file that needs more than this share of memory is mapped, so that the kernel keeps as much as fits. A
+#: smaller one is copied, which protects it from later changes to the file.
 _SHARE_OF_MEMORY: Final = 0.25
 
 
 def read_images(path: Path) -> Tensor:
-    """uint8 (N, 1, H, W). Raises BadInput or Failed, naming the file."""
+    """Read images as uint8 (N, 1, H, W). Raises BadInput or Failed, naming the file."""
     return _read(path, dimensions=3).unsqueeze(1)
 
 
 def read_labels(path: Path) -> Tensor:
-    """int64 (N,). Raises BadInput or Failed, naming the file."""
+    """Read labels as int64 (N,). Raises BadInput or Failed, naming the file."""
     return _read(path, dimensions=1).long()
 
 
 def _read(path: Path, dimensions: int) -> Tensor:
-    """uint8, of the file's own shape."""
+    """Read a file as uint8 in the shape that it declares."""
     packed = path.suffix == ".gz"
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
@@ -76,7 +76,7 @@ def _read(path: Path, dimensions: int) -> Tensor:
 
 
 def _what_it_is(path: Path) -> str:
-    """` (it is a web page)`, if the file is not the gzip archive that its name promises."""
+    """Return ` (it is a web page)` if the file is not the gzip archive that its name promises."""
     with suppress(OSError), path.open("rb") as file:
         kind = kind_of(file.read(HEAD_BYTES))
         return f" (it is {kind})" if path.suffix == ".gz" and kind != GZIP else ""

@@ -1,10 +1,10 @@
-"""The order of an epoch's images, how they are varied, and the batches that come of it.
+"""The order of an epoch's images, their augmentation, and the resulting batches.
 
-All of it depends on seed and epoch alone, so that a training that resumes in the middle of an epoch
-finds the batches that it would have had.
+All of this depends only on seed and epoch, so a training that resumes in the middle of an epoch gets the
+same batches as without the interruption.
 
-torchvision's transforms draw once for a whole batch, or are called for every image; here a batch is
-varied in one piece, and yet every image in its own way.
+torchvision's transforms draw one random value for a whole batch, or are called for every image. Here a batch
+is augmented in one operation, and still every image differently.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jobrelay_train.data.split import Images
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch makes of N images. Each tensor has one row for each place of the order.
+    """Order and augmentation of N images in one epoch. Each tensor has one row per position in the order.
 
-    order: int64 (N,), which image is there. mirrored: bool (N,), None if none is. moved: int64 (N, 2),
-    how many pixels up and left, -reach … reach; None if none is.
+    order: int64 (N,), the image at that position. mirrored: bool (N,), None if no image is. moved: int64
+    (N, 2), how many pixels up and left, -reach … reach; None if no image is.
     """
 
     order: Tensor
@@ -35,7 +35,7 @@ class Epoch:
     reach: int
 
     def batch(self, images: Images, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
-        """Images uint8 (B, C, H, W) and labels int64 (B,) of some places."""
+        """Return images uint8 (B, C, H, W) and labels int64 (B,) of a range of positions."""
         chosen = self.order[places]
         pixels = images[chosen]
         if self.mirrored is not None:
@@ -46,7 +46,7 @@ class Epoch:
 
 
 def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> Epoch:
-    """The `epoch`-th passage (from 0) over so many images."""
+    """Plan epoch `epoch` (from 0) over `samples` images."""
     generator = compute.generator(config.seed, "epoch", epoch)
     order = torch.randperm(samples, generator=generator).to(device)
     allowed = VARIATIONS[config.data.name]
@@ -61,7 +61,7 @@ def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> E
 
 
 def moved(pixels: Tensor, offsets: Tensor, reach: int) -> Tensor:
-    """Images (B, C, H, W), each moved up and left by its own `offsets` (B, 2); what comes in is black."""
+    """Shift each image (B, C, H, W) up and left by its own `offsets` (B, 2); fill with black."""
     batch, channels, height, width = pixels.shape
     padded = F.pad(pixels, (reach,) * 4)
     rows = offsets[:, 0, None] + torch.arange(reach, height + reach, device=pixels.device)  # (B, H)

@@ -1,10 +1,10 @@
-"""Data sets as tensors: pixels as uint8, a quarter of what float32 would take.
+"""Data sets as tensors: pixels as uint8, a quarter of the memory of float32.
 
 fashion-mnist-mini   inside this package (assets/), needs nothing
-mnist                data/mnist on the volume, downloaded by the first who needs it
+mnist                data/mnist on the volume, downloaded by the first stage that needs it
 fashion-mnist        data/fashion-mnist on the volume, likewise
-imagefolder          image files on the volume, in folders of classes: see data.images.image_folder
-blobs                no images: points in the plane, made by the seed (data.blobs), needs nothing
+imagefolder          image files on the volume, in one folder per class: see data.images.image_folder
+blobs                no images: points in the plane, generated from the seed (data.blobs), needs nothing
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jobrelay_train.data.split import Split, SplitName
 _ASSETS: Final = Path(__file__).parent / "assets"
 _PREFIX: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
 _CLASSES: Final = 10
-#: Names of files that a message lists.
+#: Most file names that a message lists.
 _MOST_SHOWN: Final = 10
 _DIGITS: Final = tuple("0123456789")
 _CLOTHES: Final = (
@@ -47,10 +47,10 @@ _CLOTHES: Final = (
 
 @dataclass(frozen=True)
 class Variation:
-    """In what ways an image may be varied and be of the same class, as far as that is known."""
+    """The variations that keep an image in its class, as far as that is known."""
 
-    mirrored: bool  # a shirt seen in a mirror is a shirt; a 2 is not a 2, and of other folders nobody knows
-    reach: int  # by how many pixels it may be moved; 0: it does not help
+    mirrored: bool  # a mirrored shirt is still a shirt, a mirrored 2 is not a 2; unknown for other folders
+    reach: int  # by how many pixels to move an image; 0 if that does not help
 
 
 VARIATIONS: Final = {
@@ -64,7 +64,7 @@ VARIATIONS: Final = {
 
 @dataclass(frozen=True)
 class _IdxSet:
-    """What is known of a data set of IDX files without reading it."""
+    """What is known about a data set of IDX files without reading it."""
 
     class_names: tuple[str, ...]
     torchvision_name: str  # its class in torchvision.datasets, and its folder in their layout
@@ -78,9 +78,9 @@ _IDX_SETS: Final = {
 
 
 def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
-    """One split of the configured data set, downloaded to the volume if it is not there.
+    """Load one split of the configured data set; download it to the volume if it is missing.
 
-    Raises BadInput if a file is damaged, or if there is no data and no way to get it.
+    Raises BadInput if a file is damaged, or if the data is missing and cannot be downloaded.
     """
     if config.data.name == "imagefolder":
         return image_folder.load(config, split, volume)
@@ -90,7 +90,7 @@ def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
 
 
 def describe(config: DataConfig) -> str:
-    """How people call the configured data set: by its name, or by its folder."""
+    """Return the name of the configured data set for people: its folder if it has one."""
     return config.folder or config.name
 
 
@@ -130,7 +130,7 @@ def _is_complete(folder: Path, config: DataConfig) -> bool:
 
 
 def _find_split(folder: Path, config: DataConfig, split: str) -> tuple[Path, Path] | None:
-    """Image and label file of a split, in any of the accepted places; None if one is not there."""
+    """Find a split's image and label file in the accepted places; None if one is missing."""
     images = _find(folder, config, f"{_PREFIX[split]}-images-idx3-ubyte")
     labels = _find(folder, config, f"{_PREFIX[split]}-labels-idx1-ubyte")
     return (images, labels) if images and labels else None
@@ -146,12 +146,12 @@ def _places(folder: Path, config: DataConfig, name: str) -> Iterator[Path]:
         for spelled in (name, dotted, dotted.replace("-ubyte", ".ubyte")):
             yield place / spelled
             yield place / f"{spelled}.gz"
-            yield place / spelled / spelled  # unpacked into a folder of its own name
+            yield place / spelled / spelled  # unpacked into a folder of the same name
 
 
 def _refuse_half_a_data_set(folder: Path, config: DataConfig) -> None:
-    """What a person put there is neither overwritten nor mixed with a download."""
-    # Before the files: another Pod's download, which comes as a whole, may come between the two looks.
+    """Raise BadInput for an incomplete data set, which is neither overwritten nor mixed with a download."""
+    # Check the folder before the files: another Pod's download, which is atomic, may finish in between.
     if not folder.exists() or not any(folder.iterdir()):
         return
     names = [

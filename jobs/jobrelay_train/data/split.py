@@ -1,4 +1,4 @@
-"""What a data set is to those who train and test: images, labels, and where they came from."""
+"""A data set for training and testing: images, labels, and where they came from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SplitName = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a tensor of images, which are read when they are asked for.
+    """Some rows of a tensor of images, read on access.
 
-    images: uint8 (M, C, H, W), which may be a file that is mapped; rows: int64 (N,). It is used as the
-    tensor `images[rows]` would be, which may be larger than the memory.
+    images: uint8 (M, C, H, W), possibly a mapped file; rows: int64 (N,). Use it like the tensor
+    `images[rows]`, which may be too large for memory.
     """
 
     images: Tensor
@@ -37,7 +37,7 @@ class Rows:
         return self.images[self.rows[which]]
 
     def to(self, device: torch.device) -> Images:
-        """Itself on the CPU; on another device a tensor that holds all of them."""
+        """Return itself for the CPU; for another device, a tensor with all the images."""
         return self if device.type == "cpu" else self[:].to(device)
 
 
@@ -45,7 +45,7 @@ Images = Tensor | Rows
 
 
 def chosen(images: Images, which: Tensor) -> Images:
-    """Some of the images, by their places; those of a file are not read yet."""
+    """Select images by position; images in a file are not read yet."""
     return images[which] if isinstance(images, Tensor) else Rows(images.images, images.rows[which])
 
 
@@ -55,11 +55,11 @@ def _without_a_copy(images: Images, which: Tensor) -> Images:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W) and their labels int64 (N,), each a place in class_names.
+    """Images uint8 (N, C, H, W) and their labels int64 (N,), which are indices into class_names.
 
-    names: of the files that the images were read from, as they are shown, if each had one of its own.
-    files: what was read, as it was; empty for what ships with this package. skipped: files of the whole set
-    that cannot be used, and why. validation: what a training on these images may be judged by as it goes.
+    names: display names of the files that the images were read from, if each image had its own file.
+    files: digests of the files that were read; empty for data that ships with this package. skipped: unusable
+    files of the whole set, with reasons. validation: images for judging the training while it runs.
     """
 
     images: Images
@@ -74,9 +74,10 @@ class Split:
         return len(self.labels)
 
     def held_out(self, share: float, generator: torch.Generator) -> Split:
-        """The same without a part of its images, which become its validation. None is copied.
+        """Return the split without some of its images, which become its validation. No image is copied.
 
-        share: of the images; at least one is held out and one is left. Itself if it has a validation already.
+        share: fraction of the images; at least one is held out and one is left. A split that has a
+        validation is returned unchanged.
         """
         if not share or self.validation is not None or len(self) < 2:
             return self

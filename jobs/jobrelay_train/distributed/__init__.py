@@ -1,1 +1,1 @@
-"""Several processes on one or several nodes: start them, find each other, end together."""
+"""Several processes on one or several nodes: they start, find each other and end together."""

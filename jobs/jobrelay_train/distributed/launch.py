@@ -1,4 +1,4 @@
-"""Several processes for one stage: forked, watched, and ended together."""
+"""Several processes for one stage: fork them, watch them, and end them together."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jobrelay_runner.usage.timeline import also_marked, moments
 _T = TypeVar("_T")
 _fork = multiprocessing.get_context("fork")
 
-#: When one process fails the others soon notice, and end as well. The first one is the cause.
+#: When one process fails, the others soon notice and end as well. The first one is the cause.
 _GRACE_SECONDS: Final = 1.0
 
 
 def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
-    """Run work(0), …, work(size - 1), each in a process of its own; returns the result of work(0).
+    """Run work(0), …, work(size - 1), each in its own process; return the result of work(0).
 
-    The processes are forked and so have all that this one has read and built; it must not have used threads
-    before. SIGTERM is passed on to all of them. As soon as one fails the others are killed, and its error is
-    raised: a StageError as it was, Failed for anything else.
+    The processes are forked, so they share everything that this process has read and built; it must not have
+    used threads before. SIGTERM is passed on to all of them. As soon as one fails, the others are killed and
+    its error is raised: a StageError unchanged, Failed for anything else.
     """
     workers: list[_Worker[_T]] = []
     processes: list[BaseProcess] = []
@@ -41,8 +41,8 @@ def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
                 for rank in range(size):
                     workers.append(_Worker(rank, size, work, processes))
                     processes.append(workers[-1].process)
-            # The signal is held back in this thread alone. Where there are others, one of them takes it, and
-            # the handler has passed it on only to the processes that were there.
+            # The signal is blocked only in this thread. If there are other threads, one of them takes it, and
+            # the handler passes it on only to the processes that exist at that moment.
             if stop.requested:
                 for process in processes:
                     process.terminate()
@@ -56,10 +56,10 @@ def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
 
 @contextmanager
 def _held_back(number: signal.Signals) -> Iterator[None]:
-    """A signal waits for the end of this block, here and in processes that are forked in it.
+    """Hold back a signal until the end of this block, here and in the processes that are forked in it.
 
-    Then all processes are there to receive it. And Python forgets a signal that comes to a process just
-    forked, before its interpreter runs.
+    Then all processes exist to receive it. And Python would lose a signal that reaches a newly forked
+    process before its interpreter runs.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
@@ -79,12 +79,12 @@ class _Worker(Generic[_T]):
         sender.close()
 
     def failed(self) -> bool:
-        """Whether it has failed; to be called when it has ended."""
+        """Whether it failed; call this after it has ended."""
         self.process.join()
         return self.process.exitcode != 0
 
     def result(self) -> _T:
-        """What its work returned. Raises what its work raised, or Failed if it did neither."""
+        """Return what its work returned. Raises what its work raised, or Failed if it did neither."""
         try:
             done, value, timeline = self._answer.recv()
         except EOFError:
@@ -95,7 +95,7 @@ class _Worker(Generic[_T]):
         return cast(_T, value)
 
     def error(self) -> StageError:
-        """Why it has failed."""
+        """Return why it failed."""
         try:
             self.result()
         except StageError as error:
@@ -114,7 +114,7 @@ def _do(
     work: Callable[[int], _T], rank: int, sender: connection.Connection, others: list[BaseProcess]
 ) -> None:
     die_with_parent()
-    others.clear()  # a signal is passed on by the parent alone
+    others.clear()  # only the parent passes signals on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         result = work(rank)
@@ -128,12 +128,12 @@ def _do(
 
 
 def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
-    """Wait until all have ended, or one has failed: then raise its error."""
+    """Wait until all have ended, or one has failed; then raise its error."""
     left, errors = list(workers), dict[_Worker[_T], StageError]()
     deadline: float | None = None
     while left and (ended := _ended(left, deadline)):
         errors |= {worker: worker.error() for worker in ended if worker.failed()}
-        # Processes that were asked to stop take their time: one of them is still saving.
+        # Processes that were asked to stop get no deadline: one of them is still saving.
         if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
             deadline = time.monotonic() + _GRACE_SECONDS
     in_order = [errors[worker] for worker in workers if worker in errors]
@@ -142,7 +142,7 @@ def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
 
 
 def _ended(left: list[_Worker[_T]], deadline: float | None) -> list[_Worker[_T]]:
-    """Take those out of `left` that have ended; wait for the first until `deadline` (None: for ever)."""
+    """Move the ended workers out of `left`; wait for the first until `deadline` (None: forever)."""
     seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
     ready = connection.wait([worker.process.sentinel for worker in left], seconds)
     ended = [worker for worker in left if worker.process.sentinel in ready]

@@ -1,4 +1,4 @@
-"""The Pods of one attempt of a stage, once all have joined: each learns when another is lost."""
+"""The Pods of one attempt of a stage after all have joined: each learns when another is lost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 from jobrelay_runner import exit_codes
 from jobrelay_runner.errors import PeerLost
 
-#: How long after a loss the stage may take to end by itself. Not every collective operation notices.
+#: How long after a loss the stage may take to end by itself. Not every collective operation notices a loss.
 GRACE_SECONDS: Final = 15.0
-#: How long after the error of a collective operation the news of the loss may arrive.
+#: How long to wait for news of a loss after the error of a collective operation.
 _NEWS_SECONDS: Final = 5.0
 #: A node that vanishes closes no connection: probed after 10 s of silence, lost after 25.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -26,7 +26,7 @@ _LONGEST_LINE: Final = 65536
 
 
 class Line:
-    """A connection that carries one JSON object a line."""
+    """A connection that carries one JSON object per line."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -37,12 +37,12 @@ class Line:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send the message, if the other end is still there."""
+        """Send the message if the other end is still connected."""
         with contextlib.suppress(OSError):
             self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def arrived(self) -> bool:
-        """Read what has arrived on a non-blocking socket; returns whether `receive` now returns at once."""
+        """Read what has arrived on a non-blocking socket; return whether `receive` would return at once."""
         try:
             chunk = self.socket.recv(4096)
         except BlockingIOError:
@@ -53,9 +53,9 @@ class Line:
         return not chunk or b"\n" in self._rest or len(self._rest) > _LONGEST_LINE
 
     def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """The next message; None at the end of the connection, and for a line that is no message.
+        """Return the next message; None at the end of the connection, and for an invalid line.
 
-        seconds: how long all of the line may take; then None, too. Without, the socket's own timeout.
+        seconds: time limit for the whole line, after which it returns None. None: the socket's own timeout.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
@@ -83,8 +83,8 @@ class Line:
 class Membership:
     """All Pods of one attempt; see jobrelay_train.distributed.rendezvous for its use.
 
-    index: of this Pod. address, port: on which index 0 serves the stage's own store. token: 32 hex
-    digits, the same on all, and of this attempt alone.
+    index: of this Pod. address, port: where index 0 serves the stage's own store. token: 32 hex digits, the
+    same on all Pods and unique to this attempt.
     """
 
     def __init__(
@@ -110,16 +110,16 @@ class Membership:
             threading.Thread(target=self._hear, args=(peer, line), daemon=True).start()
 
     def take_listener(self) -> int | None:
-        """On index 0, the descriptor that listens on `port`; the caller owns it from now on."""
+        """Return, on index 0, the descriptor that listens on `port`; the caller owns it from now on."""
         return self._listener.detach() if self._listener else None
 
     def lost(self, seconds: float = 0) -> int | None:
-        """The index that was lost first, if one was; waits up to `seconds` for the news."""
+        """Return the index that was lost first, if any; wait up to `seconds` for the news."""
         self._news.wait(seconds)
         return self._lost
 
     def close(self) -> None:
-        """Leave in order: the others do not count this Pod as lost."""
+        """Leave with a goodbye, so that the others do not count this Pod as lost."""
         for line in self._lines.values():
             line.send({"bye": True})
         self._hang_up()

@@ -1,19 +1,19 @@
 """How the Pods of one stage find each other, and learn that one of them is lost.
 
 The Pod with index 0 listens. The others find it by a small file on the volume, or by its name in the
-cluster's DNS, which the headless Service of the run gives it: whichever works first, and neither needs the
+cluster's DNS, which the run's headless Service provides. They use whichever works first; neither needs the
 other. Each Pod keeps its connection until the stage ends. Once all have joined, index 0 sends them the
 address of the stage's own store; when a Pod disconnects without `bye`, it sends all others that index.
 
-A file or a name of an earlier attempt leads to no process that answers for this run, so nothing stale is
-ever used: a living process with index 0 sends `welcome`, and its token belongs to this attempt alone.
+Stale addresses are never used: no process answers for this run at a file or name of an earlier attempt. Only
+a living process with index 0 sends `welcome`, and its token is unique to this attempt.
 
     --> {"run": "a", "stage": "train", "config": "9f86…", "index": 1, "pod": "a-train-1-x7k2p"}
     <-- {"admitted": true}
-    <-- {"welcome": {"port": 41233, "token": "4c1d…"}}    once all are there
-    <-- {"missing": [2]}                                  if they do not come
+    <-- {"welcome": {"port": 41233, "token": "4c1d…"}}    once all have joined
+    <-- {"missing": [2]}                                  if some do not join in time
     <-- {"replaced": "a-train-1-9bcd4"}                   by another Pod with the same index
-    <-- {"lost": 2}                                       after that, when one has gone
+    <-- {"lost": 2}                                       after `welcome`, when a Pod is lost
     <-> {"bye": true}
 """
 
@@ -36,17 +36,17 @@ from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.distributed.membership import Line, Membership
 from jobrelay_train.program import Context
 
-#: Where index 0 listens in a cluster, in which every Pod has an address of its own. Where the port is
-#: taken, as on one machine, it takes any other, and the file names it.
+#: Where index 0 listens in a cluster, where every Pod has its own address. If the port is taken, as on one
+#: machine, index 0 takes any other, and the file names it.
 PORT: Final = 29400
-#: An address and a port; a larger file in its place is not read.
+#: The file holds an address and a port; a larger one is not read.
 _ADDRESS_BYTES: Final = 64 * 1024
 #: Kubernetes waits up to 6 minutes before it starts another attempt of a Pod that has failed.
 TIMEOUT_SECONDS: Final = 600.0
 
 _POLL_SECONDS: Final = 0.5
 _CONNECT_SECONDS: Final = 3.0
-#: Connections that have not identified themselves; with one more, the oldest is closed.
+#: Most connections that have not identified themselves; one more closes the oldest.
 _STRANGERS: Final = 256
 
 
@@ -56,14 +56,14 @@ def rendezvous(
     timeout_seconds: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] = os.environ,
 ) -> Membership:
-    """Join the other Pods of this attempt. Called once by each of the `train.nodes` Pods.
+    """Join the other Pods of this attempt. Call it once in each of the `train.nodes` Pods.
 
-    Returns when all have joined: the same address, port and token on each. Raises PeerLost that names the
+    Returns when all have joined, with the same address, port and token on each. Raises PeerLost, naming the
     indexes that have not joined in time; Superseded if another Pod has joined with the same index.
 
-    The Membership is a context manager for all that the Pods do together: a RuntimeError in it, which is what
-    torch.distributed raises when a peer is gone, becomes a PeerLost that names it. A stage that does not
-    end by itself soon after a loss (membership.GRACE_SECONDS) is ended, with exit code PEER_LOST.
+    The Membership is a context manager for everything that the Pods do together. It turns a RuntimeError,
+    which torch.distributed raises when a peer is gone, into a PeerLost that names the peer. It ends a stage
+    that does not end by itself soon after a loss (membership.GRACE_SECONDS), with exit code PEER_LOST.
 
         with rendezvous(context) as membership:
             store = TCPStore(
@@ -81,7 +81,7 @@ def rendezvous(
 
 @dataclass(frozen=True, eq=False)
 class _Stranger:
-    """A connection that has not identified itself yet, and until when it may."""
+    """A connection that has not identified itself yet, and its deadline."""
 
     line: Line
     until: float
@@ -97,7 +97,7 @@ class _Admission:
         self._listener = _listen(address, PORT)
         self._listener.setblocking(False)
         self._joined: dict[int, Line] = {}
-        self._strangers: list[_Stranger] = []  # in the order in which they have come
+        self._strangers: list[_Stranger] = []  # in order of arrival
         self._token = secrets.token_hex(16)
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class _Admission:
             line.close()
 
     def wait(self, deadline: float) -> Membership:
-        """Raises PeerLost, Superseded."""
+        """Wait until all others have joined. Raises PeerLost, Superseded."""
         place = {"address": self._address, "port": self._listener.getsockname()[1]}
         path = self._context.folder.rendezvous(self._context.stage)
         self._context.fence.write(path, json.dumps({**place, "pod": self._context.pod}) + "\n")
@@ -126,8 +126,8 @@ class _Admission:
                         self._open(selector)
                     elif isinstance(key.data, _Stranger):
                         self._listen_to(key.data, selector)
-                    elif self._joined[key.data].socket is key.fileobj:  # else replaced a moment ago
-                        self._dismiss(key.data, selector)  # no Pod sends anything yet: it is gone
+                    elif self._joined[key.data].socket is key.fileobj:  # otherwise replaced a moment ago
+                        self._dismiss(key.data, selector)  # no Pod sends anything yet, so it has disconnected
                 self._close_silent(selector)
             while self._strangers:
                 self._refuse(self._strangers[0], selector)
@@ -138,7 +138,7 @@ class _Admission:
         return Membership(0, self._address, port, self._token, self._joined, listener)
 
     def _open(self, selector: selectors.BaseSelector) -> None:
-        """Accept a connection; it identifies itself while others do, so that none can hold them up."""
+        """Accept a connection; connections identify themselves concurrently, so none delays the others."""
         try:
             connection, _ = self._listener.accept()
         except OSError:  # gone already
@@ -162,16 +162,16 @@ class _Admission:
 
     def _listen_to(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
         line = stranger.line
-        if stranger not in self._strangers or not line.arrived():  # refused a moment ago, or not all of it
+        if stranger not in self._strangers or not line.arrived():  # refused a moment ago, or incomplete
             return
         message = line.receive() or {}
         index = message.pop("index", None)
         name = message.pop("pod", None)
         if message != _identity(self._context) or not isinstance(index, int) or index not in self._wanted:
-            self._refuse(stranger, selector)  # of another run, or no Pod of ours
+            self._refuse(stranger, selector)  # from another run, or not one of our Pods
             return
         self._strangers.remove(stranger)
-        if index in self._joined:  # as in jobrelay_runner.fence, of two the later one wins
+        if index in self._joined:  # as in jobrelay_runner.fence, the later of two wins
             self._joined[index].send({"replaced": str(name)})
             self._dismiss(index, selector)
         line.socket.setblocking(True)
@@ -191,7 +191,7 @@ class _Admission:
 
 
 def _join(context: Context, leader: str, deadline: float) -> Membership:
-    """Any other index: find index 0, and wait until all have joined."""
+    """Join as any other index: find index 0, and wait until all have joined."""
     trouble = ""
     while time.monotonic() < deadline:
         for address, port in _places(context, leader):
@@ -217,7 +217,7 @@ def _join(context: Context, leader: str, deadline: float) -> Membership:
 
 
 def _connect(context: Context, address: str, port: int) -> Line:
-    """A connection to index 0 that has admitted this Pod. Raises OSError."""
+    """Connect to index 0, which must admit this Pod. Raises OSError."""
     line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
     line.send({**_identity(context), "index": context.index, "pod": context.pod})
     if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
@@ -227,9 +227,9 @@ def _connect(context: Context, address: str, port: int) -> Line:
 
 
 def _places(context: Context, leader: str) -> Iterator[tuple[str, int]]:
-    """Where index 0 may be: by its file, then by its name. Either may be old, or not there yet.
+    """Yield where index 0 may be: by its file, then by its name. Either may be stale, or not exist yet.
 
-    The file first, because a name that no server answers for can take the better part of a minute.
+    The file comes first, because a name that no server resolves can take the better part of a minute.
     """
     folder = context.folder
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -242,7 +242,7 @@ def _places(context: Context, leader: str) -> Iterator[tuple[str, int]]:
 
 
 def _identity(context: Context) -> dict[str, str]:
-    """What all Pods of one stage have in common."""
+    """Return what all Pods of one stage have in common."""
     return {
         "run": context.folder.run,
         "stage": context.stage,
@@ -260,7 +260,7 @@ def _absent(missing: list[int], context: Context, trouble: str = "") -> PeerLost
 
 
 def _listen(address: str, port: int) -> socket.socket:
-    """A socket that listens on that port of the address, or on any where it is taken."""
+    """Return a socket that listens on that port of the address, or on any port if that one is taken."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), family=family, backlog=256)

@@ -1,4 +1,4 @@
-"""Memory that the processes of one machine share."""
+"""Memory shared by the processes of one machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 
 _fork = multiprocessing.get_context("fork")
 
-#: Of a processor's cache: what no two tensors share.
+#: Bytes of a CPU cache line, which no two tensors share.
 _LINE = 64
 
 
 class SharedMemory:
-    """Room for so many copies of these tensors, and some small ones. Made before the fork.
+    """Room for `copies` of these tensors, and some small ones. Create it before the fork.
 
-    Every process puts the same tensors there in the same order, and then sees what any of them changes.
-    Not in /dev/shm, as Tensor.share_memory_() has it: there a container has 64 MiB, and a process that
-    takes more dies of SIGBUS. Memory that nothing is put into is never taken.
+    Every process puts the same tensors there in the same order, and then sees every process's changes. It is
+    not in /dev/shm as with Tensor.share_memory_(): a container has only 64 MiB there, and SIGBUS kills a
+    process that takes more. Unused memory is never allocated.
     """
 
     def __init__(self, tensors: Iterable[Tensor], copies: int = 1) -> None:
@@ -30,18 +30,18 @@ class SharedMemory:
         self._used = 0
 
     def share(self, tensor: Tensor) -> Tensor:
-        """A copy of the same strides that lies in this memory."""
+        """Copy a tensor, with its strides, into this memory."""
         values = torch.frombuffer(self._memory, dtype=tensor.dtype, count=tensor.numel(), offset=self._used)
         self._used += -(-tensor.nbytes // _LINE) * _LINE
         return values.as_strided(tensor.size(), tensor.stride()).copy_(tensor)
 
 
 class Exchange:
-    """Sums over the processes of one machine, and one question to all of them. Made before the fork.
+    """Sums over the processes of one machine, and one flag from each. Create it before the fork.
 
-    Over a network's loopback the same takes ten times as long: every message wakes several threads, on
-    processors that have work. There are two places for everything, used in turn: a process that has met
-    all others continues with the other one, and none is further ahead of another than that.
+    Over the loopback network the same takes ten times as long: every message wakes several threads, on
+    busy CPUs. There are two buffers for everything, used in turn: a process that has met all others continues
+    with the other buffer, so no process is more than one buffer ahead.
     """
 
     def __init__(self, size: int, values: int) -> None:
@@ -54,16 +54,16 @@ class Exchange:
         self._sums = 0
 
     def add_up(self, rank: int, values: Tensor) -> Tensor:
-        """Add everybody's `values` (float32, no more than `values` of them), in place; called by all."""
+        """Sum all processes' `values` (float32, at most as many as planned) in place; all of them call it."""
         turn = self._sums % 2
         self._sums += 1
         place = self._values[turn, :, : values.numel()]
         place[rank] = values
         self._meet(rank, self._arrived[turn])
-        return torch.sum(place, 0, out=values)  # by everybody in the same order: the same bits
+        return torch.sum(place, 0, out=values)  # the same order in every process gives the same bits
 
     def _meet(self, rank: int, arrived: Sequence[Semaphore]) -> None:
-        # As multiprocessing.Barrier does it, in a sixth of its time, which counts in steps of milliseconds.
+        # Like multiprocessing.Barrier, in a sixth of its time, which matters in steps of milliseconds.
         others = [semaphore for number, semaphore in enumerate(arrived) if number != rank]
         for other in others:
             other.release()
@@ -71,9 +71,9 @@ class Exchange:
             arrived[rank].acquire()
 
     def raise_flag(self, rank: int, step: int, flag: bool) -> None:
-        """Give this process's answer; to be followed by a sum before anybody asks for the others'."""
+        """Set this process's flag; a sum must follow before any process reads the flags."""
         self._flags[step % 2, rank] = flag
 
     def any_flag(self, step: int) -> bool:
-        """Whether anybody has answered yes in this step."""
+        """Whether any process has set its flag in this step."""
         return bool(self._flags[step % 2].any())

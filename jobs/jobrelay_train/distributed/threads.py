@@ -1,10 +1,10 @@
 """Threads that compute the gradients of one batch together, each with its own part of the images.
 
-PyTorch's own threads share every single operation instead. In batches of 64 small images an operation
-takes some tens of microseconds, about what it takes to wake a thread: two of them are no faster than one.
-Here they wait for each other once a step, after the gradients; two train 1.7 times as fast as one.
+PyTorch's own threads divide every single operation instead. With batches of 64 small images an operation
+takes some tens of microseconds, about as long as waking a thread: two threads are no faster than one.
+Here the threads wait for each other once per step, after the gradients; two train 1.7 times as fast as one.
 
-As with DistributedDataParallel, batch normalisation sees each part alone. Gradients are added in a fixed
+As with DistributedDataParallel, batch normalisation sees each part separately. Gradients are added in a fixed
 order: the same seed and the same number of parts give the same weights, bit for bit.
 """
 
@@ -27,7 +27,7 @@ Work = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 class ThreadedDataParallel:
-    """A model and its replicas: the same weights, with gradients and statistics of their own."""
+    """A model and its replicas: shared weights, separate gradients and statistics."""
 
     def __init__(self, model: nn.Module, count: int) -> None:
         self.models = [model, *(_replica(model) for _ in range(count - 1))]
@@ -35,11 +35,11 @@ class ThreadedDataParallel:
 
     @property
     def count(self) -> int:
-        """How many work at once."""
+        """How many of them work at once."""
         return len(self.models)
 
     def accumulate(self, work: Work, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
-        """Do `work` on all of a batch; returns the sum of its results, the gradients are in the model."""
+        """Do `work` on a whole batch; return the sum of its results, and leave the gradients in the model."""
         self._share_statistics()
         parts = [
             (model, x[rows], y[rows], weight * ((rows.stop - rows.start) / len(x)))
@@ -58,13 +58,13 @@ class ThreadedDataParallel:
         return total
 
     def _share_statistics(self) -> None:
-        """All start a step with the model's own, which may be those of a checkpoint."""
+        """Copy the model's statistics, which may come from a checkpoint, to the replicas before a step."""
         for mine, *theirs in zip(*(model.buffers() for model in self.models), strict=True):
             for other in theirs:
                 other.copy_(mine)
 
     def _average_statistics(self, count: int) -> None:
-        """The model has those of the whole batch: the mean over the first `count`, which have worked."""
+        """Give the model the whole batch's statistics: the mean over the first `count`, which have worked."""
         for mine, *theirs in zip(*(model.buffers() for model in self.models[:count]), strict=True):
             if mine.is_floating_point() and theirs:
                 mine += sum(theirs)
@@ -72,17 +72,17 @@ class ThreadedDataParallel:
 
 
 def split(length: int, count: int) -> list[slice]:
-    """`length` rows in so many parts, whose sizes differ by one at most; the larger ones come first."""
+    """Split `length` rows into `count` parts whose sizes differ by at most one; larger ones come first."""
     size, rest = divmod(length, count)
     ends = [number * size + min(number, rest) for number in range(count + 1)]
     return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
 def worth_it(model: nn.Module, example: Tensor, batch_size: int, processors: int) -> int:
-    """How many replicas so many processors are best used by; 1: PyTorch's own threads do as well.
+    """Return the best number of replicas for `processors` CPUs; 1 if PyTorch's own threads do as well.
 
     example: normalised images (N, C, H, W) on the CPU. A model that draws random numbers (dropout)
-    gets one: threads would take them from torch's generator in an order of chance.
+    gets one replica: threads would draw them from torch's generator in a random order.
     """
     count = min(processors, batch_size // _SMALLEST_PART)
     if count < 2 or not any(isinstance(module, nn.Conv2d) for module in model.modules()):

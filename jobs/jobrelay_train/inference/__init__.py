@@ -1,1 +1,1 @@
-"""What eval and infer need beside the model: inputs, pictures, times, exports."""
+"""What eval and infer need in addition to the model: inputs, pictures, timings, exports."""

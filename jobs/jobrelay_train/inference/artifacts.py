@@ -1,4 +1,4 @@
-"""The trained model, accepted only as what this run's train.json says it is."""
+"""The trained model, accepted only if it matches this run's train.json."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class TrainedModel:
 
 
 def trained_model(context: Context) -> TrainedModel:
-    """The model of this run.
+    """Load the model of this run.
 
-    Raises BadEvidence if it is not there or not the one that train recorded, BadInput if it is that
-    one and another program has written it, Failed or OSError if the volume does not answer.
+    Raises BadEvidence if it is missing or not the one that train recorded, BadInput if it is that one but
+    another program wrote it, Failed or OSError if the volume does not answer.
     """
     folder = context.folder
     record = _train_record(context)
@@ -67,7 +67,7 @@ def trained_model(context: Context) -> TrainedModel:
         raise BadEvidence(
             f"{error.filename} is missing; train should have created it. {_again(context)}"
         ) from error
-    except UnsafeFile as error:  # it has changed since it was verified
+    except UnsafeFile as error:  # the file has changed since it was verified
         raise BadEvidence(f"{error}. {_again(context)}") from error
     except (PydanticError, RuntimeError) as error:
         raise BadEvidence(
@@ -79,7 +79,7 @@ def trained_model(context: Context) -> TrainedModel:
 
 
 def _weights(context: Context, spec: ModelSpec, digest: FileDigest) -> dict[str, Any]:
-    """The state in model.pt; where that is damaged, or gone, it is made again from a checkpoint.
+    """Load the state in model.pt; if the file is damaged or missing, restore it from a checkpoint.
 
     Raises OSError, CorruptFile, UntrustedFile.
     """
@@ -92,7 +92,7 @@ def _weights(context: Context, spec: ModelSpec, digest: FileDigest) -> dict[str,
     try:
         return load_verified(path, digest, room_for(tensors))
     except (CorruptFile, UnsafeFile, FileNotFoundError) as damage:
-        # No other weights than those that are recorded: what is made again has their very hash.
+        # Only the recorded weights are accepted: the restored file must have exactly the recorded hash.
         for name, state in readable(context.folder.checkpoints, room_for(tensors, copies=3)):
             content = _model_in(state)
             if hashlib.sha256(content).hexdigest() == digest.sha256:
@@ -104,7 +104,7 @@ def _weights(context: Context, spec: ModelSpec, digest: FileDigest) -> dict[str,
 
 
 def _model_in(state: Mapping[str, Any]) -> bytes:
-    """model.pt for the model of a checkpoint; empty if it has none."""
+    """Return the bytes of model.pt for a checkpoint's model; empty if it has none."""
     model = state.get("model")
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
         return b""
@@ -145,7 +145,7 @@ def _digest(record: Record, file: Path, context: Context) -> FileDigest:
 
 
 def _other_settings(context: Context) -> str:
-    """The keys that differ, if the run's config.yaml can tell: ` (train.epochs: was 5, is 9)`."""
+    """Return the keys that differ, if config.yaml is readable: ` (train.epochs: was 5, is 9)`."""
     try:
         before: dict[str, Any] = load_config(context.folder.config, root=context.folder.root).stage("train")
     except ConfigError:

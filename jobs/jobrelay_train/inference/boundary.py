@@ -1,4 +1,4 @@
-"""Which class a model sees where in the plane, as a picture: its regions, points, and where it is wrong."""
+"""A picture of a model's classes in the plane: regions, points, and errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 _SIDE: Final = 640
-#: Everything is drawn so many times as large, and made smaller: smooth edges.
+#: Everything is drawn this many times as large and then scaled down, for smooth edges.
 _FINER: Final = 2
 _CAPTION: Final = 56
 _FONT_SIZE: Final = 16
@@ -24,12 +24,12 @@ _PALE: Final = 0.25  # how much ink a region has
 def draw_boundary(
     classify: Callable[[Tensor], Tensor], points: Tensor, labels: Tensor, class_names: Sequence[str]
 ) -> bytes:
-    """PNG of the regions of two classes, with these points; a black cross is on each that is taken wrongly.
+    """Draw the regions of two classes with these points as PNG; a black cross marks each wrong point.
 
     classify: from points float32 (M, 2) to classes int64 (M,). points: float32 (N, 2); labels: int64 (N,).
     """
     middle = (points.amax(0) + points.amin(0)) / 2
-    reach = 1.05 * (points.amax(0) - points.amin(0)).max() / 2  # a unit is as long on both axes
+    reach = 1.05 * (points.amax(0) - points.amin(0)).max() / 2  # the same scale on both axes
     picture = _regions(classify, middle, reach)
     pen = ImageDraw.Draw(picture)
     size = picture.width
@@ -48,7 +48,7 @@ def draw_boundary(
 
 
 def _regions(classify: Callable[[Tensor], Tensor], middle: Tensor, reach: Tensor) -> Image.Image:
-    """Each pixel of the finer picture in the pale ink of the class that is seen there."""
+    """Draw each pixel of the larger picture in the pale ink of its predicted class."""
     size = _SIDE // 2
     steps = (2 * (torch.arange(size) + 0.5) / size - 1) * reach
     across, down = middle[0] + steps, middle[1] - steps

@@ -1,7 +1,7 @@
-"""The model as a program of its own: model.pt2, which PyTorch runs without any code from here.
+"""The model as a stand-alone program: model.pt2, which PyTorch runs without JobRelay's code.
 
-It takes pixels as they are stored, uint8 (N, C, H, W) for any N, or points, float32 (N, 2), and gives
-the log-probability of each class, float32 (N, classes); the normalisation of the training is inside:
+It takes pixels as stored, uint8 (N, C, H, W) for any N, or points, float32 (N, 2), and returns the
+log-probability of each class, float32 (N, classes); the normalisation is included:
 
     torch.export.load("model.pt2").module()(images)
 """
@@ -28,15 +28,15 @@ from jobrelay_train.models.predict import predict
 from jobrelay_train.models.registry import ModelSpec, normalise
 from jobrelay_train.models.serialization.weights import CorruptFile
 
-#: More than rounding makes of the order in which sums are taken.
+#: More than the rounding error from a different order of summation.
 _TOLERANCE: Final = 1e-4
-#: Of the test images; in batches of these sizes, so that the first dimension is seen to be free.
+#: Test images to compare, in batches of these sizes, which checks that the first dimension is free.
 _COMPARED: Final = 1000
 _BATCHES: Final = (1, 7, 500)
 
 
 class _Classifier(nn.Module):
-    """From stored pixels to log-probabilities."""
+    """Maps stored pixels to log-probabilities."""
 
     def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class _Classifier(nn.Module):
 
 
 def export(model: nn.Module, spec: ModelSpec) -> bytes:
-    """The content of model.pt2."""
-    # its own copy on the CPU, laid out as the format has it, whatever the model here is made fast with
+    """Return the content of model.pt2."""
+    # a copy on the CPU in the standard memory layout, without the layout that makes the model fast here
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     classifier = _Classifier(plain, spec).eval()
-    example = torch.zeros(2, *spec.input_shape, dtype=spec.dtype)  # of one, the 1 would count as fixed
+    example = torch.zeros(2, *spec.input_shape, dtype=spec.dtype)  # a 1 would be taken as fixed
     program = torch.export.export(
         classifier, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )
@@ -62,7 +62,7 @@ def export(model: nn.Module, spec: ModelSpec) -> bytes:
 
 
 def load_exported(path: Path, digest: FileDigest) -> Callable[[Tensor], Tensor]:
-    """The program in model.pt2. Raises OSError; CorruptFile before a byte of another file is believed."""
+    """Load the program in model.pt2. Raises OSError; CorruptFile before it parses any other file."""
     content = read_bytes(path, digest.bytes)
     if hashlib.sha256(content).hexdigest() != digest.sha256:
         raise CorruptFile(f"{path} is not the file that was exported")
@@ -72,16 +72,16 @@ def load_exported(path: Path, digest: FileDigest) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class Parity:
-    """How the exported program compares with the model that it was made from."""
+    """How the exported program compares with its original model."""
 
     images: int
     largest_difference: float
 
 
 def compare(program: Callable[[Tensor], Tensor], model: nn.Module, spec: ModelSpec, images: Images) -> Parity:
-    """Run both over real images, uint8 (N, C, H, W).
+    """Run both on real images, uint8 (N, C, H, W).
 
-    Raises Failed where they differ by more than rounding, or in the class.
+    Raises Failed if they differ by more than rounding, or in the class.
     """
     images = images[:_COMPARED]
     expected = predict(model, spec, images, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""A test image as a picture that a person can judge: enlarged, with what the model took it for."""
+"""A test image as a picture that a person can judge: enlarged, with the predicted class."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-#: An image is drawn at least this large: one of 28 x 28 eight times as large.
+#: Images are enlarged to at least this size: one of 28 x 28 becomes eight times as large.
 _PIXELS: Final = 224
 _MARGIN: Final = 8
 _FONT_SIZE: Final = 15
 _LINE: Final = 20
-#: Unicode's bidirectional controls: with them a name is not what it looks like.
+#: Unicode's bidirectional controls, which make a name look like another one.
 _TURNING: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _INK: Final = {True: (0x2E, 0xA0, 0x43), False: (0xCF, 0x22, 0x2E)}  # right: green, wrong: red
 
 
 def draw(image: Tensor, predicted: str, probability: float | None, true: str | None) -> bytes:
-    """PNG of a uint8 image (1, H, W) or RGB (3, H, W), enlarged, with its class below it.
+    """Draw a uint8 image, grey (1, H, W) or RGB (3, H, W), as an enlarged PNG with its class below.
 
-    probability: of the class; None if `predicted` is none. true: what it is; None if nobody knows.
+    probability: of the class; None if `predicted` is not a class. true: the true class; None if unknown.
     """
     channels, height, width = image.shape
     colours = image.permute(1, 2, 0).contiguous()  # (H, W, C)
@@ -53,16 +53,16 @@ def draw(image: Tensor, predicted: str, probability: float | None, true: str | N
 
 
 def file_safe(name: str) -> str:
-    """A class name as part of a file name: `T-shirt/top` becomes `t-shirt-top`."""
+    """Turn a class name into part of a file name: `T-shirt/top` becomes `t-shirt-top`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "class"
 
 
 def picture_name(original: str, predicted: str, taken: set[str]) -> str:
-    """`topwear/Größe 1.jpg`, predicted to be a dress: `Größe 1_dress.png`, or else `Größe 1-2_dress.png`.
+    """Name a picture: `topwear/Größe 1.jpg`, a dress, gives `Größe 1_dress.png` or `Größe 1-2_dress.png`.
 
-    original: a file's name, relative to its folder. taken: what was given out before, to which this is
-    added; names that differ only in case are one file on some machines.
+    original: a file's name, relative to its folder. taken: names already used; the new one is added. Names
+    that differ only in case are the same file on some machines.
     """
     stem = _shortened(_TURNING.sub("-", PurePosixPath(original).stem))
     class_name = _shortened(_TURNING.sub("-", re.sub(r"[/\\\x00-\x1f\x7f]", "-", predicted)))
@@ -76,5 +76,5 @@ def picture_name(original: str, predicted: str, taken: set[str]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """As many whole characters as fit into 100 bytes: a file's name may have 255."""
+    """Keep as many whole characters as fit into 100 bytes; a file's name may have 255."""
     return text.encode()[:100].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""What `infer` is asked about: images of the data set's test part, or files in a folder of the volume."""
+"""The inputs of `infer`: images of the data set's test part, or files in a folder on the volume."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from jobrelay_train.program import Context
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be classified, in the order of the source. `labels` if it is known what is right."""
+    """The inputs to classify, in the order of the source. `labels` if the true classes are known."""
 
     images: Images  # uint8 (N, C, H, W), or points float32 (N, 2)
-    titles: tuple[str, ...]  # how the log calls each
-    keys: tuple[dict[str, object], ...]  # how predictions.json does
+    titles: tuple[str, ...]  # each input's name in the log
+    keys: tuple[dict[str, object], ...]  # each input's identification in predictions.json
     labels: Tensor | None
-    source: str  # a data set, of which these are test images, or data/NAME
+    source: str  # a data set, if these are its test images, or data/NAME
     source_images: int
     files: Mapping[Path, FileDigest]
     skipped: Mapping[str, str]
-    names: tuple[str, ...] | None  # of the files, if each image has one of its own
-    nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files on which nothing is found
+    names: tuple[str, ...] | None  # of the files, if each image has its own
+    nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files with nothing on them
 
 
 def what_is_asked(context: Context, shape: Shape | tuple[int], dataset: str) -> Asked:
-    """What is in `infer.source`, as much as `infer.samples`, as a model of this data set takes it.
+    """Read up to `infer.samples` inputs from `infer.source`, in the form of a model of this data set.
 
     Raises BadInput.
     """
     if context.config.infer.folder:
-        assert len(shape) == 3  # RunConfig sees to it
+        assert len(shape) == 3  # RunConfig ensures it
         return _files(context, shape, "garment" if dataset.startswith("fashion-mnist") else "digit")
     return _test_images(context)
 
@@ -60,7 +60,7 @@ def _test_images(context: Context) -> Asked:
             f"point {index} {_point(data.images[index])}" if points else f"image {index}" for index in indices
         )
         keys: tuple[dict[str, object], ...] = tuple({"index": index} for index in indices)
-    else:  # each image has a file of its own, and no other one is looked at
+    else:  # each image has its own file, and no other file is read
         titles = tuple(data.names[index] for index in indices)
         keys = tuple({"image": name} for name in titles)
         each = list(files.items())
@@ -106,7 +106,7 @@ def _files(context: Context, shape: Shape, subject: Subject) -> Asked:
 
 
 def _drawn(context: Context, count: int) -> Tensor:
-    """The numbers 0 … count - 1 in the order in which the run's seed draws them, int64 (count,)."""
+    """Shuffle the numbers 0 … count - 1 by the run's seed, int64 (count,)."""
     return torch.randperm(count, generator=compute.generator(context.config.seed, "infer"))
 
 

@@ -1,4 +1,4 @@
-"""How long a model takes for one image that comes alone, as it would behind a web service."""
+"""How long a model takes for a single image, as it would behind a web service."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from jobrelay_train.data.split import Images
 
 _WARM_UP: Final = 10
-#: Enough that the 99th percentile is not the slowest one.
+#: Enough requests that the 99th percentile is not the slowest one.
 _REQUESTS: Final = 200
 _SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one image takes, asked about alone, from its pixels to its probabilities."""
+    """How long a single image takes, from its pixels to its probabilities."""
 
     requests: int
     p50_ms: float
@@ -30,9 +30,9 @@ class Latency:
 def measure_latency(
     ask: Callable[[Tensor], object], images: Images, clock: Callable[[], float] = time.perf_counter
 ) -> Latency:
-    """Latency over a bounded number of requests, after a few that only warm up.
+    """Measure the latency over a bounded number of requests, after a few that only warm up.
 
-    ask: is given one image (1, C, H, W); images: (N, C, H, W), each in turn.
+    ask: takes one image (1, C, H, W); images: (N, C, H, W), used in turn.
     """
     for number in range(_WARM_UP):
         place = number % len(images)
@@ -50,5 +50,5 @@ def measure_latency(
 
 
 def _percentile_ms(ordered: list[float], share: float) -> float:
-    """The smallest value that at least `share` of them do not exceed (nearest rank)."""
+    """Return the smallest value that at least `share` of them do not exceed (nearest rank)."""
     return round(ordered[math.ceil(share * len(ordered)) - 1] * 1000, 3)

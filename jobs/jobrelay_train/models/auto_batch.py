@@ -1,4 +1,4 @@
-"""How many images to give a model at once: as many as make it faster and fit into memory."""
+"""Find the batch size for a model: it grows while that makes the model faster and memory suffices."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from jobrelay_runner.usage.cgroup import memory_bytes
 
 _FIRST: Final = 32
 _LARGEST: Final = 4096
-#: Batches of one size until it is judged, by the best of them: the first one of a size is slow, as it
-#: allocates what the next ones use again.
+#: Batches of one size before it is judged, by the best of them: the first batch of a size is slow, because it
+#: allocates memory that the next ones reuse.
 _TRIES: Final = 2
-#: A doubled batch must be so much faster, or it is not worth its memory.
+#: A doubled batch must be this much faster, or it is not worth its memory.
 _GAIN: Final = 1.05
-#: Of the memory that is allowed, what may be filled on purpose.
+#: Share of the allowed memory that may be used.
 _SHARE: Final = 0.8
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: in use now, the most that ever was, and how many are allowed."""
+    """Bytes in use now, the peak, and the limit."""
 
     used: int
     peak: int
@@ -37,7 +37,7 @@ class Memory:
 class GrowingBatch:
     """A batch size that doubles from batch to batch while that pays; the work itself is the measurement.
 
-    It is told after every batch how that went. What is computed does not depend on it (models.predict).
+    Report every batch with `took`. The results do not depend on the batch size (models.predict).
     """
 
     def __init__(self, memory: Callable[[], Memory]) -> None:
@@ -49,8 +49,8 @@ class GrowingBatch:
         self._settled = False
 
     def took(self, images: int, seconds: float) -> None:
-        """A batch of so many images has taken so long."""
-        if self._settled or images < self.size:  # the last one, smaller than the others, says nothing
+        """Record the seconds that a batch of `images` took."""
+        if self._settled or images < self.size:  # the last batch is smaller, so it shows nothing
             return
         self._rates.append(images / seconds)
         if len(self._rates) < _TRIES:
@@ -65,18 +65,18 @@ class GrowingBatch:
             self.size, self._settled = self._best[1], True
 
     def _twice_fits(self) -> bool:
-        """A batch twice as large takes at most twice of what was taken since the first one."""
+        """Whether twice the batch fits: it takes at most twice the memory used since the first one."""
         memory = self._memory()
         return self._used_before + 2 * (memory.peak - self._used_before) <= _SHARE * memory.allowed
 
 
 def memory_of(device: torch.device) -> Callable[[], Memory]:
-    """What to ask for the memory in which a model on `device` works."""
+    """Return a function that measures the memory of a model on `device`."""
     if device.type == "cuda":
         return lambda: Memory(
             torch.cuda.memory_reserved(device),
             torch.cuda.max_memory_reserved(device),
-            # what others have taken of it meanwhile is not free for us
+            # memory that other processes have taken is not free for us
             torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device),
         )
     return _of_this_process

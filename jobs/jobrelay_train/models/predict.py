@@ -1,4 +1,4 @@
-"""What a model says about images: shared by eval, infer and the digest of an export."""
+"""A model's predictions for images: shared by eval, infer and the comparison of an export."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from jobrelay_train.models.auto_batch import GrowingBatch
 from jobrelay_train.models.registry import ModelSpec, channels_last, normalise
 
 #: Log-probabilities of one image in batches of different sizes differ by rounding, some 1e-6 on a CPU.
-#: Two best classes that are closer than this are told apart by a look at the image alone.
+#: If the two best classes are closer than this, the image is classified again in a batch of its own.
 _NEAR: Final = 1e-3
-#: Of a batch on a CPU, where more is no faster: 340 images of 3 x 64 x 64 take some 300 MiB on their way
-#: through efficientnet_b0, and 1000 three times as much.
+#: Most values of a batch on a CPU, where more is not faster: 340 images of 3 x 64 x 64 take some 300 MiB in
+#: efficientnet_b0, and 1000 images three times as much.
 _VALUES: Final = 1 << 22
 
 
@@ -31,13 +31,12 @@ def predict(
     device: torch.device,
     batch_size: int | GrowingBatch = 1000,
 ) -> Tensor:
-    """Log-probability of every class for every image.
+    """Return the log-probability of every class for every image.
 
-    images: uint8 (N, C, H, W), as stored; they are normalised here, a batch at a time. Returns
-    float32 (N, classes) on the CPU; the exponentials of a row sum to 1. Up to rounding it is the same
-    whatever the batches, and the most probable class is the same exactly; large images come in smaller
-    ones than was asked for. Raises BadEvidence if the images are not of the shape that the model was
-    trained for.
+    images: uint8 (N, C, H, W), as stored; they are normalised here, one batch at a time. Returns
+    float32 (N, classes) on the CPU; the exponentials of a row sum to 1. The batch size changes the result
+    only by rounding and never changes the most probable class; large images use smaller batches than
+    `batch_size`. Raises BadEvidence if the images do not have the shape that the model was trained for.
     """
     if tuple(images.shape[1:]) != spec.input_shape:
         raise BadEvidence(
@@ -47,7 +46,7 @@ def predict(
         batch_size = min(batch_size, max(1, _VALUES // math.prod(spec.input_shape)))
     channels_last(model.to(device)).eval()
     parts = []
-    with torch.inference_mode():  # not around the lines above: it would make the weights unfit for training
+    with torch.inference_mode():  # not around the lines above: the weights could not be trained any more
         mark("first_batch")
         start = 0
         while start < len(images):

@@ -1,9 +1,9 @@
-"""Weights that a torchvision model starts with, from a file on the volume, and what of it stays as it is.
+"""Initial weights of a torchvision model, from a file on the volume, and the layers that stay frozen.
 
-The file holds a state_dict, as torchvision's own do, or as people keep one: in a training's checkpoint
-(`state_dict`, `model` …), with the names that a wrapper gives (`module.`, `_orig_mod.` …), as safetensors.
-Its last layer knows other classes, ImageNet's thousand perhaps: where their number differs, that layer
-starts with fresh weights. Anything else that does not fit is an error.
+The file holds a state_dict, as torchvision's files do, or in another common form: in a training checkpoint
+(`state_dict`, `model` …), with the prefixes of a wrapper (`module.`, `_orig_mod.` …), as safetensors.
+Its last layer may have other classes, such as ImageNet's thousand: if their number differs, that layer
+starts with fresh weights. Any other mismatch is an error.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train.config.schema import ModelConfig
 from jobrelay_train.models.serialization.weights import CorruptFile, UntrustedFile, load_verified
 
-#: Of ImageNet's pixels, with which torchvision's weights were trained: torchvision.transforms' documentation.
+#: Of ImageNet's pixels, on which torchvision's weights were trained: torchvision.transforms' documentation.
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
-#: All that is not the backbone.
+#: Everything except the backbone.
 _HEADS: Final = {"resnet18": "fc", "mobilenet_v3_small": "classifier", "efficientnet_b0": "classifier"}
-#: The largest of these models has 47 MB; a checkpoint has its optimiser and averages as well.
+#: The largest of these models has 47 MB; a checkpoint also has the optimiser's state and averages.
 _FILE_BYTES: Final = 512 * 1024 * 1024
-#: Where the weights are in a training's checkpoint; the first that is there. An average is the better model.
+#: Where the weights are in a training checkpoint; the first match counts. An average is the better model.
 _NESTED: Final = (
     "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state", "model",
     "weights", "params", "net", "network",
 )  # fmt: skip
 #: What DistributedDataParallel, torch.compile, Lightning and others put before every name.
 _PREFIXES: Final = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
-#: Files of a PyTorch before 0.4.1 lack it, and PyTorch loads them: it only counts batches.
+#: Files from PyTorch before 0.4.1 lack this batch counter, and PyTorch loads them without it.
 _COUNTER: Final = ".num_batches_tracked"
-#: How many models an average is of (torch.optim.swa_utils.AveragedModel); it is no part of the model.
+#: The number of averaged models (torch.optim.swa_utils.AveragedModel), which is not part of the model.
 _AVERAGED: Final = "n_averaged"
 _MOST_NAMED: Final = 5
 
 
 def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dict[Path, FileDigest]]:
-    """The state_dict of `model.weights`, and the digest of its file; both empty if none is set.
+    """Read the state_dict in `model.weights`, and the digest of its file; both are empty if it is not set.
 
-    Raises BadInput if it is not there, not the one of `model.weights_sha256`, or no file of weights;
+    Raises BadInput if the file is missing, does not match `model.weights_sha256`, or does not hold weights;
     Failed if the volume does not answer.
     """
     if config.weights is None:
@@ -73,7 +73,7 @@ def read_weights(config: ModelConfig, volume: Path) -> tuple[dict[str, Any], dic
 
 
 def load_pretrained(model: nn.Module, weights: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """Load the weights into the model; returns what was done to make them fit, one phrase each.
+    """Load the weights into the model; return the adaptations that were needed, one phrase each.
 
     Raises BadInput naming the keys that do not fit.
     """
@@ -106,7 +106,7 @@ def load_pretrained(model: nn.Module, weights: Mapping[str, Any], config: ModelC
 
 
 def _unwrapped(weights: Mapping[str, Any], own: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-    """The state_dict in what a file holds, and what was around it."""
+    """Return the state_dict in a file's contents, and notes on what was unwrapped."""
     state, notes = dict(weights), []
     key = next((key for key in _NESTED if isinstance(state.get(key), dict)), None)
     if key is not None and not own.keys() & state.keys():
@@ -121,21 +121,21 @@ def _unwrapped(weights: Mapping[str, Any], own: Mapping[str, Tensor]) -> tuple[d
 
 
 def _common_prefix(state: Mapping[Any, Any], own: Mapping[str, Tensor]) -> str | None:
-    """A known prefix that every name has; none if names are the model's as they are."""
+    """Return a known prefix that every name has; None if some names are already the model's."""
     if own.keys() & state.keys() or not all(isinstance(name, str) for name in state):
         return None
     return next((prefix for prefix in _PREFIXES if state and all(n.startswith(prefix) for n in state)), None)
 
 
 def _is_of_other_classes(value: Any, own: Tensor) -> bool:
-    """Whether a part of the last layer differs in the number of classes alone."""
+    """Whether a tensor of the last layer differs only in the number of classes."""
     if not isinstance(value, Tensor) or value.dim() != own.dim():
         return False
     return value.shape[1:] == own.shape[1:] and len(value) != len(own)
 
 
 def freeze_backbone(model: nn.Module, name: str) -> None:
-    """Let nothing but the head learn."""
+    """Freeze everything except the head."""
     for child_name, child in model.named_children():
         if child_name != _HEADS[name]:
             child.requires_grad_(False)

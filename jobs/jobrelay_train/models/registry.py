@@ -1,8 +1,8 @@
-"""The networks, and what is stored beside their weights to build them again.
+"""The networks, and the specification that is stored with their weights to rebuild them.
 
-All take normalised float32 images (N, C, H, W), `perceptron` points (N, 2) too, and return float32 scores
-(N, classes) whose log_softmax is the log-probability of each class. For most they are logits; the two
-networks of pytorch/examples return log-probabilities, which log_softmax leaves as they are.
+All take normalised float32 images (N, C, H, W), `perceptron` also points (N, 2), and return float32 scores
+(N, classes) whose log_softmax is the log-probability of each class. Most return logits; the two networks of
+pytorch/examples return log-probabilities, which log_softmax does not change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class ModelSpec(BaseModel):
-    """model.json: all that is needed to rebuild a model and to feed it, but the weights."""
+    """model.json: everything except the weights that is needed to rebuild a model and to feed it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -45,37 +45,37 @@ class ModelSpec(BaseModel):
 
     @property
     def things(self) -> Literal["images", "points"]:
-        """What it is trained on, for people."""
+        """The kind of its inputs, as people call them."""
         return "points" if len(self.input_shape) == 1 else "images"
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what it is given, as stored: pixels or coordinates."""
+        """The type of its inputs as stored: pixels or coordinates."""
         return torch.float32 if self.things == "points" else torch.uint8
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """The network of `spec`, with fresh weights from torch's generator."""
+    """Build the network of `spec`, with fresh weights from torch's generator."""
     return _BUILDERS[spec.name](spec)
 
 
 def outline(spec: ModelSpec) -> nn.Module:
-    """The network of `spec` with weights that have a shape and no values, and so take no memory."""
+    """Build the network of `spec` with weights that have shapes but no values, and take no memory."""
     with torch.device("meta"):
         return build(spec)
 
 
 def channels_last(model: nn.Module) -> nn.Module:
-    """The model itself, its weights laid out for the convolutions of CPUs and tensor cores.
+    """Lay out the model's weights for the convolutions of CPUs and tensor cores; return the model itself.
 
-    On a CPU a training step of `cnn` then takes less than half of the time. The input needs no conversion: an
-    image of one channel has the same layout either way, and RGB images are stored like this.
+    On a CPU, a training step of `cnn` then takes less than half the time. The input needs no conversion: an
+    image of one channel has the same layout either way, and RGB images are stored in this layout.
     """
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
-    """uint8 pixels (N, C, H, W) as float32 with mean 0 and deviation 1 over the training images.
+    """Turn uint8 pixels (N, C, H, W) into float32 with mean 0 and deviation 1 over the training images.
 
     Points float32 (N, 2) likewise.
     """
@@ -85,7 +85,7 @@ def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
 
 
 def _of_channels(values: float | tuple[float, ...], white: int, device: torch.device) -> float | Tensor:
-    """Fit to be subtracted from every channel of images, or from all there is."""
+    """Return the values scaled by `white`, in a shape that broadcasts over the channels."""
     if isinstance(values, float):
         return white * values
     return torch.tensor(values, device=device).mul(white).view(-1, 1, 1)
@@ -97,7 +97,7 @@ def _cnn(spec: ModelSpec) -> nn.Module:
     Pooling comes before normalisation and ReLU, which gives nearly the same function for a quarter
     of the elementwise work.
     """
-    assert len(spec.input_shape) == 3  # RunConfig sees to it
+    assert len(spec.input_shape) == 3  # RunConfig ensures it
     channels, height, width = spec.input_shape
     return nn.Sequential(
         *_convolution(channels, 16),  # (N, 16, 14, 14)
@@ -110,7 +110,7 @@ def _cnn(spec: ModelSpec) -> nn.Module:
 
 
 def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    # No bias: the normalisation after it would take it out again.
+    # No bias: the normalisation that follows would remove it.
     convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
     return convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU()
 
@@ -160,11 +160,11 @@ def _perceptron(spec: ModelSpec) -> nn.Module:
 
 
 def _torchvisions(spec: ModelSpec) -> nn.Module:
-    """The network of that name in torchvision.models, for 3 channels of 33 x 33 pixels or more."""
+    """Build the network of that name in torchvision.models, for 3 channels of 33 x 33 pixels or more."""
     model = cast("nn.Module", getattr(vision.models(), spec.name)(num_classes=spec.classes))
     for module in model.modules():
-        # mobilenet_v3_small has a tenth of it, for ImageNet's hundreds of thousands of steps; after the few
-        # hundred of a small set its statistics would still be those that it began with.
+        # mobilenet_v3_small has a tenth of this, for ImageNet's hundreds of thousands of steps; after the few
+        # hundred steps of a small data set, its statistics would still be close to the initial ones.
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
     return model

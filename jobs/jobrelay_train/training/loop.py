@@ -38,11 +38,11 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
     """Train in this process, alone or with others; only the main process prints and writes files.
 
     Raises BadInput for weights of another model or if the training diverges, and Terminated after a stop,
-    with everything saved that was done.
+    with all finished work saved.
     """
     config, train, data, spec = context.config, context.config.train, inputs.data, inputs.spec
     device, size, samples = strategy.device, train.batch_size, len(data)
-    steps = math.ceil(samples / size)  # of an epoch; the last batch may be smaller
+    steps = math.ceil(samples / size)  # per epoch; the last batch may be smaller
     images, labels = data.images.to(device), data.labels.to(device)
     model, notes = build_model(config, inputs, device)
     optimizer = build_optimizer(train, (p for p in model.parameters() if p.requires_grad), device)
@@ -54,11 +54,11 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
         state.restore_or_start(device)
         means = announce(config, inputs, state, device, parallel.count, notes)
     strategy.prepare(state)
-    # On the device, so that an accelerator is waited for once an epoch and not once a step.
+    # On the device, so that an accelerator is synchronised once per epoch and not once per step.
     sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
     def forward_backward(model: nn.Module, x: Tensor, y: Tensor, weight: float) -> Tensor:
-        """Leaves the gradients of weight × mean loss; returns loss and right answers, summed."""
+        """Leave the gradients of weight × mean loss; return the sums of the loss and of correct answers."""
         with autocast(state.precision, device):
             scores = model(normalise(x, spec)).float()  # (B, classes)
         loss = F.cross_entropy(scores, y, label_smoothing=train.label_smoothing)
@@ -99,7 +99,7 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
 
 
 def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) -> tuple[nn.Module, list[str]]:
-    """The network on the device, and what was done to make the weights of a file fit. Raises BadInput."""
+    """Build the network on the device; also return how a file's weights were adapted. Raises BadInput."""
     model = build(inputs.spec)
     notes = load_pretrained(model, inputs.weights, config.model) if inputs.weights else []
     if config.train.freeze == "backbone":
@@ -108,14 +108,14 @@ def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) ->
 
 
 def replicas(config: RunConfig, model: nn.Module, example: Tensor) -> int:
-    """How many threads compute a batch's gradients together; 1 where several processes train already."""
+    """Return how many threads compute a batch's gradients; 1 if several processes train already."""
     if config.train.strategy != "single" or example.device.type != "cpu":
         return 1
     return worth_it(model, example, config.train.batch_size, usable_cpus())
 
 
 def train_mode(config: RunConfig, models: Iterable[nn.Module]) -> None:
-    """Set the models to training; a frozen part keeps its statistics, too."""
+    """Set the models to training mode; a frozen part also keeps its statistics."""
     for model in models:
         model.train()
         if config.train.freeze == "backbone":
@@ -126,7 +126,7 @@ def train_mode(config: RunConfig, models: Iterable[nn.Module]) -> None:
 def epoch_row(
     train: TrainConfig, epoch: int, samples: int, loss: float, correct: float, seconds: float
 ) -> dict[str, float]:
-    """The row of the history for one epoch (0 …), from the sums over its samples."""
+    """Return the history's row for one epoch (0 …), from the sums over its samples."""
     steps = math.ceil(samples / train.batch_size)
     return {
         "epoch": epoch + 1,
@@ -134,7 +134,7 @@ def epoch_row(
         "accuracy": int(correct) / samples,
         "seconds": round(seconds, 3),
         "images_per_second": round(samples / seconds, 1),
-        # of the epoch's last step, which another process may have done
+        # of the epoch's last step, which another process may have run
         "learning_rate": learning_rate(train, (epoch + 1) * steps - 1, steps),
     }
 
@@ -142,7 +142,7 @@ def epoch_row(
 def validate(
     model: nn.Module, spec: ModelSpec, data: Split | None, device: torch.device, batch_size: int
 ) -> dict[str, float]:
-    """How the model does on images that it does not learn from; empty if there are none."""
+    """Evaluate the model on images that it is not trained on; empty if there are none."""
     if data is None:
         return {}
     found = predict(model, spec, data.images, device, batch_size)
@@ -152,7 +152,7 @@ def validate(
 def save_model(
     context: Context, inputs: TrainInputs, state: TrainState, means: dict[str, str]
 ) -> StageResult:
-    """Write model.pt and model.json; returns what the record says of this training."""
+    """Write model.pt and model.json; return the contents of this training's record."""
     folder, last = context.folder, state.history[-1]
     context.fence.write(folder.model, model_to_bytes(state.model.state_dict()))
     context.fence.write(folder.model_config, inputs.spec.model_dump_json(indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What a training prints, and what its record says of its means."""
+"""What a training prints, and what it records about its means."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def announce(
     replicas: int,
     notes: Sequence[str],
 ) -> dict[str, str]:
-    """Print what is trained, on what and by what means; returns the means, for the record.
+    """Print what is trained, on what and by what means; return the means, for the record.
 
-    notes: what was done to make the weights of a file fit.
+    notes: how the weights of a file were adapted.
     """
     train, data, spec = config.train, inputs.data, inputs.spec
     means = {"device": compute.describe(device, replicas), "precision": state.precision}
@@ -70,7 +70,7 @@ def _warnings(config: RunConfig, inputs: TrainInputs, device: torch.device) -> I
 
 
 def tell(row: Mapping[str, float], epochs: int, things: str = "images") -> str:
-    """One line for one epoch; jobrelay_runner.text.outlook reads it."""
+    """Return the log line of one epoch; jobrelay_runner.text.outlook parses it."""
     validated = f"val acc {row['val_accuracy']:.4f}  " if "val_accuracy" in row else ""
     return (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  acc {row['accuracy']:.4f}  {validated}"

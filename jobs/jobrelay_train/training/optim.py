@@ -14,15 +14,15 @@ from jobrelay_train.config.schema import TrainConfig
 
 _MOMENTUM: Final = 0.9
 
-#: What PyTorch wraps so that its compiler leaves it alone. The wrappers import that compiler.
+#: Methods that PyTorch wraps so that its compiler ignores them. The wrappers import that compiler.
 _WRAPPED: Final = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
 _Kind = TypeVar("_Kind", bound=Optimizer)
 
 
 def _uncompiled(kind: type[_Kind]) -> type[_Kind]:
-    """The same without torch._dynamo, which only torch.compile needs.
+    """Return the optimiser without torch._dynamo, which only torch.compile needs.
 
-    Importing it costs a second and 70 MiB, and every training would do that before its first batch.
+    Importing that takes a second and 70 MiB, in every training before its first batch.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WRAPPED}
     methods["step"] = torch.no_grad()(methods["step"])  # its wrapper did that, too
@@ -32,7 +32,7 @@ def _uncompiled(kind: type[_Kind]) -> type[_Kind]:
 def build_optimizer(
     train: TrainConfig, parameters: Iterable[nn.Parameter], device: torch.device
 ) -> Optimizer:
-    """The configured one, for these parameters; what it remembers is on the device they are on."""
+    """Build the configured optimiser for these parameters; its state is on their device."""
     rate, decay, fused = train.learning_rate, train.weight_decay, device.type in ("cpu", "cuda")
     if train.optimizer == "adadelta":
         return _uncompiled(Adadelta)(parameters, lr=rate, weight_decay=decay)
@@ -42,15 +42,15 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Of the next step, for all parameters."""
+    """Set the learning rate of the next step, for all parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def init_optimizer_state(optimizer: Optimizer) -> None:
-    """Make what the first step makes beside the weights, all zeros, where there is nothing yet.
+    """Create the state that the first step would create, as zeros, for parameters that have none yet.
 
-    Otherwise each of several processes that share the weights would make its own.
+    Otherwise each of several processes that share the weights would create its own.
     """
     fresh = [p for group in optimizer.param_groups for p in group["params"] if not optimizer.state[p]]
     rates = [group["lr"] for group in optimizer.param_groups]

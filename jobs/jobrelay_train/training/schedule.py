@@ -1,4 +1,4 @@
-"""The learning rate, as a function of nothing but how far training has come: a resumed one needs no state."""
+"""The learning rate, as a function of the step alone, so that a resumed training needs no state for it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _WARM_UP: Final = 0.25
 
 
 def learning_rate(train: TrainConfig, step: int, steps_an_epoch: int) -> float:
-    """Of one step (0 …) of the whole training, by the configured schedule."""
+    """Return the learning rate of one step (0 …) of the whole training, by the configured schedule."""
     if train.schedule == "step":
         return train.learning_rate * train.gamma ** (step // steps_an_epoch)
     return one_cycle(step, train.epochs * steps_an_epoch, train.learning_rate)
 
 
 def one_cycle(step: int, total_steps: int, peak: float) -> float:
-    """Learning rate of one step (0 … total_steps - 1): up to `peak` in the first quarter, then down to 0.
+    """Return the rate of one step (0 … total_steps - 1): up to `peak` in the first quarter, then down to 0.
 
-    Straight lines in place of the cosines of Smith and Topin (Super-Convergence, 2018).
+    The slopes are linear, in place of the cosines of Smith and Topin (Super-Convergence, 2018).
     """
     progress = (step + 1) / (total_steps + 1)  # neither the first nor the last step is wasted on 0
     if progress < _WARM_UP:

@@ -1,4 +1,4 @@
-"""What a training starts from, how far it is, and all that it needs to resume."""
+"""What a training starts from, its progress, and everything that it needs to resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jobrelay_train.training.precision import Precision, fastest
 
 
 class EpochSums(BaseModel):
-    """Sums over the part of an epoch that is done."""
+    """Sums over the finished part of an epoch."""
 
     model_config = ConfigDict(strict=True)
 
@@ -41,9 +41,9 @@ _PRECISION: Final[TypeAdapter[Precision]] = TypeAdapter(Precision)
 
 @dataclass(frozen=True)
 class TrainInputs:
-    """What is trained on what.
+    """The data, model and settings of a training.
 
-    settings: what a checkpoint must have been made with. weights: those to start with; none: fresh ones.
+    settings: those that a checkpoint must have been made with. weights: initial weights; empty: fresh ones.
     """
 
     data: Split
@@ -54,11 +54,11 @@ class TrainInputs:
 
 @dataclass
 class TrainState:
-    """All that training needs to resume: what is in a checkpoint, but for torch's random generators.
+    """Everything that training needs to resume: a checkpoint's content except torch's random generators.
 
     history has one row for each finished epoch: epoch, loss, accuracy, seconds, images_per_second,
-    learning_rate, and val_accuracy where there are images for it. It is kept here so that history.jsonl
-    never lists epochs that a resumed training does again.
+    learning_rate, and val_accuracy if there are validation images. It is kept here so that history.jsonl
+    never lists epochs that a resumed training repeats.
     """
 
     context: Context
@@ -72,10 +72,10 @@ class TrainState:
     saved: Position | None = None
 
     def restore_or_start(self, device: torch.device) -> None:
-        """Return to the newest whole checkpoint of this run, or start a new training.
+        """Resume from the newest intact checkpoint of this run, or start a new training.
 
         Raises BadInput if the checkpoint was made with other settings or is beyond `train.epochs`, Failed if
-        there are checkpoints and none is whole.
+        there are checkpoints but none is intact.
         """
         if not self._restore(self.context.config.train.epochs):
             wanted = self.context.config.train.precision
@@ -84,7 +84,7 @@ class TrainState:
         keep_config(self.context)
 
     def _restore(self, epochs: int) -> bool:
-        # An optimiser remembers at most two values for each weight.
+        # An optimiser stores at most two values for each weight.
         limit = room_for(self.model.state_dict().values(), copies=3)
         folder = self.context.folder.checkpoints
         found = checkpoint.load_newest(folder, self.settings, limit)
@@ -109,7 +109,7 @@ class TrainState:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds, but for the position: that is in its name and its sidecar."""
+        """Return a checkpoint's content without the position, which is in its name and its sidecar."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -121,7 +121,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The reverse of `state_dict`. Raises all kinds of errors if `state` is not of this program."""
+        """Load the result of `state_dict`. May raise any error if `state` is not from this program."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision = _PRECISION.validate_python(state["precision"])
@@ -138,12 +138,12 @@ class TrainState:
         self.history = state["history"]
 
     def to_bytes(self) -> bytes:
-        """All of it, for the other processes that train together."""
+        """Return the whole state, for the other processes that train together."""
         position = {"epoch": self.position.epoch, "step": self.position.step}
         return to_bytes({"position": position, **self.state_dict()})
 
     def become(self, content: bytes, rank: int) -> None:
-        """Load what the main process gives by `to_bytes`, but draw random numbers of this rank's own."""
+        """Load the main process's `to_bytes`, but seed this rank's own random numbers."""
         state = from_bytes(content)
         self.load_state_dict(state)
         self.position = Position(**state["position"])
@@ -151,13 +151,13 @@ class TrainState:
         compute.seed(self.context.config, rank, self.position.epoch, self.position.step)
 
     def interrupt(self, steps: int, loss: float, correct: float, seconds: float) -> None:
-        """Note that so many steps of the epoch are done, and what they add up to."""
+        """Record that `steps` steps of the epoch are done, with their sums."""
         self.position = Position(epoch=self.position.epoch, step=steps)
         self.sums = EpochSums(loss=loss, correct=int(correct), seconds=seconds)
 
     def save(self) -> str:
-        """Write a checkpoint, unless this very one is there; returns its file's name. Raises OSError."""
-        if self.position == self.saved:  # SIGTERM before the first step: nothing may happen to it now
+        """Write a checkpoint unless it is already saved; return its file's name. Raises OSError."""
+        if self.position == self.saved:  # SIGTERM before the first step: do not put the checkpoint at risk
             return f"{self.position.name}.pt"
         context = self.context
         path = checkpoint.save(
@@ -167,7 +167,7 @@ class TrainState:
         return path.name
 
     def finish_epoch(self, row: dict[str, float]) -> None:
-        """Save the epoch that is done, with its row of the history.
+        """Save a finished epoch, with its row of the history.
 
         Raises BadInput if the training has diverged, OSError.
         """
@@ -182,13 +182,13 @@ class TrainState:
         self._write_history()
 
     def _write_history(self) -> None:
-        """Write history.jsonl, one JSON object a line, atomically. Raises OSError."""
+        """Write history.jsonl, one JSON object per line, atomically. Raises OSError."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
         self.context.fence.write(self.context.folder.history, lines)
 
 
 def settings_that_stay(config: RunConfig, data: dict[str, FileDigest]) -> dict[str, Any]:
-    """What must be the same to resume a training: all that decides it but its length, and the data."""
+    """Return what must stay the same to resume a training: all its keys except the length, and the data."""
     tree = config.stage("train")
     del tree["train"]["epochs"]
     return {**tree, "data_sha256": tree_hash({name: digest.sha256 for name, digest in data.items()})}

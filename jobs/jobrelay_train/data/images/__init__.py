@@ -1,1 +1,1 @@
-"""Image files: found, decoded, prepared as the data set was, and cached."""
+"""Image files: find, decode, prepare them as the data set was prepared, and cache them."""

@@ -1,13 +1,13 @@
-"""What decoded images may take of a volume: entries that were not used for longest go, none in use.
+"""Bound the space of decoded images on a volume: the least recently used entries that are not in use go.
 
-    data/NAME/.cache/KEY.lock    whoever maps KEY.pixels holds a lock on it, until its process ends
+    data/NAME/.cache/KEY.lock    every process that maps KEY.pixels holds a lock on it until it ends
 
-Beside the entry that is wanted, so many others of other sizes, or of the files as they were, are kept; and
-fewer where the volume has no room for the one that is wanted. Where the volume knows no locks, nobody can say
-what is in use, and nothing is removed.
+Besides the current entry, a few entries for other sizes or earlier files are kept; fewer if the volume has
+no room for the current one. On a volume without locks it is unknown which entries are in use, so nothing is
+removed.
 
-The lock has a file of its own: on a network's file system, a process that closes a file in any place
-gives up its locks on it.
+The lock has its own file: on a network file system, a process that closes a file anywhere loses its locks
+on that file.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: Entries that are kept for one data set, with the one that is wanted.
+#: Entries kept for one data set, including the current one.
 MOST_ENTRIES: Final = 4
 
-#: Descriptors of the locks that this process holds, until it ends.
+#: Descriptors of the locks, which this process holds until it ends.
 _held: dict[Path, int] = {}
 
 
 def hold(cache: Path, key: str) -> None:
-    """Say that an entry is in use, as long as this process lives. Call it alone (volume.locks)."""
-    with suppress(OSError):  # what its time says only decides which entry goes first
+    """Mark an entry as in use while this process lives. Call it under the lock (volume.locks)."""
+    with suppress(OSError):  # the time only determines which entry is removed first
         os.utime(cache / f"{key}.json")
     lock = cache / f"{key}.lock"
     if lock in _held:
-        os.close(_held.pop(lock))  # of a folder that was there before, perhaps
+        os.close(_held.pop(lock))  # it may belong to a folder that was replaced
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -43,9 +43,9 @@ def hold(cache: Path, key: str) -> None:
 
 
 def make_room(cache: Path, key: str, size: int) -> None:
-    """Remove entries until there is room for another, `key` of `size` bytes. Call it alone (volume.locks)."""
+    """Remove entries until `key`, of `size` bytes, fits. Call it under the lock (volume.locks)."""
     others = {path.stem for suffix in (".json", ".pixels") for path in cache.glob(f"*{suffix}")}
-    others -= {key, "files"}  # the latter is the hashes of the files
+    others -= {key, "files"}  # files.json holds the hashes of the files
     oldest_first = sorted(others, key=lambda other: _used(cache, other))
     removed = freed = 0
     for other in oldest_first:
@@ -60,7 +60,7 @@ def make_room(cache: Path, key: str, size: int) -> None:
 
 
 def _used(cache: Path, key: str) -> float:
-    """When an entry was last used; one that is not whole was never."""
+    """Return when an entry was last used; an incomplete one counts as never used."""
     try:
         return (cache / f"{key}.json").stat().st_mtime
     except OSError:
@@ -68,7 +68,7 @@ def _used(cache: Path, key: str) -> float:
 
 
 def _remove(cache: Path, key: str) -> int | None:
-    """Remove an entry, first what says that it is whole; None if it is in use, or somebody else's."""
+    """Remove an entry, its JSON first, which marks it as complete; None if in use or another user's."""
     lock = cache / f"{key}.lock"
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,4 +1,4 @@
-"""One image file as the pixels that a model takes, at a bounded cost, whatever is in the file."""
+"""Decode an image file into a model's pixels, at a bounded cost, whatever the file contains."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from jobrelay_train.data.images.sidedata import Stripped, orientation_of, stripp
 Shape = tuple[int, int, int]
 
 FILE_BYTES: Final = 64 * 1024 * 1024
-#: What the decoding of one image may take beside its file, and all those that are decoded at once.
+#: Memory limit for decoding, not counting files: of one image, and of all images decoded at once.
 _MOST_BYTES: Final = 512 * 1024 * 1024
-#: Of the memory that is allowed, what may be filled with images that are decoded, and with their files.
+#: Shares of the allowed memory: for images being decoded, and for their files.
 _SHARE: Final = 0.5
 _FILE_SHARE: Final = 0.25
-#: Scaled down to so many times what is wanted, and further only when all else is done.
+#: Images are first scaled down to this multiple of the final size, and to the final size as the last step.
 _ENOUGH: Final = 4
-#: Pixels that are converted at a time: colours, transparency and depth cost more than the image does.
+#: Pixels converted at a time: converting colours, transparency and depth needs more memory than the image.
 _STRIP: Final = 1 << 20
 _ALPHA: Final = ("RGBA", "LA", "PA", "La", "RGBa")
-#: Bytes of a pixel in Pillow's memory, of modes that have not 4.
+#: Bytes per pixel in Pillow's memory, for modes that do not have 4.
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-#: How many times Pillow holds the image while it decodes it, and bytes a pixel of two whose decoders
-#: have canvases of their own.
+#: How many copies of the image Pillow holds while it decodes, and bytes per pixel for two formats whose
+#: decoders have their own canvases.
 _COPIES: Final = {"TIFF": 2, "BMP": 2, "GIF": 2}
 _CANVAS_BYTES: Final = {"WEBP": 16, "AVIF": 16}
-#: By EXIF's numbers, what turns the image upright.
+#: The transposition that turns the image upright, by EXIF's numbers.
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,17 +55,17 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Image.MAX_IMAGE_PIXELS = None  # its own check counts pixels, and warns without naming the file; see _require
-# Nor does any other of its warnings name a file, and none says more than whether there are pixels.
+Image.MAX_IMAGE_PIXELS = None  # Pillow's check counts pixels, and its warning names no file; see _require
+# Pillow's other warnings name no file either, and say no more than whether there are pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Unusable(ValueError):
-    """A file is no image that can be taken; the message says why."""
+    """A file is not an image that can be used; the message says why."""
 
 
 class NothingFound(Unusable):
-    """A photograph of nothing: `picture` uint8 (1, height, width) is what was looked at."""
+    """A photograph with nothing on it; `picture` uint8 (1, height, width) is the image that was searched."""
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__("nothing was found in it")
@@ -73,17 +73,17 @@ class NothingFound(Unusable):
 
 
 class Unreadable(Unusable):
-    """It could not be looked at, and may be good: the disk, its permissions, or no memory."""
+    """A file could not be read but may be fine: the disk, permissions, or memory is at fault."""
 
 
 def threads() -> int:
-    """How many files to read at once. Pillow decodes without the GIL."""
-    files = int(memory_bytes() * _FILE_SHARE) // (2 * FILE_BYTES)  # as it is, and without side data
+    """Return how many files to read at once. Pillow decodes without the GIL."""
+    files = int(memory_bytes() * _FILE_SHARE) // (2 * FILE_BYTES)  # the file, and a copy without side data
     return max(1, min(usable_cpus(), files))
 
 
 def is_safe(name: str) -> bool:
-    """Whether a file's name, relative to its folder, is one that `put` brings: UTF-8, and not out of it."""
+    """Whether `put` copies files of this relative name: it is UTF-8 and stays in the folder."""
     try:
         safe_name(name)
     except ArchiveError:
@@ -92,10 +92,10 @@ def is_safe(name: str) -> bool:
 
 
 def read_image(folder: Path, name: str, shape: Shape, subject: Subject = "digit") -> Tensor:
-    """One file as uint8 (channels, height, width). Raises Unusable, NothingFound.
+    """Read one file as uint8 (channels, height, width). Raises Unusable, NothingFound.
 
-    RGB images are scaled with their proportions kept. For a grey model, which knows MNIST or Fashion-MNIST,
-    the digit or the garment (`subject`) is looked for and prepared as it was there: see photographs.
+    RGB images are scaled in proportion. For a grey model, which has learnt MNIST or Fashion-MNIST, the digit
+    or garment (`subject`) is located and prepared as in that data set: see photographs.
     """
     if not is_safe(name):
         raise Unusable("`put` would not copy a file of this name")
@@ -118,14 +118,14 @@ def read_image(folder: Path, name: str, shape: Shape, subject: Subject = "digit"
         return _pixels(found)
     except Unusable:
         raise
-    except Exception as error:  # a decoder given any bytes raises much that it does not promise
+    except Exception as error:  # on arbitrary bytes, a decoder raises many undocumented errors
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise Unreadable(f"it cannot be read: {one_line(error)}") from error
         raise Unusable(f"it is damaged: {one_line(error)}") from error
 
 
 def _image_format(content: bytes) -> str:
-    """Which of Pillow's formats it is; Unusable, by its right name, if it is none that is read here."""
+    """Return Pillow's name of the format. Raises Unusable, naming the format, if it is not supported."""
     kind = kind_of(content[:HEAD_BYTES])
     if kind == "an AVIF image" and not features.check("avif"):
         raise Unusable("it is an AVIF image, which this build of Pillow does not read")
@@ -139,16 +139,16 @@ def _image_format(content: bytes) -> str:
 
 
 def _decoded(content: bytes, image_format: str, enough: int) -> Image.Image:
-    """The first image in it, upright, its longest edge at least `enough` pixels if it has so many.
+    """Decode the first image, upright, in RGB and without transparency.
 
-    It has less than twice as many then; RGB, without transparency.
+    Its longest edge has at least `enough` pixels, if the file has as many, and less than twice as many.
     """
     plain = stripped(content, image_format)
     if image_format == "WEBP":
         _require("WEBP", *webp_size(plain.content), "RGBA", 0)
     with Image.open(io.BytesIO(plain.content), formats=(image_format,)) as image:
         full_size = image.size
-        image.draft("RGB", (enough, enough))  # of a JPEG, no more is decoded than is needed
+        image.draft("RGB", (enough, enough))  # decodes a JPEG at no higher resolution than needed
         with _room(image_format, image, plain, full_size):
             small = _reduced(image, enough)
         turn = _TURNS.get(_orientation(image, plain))
@@ -156,7 +156,7 @@ def _decoded(content: bytes, image_format: str, enough: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image, plain: Stripped) -> int:
-    if image.format == "AVIF":  # which way its own boxes turn it, as Pillow says it
+    if image.format == "AVIF":  # its own boxes give the orientation, which Pillow reports as EXIF
         return orientation_of(image.info.get("exif", b"")) or 1
     return plain.orientation
 
@@ -165,7 +165,7 @@ def _orientation(image: Image.Image, plain: Stripped) -> int:
 def _room(
     image_format: str, image: Image.Image, plain: Stripped, full_size: tuple[int, int]
 ) -> Iterator[None]:
-    """Memory to decode the image in, waited for while others have it. Raises Unusable if it never comes."""
+    """Reserve memory to decode the image, waiting for other threads. Raises Unusable if it never suffices."""
     needed = _require(image_format, *image.size, image.mode, plain.buffered_bytes, full_size)
     with _turn:
         while _in_use[0] and _in_use[0] + needed > _allowed():
@@ -179,7 +179,7 @@ def _room(
             _turn.notify_all()
 
 
-#: Bytes that are taken by images which are decoded at this moment.
+#: Bytes used by the images that are being decoded at this moment.
 _in_use: Final = [0]
 _turn: Final = threading.Condition()
 
@@ -196,7 +196,7 @@ def _require(
     buffered_bytes: int,
     full_size: tuple[int, int] | None = None,
 ) -> int:
-    """Bytes that it takes to decode an image of which the header says this. Raises Unusable."""
+    """Return the bytes needed to decode an image with this header. Raises Unusable if they are too many."""
     each = _CANVAS_BYTES.get(image_format, _PIXEL_BYTES.get(mode, 4) * _COPIES.get(image_format, 1))
     needed = width * height * each + buffered_bytes
     takes = "{} x {} pixels, which take {:,} MiB to decode".format(
@@ -212,7 +212,7 @@ def _require(
 
 
 def _reduced(image: Image.Image, enough: int) -> Image.Image:
-    """The image in RGB, as a mean of so many pixels that it is less than twice as large as enough."""
+    """Return the image in RGB, averaging pixels until it is less than twice as large as `enough`."""
     image.load()
     factor = max(1, max(image.size) // enough)
     white = _white(image)
@@ -226,7 +226,7 @@ def _reduced(image: Image.Image, enough: int) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float:
-    """What of an image with more than 8 bits a channel is white."""
+    """Return the value for white in an image with more than 8 bits per channel."""
     if image.mode.startswith("I;16"):
         return 65535
     if image.mode not in ("I", "F"):
@@ -237,8 +237,8 @@ def _white(image: Image.Image) -> float:
 
 
 def _plain(strip: Image.Image, white: float) -> Image.Image:
-    """RGB, 8 bits a channel, without transparency."""
-    if strip.mode.startswith(("I", "F")):  # deeper, which `convert` would cut at 255
+    """Convert to RGB, 8 bits per channel, without transparency."""
+    if strip.mode.startswith(("I", "F")):  # more than 8 bits, which `convert` would clip at 255
         values = numpy.asarray(strip, dtype=numpy.float32) * (255 / white)
         return Image.fromarray(values.clip(0, 255).astype(numpy.uint8)).convert("RGB")
     if strip.mode in _ALPHA or "transparency" in strip.info:  # on white, as a browser shows it
@@ -248,13 +248,13 @@ def _plain(strip: Image.Image, white: float) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """uint8 (C, H, W), of RGB with the colours of a pixel side by side in memory."""
+    """Return the image as uint8 (C, H, W); an RGB pixel's colours are adjacent in memory."""
     pixels = torch.from_numpy(numpy.array(image))
     return pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
 
 
 def _fitted(plain: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled, and filled up with the mean colour of its border."""
+    """Scale the image to fit and pad it with the mean colour of its border."""
     if plain.size == size:
         return plain
     pixels = numpy.asarray(plain)

@@ -1,6 +1,6 @@
-"""A photograph of a garment, as Fashion-MNIST was made (Xiao, Rasul, Vollgraf 2017, section 2).
+"""Prepare a photograph of a garment as in Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, section 2).
 
-Cut at the garment, its longest edge scaled to 28 pixels, in the middle, as its negative.
+The picture is cropped to the garment, its longest edge scaled to 28 pixels, centred and inverted.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_train.data.images.regions import GRID, SIZE, Grey, Mask, blurred, border, cut, divided, spread
 
-#: Up to this brightness a ground is black: the image is one that was prepared already, and no photograph.
+#: Up to this brightness a background is black: the image is already prepared, not a photograph.
 _BLACK: Final = 16
-#: What was laid down askew takes so much less room when it is turned.
+#: A garment lying at an angle is straightened if its rectangle shrinks to this fraction.
 _LEANING: Final = 0.96
-#: What shows through something is at least so large a part of it; a print on it is smaller.
+#: A hole takes up at least this fraction of the garment; a print on the garment is smaller.
 _HOLE: Final = 0.05
-#: The width of a shadow's edge that is too sharp to be told by its slope.
+#: The width of a shadow's edge that is too sharp to be recognised by its slope.
 _BAND: Final = 9
-#: What is added before the logarithm, so that dark pixels' noise does not count.
+#: Added before the logarithm, so that noise in dark pixels does not count.
 _DARK: Final = 20
-#: From this on it is meant to be white.
+#: From this brightness on, a background is meant to be white.
 _LIGHT: Final = 160
 
 
@@ -62,7 +62,7 @@ def garment(image: Image.Image) -> Image.Image | None:
 
 
 def _lean(mask: Mask) -> int:
-    """By how many degrees to turn it so that it fits the smallest upright rectangle; 0 if it gains little."""
+    """Return the rotation in degrees to the smallest upright rectangle; 0 if the gain is small."""
     rows, columns = numpy.nonzero(mask)
     step = max(1, len(rows) // 5000)
     y, x = rows[::step].astype(numpy.float64), columns[::step].astype(numpy.float64)
@@ -77,7 +77,7 @@ def _lean(mask: Mask) -> int:
 
 
 def _in_the_square(cut: Grey) -> Image.Image:
-    """Its longest edge scaled to 28 pixels, in the middle."""
+    """Scale the longest edge to 28 pixels and centre the garment."""
     scale = SIZE / max(cut.shape)
     size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
     small = numpy.asarray(Image.fromarray(cut.astype(numpy.float32)).resize(size, Image.Resampling.LANCZOS))
@@ -89,10 +89,10 @@ def _in_the_square(cut: Grey) -> Image.Image:
 
 @dataclass(frozen=True)
 class Ground:
-    """What the picture was taken on. tones: the logarithm of its colours at each place (H, W, 3).
+    """The background of the picture. tones: the logarithm of its colours at each pixel (H, W, 3).
 
     shadow: by how much a part of it is darker, or lighter, in these tones; None if no part is.
-    noise: how far the ground is from what it should be.
+    noise: how far the background deviates from `tones`.
     """
 
     tones: Grey
@@ -105,10 +105,10 @@ class Ground:
 
 
 def _ground(tones: Grey) -> Ground:
-    """What the border says that the whole ground is like: a surface of the second degree for each colour.
+    """Estimate the whole background from the border: a quadratic surface for each colour.
 
-    Of the logarithm, since light multiplies. It starts from the most usual tone of the border and takes in
-    what fits: part of the border may be in shadow, or covered by the garment.
+    The surface is fitted to the logarithm, since light multiplies. The fit starts from the most frequent tone
+    of the border and takes in what matches: part of the border may be in shadow, or covered by the garment.
     """
     height, width = tones.shape[:2]
     y, x = numpy.meshgrid(numpy.linspace(-1, 1, height), numpy.linspace(-1, 1, width), indexing="ij")
@@ -123,7 +123,7 @@ def _ground(tones: Grey) -> Ground:
     for step in range(10):
         used = (
             6 if step >= 6 and fits.mean() > 0.9 else 3
-        )  # a plane is not led astray by what it does not see
+        )  # with little of the border, fit a plane, which extrapolates better
         surface = numpy.zeros((6, 3))
         surface[:used] = numpy.linalg.lstsq(known[fits][:, :used], values[fits], rcond=None)[0]
         off = values - known @ surface
@@ -136,7 +136,7 @@ def _ground(tones: Grey) -> Ground:
 
 
 def _shadow(off: Grey, count: int) -> float | None:
-    """The tone of what is off the ground along the border, if that is one grey tone: a change of light."""
+    """Return the tone of the border pixels off the background if it is one grey tone: a change of light."""
     grey = off[numpy.ptp(off, axis=1) < 0.15].mean(axis=1)
     if len(grey) < 0.03 * count:
         return None
@@ -147,10 +147,10 @@ def _shadow(off: Grey, count: int) -> float | None:
 
 
 def _covered(off: Grey, ground: Ground) -> Mask:
-    """Where there is no ground to be seen, of an array (H, W, 3) of how far each pixel is from it.
+    """Return where the background is covered; `off` (H, W, 3) is each pixel's distance from the background.
 
-    The edge of a shadow has tones between light and dark and changes slowly; something grey has such tones,
-    too, but an outline, and what is inside of that is not connected with the border.
+    A shadow's edge has tones between light and dark and changes slowly. A grey object has such tones, too,
+    but it has an outline, and the area inside is not connected with the border.
     """
     limit = max(0.1, 4 * ground.noise)
     exact = numpy.abs(off).max(axis=2) <= limit
@@ -174,7 +174,7 @@ def _covered(off: Grey, ground: Ground) -> Mask:
 
 
 def _without_bands(mask: Mask) -> Mask:
-    """Without what is narrower than the edge of a shadow; of what is not, up to its own edge."""
+    """Remove regions narrower than a shadow's edge; keep the others up to their own edges."""
     picture = torch.from_numpy(mask)[None, None].float()
     narrow = -F.max_pool2d(-picture, _BAND, 1, _BAND // 2)
     around = F.max_pool2d(narrow, 2 * _BAND + 1, 1, _BAND)
@@ -182,7 +182,7 @@ def _without_bands(mask: Mask) -> Mask:
 
 
 def _from_border(ground: Mask) -> Mask:
-    """The cells that can be reached from the border through cells of ground."""
+    """Return the cells that can be reached from the border through background cells."""
     start = numpy.ones(ground.shape, numpy.int64)
     start[1:-1, 1:-1] = 0
     return spread(start, ground) > 0

@@ -1,15 +1,15 @@
-"""The image files of a folder, decoded once: on the volume, beside them, for every stage of every run.
+"""Decode the image files of a folder once, into a cache on the volume for every stage of every run.
 
     data/NAME/.cache/files.json    size, times and SHA-256 of every file
-    data/NAME/.cache/KEY.pixels    the images of all that can be used, as a model takes them
-    data/NAME/.cache/KEY.json      which files those are, why others are not, and what KEY.pixels must be
+    data/NAME/.cache/KEY.pixels    the images of all usable files, as a model takes them
+    data/NAME/.cache/KEY.json      which files those are, why others are not, and the digest of KEY.pixels
 
-KEY comes of the names and hashes of all files and of the size that they are scaled to: other content is
-another key. A file is hashed again when its size or one of its times has changed, as git does it; the time
-of its last change (ctime) is the kernel's, no program can set it.
+KEY is derived from the names and hashes of all files and the size that they are scaled to: other content has
+another key. A file is hashed again when its size or one of its times has changed, as in git; the kernel sets
+the time of the last change (ctime), no program can.
 
-KEY.json is written last: pixels without it were never finished. They are mapped, so that the kernel holds
-as much of them as it has room for, once for all processes. cache_bound says how many KEYs are kept.
+KEY.json is written last: pixels without it are incomplete. The pixels are mapped, so that the kernel holds as
+many as fit, once for all processes. cache_bound limits how many KEYs are kept.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from jobrelay_train.data.images import cache_bound
 from jobrelay_train.data.images.decoding import FILE_BYTES, Unreadable, Unusable, is_safe, read_image, threads
 from jobrelay_train.data.images.image_files import shown
 
-#: To be raised when the same files become other pixels.
+#: Increment this when the same files give different pixels.
 _FORMAT: Final = 2
-#: A file that has changed so short a time before it was hashed may have changed again within one tick of the
-#: file system's clock.
+#: A file that changed this shortly before it was hashed may have changed again within one tick of the file
+#: system's clock.
 _TICK_NS: Final = 2_000_000_000
-#: Of a million files, files.json has some 200 MB.
+#: For a million files, files.json has some 200 MB.
 _INDEX_BYTES: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """images: uint8 (N, 3, size, size), of the files `names`, in the order in which they were given.
+    """Decoded images: uint8 (N, 3, size, size), of the files `names`, in the given order.
 
-    digests: of the files that were hashed; skipped: why each file that is not in `names` is not.
+    digests: of the files that were hashed; skipped: the reason for each file that is not in `names`.
     """
 
     images: Tensor
@@ -64,7 +64,7 @@ class Decoded:
 
 
 class _Hashed(BaseModel):
-    """What a file was when it was hashed."""
+    """A file's state when it was hashed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,26 +77,26 @@ class _Hashed(BaseModel):
 class _Hashes(BaseModel):
     """files.json"""
 
-    hashed_ns: int  # when that was begun
+    hashed_ns: int  # when the hashing started
     files: dict[str, _Hashed]
 
 
 @dataclass(frozen=True)
 class _Index(FileDigest):
-    """KEY.json: the digest of KEY.pixels, and what its images are of."""
+    """KEY.json: the digest of KEY.pixels, and the files of its images."""
 
     names: list[str]
     skipped: dict[str, str]
 
 
 def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
-    """The images of these files, decoded by whoever comes first. Raises StageError, OSError."""
+    """Return the images of these files, decoding them if no process has yet. Raises StageError, OSError."""
     cache = folder / ".cache"
     cache.mkdir(exist_ok=True)
     usable, skipped = _looked_at(folder, names)
     with one_at_a_time(cache / "lock") as alone:
         if alone:
-            for remains in cache.glob("*.partial"):  # of somebody who was killed
+            for remains in cache.glob("*.partial"):  # left by a killed process
                 remains.unlink(missing_ok=True)
         hashed = _hashed(folder, usable, cache / "files.json")
         hashes = {name: known.sha256 for name, known in hashed.items()}
@@ -119,7 +119,7 @@ def decoded(folder: Path, names: Sequence[str], size: int) -> Decoded:
 
 
 def _looked_at(folder: Path, names: Iterable[str]) -> tuple[dict[str, os.stat_result], dict[str, str]]:
-    """The files that are worth reading, and why the others are not."""
+    """Return the files that are worth reading, and why the others are not."""
     usable, skipped = {}, {}
     for name in names:
         status = (folder / name).lstat()
@@ -135,10 +135,10 @@ def _looked_at(folder: Path, names: Iterable[str]) -> tuple[dict[str, os.stat_re
 
 
 def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> dict[str, _Hashed]:
-    """The hash of each file; of one that is as it was, the hash that it had. Raises OSError."""
+    """Return the hash of each file, the earlier one for an unchanged file. Raises OSError."""
     now = time.time_ns()
     before = _Hashes(hashed_ns=0, files={})
-    with suppress(OSError, ValidationError):  # it only saves time
+    with suppress(OSError, ValidationError):  # the earlier hashes only save time
         before = _Hashes.model_validate_json(read_bytes(path, _INDEX_BYTES))
 
     def known(name: str, status: os.stat_result) -> _Hashed | None:
@@ -171,7 +171,7 @@ def _hashed(folder: Path, files: Mapping[str, os.stat_result], path: Path) -> di
 
 
 def _read(path: Path, pixels: Path, files: Mapping[str, _Hashed], size: int) -> _Index | None:
-    """What is in the cache, if it is whole and of these files."""
+    """Return the cache's index if the entry is complete and of these files."""
     try:
         index = _Index.from_json(read_bytes(path, _INDEX_BYTES))
     except (OSError, ValueError):
@@ -202,7 +202,7 @@ def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path,
     )
     started = time.perf_counter()
     _write(pixels, blocks())
-    for name, known in files.items():  # those that were hashed are those that were decoded
+    for name, known in files.items():  # make sure that the hashed files are the decoded ones
         status = (folder / name).lstat()
         if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (
             known.bytes, known.mtime_ns, known.ctime_ns,
@@ -217,7 +217,7 @@ def _decode(folder: Path, files: Mapping[str, _Hashed], size: int, pixels: Path,
 
 
 def _read_all(folder: Path, names: Sequence[str], size: int) -> Iterator[tuple[str, Tensor | str]]:
-    """Each file's name, with its image or why there is none. Raises Failed where the machine is at fault."""
+    """Yield each file's name with its image, or why it has none. Raises Failed if the machine is at fault."""
 
     def read(name: str) -> Tensor | str:
         try:
@@ -234,6 +234,6 @@ def _read_all(folder: Path, names: Sequence[str], size: int) -> Iterator[tuple[s
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:
-    # a name of its own: two Pods may have processes of the same number
+    # a random name: two Pods may have processes with the same number
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     write_atomically(path, blocks, temporary)

@@ -1,7 +1,7 @@
-"""The image files below a folder: which there are, and as what a model takes.
+"""List the image files below a folder, and read them in the form that a model takes.
 
-People put all kinds of files there. One that cannot be used is told and left out, and none can cost
-more than a bounded amount of memory, or lead out of the folder.
+People put all kinds of files there. A file that cannot be used is reported and skipped, and no file can take
+more than a bounded amount of memory or lead out of the folder.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from jobrelay_runner.volume.layout import shown as shown
 from jobrelay_train.data.images.decoding import NothingFound, Shape, Unusable, read_image, threads
 from jobrelay_train.data.images.photographs import Subject
 
-#: Each has a line in the record, which is read as a whole.
+#: Each file has a line in the record, which is read as a whole.
 MOST_FILES: Final = 100_000
-#: Of the memory that is allowed, what the images of one question may take.
+#: Share of the allowed memory that the images of one `infer` may take.
 _SHARE: Final = 0.25
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """images: uint8 (N, C, H, W), of the files `names`; skipped: why each other file was not taken.
+    """Images uint8 (N, C, H, W) of the files `names`; skipped: why each other file was not used.
 
-    nothing: files that are photographs of nothing, as uint8 (C, H, W).
+    nothing: photographs with nothing on them, as uint8 (C, H, W).
     """
 
     images: Tensor
@@ -46,9 +46,9 @@ class ImageFiles:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Names of all regular files below `folder`, relative to it, sorted; hidden ones are left out.
+    """Return the sorted relative names of all regular files below `folder`, except hidden ones.
 
-    Raises BadInput if there is no folder, or none or too many in it.
+    Raises BadInput if the folder does not exist, is empty, or has too many files.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is missing; put the folder of images on the volume as data/{folder.name}")
@@ -72,10 +72,10 @@ def _regular_files(folder: Path) -> Iterator[str]:
 def read_files(
     folder: Path, names: Iterable[str], wanted: int, shape: Shape, subject: Subject = "digit"
 ) -> ImageFiles:
-    """The first `wanted` of these files that can be read; the rest is not looked at.
+    """Read the first `wanted` of these files that can be read; ignore the rest.
 
-    Raises BadInput if not one can, or if they are more than there is memory for. Where nothing is found on a
-    file, it was read.
+    Raises BadInput if none can be read, or if they do not fit in memory. A file with nothing on it counts as
+    read.
     """
     most = int(memory_bytes() * _SHARE)
     if (size := wanted * shape[0] * shape[1] * shape[2]) > most:

@@ -22,14 +22,14 @@ from jobrelay_train.data.images.image_cache import Decoded
 from jobrelay_train.data.images.image_files import shown
 from jobrelay_train.data.split import Rows, Split, SplitName
 
-#: How many files that were skipped have a line of their own in the log; the record has them all.
+#: How many skipped files the log lists; the record has them all.
 _MOST_SHOWN: Final = 20
 
 
 def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
-    """One split of `data.folder`; the one to train on brings along the one to validate with.
+    """Load one split of `data.folder`; the training split includes the validation split.
 
-    Raises BadInput for a folder that cannot be learnt from.
+    Raises BadInput for a folder that cannot be used for training.
     """
     data = config.data
     assert data.folder is not None
@@ -74,7 +74,7 @@ def _check_skipped(folder: Path, skipped: Mapping[str, str], files: int, limit: 
 
 
 def _check_classes(folder: Path, layout: Layout, names: Iterable[str]) -> None:
-    """Every class must be learnt, and there must be something to test."""
+    """Raise BadInput unless every class has training images and there are test images."""
     there = Counter((layout.places[name].part, layout.places[name].class_name) for name in names)
     for class_name in layout.class_names:
         count = sum(there[part, class_name] for part in ("train", "val", "test"))

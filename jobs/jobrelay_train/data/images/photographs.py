@@ -1,7 +1,7 @@
-"""A photograph prepared as the images were that a model has learnt from: of a digit, or of a garment.
+"""Prepare a photograph of a digit or a garment as the images were that the model was trained on.
 
-What the picture was taken on, its light and its shadows are found first, and taken out. What is left must
-stand out from the noise of the ground: paper with nothing on it is nothing.
+The background, its light and its shadows are found first and removed. The rest must stand out from the
+background's noise: blank paper counts as nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jobrelay_train.data.images.strokes import digit
 
 Subject = Literal["digit", "garment"]
 
-#: The longest edge of a picture that is looked at; a digit that fills a tenth of it has 48 pixels.
+#: Pictures are searched at this longest edge; a digit that fills a tenth of it has 48 pixels.
 WORKING_PIXELS: Final = 480
-#: A smaller picture is enlarged: what is looked for in it has a size in pixels.
+#: A smaller picture is enlarged, because the search uses sizes in pixels.
 _LEAST_PIXELS: Final = 160
 
 
 def prepared(image: Image.Image, subject: Subject) -> Image.Image | None:
-    """A picture (RGB, upright, of any size) in grey, 28 x 28, bright on black; None: nothing is on it."""
+    """Turn a picture (RGB, upright, any size) into grey 28 x 28, bright on black; None if it is empty."""
     if native := _native(image):
         return native
     longest = max(image.size)
@@ -36,9 +36,9 @@ def prepared(image: Image.Image, subject: Subject) -> Image.Image | None:
 
 
 def _native(image: Image.Image) -> Image.Image | None:
-    """An image of the very size, or one whose pixels were only repeated; its negative if it is on white.
+    """Return an image that has 28 x 28 pixels, or these pixels repeated; inverted if it is on white.
 
-    On grey it is a photograph, however small.
+    An image on grey is a photograph, however small.
     """
     grey = numpy.asarray(image.convert("L"))
     if image.size != (SIZE, SIZE):
@@ -50,7 +50,7 @@ def _native(image: Image.Image) -> Image.Image | None:
         if (numpy.abs(small[numpy.ix_(which, which)].astype(int) - grey) > 2).mean() > 0.001:
             return None
         grey = small
-    if numpy.ptp(grey) < 16:  # nothing, which is found out as with any other picture
+    if numpy.ptp(grey) < 16:  # blank: handled as any other picture
         return None
     ground = float(numpy.median(border(grey, 1)))
     if ground < 128:

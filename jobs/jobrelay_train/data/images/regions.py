@@ -1,4 +1,4 @@
-"""The parts of a picture: what hangs together, where it is, and how much of it there is."""
+"""The parts of a picture: connected pixels, their position and their extent."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 Grey = NDArray[numpy.float32]
 Mask = NDArray[numpy.bool_]
 
-#: Pixels of a side, of MNIST and of Fashion-MNIST.
+#: Pixels per side of an image of MNIST or Fashion-MNIST.
 SIZE: Final = 28
-#: Of a grid on which parts are told apart.
+#: Cells per side of the grid on which parts are distinguished.
 GRID: Final = 160
 _SIZE: Final = 28
 _DIGIT: Final = 20
 
 
 def border(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """The outermost pixels, of an array (H, W, …), one after the other."""
+    """Return the outermost `width` pixels of an array (H, W, …) as one list."""
     rows = (values[:width], values[-width:])
     columns = (values[:, :width], values[:, -width:])
     shape = (-1, *values.shape[2:])
@@ -32,7 +32,7 @@ def border(values: NDArray[Any], width: int) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Part:
-    """Pixels that hang together. mass: the sum of their values; places are in pixels of the picture."""
+    """Connected pixels. mass: the sum of their values; positions are in pixels of the picture."""
 
     label: int
     top: int
@@ -46,11 +46,11 @@ class Part:
 
     @property
     def thickness(self) -> float:
-        """The mean width of its strokes, in parts of its longest edge."""
+        """The mean width of its strokes, as a fraction of its longest edge."""
         return 2 * self.area / max(self.outline, 1) / max(self.height, self.width)
 
     def gap(self, other: Part) -> float:
-        """How far their rectangles are from each other."""
+        """Return the distance between their rectangles."""
         down = max(self.top, other.top) - min(self.top + self.height, other.top + other.height)
         across = max(self.left, other.left) - min(self.left + self.width, other.left + other.width)
         return max(down, across, 0)
@@ -64,14 +64,14 @@ class Parts:
     all: list[Part]
 
     def mask(self, chosen: list[Part]) -> Mask:
-        """Where these parts are, as large as the picture."""
+        """Return where these parts are, in the size of the picture."""
         on = numpy.isin(self.labels, [part.label for part in chosen])
         large = on.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
         return large[: self.shape[0], : self.shape[1]]
 
 
 def divided(values: Grey, join: int) -> Parts:
-    """What hangs together of the pixels that are not 0, gaps of `join` cells of the grid filled."""
+    """Divide the nonzero pixels into connected parts, bridging gaps of `join` grid cells."""
     height, width = values.shape
     factor = -(-max(height, width) // GRID)
     picture = torch.from_numpy(values)[None, None]
@@ -90,7 +90,7 @@ def divided(values: Grey, join: int) -> Parts:
 
 
 def spread(values: NDArray[numpy.int64], where: Mask) -> NDArray[numpy.int64]:
-    """Each place where it is true gets the highest value that it is joined to, along rows and columns."""
+    """Give each true cell the highest value that it is connected to, along rows and columns."""
     values = values * where
     while True:
         before = values
@@ -115,7 +115,7 @@ def _measured(
     names, inverse = numpy.unique(numbers, return_inverse=True)
     inverse = inverse.reshape(numbers.shape)
     areas, outlines, masses = (numpy.bincount(inverse.ravel(), each.ravel()) for each in values)
-    order = [place for place in numpy.argsort(-masses) if names[place]][:200]  # of dust there may be more
+    order = [place for place in numpy.argsort(-masses) if names[place]][:200]  # dust may make more parts
     for place in order:
         rows, columns = numpy.nonzero(inverse == place)
         top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
@@ -137,7 +137,7 @@ def _measured(
 
 
 def cut(values: Grey, where: Mask) -> Grey:
-    """The smallest rectangle around where it is true."""
+    """Crop to the smallest rectangle around the true pixels."""
     rows, columns = numpy.flatnonzero(where.any(axis=1)), numpy.flatnonzero(where.any(axis=0))
     if not len(rows):
         return values
@@ -145,7 +145,7 @@ def cut(values: Grey, where: Mask) -> Grey:
 
 
 def blurred(values: Grey, size: int) -> Grey:
-    """The mean of size x size pixels around each, of an array (H, W) or (H, W, C)."""
+    """Return the mean of the size x size pixels around each pixel of an array (H, W) or (H, W, C)."""
     picture = torch.from_numpy(values)
     planes = picture[None] if values.ndim == 2 else picture.permute(2, 0, 1)
     mean = F.avg_pool2d(planes[None], size, 1, size // 2, count_include_pad=False)[0]

@@ -1,10 +1,10 @@
-"""An image file without what is not its pixels: names, places, colour profiles, thumbnails, comments.
+"""Strip everything except the pixels from an image file: names, places, profiles, thumbnails, comments.
 
-Whether a file is an image is decided by its pixels. Pillow gives up on a whole image whose EXIF block is not
-one, or whose text unpacks to megabytes, so it never sees them. The one thing that matters to people, which
-way the camera was held, is read here: from a block that is readable, and else the image is as it is stored.
+Only the pixels decide whether a file is an image. Pillow rejects a whole image because of a malformed EXIF
+block or text that unpacks to megabytes, so it never gets to see them. The one thing that matters to people,
+how the camera was held, is read here, if its block is readable; otherwise the image stays as it is stored.
 
-Nothing here raises for whatever is in a file, and nothing takes more memory than the file once more.
+Nothing here raises, whatever a file contains, and nothing takes more memory than a second copy of the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-#: Of an EXIF block that is kept as text, which is compressed.
+#: Size limit of an EXIF block that is stored as compressed text.
 _PROFILE_BYTES: Final = 256 * 1024
 _TAGS: Final = 1000
 _ORIENTATION: Final = 0x0112
@@ -24,23 +24,23 @@ _ORDERS: Final[dict[bytes, Literal["little", "big"]]] = {b"II*\0": "little", b"M
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _JFIF: Final = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _EXIF_START: Final = b"Exif\0\0"
-#: What of a TIFF file says how its pixels are stored.
+#: The tags of a TIFF file that describe how its pixels are stored.
 _TIFF_TAGS: Final = frozenset(
     (
         *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326),
         332, 338, 339, 347, *range(512, 522), *range(529, 533),
     )
 )  # fmt: skip
-#: In the flags of WebP's VP8X: ICC profile, EXIF and XMP.
+#: Flags of WebP's VP8X for ICC profile, EXIF and XMP.
 _WEBP_SIDE_FLAGS: Final = 0x20 | 0x08 | 0x04
 
 
 @dataclass(frozen=True)
 class Stripped:
-    """content: the file with what its pixels need; orientation: 1 to 8, as EXIF counts them.
+    """A file with only what its pixels need, in `content`; orientation: 1 to 8, as in EXIF.
 
-    buffered_bytes: what a decoder holds beside the image that it makes, of a JPEG that comes in several
-    passes over the whole image.
+    buffered_bytes: memory that a decoder needs in addition to the image, for a JPEG in several passes over
+    the whole image.
     """
 
     content: bytes
@@ -49,13 +49,13 @@ class Stripped:
 
 
 def stripped(content: bytes, image_format: str) -> Stripped:
-    """The file's content (a PNG, JPEG, WEBP, TIFF or AVIF; of other formats as it is) without side data."""
+    """Return a file's content without side data (PNG, JPEG, WEBP, TIFF, AVIF; others are unchanged)."""
     strip = _STRIPS.get(image_format)
     return strip(content) if strip else Stripped(content)
 
 
 def webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a WebP image from its header, since Pillow makes its canvas when it opens it."""
+    """Read a WebP image's width and height from its header; Pillow would allocate its canvas on opening."""
     kind = content[12:16]
     if kind == b"VP8X":
         return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
@@ -67,7 +67,7 @@ def webp_size(content: bytes) -> tuple[int, int]:
 
 
 def orientation_of(exif: bytes) -> int | None:
-    """What an EXIF block says of the orientation; None if it says nothing, or is none."""
+    """Return the orientation in an EXIF block; None if it has none or is malformed."""
     exif = exif.removeprefix(_EXIF_START)
     order = _ORDERS.get(exif[:4])
     if order is None:
@@ -91,7 +91,7 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def _png(content: bytes) -> Stripped:
-    """Critical chunks, and transparency if it is whole; without it the image is there all the same."""
+    """Keep critical chunks, and transparency if it is intact; the image is usable without it."""
     view = memoryview(content)
     kept = bytearray(content[:8])
     exif = xmp = b""
@@ -120,7 +120,7 @@ def _crc_is_right(chunk: memoryview) -> bool:
 
 
 def _raw_profile(packed: memoryview) -> bytes:
-    """An EXIF block as ImageMagick keeps it in PNG: its name, its length and hexadecimal digits."""
+    """Return an EXIF block as ImageMagick stores it in PNG: its name, its length and hexadecimal digits."""
     try:
         text = zlib.decompressobj().decompress(packed, _PROFILE_BYTES)
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
@@ -129,20 +129,20 @@ def _raw_profile(packed: memoryview) -> bytes:
 
 
 def _jpeg(content: bytes) -> Stripped:
-    """All segments but those of applications and comments; of these what decides on colours."""
+    """Keep all segments except comments and application data; of the latter, what determines the colours."""
     kept = bytearray(b"\xff\xd8")
     exif = xmp = frame = b""
     buffered = 0
     place = 2
     while (place := content.find(b"\xff", place)) >= 0:
-        while content[place : place + 1] == b"\xff":  # any number of them may stand before a marker
+        while content[place : place + 1] == b"\xff":  # any number of them may precede a marker
             place += 1
         if place >= len(content):
             break
         marker = content[place]
         place += 1
         length = int.from_bytes(content[place : place + 2], "big")
-        if marker <= 0x01 or 0xD0 <= marker <= 0xD8 or length < 2:  # has no length, or a wrong one
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD8 or length < 2:  # no length, or an invalid one
             continue
         if marker == 0xD9:  # the end, before any pixels
             break
@@ -171,10 +171,10 @@ def _jpeg(content: bytes) -> Stripped:
 
 
 def _coefficient_bytes(frame: bytes, scan: bytes) -> int:
-    """What libjpeg keeps of the whole image (jdcoefct.c): nothing if the first scan has it all.
+    """Return the bytes that libjpeg buffers of the whole image (jdcoefct.c): 0 if the first scan has it all.
 
-    frame: SOF, from its marker on; scan: what SOS says. 2 bytes a coefficient, of each component as
-    many as it has samples.
+    frame: SOF, from its marker on; scan: the contents of SOS. Each component has as many coefficients as
+    samples, of 2 bytes each.
     """
     if len(frame) < 9:
         return 0
@@ -212,9 +212,9 @@ def _webp(content: bytes) -> Stripped:
 
 
 def _tiff(content: bytes) -> Stripped:
-    """With the directory of its first image alone, and in that what says how the pixels are stored.
+    """Keep only the directory of the first image, and in it only how the pixels are stored.
 
-    Of a file of the large format (BigTIFF) nothing is taken away.
+    A file in the large format (BigTIFF) is unchanged.
     """
     order = _ORDERS.get(content[:4])
     start = int.from_bytes(content[4:8], order or "little")
@@ -230,7 +230,7 @@ def _tiff(content: bytes) -> Stripped:
 
 
 def _avif(content: bytes) -> Stripped:
-    """With EXIF under a name that decoders pass over; boxes of its own say how the image is turned."""
+    """Rename EXIF so that decoders skip it; AVIF has its own boxes for the orientation."""
     place = 0
     while place + 8 <= len(content):
         size, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]

@@ -1,7 +1,7 @@
-"""A photograph of a digit, as MNIST was made (http://yann.lecun.com/exdb/mnist).
+"""Prepare a photograph of a digit as in MNIST (http://yann.lecun.com/exdb/mnist).
 
-The strokes alone, bright on black, scaled into 20 x 20 pixels with their proportions kept, and moved so that
-their centre of mass is the centre of 28 x 28.
+Only the strokes are kept, bright on black, scaled in proportion into 20 x 20 pixels, and moved so that their
+centre of mass is the centre of 28 x 28.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 from jobrelay_train.data.images.regions import SIZE, Grey, Mask, Parts, blurred, border, cut, divided
 
 _DIGIT: Final = 20
-#: The width of strokes at 20 x 20: those of 9 in 10 images of MNIST are between 2.0 and 4.0 (median 2.6), and
-#: a ball-pen's would be lost.
+#: Range of stroke widths at 20 x 20: 9 in 10 images of MNIST have between 2.0 and 4.0 (median 2.6), and the
+#: strokes of a ballpoint pen would be lost.
 _THINNEST: Final = 2.1
 _THICKEST: Final = 4.4
-#: How much darker than the paper something must be, in parts of the paper's brightness, and how many times as
-#: far from it as what is paper.
+#: How much darker than the paper ink must be, as a fraction of the paper's brightness, and as a multiple of
+#: the paper's own variation.
 _CONTRAST: Final = 0.12
 _TIMES_NOISE: Final = 6.0
-#: No digit is wider in parts of its height; a line on the paper is.
+#: Largest width of a digit as a multiple of its height; a line on the paper is wider.
 _FLATTEST: Final = 2.5
-#: Strokes are narrow (in parts of their length), dark, not at the border: two of these, or it is a shadow.
+#: Strokes are narrow (relative to their length), dark, and not at the border; a part that meets fewer than
+#: two of the three is a shadow.
 _BROADEST: Final = 0.35
 _BOLD: Final = 0.3
 
@@ -47,7 +48,7 @@ def digit(image: Image.Image) -> Image.Image | None:
 
 
 def _is_dark_on_light(grey: Grey) -> bool:
-    """Whether what differs most from the border, as the eye sees it (by ratio), is darker than it."""
+    """Whether the pixels that differ most from the border, by ratio as the eye sees, are darker than it."""
     tone = numpy.log(grey + 8)
     ground = float(numpy.median(border(tone, max(1, min(grey.shape) // 20))))
     darkest, lightest = numpy.percentile(tone, (0.5, 99.5))
@@ -55,9 +56,9 @@ def _is_dark_on_light(grey: Grey) -> bool:
 
 
 def _darkness(grey: Grey) -> Grey:
-    """How much darker each pixel is than the paper there would be, 0 to 1.
+    """Return how much darker each pixel is than the paper at that place, 0 to 1.
 
-    The paper is what is left when everything narrower than a third of the picture is filled up (closing).
+    The paper is estimated by filling everything narrower than a third of the picture (closing).
     """
     coarse = torch.from_numpy(grey)[None, None]
     height, width = grey.shape
@@ -71,7 +72,7 @@ def _darkness(grey: Grey) -> Grey:
 
 
 def _standing_out(values: Grey, contrast: float) -> tuple[float, float] | None:
-    """From which value on something stands out, and how far it does; None if nothing does."""
+    """Return the value from which something stands out, and how far it does; None if nothing does."""
     if numpy.ptp(values) < contrast:
         return None
     threshold = _otsu(values)
@@ -88,7 +89,7 @@ def _standing_out(values: Grey, contrast: float) -> tuple[float, float] | None:
 
 
 def _otsu(values: Grey) -> float:
-    """The value that divides them into two kinds that differ most (Otsu 1979)."""
+    """Return the threshold that separates the values into the two most different classes (Otsu 1979)."""
     counts, edges = numpy.histogram(values, bins=256)
     middles = (edges[:-1] + edges[1:]) / 2
     below = counts.cumsum()
@@ -100,7 +101,7 @@ def _otsu(values: Grey) -> float:
 
 
 def _strokes(parts: Parts) -> Mask | None:
-    """The part that is the digit, with what belongs to it; not specks, the lines of the paper or its edge."""
+    """Return the digit with all its parts, but without specks, ruled lines and the paper's edge."""
     longest = max(parts.shape)
     usable = [
         part
@@ -131,7 +132,7 @@ def _strokes(parts: Parts) -> Mask | None:
 
 
 def _thickened(ink: Grey) -> Grey:
-    """With strokes as wide as MNIST's are, cut at their edges."""
+    """Make strokes as wide as MNIST's, and crop to their edges."""
     for _ in range(2):
         ink = cut(ink, ink > 0.5)
         steps = numpy.hypot(*numpy.gradient(numpy.pad(ink, 1)))
@@ -152,7 +153,7 @@ def _thickened(ink: Grey) -> Grey:
 
 
 def _in_the_middle(ink: Grey) -> Image.Image:
-    """Scaled into 20 x 20, and its centre of mass in the middle of 28 x 28."""
+    """Scale into 20 x 20, and move the centre of mass to the middle of 28 x 28."""
     height, width = ink.shape
     scale = _DIGIT / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

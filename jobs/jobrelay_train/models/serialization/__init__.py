@@ -1,1 +1,1 @@
-"""Files of weights, read without running anything that is in them."""
+"""Files of weights, read without running anything in them."""

@@ -1,10 +1,10 @@
-"""Checkpoints: saved whole or not at all, verified before they are loaded, the newest two kept.
+"""Checkpoints: saved completely or not at all, verified before loading; the newest two are kept.
 
     checkpoints/epoch-0003.pt            after three epochs
     checkpoints/epoch-0003-step-00042.pt 42 steps into the fourth; after SIGTERM
     checkpoints/epoch-0003.json          its SHA-256, and what must stay the same to resume from it
 
-The sidecar is written last and removed first: a .pt without one was never finished.
+The sidecar is written last and removed first: a .pt without one is incomplete.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Position(Typed):
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar(FileDigest):
-    """What stands beside a checkpoint. settings: those that may not change on the way."""
+    """The JSON file of a checkpoint. settings: those that must not change until the training is done."""
 
     format: Literal[1] = 1
     position: Position
@@ -60,9 +60,9 @@ class Sidecar(FileDigest):
 def save(
     fence: WriterFence, folder: Path, position: Position, state: Mapping[str, Any], settings: dict[str, Any]
 ) -> Path:
-    """Write a checkpoint and drop the ones before the newest two.
+    """Write a checkpoint and remove all but the newest two.
 
-    Raises OSError or Superseded; then the checkpoints are those from before.
+    Raises OSError or Superseded; then the earlier checkpoints are unchanged.
     """
     fence.make_folder(folder)
     content = to_bytes(state)
@@ -77,11 +77,11 @@ def save(
 
 
 def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Position, dict[str, Any]] | None:
-    """The newest checkpoint that is whole, with tensors on the CPU; None if there is none at all.
+    """Load the newest intact checkpoint, with tensors on the CPU; None if there is no checkpoint.
 
-    limit: how many bytes one may have (serialization.weights.room_for). A damaged one is reported and the one
-    before it taken. Raises BadInput if what is there belongs to another training (`settings` differ) or
-    was made by another program, Failed if there are checkpoints and none is whole.
+    limit: most bytes of a checkpoint (serialization.weights.room_for). A damaged one is reported, and the
+    previous one is used. Raises BadInput if a checkpoint belongs to another training (`settings` differ) or
+    was made by another program, Failed if there are checkpoints but none is intact.
     """
     problems = []
     for sidecar_path in _newest_first(folder):
@@ -106,7 +106,7 @@ def load_newest(folder: Path, settings: dict[str, Any], limit: int) -> tuple[Pos
 
 
 def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The checkpoints that are whole, newest first, of whatever training: name of the file, content."""
+    """Yield the intact checkpoints of any training, newest first: name of the file, content."""
     for sidecar_path in _newest_first(folder):
         path = sidecar_path.with_suffix(".pt")
         with contextlib.suppress(OSError, ValueError):  # CorruptFile and UntrustedFile among them
@@ -114,7 +114,7 @@ def readable(folder: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def foreign(path: Path, record: Path, error: UntrustedFile) -> BadInput:
-    """What to say of a file that fits its record and yet is not of this program."""
+    """Return the error for a file that matches its record but was not written by this program."""
     return BadInput(
         f"{path} is what {record.name} records, but it was not written by this program: {error}. "
         "Nothing in it was executed or used. Find out who wrote it; then remove both, or use another --run"
@@ -129,7 +129,7 @@ def _read_sidecar(path: Path) -> Sidecar:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """One `key: was A, is B` for every leaf in which two trees of settings differ."""
+    """Return `key: was A, is B` for every leaf in which two trees of settings differ."""
     found = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
@@ -150,7 +150,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Sidecars. Raises BadInput for a link in place of the folder."""
+    """List the sidecars. Raises BadInput for a link in place of the folder."""
     try:
         names = regular_files(folder, root=folder.parent)
     except UnsafeFile as error:

@@ -1,8 +1,8 @@
 """The safetensors format: https://github.com/huggingface/safetensors#format
 
-Eight bytes for the length of a JSON header, the header, and the values. The header has for each name a
-type, a shape, and where the values are, from the end of the header. It is read here, with the same
-bounds as PyTorch's own format, rather than by a library that maps a file which somebody may still change.
+Eight bytes with the length of a JSON header, the header, and the values. For each name, the header has a
+type, a shape, and the position of the values, counted from the end of the header. It is read here, with the
+same bounds as PyTorch's own format, because the library maps the file, which could still be changed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _TYPES: Final = {
 
 
 def looks_like_it(content: bytes) -> bool:
-    """Whether it begins as such a file does."""
+    """Whether the content starts like a safetensors file."""
     return content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8
 
 
 def from_safetensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors by their names. Raises UntrustedFile, and what json raises."""
+    """Return the tensors by name. Raises UntrustedFile, and what json raises."""
     (length,) = struct.unpack_from("<Q", content)
     if length > _HEADER_BYTES:
         raise UntrustedFile(f"its header has {length:,} bytes")

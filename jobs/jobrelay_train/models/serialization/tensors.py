@@ -1,4 +1,4 @@
-"""Tensors out of the bytes of a file that somebody else may have written: never more than the file holds."""
+"""Tensors from the bytes of an untrusted file, never larger than what the file holds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 class UntrustedFile(ValueError):
-    """A file holds what this program does not read; nothing of it is used."""
+    """A file contains something that this program does not accept; none of it is used."""
 
 
 class Source:
-    """The bytes of one file. Whatever is made of them is a copy, and no larger than they are."""
+    """The bytes of one file. Tensors made from them are copies, and no larger than the bytes."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -24,7 +24,7 @@ class Source:
         self._claimed = 0
 
     def reserve(self, dtype: torch.dtype, count: Any) -> Tensor:
-        """`count` values, whatever they are, to be filled later. Raises UntrustedFile."""
+        """Allocate `count` uninitialised values, to be filled later. Raises UntrustedFile."""
         size = _whole(count) * dtype.itemsize
         self._reserved += size
         if self._reserved > len(self.content):
@@ -32,23 +32,23 @@ class Source:
         return torch.empty(size, dtype=torch.uint8).view(dtype)
 
     def fill(self, values: Tensor, start: int) -> None:
-        """Copy the bytes from `start` on into one-dimensional values. Raises UntrustedFile."""
+        """Copy the bytes at `start` into one-dimensional values. Raises UntrustedFile."""
         if start < 0 or start + values.nbytes > len(self.content):
             raise UntrustedFile("it is shorter than the values that it claims to hold")
         if values.nbytes:
             values.view(torch.uint8).numpy()[:] = np.frombuffer(self.content, np.uint8, values.nbytes, start)
 
     def values(self, dtype: torch.dtype, count: Any, start: int) -> Tensor:
-        """`count` values that begin at byte `start`. Raises UntrustedFile."""
+        """Return `count` values that start at byte `start`. Raises UntrustedFile."""
         values = self.reserve(dtype, count)
         self.fill(values, start)
         return values
 
     def view(self, values: Tensor, offset: Any, size: Sequence[Any], stride: Sequence[Any]) -> Tensor:
-        """A tensor of this size over some of these values. Raises UntrustedFile.
+        """Return a tensor of this size over some of these values. Raises UntrustedFile.
 
-        Its elements are no more than the values are, and all tensors of a file have at most two for each
-        byte of it: two layers may share their weights, but ten thousand may not.
+        It has at most as many elements as there are values, and all tensors of a file together have at most
+        two for each byte of it: two layers may share their weights, but ten thousand may not.
         """
         if len(size) != len(stride):
             raise UntrustedFile(f"a tensor of {len(size)} dimensions has {len(stride)} strides")

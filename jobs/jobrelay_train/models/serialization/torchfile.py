@@ -1,6 +1,6 @@
-"""Files as torch.save writes them: a zip archive since PyTorch 1.6, a row of pickles before.
+"""Files written by torch.save: a zip archive since PyTorch 1.6, a sequence of pickles before.
 
-archive/data.pkl      names and numbers, and for each tensor which values it looks at
+archive/data.pkl      names and numbers, and for each tensor the values that it views
 archive/data/KEY      the values of one storage, as they lie in memory
 archive/byteorder     little
 """
@@ -20,18 +20,18 @@ from jobrelay_train.models.serialization.tensors import Source, UntrustedFile
 from jobrelay_train.models.serialization.unpickling import unpickle
 
 ZIP: Final = b"PK\x03\x04"
-#: The pickle of 0x1950A86A20F9469CFC6C, with which the older format begins.
+#: The pickle of 0x1950A86A20F9469CFC6C, with which the older format starts.
 OLDER: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-#: Of the part that is not tensors: after 1000 epochs a checkpoint's has 70 KB.
+#: Size limit of the part that is not tensors: after 1000 epochs, a checkpoint's has 70 KB.
 _PICKLE_BYTES: Final = 4 * 1024 * 1024
-#: Of an archive: two for each tensor at most.
+#: Most members of an archive, which has at most two for each tensor.
 _MEMBERS: Final = 50_000
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 
 
 def from_zip(content: bytes) -> Any:
-    """The object in a file of PyTorch 1.6 or newer. Raises UntrustedFile, and what zipfile raises."""
+    """Return the object in a file of PyTorch 1.6 or newer. Raises UntrustedFile, and what zipfile raises."""
     archive = _Archive(content)
     names = [name for name in archive.members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(names) != 1:
@@ -55,23 +55,23 @@ def from_zip(content: bytes) -> Any:
 
 
 class _Archive:
-    """Members of a zip archive that are stored as they are, each at a place of its own."""
+    """Members of a zip archive that are stored uncompressed and do not overlap."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        if content.count(b"PK\x01\x02") > _MEMBERS:  # each makes an object of ten times its size
+        if content.count(b"PK\x01\x02") > _MEMBERS:  # zipfile makes an object of ten times its size for each
             raise UntrustedFile(f"it has more than {_MEMBERS:,} members")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = archive.infolist()
         self.members = {member.filename: member for member in found}
-        # PyTorch takes no notice of capitals, and would read the other one.
+        # PyTorch ignores the case of names, and would read the other one.
         if len({name.lower() for name in self.members}) < len(found):
             raise UntrustedFile("it has two members of one name")
         if sum(member.file_size for member in found) > len(content):
             raise UntrustedFile("it unpacks to more than its own size")
 
     def place(self, name: str) -> tuple[int, int]:
-        """Where a member's bytes begin, and how many they are. Raises UntrustedFile."""
+        """Return where a member's bytes start, and how many they are. Raises UntrustedFile."""
         if name not in self.members:
             raise UntrustedFile(f"it has no {name}")
         member = self.members[name]
@@ -84,7 +84,7 @@ class _Archive:
         return start, member.file_size
 
     def read(self, name: str) -> bytes:
-        """A small member. Raises UntrustedFile."""
+        """Return a small member's bytes. Raises UntrustedFile."""
         start, size = self.place(name)
         if size > _PICKLE_BYTES:
             raise UntrustedFile(f"its {name} has {size:,} bytes")
@@ -92,7 +92,7 @@ class _Archive:
 
 
 def from_pickles(content: bytes) -> Any:
-    """The object in a file of a PyTorch before 1.6. Raises UntrustedFile, and what pickletools raises."""
+    """Return the object in a file of PyTorch before 1.6. Raises UntrustedFile, and pickletools' errors."""
     file, source = io.BytesIO(content), Source(content)
     stored: dict[str, Tensor] = {}
 

@@ -1,7 +1,7 @@
-"""The part of pickle's language that torch.save writes: names, numbers, containers and tensors.
+"""The subset of the pickle language that torch.save writes: names, numbers, containers and tensors.
 
-One pass over the program both checks and builds it, so that nothing can be hidden from the check. No
-name in it is ever imported or called: what a name may stand for is listed here.
+A single pass both checks the pickle and builds the object, so that nothing can be hidden from the check. No
+name in it is ever imported or called: the meanings of the allowed names are listed here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from jobrelay_train.models.serialization.tensors import Source, UntrustedFile
 
-#: Each takes some microseconds and may make an object. After 1000 epochs a checkpoint has 17,000.
+#: Each opcode takes some microseconds and may create an object. After 1000 epochs a checkpoint has 17,000.
 _OPERATIONS: Final = 200_000
 
-#: The class of a storage says what its values are.
+#: The class of a storage gives the type of its values.
 _STORAGES: Final = {
     f"torch {kind}Storage": dtype
     for kind, dtype in {
@@ -28,7 +28,7 @@ _STORAGES: Final = {
         "ComplexFloat": torch.complex64,
     }.items()
 } | {"torch.storage UntypedStorage": torch.uint8}  # fmt: skip
-#: Newer types have no such class; of these the tensor itself says what its values are.
+#: Newer types have no such class; for these, the tensor itself gives the type of its values.
 _TYPES: Final = {
     f"torch {name}": getattr(torch, name)
     for name in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "bool", "uint8", "int8")
@@ -48,12 +48,12 @@ _KNOWN: Final = {
     },
 }
 _Key = str | int | float | bool | None
-#: key, type and number of the values that a tensor looks at → the values
+#: key, type and number of the values that a tensor views → the values
 Storage = Callable[[str, torch.dtype, Any], Tensor]
 
 
 def unpickle(file: IO[bytes], source: Source, storage: Storage) -> Any:
-    """What the next pickle in `file` describes. Raises UntrustedFile, and any error for nonsense."""
+    """Return the object in the next pickle of `file`. Raises UntrustedFile, or any error for nonsense."""
     machine = _Machine(source, storage)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if number == _OPERATIONS:
@@ -63,7 +63,7 @@ def unpickle(file: IO[bytes], source: Source, storage: Storage) -> Any:
 
 
 class _Machine:
-    """A stack, the places in it that are marked, and what is remembered."""
+    """The pickle machine: a stack, its marks, and the memo."""
 
     def __init__(self, source: Source, storage: Storage) -> None:
         self._source = source
@@ -115,7 +115,7 @@ class _Machine:
                 stack.append(self._stored(*self._pop(1)))
             case "REDUCE":
                 stack.append(self._call(*self._pop(2)))
-            case "BUILD":  # the versions of a model's parts, beside its dict; PyTorch does without as well
+            case "BUILD":  # the versions of a model's parts, which PyTorch does not need either
                 self._pop(1)
                 _require(stack[-1], dict)
             case _:
@@ -137,7 +137,7 @@ class _Machine:
     def _set_items(self, items: list[Any]) -> None:
         target = _require(self._stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_require(key, _Key)] = value  # never a tuple of tuples, which may take for ever to hash
+            target[_require(key, _Key)] = value  # never a tuple of tuples, which may take forever to hash
 
     def _extend(self, items: list[Any]) -> None:
         _require(self._stack[-1], list).extend(items)
@@ -164,7 +164,7 @@ class _Machine:
                 values = _require(values, Tensor).view(_require(dtype, torch.dtype))
             case _:
                 raise UntrustedFile("its pickle calls something that is not a function")
-        if any(more):  # values that are to be negated, or complex and conjugated
+        if any(more):  # a flag that values are negated, or complex and conjugated
             raise UntrustedFile("it has a tensor that is more than its values")
         return self._source.view(
             _require(values, Tensor), offset, _require(size, tuple), _require(stride, tuple)

@@ -1,13 +1,13 @@
-"""State as the bytes of a file and back: bytes that are not this program's own are never believed.
+"""Convert state to the bytes of a file and back; bytes that this program did not write are never trusted.
 
-Two things can be wrong with a file of weights. It may not be the one that its record tells of: it is
-damaged, and an older one may do. Or it may be that very one and hold what this program does not write:
-then somebody has made it, and its record too, and nothing in that place can be trusted.
+Two things can be wrong with a file of weights. It may not match its record: then it is damaged, and an older
+file may do. Or it may match but contain something that this program does not write: then somebody has forged
+both the file and its record, and nothing in that place can be trusted.
 
-`torch.load(weights_only=True)` runs no code, but some harmless names that it allows make gigabytes out
-of a few bytes. A look at the file beforehand does not help: it is a look by another reader, which sees
-another file (PyTorch takes DATA.PKL for data.pkl). So the file is read here, by a reader that can make
-nothing but what it holds (unpickling, tensors), and of a file that is no larger than expected.
+`torch.load(weights_only=True)` runs no code, but some harmless names that it allows turn a few bytes into
+gigabytes. Checking the file beforehand does not help: a different reader sees a different file (PyTorch takes
+DATA.PKL for data.pkl). So the file is read here, by a reader that can create only what the file holds
+(unpickling, tensors), and only if the file is no larger than expected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jobrelay_train.data.filekinds import HEAD_BYTES, kind_of
 from jobrelay_train.models.serialization import safetensors, torchfile
 from jobrelay_train.models.serialization.tensors import UntrustedFile as UntrustedFile
 
-#: What a file has beside its tensors' values: names, figures of a thousand epochs, and the archive itself.
+#: Room in a file besides its tensors' values: names, figures of a thousand epochs, the archive itself.
 _BESIDE_THE_VALUES = 16 * 1024 * 1024
 
 
@@ -37,29 +37,29 @@ class CorruptFile(ValueError):
 
 
 def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """`state` as torch.save writes it; in memory, so that a full disk is an OSError of the writing."""
+    """Return `state` as torch.save writes it; in memory, so that a full disk is an OSError of the write."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     return buffer.getvalue()
 
 
 def model_to_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """model.pt, for a model with this state: the same bytes for the same state, wherever it comes from."""
+    """Return model.pt for a model with this state; the same state always gives the same bytes."""
     return to_bytes({name: tensor.cpu().contiguous() for name, tensor in state.items()})
 
 
 def room_for(tensors: Iterable[Tensor], copies: int = 1) -> int:
-    """How many bytes a file may have that holds so many copies of these tensors."""
+    """Return the most bytes that a file with `copies` of these tensors may have."""
     return copies * sum(tensor.nbytes for tensor in tensors) + _BESIDE_THE_VALUES
 
 
 def load_verified(path: Path, digest: FileDigest, limit: int) -> dict[str, Any]:
-    """Tensors (on the CPU) and plain values from the file of this digest.
+    """Load tensors (on the CPU) and plain values from the file with this digest.
 
     Raises OSError, CorruptFile, UntrustedFile.
 
-    limit: more bytes than that are not read, whatever the digest says: a file with holes takes no room on
-    the volume, and all of its size in memory. The hash is of the very bytes that are read.
+    limit: most bytes to read, whatever the digest says: a sparse file takes no room on the volume but its
+    full size in memory. Exactly the bytes that are read are hashed.
     """
     try:
         content = read_bytes(path, min(digest.bytes, limit))
@@ -82,15 +82,15 @@ def load_verified(path: Path, digest: FileDigest, limit: int) -> dict[str, Any]:
 
 
 def from_bytes(content: bytes) -> dict[str, Any]:
-    """The dict in a file of PyTorch's or of safetensors. Raises UntrustedFile.
+    """Return the dict in a PyTorch or safetensors file. Raises UntrustedFile.
 
-    What it takes in memory is no more than a few times `content`.
+    It takes at most a few times the size of `content` in memory.
     """
     try:
         state = _reader_of(content)(content)
-    except (UntrustedFile, StageError):  # SIGTERM, which may come anywhere, is no fault of the file's
+    except (UntrustedFile, StageError):  # SIGTERM may arrive anywhere and is not the file's fault
         raise
-    except Exception as error:  # whatever a file of somebody else's may provoke
+    except Exception as error:  # a foreign file may cause any error
         raise UntrustedFile(f"it is not a file as PyTorch writes it: {one_line(error)}") from error
     if not isinstance(state, dict):
         raise UntrustedFile("it does not hold a state_dict")

@@ -1,6 +1,6 @@
-"""How a training is done: by one process, or by several together.
+"""Strategies: training in one process, or in several together.
 
-single    one process with all processors
+single    one process with all CPUs
 hogwild   several processes on one machine; all write to the same weights, and none waits for another
 ddp       several processes, on one machine or many; each takes its shard of every batch, and the gradients
           are averaged
@@ -25,10 +25,10 @@ from jobrelay_train.training.state import TrainState
 
 
 class Shard(NamedTuple):
-    """What one process takes of a batch: some rows of the epoch's order.
+    """One process's share of a batch: some rows of the epoch's order.
 
-    weight: of their mean loss in the step. counts: whether their loss and right answers are added to the
-    epoch's; not where another process takes the same rows.
+    weight: of their mean loss in the step. counts: whether their loss and correct answers count for the
+    epoch; False if another process counts the same rows.
     """
 
     rows: slice
@@ -39,20 +39,20 @@ class Shard(NamedTuple):
 class Strategy(Protocol):
     """The processes that train together, as one of them sees them."""
 
-    is_main: bool  # this process alone prints and writes files
+    is_main: bool  # only this process prints and writes files
     device: torch.device
 
     def prepare(self, state: TrainState) -> None:
-        """Give the main process's state to all of them, before the first step."""
+        """Give the main process's state to all processes before the first step."""
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
-        """The steps of an epoch, from `first` on, that this process takes part in; ends early on a stop."""
+        """Yield this process's steps of an epoch, from `first` on; end early on a stop."""
 
     def shard(self, rows: slice) -> Shard:
-        """What this process takes of a batch. All shards that count are the batch, each row once."""
+        """Return this process's share of a batch. The shards that count cover each row exactly once."""
 
     def backward(self, loss: Tensor) -> None:
-        """Leave in the parameters the gradients of the step."""
+        """Leave the gradients of the step in the parameters."""
 
     def all_reduce(self, sums: Tensor) -> tuple[int, Tensor]:
         """Wait for the others at the end of an epoch's steps.
@@ -64,13 +64,13 @@ class Strategy(Protocol):
         """Wait until the main process has saved the epoch."""
 
 
-#: What every process does, with its own view of the others; the main process's result is the stage's.
+#: The work of every process, with its own view of the others; the main process's result is the stage's.
 Work = Callable[[Strategy], StageResult]
 
 
 def runner(name: str) -> Callable[[Context, ModelSpec, Work, StopRequest], StageResult]:
-    """What does the work in as many processes as the configuration says."""
-    # By name: torch.distributed takes a while to import, which one process alone does without.
+    """Return the function that does the work in as many processes as configured."""
+    # By name: torch.distributed takes a while to import, and a single process does not need it.
     run: Callable[[Context, ModelSpec, Work, StopRequest], StageResult]
     run = import_module(f"{__name__}.{name}").run
     return run

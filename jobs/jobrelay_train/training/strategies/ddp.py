@@ -1,9 +1,9 @@
 """Distributed data parallel: every process has its part of each batch; the gradients are averaged.
 
-As DistributedDataParallel does it: all have the same weights at all times, and a step is the step that
-one process would do with the whole batch, but for batch normalisation, which sees its own part alone.
-Not by that class itself: it imports PyTorch's compiler into every process, 84 MiB and seconds before the
-first batch, to ask it for a setting. The gradients of the models here are averaged at once, as one vector.
+It works like DistributedDataParallel: all processes have the same weights at all times, and a step is the
+step that one process would do with the whole batch, except that batch normalisation sees only its own part.
+That class itself is not used, because it imports PyTorch's compiler into every process, 84 MiB and seconds
+before the first batch, only to read a setting. Here all gradients are averaged at once, as one vector.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _LOOPBACK: Final = "lo0" if sys.platform == "darwin" else "lo"
 class ProcessGroup:
     """How the processes find each other.
 
-    first: the rank of the first one here. size: how many there are in all. interface: of the network, that
-    they are to use; None: the one that the host's name leads to. memory: where all of them are here.
+    first: the rank of the first process here. size: how many processes there are in all. interface: the
+    network interface to use; None: the one of the host's name. memory: shared, if all processes are here.
     """
 
     first: int
@@ -52,7 +52,7 @@ class ProcessGroup:
 
 
 def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
-    """Train in several processes of one Pod or many, each with weights of its own."""
+    """Train in several processes of one Pod or many, each with its own weights."""
     processes, nodes = context.config.train.processes_a_node, context.config.train.nodes
 
     def workers(group: ProcessGroup) -> StageResult:
@@ -66,8 +66,8 @@ def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> Sta
             return workers(ProcessGroup(0, processes, lambda: FileStore(file, processes), _LOOPBACK, memory))
     with rendezvous(context) as membership:
         address, port = membership.address, membership.port
-        # Served by this process, which only waits for those that train.
-        served = _serve(membership) if membership.index == 0 else None  # noqa: F841 (for as long as this lives)
+        # This process serves the store, since it only waits for the training processes.
+        served = _serve(membership) if membership.index == 0 else None  # noqa: F841 (keeps the store alive)
         return workers(
             ProcessGroup(
                 first=membership.index * processes,
@@ -100,9 +100,9 @@ def worker(context: Context, group: ProcessGroup, local_rank: int, work: Work) -
         try:
             result = work(Ddp(device, group.memory))
         except Terminated:
-            dist.barrier()  # the main process still saves, and a Pod that ends now counts as lost
+            dist.barrier()  # the main process is still saving, and a Pod that ends now counts as lost
             raise
-        dist.barrier()  # none ends while another still needs it
+        dist.barrier()  # no process ends while another still needs it
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
@@ -114,7 +114,7 @@ def worker(context: Context, group: ProcessGroup, local_rank: int, work: Work) -
 class Ddp:
     """One of the processes. torch.distributed must be initialised.
 
-    memory: by which gradients on CPUs are averaged; None: over the network, or from GPU to GPU.
+    memory: averages gradients on CPUs; None: over the network, or from GPU to GPU.
     """
 
     def __init__(self, device: torch.device, memory: Exchange | None = None) -> None:
@@ -134,7 +134,8 @@ class Ddp:
         self._gradients = torch.empty(sum(p.numel() for p in self._parameters), device=self.device)
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
-        # None may stop alone: the others would wait for its gradients. So all are asked, while they work.
+        # No process may stop alone, because the others would wait for its gradients. So all exchange their
+        # stop requests while they work.
         self._done = first
         stopping = False
         while self._done < total and not stopping:
@@ -144,7 +145,7 @@ class Ddp:
             self._done += 1
 
     def _ask(self, stops: bool) -> Callable[[], bool]:
-        """Start to ask whether any process stops; what is returned waits for the answer."""
+        """Start asking whether any process stops; return a function that waits for the answer."""
         if self._memory:
             memory, step = self._memory, self._done
             memory.raise_flag(self._rank, step, stops)
@@ -196,7 +197,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def broadcast(content: bytes, device: torch.device) -> bytes:
-    """The content that rank 0 gives, at every rank."""
+    """Return rank 0's content at every rank."""
     length = torch.tensor(len(content), device=device)
     dist.broadcast(length, 0)
     values = torch.frombuffer(bytearray(content.ljust(1)), dtype=torch.uint8).to(device)

@@ -1,11 +1,11 @@
 """Hogwild: several processes write to the same weights, and none waits for another.
 
 Niu, Recht, Ré, Wright: Hogwild! A Lock-Free Approach to Parallelizing Stochastic Gradient Descent (2011).
-Weights, statistics and the optimiser's state lie in memory that all processes see. Two that write to
-one place at once lose an update now and then; that costs less than locking every time.
+Weights, statistics and the optimiser's state are in shared memory. Two processes that write to the same
+place at once lose an update now and then; that costs less than locking every time.
 
-Every process takes the next batch that nobody has taken, so that a slow one holds nobody up, and so
-that it is known which batches are done when a training is interrupted.
+Every process takes the next free batch, so that a slow process delays no other, and so that it is known
+which batches are done when a training is interrupted.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _fork = multiprocessing.get_context("fork")
 
 
 def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
-    """Train in several processes of this machine."""
+    """Train in several processes on this machine."""
     size = context.config.train.processes_a_node
-    # An optimiser remembers at most two values for each weight.
+    # An optimiser stores at most two values for each weight.
     ledger = Ledger(size, SharedMemory(outline(spec).state_dict().values(), copies=3))
     return run_workers(size, lambda rank: work(Hogwild(rank, ledger)), stop)
 
 
 class Ledger:
-    """What all processes see: the next step, how many an epoch had, who stops, and everybody's sums.
+    """Shared state: the next step, the steps of an epoch, the stop requests, and each process's sums.
 
-    Made before the fork.
+    Create it before the fork.
     """
 
     def __init__(self, size: int, memory: SharedMemory) -> None:
@@ -54,9 +54,9 @@ class Ledger:
         self.may_resume = _fork.Barrier(size)
 
     def _end_epoch(self) -> None:
-        """What the last process to come to a barrier does before any leaves it.
+        """Reset the step; the last process to reach a barrier does this before any leaves it.
 
-        Not later: one that is slow to leave would read the step of the epoch that the others have started.
+        Later would be wrong: a process that is slow to leave would read the step of the others' next epoch.
         """
         self.done.value, self.next_step.value = self.next_step.value, 0
 
@@ -80,11 +80,11 @@ class Hogwild:
             receiver, _ = self._ledger.states[self._rank - 1]
             state.become(receiver.recv_bytes(), self._rank)
         share(state, self._ledger.memory)
-        self._ledger.may_resume.wait()  # all have put the same values there
+        self._ledger.may_resume.wait()  # all processes have put the same values there
 
     def steps(self, first: int, total: int, stop: StopRequest) -> Iterator[int]:
         taken = self._ledger.next_step
-        with taken.get_lock():  # whichever process comes first starts the epoch
+        with taken.get_lock():  # the first process to get here starts the epoch
             taken.value = max(taken.value, first)
         while not self._ledger.stopping.is_set():
             if stop.requested:
@@ -113,7 +113,7 @@ class Hogwild:
 
 
 def share(state: TrainState, memory: SharedMemory) -> None:
-    """Move all that a step changes into memory that forked processes share."""
+    """Move everything that a step changes into memory that forked processes share."""
     for tensor in (*state.model.parameters(), *state.model.buffers()):
         tensor.data = memory.share(tensor.data)
     init_optimizer_state(state.optimizer)

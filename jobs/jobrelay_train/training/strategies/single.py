@@ -1,4 +1,4 @@
-"""One process, with all processors."""
+"""One process, with all CPUs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> Sta
 
 
 class Single:
-    """No other process."""
+    """The only process."""
 
     is_main = True
 
