@@ -77,7 +77,7 @@ def test_row_31_the_real_training_out_of_memory(place: Place) -> None:
     result = place.run("run-all", "--run", "a", *limits, expect=1)
     assert "out of memory" in result.err
     assert "--set train.memory=" in result.err
-    assert "128Mi" in result.err
+    assert "128 MiB" in result.err
 
 
 def test_row_38_a_job_that_is_deleted(place: Place, kubectl: Kubectl) -> None:

@@ -11,6 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def test_a_python_without_the_libraries_hands_over_to_the_one_beside_the_checkou
 ) -> None:
     if not (REPOSITORY / ".venv/bin/python").exists():
         pytest.skip("needs .venv beside the checkout, not here")
-    for command in ([REPOSITORY / "launcher"], ["-m", "jobrelay"]):
+    for folder in (REPOSITORY / "launcher", "launcher"):
         done = subprocess.run(
-            [bare_python, *command, "list", "--local", "--volume", tmp_path, "-o", "json"],
+            [bare_python, folder, "list", "--local", "--volume", tmp_path, "-o", "json"],
             cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
@@ -158,8 +159,8 @@ def test_a_table_on_a_real_terminal_of_40_columns(place: Place) -> None:
 
 
 def test_the_first_file_knows_every_library_that_the_launcher_takes() -> None:
-    lines = (REPOSITORY / "requirements/launcher.txt").read_text().splitlines()
-    required = {re.split(r"[<>=]", line)[0] for line in lines if not line.startswith("#")}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    required = {re.split(r"[<>=]", line)[0] for line in project["dependencies"]}
     main = runpy.run_path(str(MAIN), run_name="read")
     distributions = importlib.metadata.packages_distributions()
     looked_for = {

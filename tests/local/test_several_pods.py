@@ -33,9 +33,7 @@ def test_row_36_all_of_them_are_lost_with_their_runner(place: Place, tmp_path: P
     listed = subprocess.run(
         ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    (runner,) = [
-        int(line.split()[0]) for line in listed.splitlines() if "local.runner" in line and job in line
-    ]
+    (runner,) = [int(line.split()[0]) for line in listed.splitlines() if "pod.runner" in line and job in line]
     os.kill(runner, signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobrelay.report.drawing import Shape, letters_width, line, shortened, text
+from jobrelay.terminal import printable
 
 #: Size in units; the drawing scales to the available width. Letters are 12 units high, on a phone 11 pixels.
 WIDTH: Final = 360
@@ -270,7 +271,7 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 def _name(value: object) -> str:
     """A value as people type it: 0.005, 1e-5."""
-    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else printable(str(value))
 
 
 def _with_range(median: float, samples: Sequence[float]) -> str:

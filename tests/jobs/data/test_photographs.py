@@ -159,7 +159,7 @@ def test_nothing_on_any_picture_is_a_result(trained: Place) -> None:
 
     assert ended.code == 0, ended
     assert "warning: nothing is found in any picture (2 could be read)\n" in ended.out
-    assert "0 classified, nothing found in 2; the pictures are in" in ended.out
+    assert "0 images classified, nothing found in 2; the pictures are in" in ended.out
     predictions = json.loads(trained.folder.predictions.read_text())
     assert [each["image"] for each in predictions] == ["a.png", "b.png"]
     assert all(each["nothing_found"] and each["predicted"] is None for each in predictions)

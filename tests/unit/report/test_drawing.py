@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobrelay.report.curves import curve, trend
@@ -101,6 +101,7 @@ def test_long_names_are_slanted_and_shortened() -> None:
     found.check()
 
 
+@example(["", "\x1f\x1f\x1f"], [0.0] * 40, False)
 @given(
     st.one_of(
         st.lists(st.integers(1, 10**7), min_size=1, max_size=40, unique=True).map(sorted),
