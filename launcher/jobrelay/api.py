@@ -30,7 +30,7 @@ from jobrelay.executors.base import Finding, JobReader
 from jobrelay.hints import Command
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
-from jobrelay.runs.events import Event, Listener, Progress, Started, ignore
+from jobrelay.runs.events import Listener, Progress, Started, ignore
 from jobrelay.runs.relay import Interrupted, run_stages
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.request import RunRequest, plan_run
@@ -76,17 +76,22 @@ class Relay:
     """Runs the stages of a set of manifests in one place.
 
     manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
-    folder: where results go, one subfolder per run; None: in `data_home()`.
+    folder: where results go, one subfolder per run; None: in `data_home()`. on: where the stages run; a
+    Target, as the command line makes it, says all but the folder.
     """
 
     def __init__(
         self,
         manifests: Path | str | None = None,
         *,
-        on: Local | Cluster | None = None,
+        on: Local | Cluster | Target | None = None,
         image: str | None = None,
         folder: Path | str | None = None,
     ) -> None:
+        self._folder = Path(folder) if folder else None
+        if isinstance(on, Target):
+            self._target = on
+            return
         where: dict[str, Any] = {}
         if isinstance(on, Local):
             where = {"local": True, "volume": Path(on.volume or data_home() / "volume")}
@@ -94,15 +99,6 @@ class Relay:
             where = {"context": on.context, "namespace": on.namespace, "api_timeout": on.api_timeout}
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
         self._target = Target(kustomization=source, image=image, say=_LOG.info, **where)
-        self._folder = Path(folder) if folder else None
-        self._progress: Progress = Listener(ignore)
-
-    @classmethod
-    def at(cls, target: Target, progress: Progress) -> Relay:
-        """A Relay for the command line: it reports to `progress`, and results go to ./runs."""
-        relay = cls.__new__(cls)
-        relay._target, relay._progress, relay._folder = target, progress, Path("runs")
-        return relay
 
     # --- run ---
 
@@ -141,24 +137,26 @@ class Relay:
     ) -> Started:
         """Like `run`, in its own thread; iterate over the result for events. Raises BadInput at once."""
         asked = self._asked(name, set, config, stages, options)
-        return Started(lambda emit: self._reporting_to(emit).carry_out(*asked))
+        return Started(lambda emit: self.carry_out(*asked, Listener(emit)))
 
     def carry_out(
         self,
         config: RunConfig,
         request: RunRequest,
+        progress: Progress | None = None,
         on_step: Callable[[str, Stage], None] = lambda step, stage: None,
     ) -> RunReport:
         """Carry out a run for the command line, a sweep, a comparison or a program.
 
         Fills in the namespace, image and folder of the request. Raises what run_stages raises.
         """
+        progress = progress or Listener(ignore)
         executor = self._target.executor()
         request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, self._progress.say)
+        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
-        return run_stages(executor, plan, request, self._progress, on_step)
+        return run_stages(executor, plan, request, progress, on_step)
 
     def render(
         self,
@@ -270,11 +268,6 @@ class Relay:
         """Parent folder of the runs; by default one per place: names of runs are unique only in a place."""
         place = hashlib.sha256(executor.place().encode()).hexdigest()[:12]
         return self._folder or data_home() / "runs" / place
-
-    def _reporting_to(self, emit: Callable[[Event], None]) -> Relay:
-        relay = Relay.at(self._target, Listener(emit))
-        relay._folder = self._folder
-        return relay
 
 
 def _checked(name: str | None) -> str | None:

@@ -142,7 +142,7 @@ def cancel(target: Target, console: Console, run: str) -> int:
     """Delete the unfinished Jobs of a run; train saves a checkpoint first."""
     from jobrelay.api import Relay
 
-    names = Relay.at(target, console).cancel(run)
+    names = Relay(on=target).cancel(run)
     click.echo("".join(f"Job {name} cancelled\n" for name in names), nl=False)
     if not names:
         console.say(f"no Job of run {run} is running")
@@ -157,7 +157,7 @@ def delete(target: Target, console: Console, run: str, data: bool) -> int:
     """Delete the Jobs of a run; with --data also its files on the volume."""
     from jobrelay.api import Relay
 
-    deleted = Relay.at(target, console).delete(run, data=data)
+    deleted = Relay(on=target).delete(run, data=data)
     click.echo("".join(f"{what} deleted\n" for what in deleted), nl=False)
     return Exit.SUCCEEDED
 

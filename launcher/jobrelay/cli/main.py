@@ -214,7 +214,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
-    report = Relay.at(target, console).carry_out(config, request, _import_while_waiting)
+    report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=flags.output, console=console)
     return report.exit_code

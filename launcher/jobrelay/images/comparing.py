@@ -79,9 +79,9 @@ class Rounds:
             folder=self.folder / "runs" / run,
             early="off",  # nothing else must run while train is measured
         )
-        relay = Relay.at(target, Console(quiet=True))
+        relay = Relay(on=target)
         try:
-            sample = sample_of(relay.carry_out(self.config, request))
+            sample = sample_of(relay.carry_out(self.config, request, Console(quiet=True)))
         except StageEnded as ended:
             if ended.exit_code == Exit.COULD_NOT_START:  # another image would be another comparison
                 ended.hint = Command("images", "load", contender.runs_as)

@@ -65,7 +65,7 @@ class Trials:
             return done
         folder = self._home_of(run)
         request = replace(self.request, run=run, stages=STAGES, folder=folder)
-        report = Relay.at(self.target, log.console_of(run)).carry_out(self.config(trial), request)
+        report = Relay(on=self.target).carry_out(self.config(trial), request, log.console_of(run))
         return row_of(folder, run, trial, _cause(report))
 
     def _home_of(self, run: str) -> Path:
