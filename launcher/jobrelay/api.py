@@ -168,7 +168,7 @@ class Relay:
         """Return the manifests of a run for `kubectl apply -f`. Creates nothing."""
         target = self._target
         plan = kubernetes_manifests.render(
-            target.manifests, self._config(set, config), _checked(name) or kubernetes_manifests.new_run_id(),
+            target.manifests, self._config(set, config), _run_id(name or kubernetes_manifests.new_run_id()),
             namespace=target.namespace, image=target.image, timeout_seconds=None,
         )  # fmt: skip
         return plan.objects()
@@ -177,7 +177,7 @@ class Relay:
 
     def status(self, name: str | None = None) -> list[StageState]:
         """Return the current state of a run's stages; None: of the newest run. Raises UnknownRun."""
-        name = _checked(name)
+        name = None if name is None else _run_id(name)
         return status.status(self._target.executor(), name)
 
     def runs(self) -> list[StageState]:
@@ -186,7 +186,7 @@ class Relay:
 
     def logs(self, name: str | None = None, stage: Stage | None = None, *, tail: int | None = None) -> str:
         """Return the logs of a run's stages; tail: number of last lines of each Pod. Raises BadInput."""
-        name, out = _checked(name), io.BytesIO()
+        name, out = None if name is None else _run_id(name), io.BytesIO()
         executor = self._target.executor()
         earlier_logs.print_logs(
             executor, name, stage, follow=False, tail=tail, out=out, fetched=self._results(executor)
@@ -198,18 +198,18 @@ class Relay:
 
         Raises UnknownRun, EvidenceIncomplete, and Conflict if the folder holds another run.
         """
-        run, executor = _checked(name) or name, self._target.executor()
+        run, executor = _run_id(name), self._target.executor()
         there = Path(folder) if folder else self._results(executor) / run
         return results.fetch(executor, run, there, everything=everything)
 
     def verify(self, name: str) -> list[Check]:
         """Check that a run is complete on the volume; hashes its files."""
-        name = _checked(name) or name
+        name = _run_id(name)
         return results.check(self._target.executor(), name)
 
     def cancel(self, name: str) -> list[str]:
         """Delete the Jobs of a run that have not finished; return their names. Raises UnknownRun."""
-        name = _checked(name) or name
+        name = _run_id(name)
         executor = self._target.executor()
         if not (names := executor.cancel(name)):
             status.require_known(executor, name)
@@ -220,7 +220,7 @@ class Relay:
 
         Raises UnknownRun, and BadInput if the run has only files and `data` is not set.
         """
-        name = _checked(name) or name
+        name = _run_id(name)
         executor = self._target.executor()
         files = executor.volume(name) if data else None  # before the Jobs go: they name its image
         deleted = executor.delete(name)
@@ -241,7 +241,7 @@ class Relay:
         found = datasets.survey(Path(folder))
         target = self._target
         shared = kubernetes_manifests.shared_in(target.manifests, target.namespace)
-        datasets.put(target.executor(), shared, found, _checked(name) or name, replace=replace)
+        datasets.put(target.executor(), shared, found, _run_id(name), replace=replace)
 
     def doctor(self) -> list[Finding]:
         """Check everything that a run needs in this place."""
@@ -257,7 +257,7 @@ class Relay:
         stages: Sequence[Stage],
         options: Mapping[str, Any],
     ) -> tuple[RunConfig, RunRequest]:
-        request = RunRequest(run=_checked(name), stages=tuple(stages), **options)
+        request = RunRequest(run=None if name is None else _run_id(name), stages=tuple(stages), **options)
         return self._config(values, config), request
 
     def _config(self, values: Mapping[str, Any] | None, config: Path | str | None) -> RunConfig:
@@ -270,9 +270,7 @@ class Relay:
         return self._folder or data_home() / "runs" / place
 
 
-def _checked(name: str | None) -> str | None:
-    if name is None:
-        return None
+def _run_id(name: str) -> str:
     try:
         return check_name(name, "run id")
     except ValueError as error:
