@@ -1,7 +1,6 @@
 """Files as a tar stream with digests: how folders travel between the volume and a user's machine.
 
-The last member of a stream is `.jobrelay-proofs.json`, the size and SHA-256 of every file before
-it: a stream that was truncated or altered on the way is detected and leaves nothing behind.
+`.jobrelay-proofs.json` comes last, with the size and SHA-256 of every file: a damaged stream leaves nothing.
 """
 
 from __future__ import annotations
