@@ -54,7 +54,7 @@ def losses(view: JobView) -> list[Loss]:
 
 
 def attempts_allowed(job: Job) -> int:
-    """How many attempts the Job may make in all."""
+    """Return the number of attempts that the Job allows."""
     limit = int(job["spec"].get("backoffLimit", _BACKOFF_LIMIT))
     # without a podFailurePolicy, Pods that only follow count too (manifests.nodes)
     together = 1 if "podFailurePolicy" in job["spec"] else pods_of(job)
