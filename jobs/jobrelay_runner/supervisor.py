@@ -7,6 +7,7 @@ PID 1 of a container the supervisor also reaps orphans.
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -200,7 +201,7 @@ class _Supervisor:
             error=self._with_trouble(error),
             inputs=inputs,
             outputs={**_digests(report.get("outputs", {})), **lists},
-            metrics=report.get("metrics", {}),
+            metrics=_finite(report.get("metrics", {})),
             means=report.get("means", {}),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
             cost=self.last_words.meter.cost(),
@@ -270,5 +271,10 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
 
 
-def _digests(told: Mapping[str, Any]) -> dict[str, FileDigest]:
-    return {name: FileDigest.from_dict(digest) for name, digest in told.items()}
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out NaN and infinity, which JSON does not have."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _digests(reported: Mapping[str, Any]) -> dict[str, FileDigest]:
+    return {name: FileDigest.from_dict(digest) for name, digest in reported.items()}

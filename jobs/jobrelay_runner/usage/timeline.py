@@ -16,9 +16,9 @@ def mark(moment: Moment) -> None:
     _PASSED.setdefault(moment, clock.now("milliseconds"))
 
 
-def also_marked(told: dict[str, str]) -> None:
+def also_marked(noted: dict[str, str]) -> None:
     """Add the moments of a process that was forked from this one and worked for it."""
-    for moment, when in told.items():
+    for moment, when in noted.items():
         _PASSED.setdefault(moment, when)
 
 

@@ -148,6 +148,13 @@ def test_nobody_looks_for_garbage_among_modules(supervised: Supervised) -> None:
     assert supervised.log == b"imports: False\nworks: True True\n"
 
 
+def test_a_metric_that_is_no_number_is_left_out(supervised: Supervised) -> None:
+    ended = supervised.do("return StageResult(metrics={'loss': float('nan'), 'acc': float('inf'), 'n': 2.0})")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert supervised.record.metrics == {"n": 2.0}
+
+
 def test_while_it_runs_the_record_says_so(supervised: Supervised) -> None:
     process = supervised.start("print('ready'); time.sleep(60)")
     read_until(process, b"ready")
