@@ -143,16 +143,26 @@ def _pending(job: Job, pod: Pod, events: Sequence[Event], patience: Patience) ->
             deadlines.append(deadline)
     started = any(name not in sidecars(pod) for name, _ in started_containers(pod))
     if not started:
-        trouble = latest_event(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"), name)
         reason, _, text = detail.partition(": ")
-        if trouble:
+        trouble = _sandbox_trouble(events, name)
+        # a container with a reason of its own has its volumes: an earlier FailedMount is over
+        if trouble and reason in ("", "PodInitializing"):
             reason, text = trouble["reason"], trouble.get("message", "")
-        detail = f"{reason}: {text}" if trouble else detail
+            detail = f"{reason}: {text}"
         late = not_started(
             job, name, reason or "ContainerCreating", text or "the containers were not started"
         )
         deadlines.append(Deadline(f"start {name}", patience.start, late))
     return Waiting("starting", detail, name, tuple(deadlines))
+
+
+_SANDBOX_TROUBLE = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+
+
+def _sandbox_trouble(events: Sequence[Event], pod: str) -> Event | None:
+    """What keeps the kubelet from preparing the Pod, unless a later event shows that it succeeded."""
+    latest = latest_event(events, (*_SANDBOX_TROUBLE, "Pulling", "Pulled", "Created"), pod)
+    return latest if latest and latest["reason"] in _SANDBOX_TROUBLE else None
 
 
 def _unscheduled(

@@ -478,6 +478,22 @@ LATE = [
 ]  # fmt: skip
 
 
+def test_a_mount_that_failed_once_is_not_the_reason_of_a_later_wait() -> None:
+    slow = o.event(POD, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
+    pulling = o.waiting("ErrImagePull", "503 Service Unavailable")
+    for seen in (
+        view(TRAIN, o.pending(TRAIN, pulling), events=[slow]),
+        view(
+            TRAIN,
+            o.pending(TRAIN, o.waiting("ContainerCreating")),
+            events=[slow, o.event(POD, "Pulling", "")],
+        ),
+    ):
+        state = waits(seen)
+        assert "configmap" not in state.detail
+        assert all("configmap" not in deadline.verdict.message for deadline in state.deadlines)
+
+
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"row-{case.row}") for case in LATE])
 def test_a_job_that_does_not_come_on(case: Late) -> None:
     waiting = waits(case.seen)
