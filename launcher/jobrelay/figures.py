@@ -13,7 +13,7 @@ from jobrelay_train.config.quantity import quantity
 _LINE: Final = 200
 
 
-class Said(Protocol):
+class Measured(Protocol):
     """What a stage reported about itself: its Closing, or the part of it that was kept."""
 
     @property
@@ -56,9 +56,9 @@ def memory_quantity(text: str) -> str:
         return text
 
 
-def accuracy(said: Said | None) -> str:
+def accuracy(measured: Measured | None) -> str:
     """A stage's main result, in a few words."""
-    metrics = said.metrics if said else {}
+    metrics = measured.metrics if measured else {}
     if "test_acc" in metrics:
         return f"test acc {metrics['test_acc']:.4f}"
     if "accuracy" in metrics:
@@ -72,9 +72,9 @@ def accuracy(said: Said | None) -> str:
     return ""
 
 
-def memory(said: Said | None, limit: str) -> str:
+def memory(measured: Measured | None, limit: str) -> str:
     """Peak memory of a stage: 812 MiB of 2.0 GiB"""
-    if not said or not said.cost.peak_memory_bytes:  # the stage had nothing to do
+    if not measured or not measured.cost.peak_memory_bytes:  # the stage had nothing to do
         return ""
-    peak = mebibytes(said.cost.peak_memory_bytes)
+    peak = mebibytes(measured.cost.peak_memory_bytes)
     return f"{peak} of {memory_quantity(limit)}" if limit else peak

@@ -81,7 +81,7 @@ class ModelConfig(Section):
 
     name: ModelName = "cnn"
     weights: Annotated[str, AfterValidator(data_file)] | None = Field(
-        default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
+        default=None, description="data/NAME/FILE on the volume, from which a torchvision model starts"
     )
     weights_sha256: Annotated[str, AfterValidator(sha256)] | None = Field(
         default=None, description="what the file of weights must be"

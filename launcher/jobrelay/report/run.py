@@ -79,7 +79,7 @@ class RunPart:
     logs: tuple[Log, ...]
     problems: tuple[str, ...]  # files that cannot be used
     #: whether verdicts and requests come from the launcher that followed the run or from its Jobs
-    told: bool
+    has_outcome: bool
 
     @property
     def things(self) -> str:
@@ -87,10 +87,10 @@ class RunPart:
         return "points" if self.boundary else "images"
 
 
-def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
-    """Gather the content of a run's page. told: the outcome from its Jobs; None: from report.json."""
+def gather(folder: Path, name: str, from_jobs: RunOutcome | None = None) -> RunPart:
+    """Gather the content of a run's page. from_jobs: the outcome from its Jobs; None: from report.json."""
     usable = files.Reader()
-    kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
+    kept = from_jobs or usable(files.read, folder / OUTCOME, RunOutcome)
     reached = _reached(kept)
     records = {
         stage: usable(lambda path: read_record(path, root=folder), folder / f"{stage}.json")
@@ -131,7 +131,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         files=tuple(_files(folder, records))[:_MOST_FILES],
         logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),
         problems=tuple(usable.problems),
-        told=kept is not None,
+        has_outcome=kept is not None,
     )
 
 

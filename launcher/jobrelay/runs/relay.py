@@ -65,7 +65,7 @@ def run_stages(
             )
         on_step("fetch", request.stages[-1])
         if request.fetch:
-            _bring_home(executor, report, console)
+            _fetch_results(executor, report, console)
         elif report.verdict.exit_code == Exit.SUCCEEDED:
             bring = console.complete(Command("fetch", report.run))
             console.say(f"results and logs stay on the volume; to bring them here: {bring}")
@@ -117,7 +117,7 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _bring_home(executor: JobReader, report: RunReport, console: Progress) -> None:
+def _fetch_results(executor: JobReader, report: RunReport, console: Progress) -> None:
     """Fetch results and logs to report.folder, also those of a failed stage."""
     if not any(stage.ran for stage in report.stages):
         return

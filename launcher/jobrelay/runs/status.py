@@ -12,7 +12,7 @@ from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.figures import accuracy, in_one_line, memory
 from jobrelay.hints import Command
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Object, Pod
 from jobrelay.kube.read import last_pod, main_container
@@ -161,7 +161,7 @@ def _from_job(job: Job, pods: Sequence[Pod]) -> StageState:
     labels = job["metadata"]["labels"]
     judged = judge(JobView(job, pods))
     pod = last_pod(pods)
-    said = closing(pod) if pod else None
+    closing = closing_of(pod) if pod else None
     ended = isinstance(judged, Verdict)
     when = timeline(JobView(job, pods), pod, {})
     return StageState(
@@ -170,9 +170,9 @@ def _from_job(job: Job, pods: Sequence[Pod]) -> StageState:
         state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
         reason=_reason(judged),
         created=_with_offset(job["metadata"]["creationTimestamp"]),
-        seconds=said.cost.wall_seconds if said else None if ended else _since(when.get("started")),
-        result=accuracy(said) if ended else "",
-        peak=memory(said, ""),
+        seconds=closing.cost.wall_seconds if closing else None if ended else _since(when.get("started")),
+        result=accuracy(closing) if ended else "",
+        peak=memory(closing, ""),
         pod=pod["metadata"]["name"] if pod else "",
         timeline=when,
     )
@@ -185,10 +185,10 @@ def _reason(judged: Verdict | Waiting) -> str:
 
 
 def _from_record(run: str, stage: Stage, record: Object) -> StageState:
-    said = None
+    closing = None
     if record.get("cost") and record.get("log"):
         shared = {key: record[key] for key in ("stage", "exit_code", "metrics", "log", "cost")}
-        said = Closing.from_dict(shared)
+        closing = Closing.from_dict(shared)
     state, reason = record["status"], record.get("error") or "from its record"
     if record.get("exit_code") == _STOPPED:
         state = "cancelled"  # if its Job still existed, it would be retried
@@ -200,9 +200,9 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         state=state,
         reason=reason,
         created=_with_offset(record.get("started", "")),
-        seconds=said.cost.wall_seconds if said else None,
-        result=accuracy(said),
-        peak=memory(said, ""),
+        seconds=closing.cost.wall_seconds if closing else None,
+        result=accuracy(closing),
+        peak=memory(closing, ""),
         pod=record.get("pod", ""),
         timeline=record.get("moments") or {},
     )
@@ -226,10 +226,10 @@ def _with_progress(executor: JobReader, state: StageState) -> StageState:
     for line in reversed(bytes(heard).splitlines()):
         if progress := epochs(line):
             left = seconds_left(line)
-            told = f"epoch {progress[0]} of {progress[1]}"
+            text = f"epoch {progress[0]} of {progress[1]}"
             if left is not None:
-                told += f", about {left:.0f} s left"
-            return replace(state, reason=told, epoch=progress[0], epochs=progress[1], seconds_left=left)
+                text += f", about {left:.0f} s left"
+            return replace(state, reason=text, epoch=progress[0], epochs=progress[1], seconds_left=left)
     return state
 
 

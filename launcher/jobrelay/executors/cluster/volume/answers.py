@@ -57,8 +57,8 @@ def names_in(answer: bytes) -> dict[Stage, list[str]]:
 
 def words(stderr: bytes) -> str:
     """A command's stderr as text, shortened to its last characters."""
-    said = stderr.decode("utf-8", "replace").strip()
-    return said if len(said) <= _MOST_WORDS else f"…{said[-_MOST_WORDS:]}"
+    text = stderr.decode("utf-8", "replace").strip()
+    return text if len(text) <= _MOST_WORDS else f"…{text[-_MOST_WORDS:]}"
 
 
 def _run(line: bytes) -> Object:

@@ -127,8 +127,8 @@ class VolumePod:
             raise EvidenceIncomplete(error.what, answers.OTHER_IMAGE) from error
 
     def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
-        said = answers.words(execution.stderr) or f"exit code {code}"
-        return EvidenceIncomplete(f"{what}: {said}", Command("list", "--recorded"))
+        reason = answers.words(execution.stderr) or f"exit code {code}"
+        return EvidenceIncomplete(f"{what}: {reason}", Command("list", "--recorded"))
 
     def _create(self, pods: str, pod: Pod) -> Pod:
         try:
