@@ -48,6 +48,8 @@ class StageProcess:
         self._meter = meter
         #: cost of the work, without the imports before it; None until the work starts
         self.meter_of_the_work: Usage | None = None
+        #: when the imports were done and the work started
+        self.moments: dict[str, str] = {}
         self._stage = context.stage
         self._fence = context.fence
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
@@ -93,7 +95,9 @@ class StageProcess:
         self._report.extend(content)
         if self.meter_of_the_work is None and b"\n" in self._report:
             line, _, self._report = self._report.partition(b"\n")
-            self.meter_of_the_work = self._meter.from_now_on(json.loads(line)["cpu_seconds"])
+            started = json.loads(line)
+            self.meter_of_the_work = self._meter.from_now_on(started["cpu_seconds"])
+            self.moments = started["moments"]
 
     def hold_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
         """Copy the output until `is_over`, checked every `seconds`. False: the stage ended first."""

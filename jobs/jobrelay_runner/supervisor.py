@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay_runner import __version__, exit_codes
-from jobrelay_runner.context import Program, StageContext
-from jobrelay_runner.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
+from jobrelay_runner.context import Observed, Program, StageContext
+from jobrelay_runner.errors import (
+    BadEvidence,
+    BadInput,
+    Failed,
+    StageError,
+    Terminated,
+    from_os_error,
+    in_the_way,
+)
 from jobrelay_runner.fence import ClosedFence, WriterFence
 from jobrelay_runner.log import StageLog
 from jobrelay_runner.order.early import process_at_the_gate
@@ -28,15 +36,25 @@ from jobrelay_runner.process import StageProcess, hold_signals
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
-from jobrelay_runner.text.counting import counted
+from jobrelay_runner.text.counting import counted, listed
 from jobrelay_runner.usage.clock import now
 from jobrelay_runner.usage.meter import Usage
 from jobrelay_runner.usage.timeline import mark, moments
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record, verified
+from jobrelay_runner.volume.record import (
+    FileDigest,
+    Record,
+    RecordError,
+    differing,
+    read_record,
+    verified,
+)
+from jobrelay_runner.volume.records import Found, files_of, read_records
 
+#: 128 + n is the end by signal n.
+_SIGNALS: Final = 128
 #: Names in a record, which is always read as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
 _MOST_INPUTS: Final = 10_000
 
@@ -111,10 +129,56 @@ class _Supervisor:
             return self._follow()
         running = self._begin(previous)
         self._write(running)
+        observed: Observed | None = None
+        if self.context.program.observe:
+            try:
+                self._check_earlier_files(previous)
+                observed = self.context.program.observe(self.context)
+            except StageError as error:
+                self.last_words.say(str(error))
+                if waiting:
+                    waiting.dismiss()
+                return self._finish(running, error.exit_code, {"error": str(error)})
         process = waiting or self._process()
         process.let_go()
         code = process.wait()
-        return self._after(process)._finish(running, code, process.report())
+        report = process.report()
+        if observed and not report:
+            code, report = self._observed(code, observed, process.moments)
+        return self._after(process)._finish(running, code, report)
+
+    def _check_earlier_files(self, previous: Record | None) -> None:
+        """Raise BadEvidence if a file that an earlier stage left is not what its record says.
+
+        An attempt of this stage that was killed may have changed the file and made no record of it.
+        """
+        folder, order = self.context.folder, self.context.program.pipeline
+        found = read_records(folder.path, root=folder.root)
+        was_killed = previous is not None and previous.status == "running"
+        for stage in order[: order.index(self.context.stage)]:
+            others = differing(folder.path, files_of(found, stage))
+            if others and not was_killed:
+                raise BadEvidence(
+                    f"{listed(others)}: not as {stage} left {'them' if len(others) > 1 else 'it'}, by its record "
+                    f"{stage}.json; put the files back, or delete the run's files and start again"
+                )
+
+    def _observed(
+        self, code: int, observed: Observed, passed: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the exit code of this process, and the report on a command that makes none of its own.
+
+        A command's exit codes are its own: those that the launcher would read as the runner's become 1.
+        """
+        tee, meter = self.last_words.tee, self.last_words.meter
+        report = {**observed(code), "moments": passed}
+        for note in report.pop("notes", ()):
+            self.last_words.say(note)
+        if code != exit_codes.SUCCEEDED:
+            cause = unexplained(code, meter)
+            last = tee.last_line()
+            report["error"] = f"{cause}: {last}" if last and code < _SIGNALS else cause
+        return (exit_codes.FAILED if code in exit_codes.OURS else code), report
 
     def _process(self) -> StageProcess:
         return StageProcess(self.context, self.last_words.tee, self.last_words.meter)
@@ -136,8 +200,11 @@ class _Supervisor:
         """Whether exactly this work is done and all its files exist. Raises OSError if it cannot tell now."""
         if record.status != "succeeded" or record.config_hash != self.context.config_hash:
             return False
-        folder, digests = self.context.folder.path, {**record.inputs, **record.outputs}
+        folder = self.context.folder.path
+        found = read_records(folder, root=self.context.folder.root)
+        digests = {**record.inputs, **files_of({**found, record.stage: record}, record.stage)}
         others = [name for name, digest in digests.items() if not verified(folder / name, digest)]
+        others = others or _redone_since(record, found)
         others = others or changed(self.context.folder, record, hash_all=False)
         if others:
             self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
@@ -158,6 +225,8 @@ class _Supervisor:
             attempt=attempt,
             config_hash=config_hash,
             started=now(),
+            pipeline=list(self.context.program.pipeline),
+            means=dict(self.context.program.means),
             listings=listings(self.context.folder.root, self.context.program.folders),
         )
 
@@ -202,7 +271,8 @@ class _Supervisor:
             inputs=inputs,
             outputs={**_digests(report.get("outputs", {})), **lists},
             metrics=_finite(report.get("metrics", {})),
-            means=report.get("means", {}),
+            means={**running.means, **report.get("means", {})},
+            removed=report.get("removed", []),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
             cost=self.last_words.meter.cost(),
             moments=report.get("moments", {}),
@@ -228,7 +298,7 @@ class _Supervisor:
         error = report.get("error")
         meter = self.last_words.meter
         if error is None and (code != 0 or "outputs" not in report):
-            # The stage ended without a report.
+            # the stage ended without a report
             error = unexplained(code, meter)
             self.last_words.say(error)
             code = code or exit_codes.FAILED
@@ -269,6 +339,16 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
         raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
+
+
+def _redone_since(record: Record, found: Found) -> list[str]:
+    """Return the earlier stages that ran again after this stage started."""
+    before = record.pipeline[: record.pipeline.index(record.stage)] if record.stage in record.pipeline else []
+    return [
+        f"stage {stage}"
+        for stage in before
+        if isinstance(other := found.get(stage), Record) and (other.finished or "") > record.started
+    ]
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -39,6 +39,8 @@ TERMINATION_MESSAGE_BYTES: Final = 4096
 
 #: In a run's folder: what an interrupted training resumes from.
 CHECKPOINTS: Final = "checkpoints"
+#: In a run's folder: where a pipeline of any programs works.
+WORKSPACE: Final = "work"
 #: In a run's folder: the output of the stages.
 LOGS: Final = "logs"
 
@@ -70,6 +72,11 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder in which the stages of a pipeline of any programs work."""
+        return self.path / WORKSPACE
 
     @property
     def checkpoints(self) -> Path:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement, Section
 from jobrelay_train.config.values import (
     Number,
@@ -24,6 +24,10 @@ from jobrelay_train.config.values import (
     folder_of_data,
     sha256,
 )
+
+
+#: The built-in programs, in their order.
+STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
 
 
 class DataConfig(Section):
