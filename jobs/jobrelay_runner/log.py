@@ -12,7 +12,6 @@ from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import LogDigest
 
-
 _TAIL_BYTES: Final = 2048
 _LINE_CHARACTERS: Final = 300
 

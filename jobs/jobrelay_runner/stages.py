@@ -20,8 +20,8 @@ def check_stage(name: str) -> Stage:
     """
     if len(name) > STAGE_MAX or not _LABEL.fullmatch(name):
         raise ValueError(
-            f"stage {name!r}: must be lower-case letters, digits and '-', start and end with a letter or digit, "
-            f"and have at most {STAGE_MAX} characters"
+            f"stage {name!r}: must be lower-case letters, digits and '-', start and end with a letter or "
+            f"digit, and have at most {STAGE_MAX} characters"
         )
     if name in _TAKEN:
         raise ValueError(f"stage {name!r}: {name}.json in the folder of the run is another file")

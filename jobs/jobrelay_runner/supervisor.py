@@ -159,8 +159,8 @@ class _Supervisor:
             others = differing(folder.path, files_of(found, stage))
             if others and not was_killed:
                 raise BadEvidence(
-                    f"{listed(others)}: not as {stage} left {'them' if len(others) > 1 else 'it'}, by its record "
-                    f"{stage}.json; put the files back, or delete the run's files and start again"
+                    f"{listed(others)}: changed since {stage} ended ({stage}.json has the digests); put the "
+                    "files back, or delete the run's files and start again"
                 )
 
     def _observed(

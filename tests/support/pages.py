@@ -12,9 +12,10 @@ from PIL import Image
 
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.table import FIGURES, Row, to_csv
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.record import Cost, FileDigest, LogDigest, Record
+from jobrelay_train.config.schema import STAGES
 
 NAMES = ("T-shirt/top", "Trouser", "Shirt")
 MOMENTS = {

@@ -37,11 +37,11 @@ def bind_all(text: Optional[str]) -> None:
         _enter_namespace()
         ours: Set[int] = set()
         for path in sorted(binds):  # a parent comes before what is nested in it
-            _make_target(Path(path), ours, is_file=os.path.isfile(binds[path]))
+            _make_target(Path(path), ours, is_file=Path(binds[path]).is_file())
             _mount(binds[path], path, None, _MS_BIND | _MS_REC)
     except OSError as error:
         raise BadInput(
-            f"the program needs {paths}, and this system does not let it have them: {error}; run it on a cluster"
+            f"the program needs {paths}, and this system refuses them: {error}; run it on a cluster"
         ) from error
 
 
@@ -72,7 +72,7 @@ def _make_target(path: Path, ours: Set[int], *, is_file: bool) -> None:
 
 
 def _cover(folder: Path) -> int:
-    """Put a temporary file system in the place of a folder, with the folder's own entries; return its device."""
+    """Put a temporary file system with the same entries in the place of a folder; return its device."""
     there = Path(tempfile.mkdtemp(prefix="jobrelay-"))
     _mount("tmpfs", str(there), "tmpfs", 0)
     for entry in os.scandir(folder):

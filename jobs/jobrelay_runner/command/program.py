@@ -1,4 +1,4 @@
-"""A command as a program for the supervisor: it replaces the stage's process, and is observed from outside."""
+"""A command as a program for the supervisor: it replaces the stage's process and is observed from outside."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from jobrelay_runner.context import Observed, Program, StageContext, StageResult
 from jobrelay_runner.errors import BadInput
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.record import FileDigest
-from jobrelay_runner.volume.records import files_of, read_records
+from jobrelay_runner.volume.files import make_folder
 
 #: Set by the local executor: folders to mount, as JSON {absolute path: folder}.
 ENV_BINDS: Final = "JOBRELAY_BINDS"
@@ -68,10 +67,11 @@ def _execute(argv: Sequence[str], context: StageContext[StageSpecification], sto
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
-        os.execvpe(words[0], words, environment)
+        os.execvpe(words[0], words, environment)  # noqa: S606 (the user's own command)
     except OSError as error:
         raise BadInput(
-            f"the command {words[0]} cannot be executed: {error.strerror}; PATH is {environment.get('PATH', '')}"
+            f"the command {words[0]} cannot be executed: {error.strerror}; "
+            f"PATH is {environment.get('PATH', '')}"
         ) from error
 
 
@@ -79,7 +79,7 @@ def _environment(given: Mapping[str, str]) -> Dict[str, str]:
     """Return the program's variables. What libraries ask for is there even for a user whom nobody knows."""
     environment = {name: value for name, value in given.items() if name not in _OURS}
     home = environment.get("HOME", "/")
-    if not os.path.isdir(home) or not os.access(home, os.W_OK | os.X_OK):
+    if not Path(home).is_dir() or not os.access(home, os.W_OK | os.X_OK):
         environment["HOME"] = tempfile.mkdtemp(prefix="home-")
     if "USER" not in environment and not _has_a_name():
         environment["USER"] = environment["LOGNAME"] = f"uid{os.getuid()}"
@@ -101,7 +101,7 @@ def _newest(word: str) -> str:
         return word
     import glob
 
-    found = glob.glob(word)
+    found = glob.glob(word)  # noqa: PTH207 (relative, or absolute)
     return max(found, key=os.path.getmtime) if found else word
 
 
@@ -116,7 +116,7 @@ def _observe(
     if code is not None and digest is not None:
         workspace.unpack_code(folder, code, digest)
     else:
-        workspace.make_folder(folder.workspace)
+        make_folder(folder.workspace)
     before = workspace.state_of(folder)
 
     def observed(code: int) -> Mapping[str, Any]:
@@ -143,11 +143,3 @@ def _observe(
         return report
 
     return observed
-
-
-def earlier_files(context: StageContext[Any]) -> Dict[str, FileDigest]:
-    """Return the files that earlier stages left, as their records say."""
-    found = read_records(context.folder.path, root=context.folder.root)
-    order = context.program.pipeline
-    before = order[: order.index(context.stage)] if context.stage in order else ()
-    return {name: digest for stage in before for name, digest in files_of(found, stage).items()}

@@ -56,7 +56,7 @@ def wait_for(stage: Stage, environment: Mapping[str, str] = os.environ) -> int:
         return BadInput.exit_code
 
 
-def _settings(environment: Mapping[str, str]) -> "tuple[Specification, Path, RunFolder]":
+def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunFolder]:
     """Return the pipeline, its file, and the run's folder. Raises BadInput, ValueError."""
     missing = [name for name in (ENV_CONFIG, ENV_RUN, ENV_VOLUME) if not environment.get(name)]
     if missing:

@@ -37,7 +37,7 @@ class StageSpecification(Typed):
 
 @dataclass(frozen=True)
 class Specification(Typed):
-    """A pipeline: its stages in order. code: SHA-256 of the archive that holds the workspace's first files."""
+    """A pipeline: its stages in order. code: SHA-256 of the archive with the workspace's first files."""
 
     pipeline: List[str]
     stages: Dict[str, StageSpecification]

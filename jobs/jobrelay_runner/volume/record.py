@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Final, List, Literal, Mapping, Optional
 
 from jobrelay_runner.stages import Stage
-from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES, RunFolder
+from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, open_regular, read_bytes
 from jobrelay_runner.volume.typed_json import Typed
 

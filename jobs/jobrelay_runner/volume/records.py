@@ -37,7 +37,7 @@ def read_records(folder: Path, *, root: Path) -> Found:
 
 
 def pipeline_of(found: Mapping[Stage, Union[Record, RecordError]]) -> List[Stage]:
-    """Return all stages of the run in order, with those that have no record yet; as the newest record says."""
+    """Return all stages of the run in order, also those without a record yet; the newest record counts."""
     records = sorted(
         (record for record in found.values() if isinstance(record, Record)), key=lambda record: record.started
     )

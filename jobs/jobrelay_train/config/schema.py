@@ -25,7 +25,10 @@ from jobrelay_train.config.values import (
     sha256,
 )
 
-
+#: The file in a run's ConfigMap.
+CONFIG_FILE: Final = "config.yaml"
+#: Data sets that are in the image or generated from the seed: they cannot change on the volume.
+_IN_THE_BOX: Final = ("fashion-mnist-mini", "blobs")
 #: The built-in programs, in their order.
 STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
 
@@ -285,6 +288,27 @@ class RunConfig(Section):
         section = getattr(self, stage)
         assert isinstance(section, Placement)
         return section
+
+    def decides(self, stage: Stage) -> dict[str, Any]:
+        """Return `stage(stage)`, with the device if it is named: another device gives other results."""
+        return self.stage(stage) | ({} if self.device == "auto" else {"device": self.device})
+
+    def config_files(self) -> dict[str, str | bytes]:
+        """Return what a Job reads: {"config.yaml": …}. JSON is YAML, and canonical."""
+        return {CONFIG_FILE: json.dumps(self.result_config(), indent=2) + "\n"}
+
+    def pods(self, stage: Stage) -> int:
+        """Return how many Pods of the stage work together."""
+        return self.train.nodes if stage == "train" else 1
+
+    def reads_the_volume(self) -> bool:
+        """Whether the data is on the volume, where it may change."""
+        return self.data.name not in _IN_THE_BOX or bool(self.on_the_volume(STAGES))
+
+    def identity(self) -> str:
+        """Return the hash of the training without its epochs: a run may later get more."""
+        tree = self.stage("train")
+        return tree_hash({**tree, "train": {**tree["train"], "epochs": None}})
 
     def result_config(self) -> dict[str, Any]:
         """Return what a Job reads: all keys except placement, which is in the Job itself."""

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from jobrelay_runner.stages import Stage
 
 _PATH = click.Path(path_type=Path)
-_STAGES = click.Choice(["train", "eval", "infer"])
 #: Words that start this launcher from any folder.
 _ANYWHERE = (sys.executable, str(Path(__file__).resolve().parents[2]))
 
@@ -111,14 +110,12 @@ for _command in look.ALL:
 @target_options
 @gathered(RunFlags)
 def run_all(target: Target, console: Console, flags: RunFlags) -> int:
-    """Run train, eval and infer, and fetch the results."""
-    from jobrelay_runner.stages import STAGES
-
-    return _run(STAGES, target, console, flags)
+    """Run all stages in order, and fetch the results."""
+    return _run((), target, console, flags)
 
 
 @cli.command()
-@click.argument("stage", type=_STAGES)
+@click.argument("stage")
 @run_options
 @target_options
 @gathered(RunFlags)
@@ -212,7 +209,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
             console.say(text)
         click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
-    if target.local and any(config.placement(stage).autosize for stage in stages):
+    if target.local and any(config.placement(stage).autosize for stage in stages or target.manifests.jobs):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
     report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)
     keep_report(report, console)

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jobrelay.errors import BadInput
-from jobrelay.kube.labels import ANNOTATION_EARLY, ANNOTATION_INDEX, LABEL_COMPONENT, LABEL_RUN
+from jobrelay.kube.labels import (
+    ANNOTATION_EARLY,
+    ANNOTATION_INDEX,
+    ANNOTATION_STAGES,
+    LABEL_COMPONENT,
+    LABEL_RUN,
+)
 from jobrelay.kube.objects import (
     Condition,
     Container,
@@ -217,6 +223,15 @@ def stage_in(item: Job | Pod, stages: Iterable[Stage]) -> Stage | None:
 def stage_of(item: Job | Pod) -> str:
     """The stage of a Job or Pod."""
     return str(item["metadata"].get("labels", {}).get(LABEL_COMPONENT, ""))
+
+
+def pipeline_of(jobs: Iterable[Job]) -> list[Stage]:
+    """All stages of a run in order, as its newest Job says; `jobs`: oldest first."""
+    order: list[Stage] = []
+    for job in reversed(list(jobs)):
+        order += (job["metadata"].get("annotations") or {}).get(ANNOTATION_STAGES, "").split(",")
+        order.append(stage_of(job))
+    return [stage for stage in dict.fromkeys(order) if stage]
 
 
 def name_of(item: Job | Pod) -> str:

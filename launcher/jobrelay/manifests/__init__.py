@@ -5,6 +5,7 @@ from jobrelay.manifests.early import can_wait, started_early, waits_for
 from jobrelay.manifests.nodes import (
     INDEXED_SINCE,
 )
+from jobrelay.manifests.pipeline import PipelineConfig
 from jobrelay.manifests.reading import BASE, Manifests, check_image, load
 from jobrelay.manifests.rendering import (
     Plan,
@@ -23,6 +24,7 @@ __all__ = [
     "BASE",
     "INDEXED_SINCE",
     "Manifests",
+    "PipelineConfig",
     "Plan",
     "can_wait",
     "check_image",

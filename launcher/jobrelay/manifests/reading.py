@@ -15,7 +15,7 @@ from jobrelay.kube.read import claim_name, containers, title
 from jobrelay.manifests.kustomize import read_folder
 from jobrelay.manifests.shapes import ConfigMapShape, JobShape, check_shape
 from jobrelay.resources import K8S
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
 
 BASE: Final = K8S / "base"
@@ -54,23 +54,17 @@ def load(folder: Path) -> Manifests:
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
     for item in objects:
-        stage = item.get("metadata", {}).get("labels", {}).get(LABEL_COMPONENT)
         if item["kind"] == "ConfigMap" and is_config_map(item["metadata"]["name"]):
             config = _config_of(item, folder)
         elif item["kind"] == "Job":
-            if stage not in STAGES:
-                raise BadInput(
-                    f"{title(item)} in {folder}: its label {LABEL_COMPONENT} is {stage!r}",
-                    f"label it with the stage that it is: {', '.join(STAGES)}",
-                )
+            stage = _stage_of(item, folder)
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
             jobs[stage] = cast(Job, item)  # _check_job validates the shape
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
-    missing = [stage for stage in STAGES if stage not in jobs]
-    if missing:
-        raise BadInput(f"{folder} has no Job for {', '.join(missing)}", f"compare {BASE}")
+    if not jobs:
+        raise BadInput(f"{folder} has no Job", f"compare {BASE}")
     for job in jobs.values():
         _check_job(job, folder)
     namespaces = {job["metadata"].get("namespace") for job in jobs.values()}
@@ -84,6 +78,18 @@ def load(folder: Path) -> Manifests:
     return Manifests(
         str(folder), namespace or "default", tuple(shared), jobs, config, placed=namespace is not None
     )
+
+
+def _stage_of(job: Object, folder: Path) -> Stage:
+    """The stage of a Job: its label, else its name. Raises BadInput."""
+    metadata = job["metadata"]
+    name = metadata.get("labels", {}).get(LABEL_COMPONENT) or metadata["name"]
+    try:
+        return check_stage(str(name))
+    except ValueError as error:
+        raise BadInput(
+            f"{title(job)} in {folder}: {error}", f"name its stage in the label {LABEL_COMPONENT}"
+        ) from error
 
 
 def check_image(image: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import re
 import secrets
@@ -18,8 +20,8 @@ from jobrelay.kube.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
+    ANNOTATION_STAGES,
     ANNOTATION_WORK,
-    CONFIG_FILE,
     CONFIG_MAP,
     GATE,
     LABEL_COMPONENT,
@@ -31,13 +33,14 @@ from jobrelay.kube.objects import AnyObject, Job, Object, Pod
 from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
 from jobrelay.manifests import nodes
 from jobrelay.manifests.kustomize import documents
+from jobrelay.manifests.pipeline import PipelineConfig
 from jobrelay.manifests.reading import BASE, Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
 from jobrelay_train.config.placement import Placement
-from jobrelay_train.config.schema import RunConfig, tree_hash
+from jobrelay_train.config.schema import tree_hash
 
 READER: Final = BASE.parent / "reader" / "pod.yaml"
 
@@ -54,6 +57,7 @@ class Plan:
     jobs: Mapping[Stage, Job]
     placements: Mapping[Stage, Placement]
     services: tuple[Object, ...] = ()
+    identity: str = ""  # PipelineConfig.identity
 
     def objects(self) -> list[AnyObject]:
         return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
@@ -68,7 +72,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 def render(
     manifests: Manifests,
-    config: RunConfig,
+    config: PipelineConfig,
     run: str,
     *,
     namespace: str | None = None,
@@ -86,34 +90,54 @@ def render(
         check_name(namespace, "namespace", longest=63)
     except ValueError as error:
         raise BadInput(str(error), "choose another one") from error
-    text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
-    config_name = f"{run}-config-{tree_hash(text)[:8]}"
+    files = config.config_files()
+    config_name = f"{run}-config-{_hash_of(files)[:8]}"
     jobs: dict[Stage, Job] = {}
-    for stage in STAGES:
-        job = copy.deepcopy(manifests.jobs[stage])
+    for stage, template in manifests.jobs.items():
+        job = copy.deepcopy(template)
+        job["metadata"].setdefault("annotations", {})[ANNOTATION_STAGES] = ",".join(manifests.jobs)
         _set_image(job, image)
         _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
-        nodes.spread(job, stage, config)
+        nodes.spread(job, config.pods(stage))
         _stamp(job, ANNOTATION_HASH, stage, config)
         jobs[stage] = job
-    plan_hash = tree_hash([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
+    plan_hash = tree_hash([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in jobs])[:16]
     for stage, job in jobs.items():
         _set_run(job, stage, run, namespace, plan_hash, config_name)
         nodes.join(job, stage, run)
-    config_map = {
+    config_map: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": config_name, "namespace": namespace, "labels": run_labels(run)},
-        "data": {CONFIG_FILE: text + "\n"},
+        "data": {name: text for name, text in files.items() if isinstance(text, str)},
         "immutable": True,
     }
-    placements = {stage: config.placement(stage) for stage in STAGES}
+    if binary := {n: base64.b64encode(b).decode() for n, b in files.items() if isinstance(b, bytes)}:
+        config_map["binaryData"] = binary
+    placements = {stage: config.placement(stage) for stage in jobs}
     services = tuple(nodes.service_of(job, stage, run) for stage, job in jobs.items() if pods_of(job) > 1)
     return Plan(
-        run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements, services
+        run,
+        namespace,
+        plan_hash,
+        shared_in(manifests, namespace),
+        config_map,
+        jobs,
+        placements,
+        services,
+        config.identity(),
     )
+
+
+def _hash_of(files: Mapping[str, str | bytes]) -> str:
+    """The SHA-256 (hex) of a ConfigMap's files."""
+    digests = {
+        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+        for name, content in files.items()
+    }
+    return tree_hash(digests)
 
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
@@ -231,7 +255,7 @@ def set_resources(job: Job, cpu: str | None, memory: str | None) -> None:
         resources.setdefault("limits", {})["memory"] = memory
 
 
-def _set_placement(job: Job, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
+def _set_placement(job: Job, stage: Stage, config: PipelineConfig, timeout_seconds: int | None) -> None:
     placement = config.placement(stage)
     set_resources(job, placement.cpu, placement.memory)
     deadline = placement.timeout_seconds or timeout_seconds
@@ -247,15 +271,13 @@ def _set_config_map(job: Job, name: str) -> None:
             volume["configMap"]["name"] = name
 
 
-def _stamp(job: Job, annotation: str, stage: Stage, config: RunConfig) -> None:
+def _stamp(job: Job, annotation: str, stage: Stage, config: PipelineConfig) -> None:
     """Annotate the Job with the hash of everything that decides what it does, whatever the run's name.
 
     With `autosize` the launcher sets resources later (jobrelay.runs.autosize), outside the hash: whatever
     the newest run suggests, the Job counts as the same and is adopted.
     """
-    own = config.stage(stage)
-    if config.device != "auto":  # named explicitly: results from another device are not the same
-        own["device"] = config.device
+    own = config.decides(stage)
     annotations = job["metadata"].setdefault("annotations", {})
     decides: Object = {"spec": job["spec"], "config": own}
     if annotation == ANNOTATION_HASH and config.placement(stage).autosize:

@@ -1,4 +1,4 @@
-"""A pipeline of any programs: stages in order, which work one after the other in one folder, the workspace."""
+"""A pipeline of any programs: stages in order, which all work in one folder, the workspace."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
 from jobrelay.runs.outcome import outcome, outcome_of_jobs
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.target import Target
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.redaction import redacted_tree
 from jobrelay_runner.volume.files import write_atomically, write_json
 from jobrelay_runner.volume.paths import check_name
+from jobrelay_runner.volume.records import read_records
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 RUN_TEMPLATE: Final = "run.html"
@@ -99,7 +99,8 @@ def _keep(path: Path, latest: Object) -> None:
     )
     now = {stage["stage"]: stage for stage in latest["stages"]}
     last = latest["stages"][-1]
-    reached = STAGES if last["verdict"]["exit_code"] == 0 else STAGES[: STAGES.index(last["stage"]) + 1]
+    order = list(dict.fromkeys([*before, *now]))
+    reached = order if last["verdict"]["exit_code"] == 0 else order[: order.index(last["stage"]) + 1]
     stages = []
     for stage in reached:
         if stage in now and not (stage in before and _only_looked(now[stage], before[stage])):
@@ -135,7 +136,7 @@ def _folder(name: str) -> Path | None:
 
 def _is_run(folder: Path) -> bool:
     """Whether the folder has files of a run: its outcome, or a stage's record."""
-    return any((folder / name).exists() for name in (OUTCOME, *(f"{stage}.json" for stage in STAGES)))
+    return (folder / OUTCOME).exists() or bool(read_records(folder, root=folder))
 
 
 def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:

@@ -12,13 +12,12 @@ from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, T
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
 from jobrelay.hints import Command, Hint, SameAgain, of_run
-from jobrelay.kube.labels import CONFIG_FILE
 from jobrelay.kube.read import stage_in
 from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.events import Progress
-from jobrelay.runs.folder import Owner, claim, training_in
+from jobrelay.runs.folder import Owner, claim
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.running import RunningStage, StageContext
@@ -49,8 +48,7 @@ def run_stages(
     try:
         results.require_place(report.folder)
         executor.check(plan)
-        training = training_in(plan.config_map, CONFIG_FILE)
-        _claim(executor, plan, request, report.folder, training)
+        _claim(executor, plan, request, report.folder)
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, request.stages, console)
         executor.share(plan.shared)
@@ -79,10 +77,10 @@ def run_stages(
     return report
 
 
-def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, training: str | None) -> None:
+def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -> None:
     """Assign the folder to the run. Raises Conflict, with the keys that differ if the run's Jobs exist."""
     try:
-        claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
+        claim(folder, Owner(run=plan.run, place=executor.place(), training=plan.identity))
     except Conflict:
         for live, _ in executor.jobs(plan.run):
             if stage := stage_in(live, request.stages):

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
@@ -15,11 +15,11 @@ from jobrelay.hints import Command
 from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import last_pod, main_container
+from jobrelay.kube.read import last_pod, main_container, pipeline_of
 from jobrelay.manifests import waits_for
 from jobrelay.runs.timeline import Timeline, timeline
 from jobrelay.verdicts import JobView, Verdict, Waiting, judge
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing
 
@@ -77,7 +77,7 @@ def recorded_stages(executor: JobReader, run: str | None) -> list[StageState]:
     states = []
     for known in runs:
         records = known["records"]
-        states += [_from_record(known["run"], stage, records[stage]) for stage in STAGES if stage in records]
+        states += [_from_record(known["run"], stage, records[stage]) for stage in records]
         if not records:
             states.append(_without_record(known["run"], known.get("changed", "")))
     return states
@@ -104,15 +104,16 @@ def status(executor: JobReader, run: str | None) -> list[StageState]:
     if run is None:
         run = newest_run(executor)
     states = stages_of(executor, run)
+    order: list[Stage | None] = [*pipeline_of(job for job, _ in executor.jobs(run))]
     if not states:
         states = all_stages(executor, run)
-    elif len(states) < len(STAGES) and all(state.state == "succeeded" for state in states):
+    elif len(states) < len(order) and all(state.state == "succeeded" for state in states):
         with contextlib.suppress(JobRelayError):  # a cancelled stage has a record but no Job
             states = all_stages(executor, run)
     if not states:
         raise UnknownRun(run, executor.place())
     found = {state.stage: state for state in states}
-    order = [stage for stage in (*STAGES, None) if stage in found]
+    order = [stage for stage in dict.fromkeys([*order, *found]) if stage in found]
     return [_with_progress(executor, found[stage]) for stage in order]
 
 
@@ -134,20 +135,20 @@ def newest_run(executor: JobReader) -> str:
 
 
 def run_rows(states: Iterable[StageState]) -> list[list[str]]:
-    """One row per run, oldest first: its id, the state of each stage, the test result, when created."""
+    """One row per run, oldest first: its id, the state of its stages, the last result, when created."""
     runs: dict[str, dict[Stage | None, StageState]] = {}
     for state in states:
         runs.setdefault(state.run, {})[state.stage] = state
     rows = []
     for run, known in runs.items():
-        result = known["eval"].result if "eval" in known else ""
-        cells = [known[stage].state if stage in known else "-" for stage in STAGES]
+        results = [state.result for state in known.values() if state.result]
+        cells = [f"{stage or 'files'} {state.state}" for stage, state in known.items()]
         created = min(state.created for state in known.values())
-        rows.append((created, [run, *cells, result, local_time(created)]))
+        rows.append((created, [run, ", ".join(cells), (results or [""])[-1], local_time(created)]))
     return [row for _, row in sorted(rows)]
 
 
-RUN_COLUMNS = ("run", *STAGES, "result", "created")
+RUN_COLUMNS = ("run", "stages", "result", "created")
 
 
 def local_time(timestamp: str) -> str:
@@ -166,7 +167,7 @@ def _from_job(job: Job, pods: Sequence[Pod]) -> StageState:
     when = timeline(JobView(job, pods), pod, {})
     return StageState(
         run=labels[LABEL_RUN],
-        stage=cast(Stage, labels[LABEL_COMPONENT]),
+        stage=labels[LABEL_COMPONENT],
         state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
         reason=_reason(judged),
         created=_with_offset(job["metadata"]["creationTimestamp"]),

@@ -11,9 +11,8 @@ from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
 from jobrelay.kube.read import claim_name, main_container
-from jobrelay.manifests import Manifests
+from jobrelay.manifests import Manifests, PipelineConfig
 from jobrelay.runs.request import RunRequest
-from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, read_tree, resolve
 from jobrelay_train.config.schema import RunConfig
 
@@ -57,9 +56,12 @@ class Target:
                 f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml"
             ) from error
 
-    def placed(self, request: RunRequest, config: RunConfig) -> RunRequest:
-        """The request completed from this target and the configuration."""
-        needs = config.on_the_volume(request.stages)
+    def placed(self, request: RunRequest, config: PipelineConfig) -> RunRequest:
+        """The request completed from this target and the configuration. Raises BadInput."""
+        there = tuple(self.manifests.jobs)
+        if unknown := [stage for stage in request.stages if stage not in there]:
+            raise BadInput(f"there is no stage {', '.join(unknown)}", f"choose from {', '.join(there)}")
+        needs = config.on_the_volume(request.stages or there)
         return replace(request, namespace=self.namespace, image=self.image, needs=needs)
 
     def executor(self) -> Executor:
@@ -68,7 +70,7 @@ class Target:
             from jobrelay.executors.local import LocalExecutor
 
             return LocalExecutor(self.volume)
-        job = self.manifests.jobs[STAGES[0]]
+        job = next(iter(self.manifests.jobs.values()))
         image = manifests.check_image(self.image or main_container(job)["image"])
         namespace = self.namespace or self.manifests.namespace
         from jobrelay.executors.cluster import ClusterExecutor

@@ -31,8 +31,9 @@ from jobrelay.report.phases import segments
 from jobrelay.runs.outcome import outcome_of_jobs
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.verdicts import Verdict
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import BOUNDARY
+from jobrelay_train.config.schema import STAGES
 from tests.support import objects
 from tests.support.pages import MOMENTS, NAMES, outcome, write_run
 from tests.support.pages import write_sweep as write_sweep_files

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileDigest, Record
 from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.schema import STAGES
 
 OUTPUTS = {
     "train": ["model.pt"],

@@ -15,7 +15,6 @@ from jobrelay.figures import mebibytes
 from jobrelay.kube.objects import Object
 from jobrelay.kube.read import claim_name
 from jobrelay.manifests import Manifests
-from jobrelay_runner.stages import STAGES
 
 _SKEW_SECONDS = 30.0
 
@@ -53,7 +52,7 @@ class _Checks:
         self._shared = manifests.shared
         self._namespace = namespace
         self._image = image
-        self._claim = claim_name(manifests.jobs[STAGES[0]])
+        self._claim = claim_name(next(iter(manifests.jobs.values())))
 
     def all(self) -> list[tuple[str, Callable[[], Finding]]]:
         return [

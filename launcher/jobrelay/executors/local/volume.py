@@ -14,7 +14,7 @@ from jobrelay_runner.volume import archive, folders
 from jobrelay_runner.volume.datasets import DataSet, exists, list_data_sets
 from jobrelay_runner.volume.inputs import changed_since
 from jobrelay_runner.volume.paths import RunFolder, inside, leave_out
-from jobrelay_runner.volume.record import list_runs
+from jobrelay_runner.volume.records import list_runs
 from jobrelay_runner.volume.verify import Check, check_run
 
 
