@@ -70,7 +70,7 @@ def _code(specification: Specification, config: Path, folder: RunFolder) -> Opti
     """Return the code's archive: beside the pipeline's file, or on the volume if it is too large for that."""
     if specification.code is None:
         return None
-    places = (config.with_name(CODE_FILE), folder.root / "code" / f"{specification.code}.tar.gz")
+    places = (config.with_name(CODE_FILE), folder.root / "code" / specification.code / CODE_FILE)
     for place in places:
         if place.is_file():
             return place.read_bytes()

@@ -158,8 +158,8 @@ def data_folder(root: Path, dataset: str) -> Path:
 def inside(root: Path, name: str) -> Path:
     """Return the folder runs/RUN or data/NAME below the volume's root. Raises ValueError for any other."""
     kind, _, rest = name.partition("/")
-    if kind not in ("runs", "data") or not rest or "/" in rest or rest.startswith("."):
-        raise ValueError(f"{name!r}: expected runs/RUN or data/NAME")
+    if kind not in ("runs", "data", "code") or not rest or "/" in rest or rest.startswith("."):
+        raise ValueError(f"{name!r}: expected runs/RUN, data/NAME or code/HASH")
     return root / kind / rest
 
 

@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -30,7 +30,7 @@ from jobrelay.kube.labels import (
     run_labels,
 )
 from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
+from jobrelay.kube.read import containers, is_supervised, main_container, pods_of
 from jobrelay.manifests import nodes
 from jobrelay.manifests.kustomize import documents
 from jobrelay.manifests.pipeline import PipelineConfig
@@ -58,6 +58,7 @@ class Plan:
     placements: Mapping[Stage, Placement]
     services: tuple[Object, ...] = ()
     identity: str = ""  # PipelineConfig.identity
+    uploads: Mapping[str, bytes] = field(default_factory=dict)
 
     def objects(self) -> list[AnyObject]:
         return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
@@ -97,6 +98,7 @@ def render(
         job = copy.deepcopy(template)
         job["metadata"].setdefault("annotations", {})[ANNOTATION_STAGES] = ",".join(manifests.jobs)
         _set_image(job, image)
+        config.fill(stage, job)
         _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
@@ -128,6 +130,7 @@ def render(
         placements,
         services,
         config.identity(),
+        config.uploads(),
     )
 
 
@@ -155,7 +158,7 @@ def for_server(job: Job, minor: int) -> Job:
     if minor >= 26:
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
-        if runs_jobs(main_container(job)):  # another program's exit codes are its own
+        if is_supervised(main_container(job)):  # another program's exit codes are its own
             nodes.count_causes_alone(job)
             stage = {"containerName": main_container(job)["name"], "operator": "In"}
             rules = [
