@@ -72,11 +72,11 @@ def containers(spec: PodSpec) -> Iterator[Container]:
     yield from spec["containers"]
 
 
-def image_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> str | None:
-    """The image of this run's first Job on that claim; if the run has none there, of the newest Job."""
+def job_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> Job | None:
+    """This run's first Job on that claim; if the run has none there, the newest Job."""
     there = [job for job in jobs if claim in _claims(job)]
     own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
-    return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
+    return (own[:1] or there[-1:])[0] if there else None
 
 
 def _claims(job: Job) -> set[str]:

@@ -15,8 +15,8 @@ from jobrelay.kube.quantities import parse_quantity
 from jobrelay.kube.read import containers, main_container
 from jobrelay.manifests import Manifests
 from jobrelay.manifests.kustomize import documents
+from jobrelay.manifests.runner import runner_config_map
 from jobrelay.pipelines.definition import Pipeline, StageDefinition
-from jobrelay.pipelines.runner import runner_config_map
 from jobrelay.resources import K8S
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_RUN, WORKSPACE

@@ -90,5 +90,5 @@ class Target:
 
         return ClusterExecutor(
             self.context, namespace, claim_name(job), image, self.api_timeout, self.say,
-            may_choose_image=self.image is None,
+            may_choose_image=self.image is None, like=job,
         )  # fmt: skip
