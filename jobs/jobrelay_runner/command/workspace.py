@@ -13,7 +13,7 @@ from typing import Dict, Final, Iterator, List, Mapping, Tuple
 
 from jobrelay_runner.errors import BadInput
 from jobrelay_runner.volume.files import cannot_be_listed, make_folder, write_atomically
-from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_runner.volume.paths import CODE_MARKER, RunFolder
 from jobrelay_runner.volume.record import FileDigest
 
 #: What programs leave in passing: no result, and different each time.
@@ -39,7 +39,7 @@ def unpack_code(folder: RunFolder, archive: bytes, digest: str) -> None:
     A later stage with other code gets that code over the present one. Raises BadInput, OSError.
     """
     make_folder(folder.workspace)
-    marker = folder.path / ".code"
+    marker = folder.path / CODE_MARKER
     if marker.is_file() and marker.read_text(encoding="ascii") == digest:
         return
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,8 @@ TERMINATION_MESSAGE_BYTES: Final = 4096
 CHECKPOINTS: Final = "checkpoints"
 #: In a run's folder: where a pipeline of any programs works.
 WORKSPACE: Final = "work"
+#: In a run's folder: the digest of the code that was put into the workspace.
+CODE_MARKER: Final = ".code"
 #: In a run's folder: the output of the stages.
 LOGS: Final = "logs"
 
@@ -170,8 +172,3 @@ def below(root: Path, name: str) -> Path:
     if {"", ".", ".."} & set(others):
         raise ValueError(f"{name!r}: expected runs/RUN or data/NAME, or a file in one")
     return inside(root, f"{kind}/{first}").joinpath(*others)
-
-
-def leave_out(everything: bool) -> Callable[[str], bool]:
-    """Return what to leave on the volume when a run is fetched: its checkpoints, unless `everything`."""
-    return lambda name: not everything and name == CHECKPOINTS
