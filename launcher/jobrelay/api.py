@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +27,9 @@ from typing import Any, Final
 from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
 from jobrelay.errors import BadInput, Exit
-from jobrelay.executors.base import Finding, JobReader
+from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
-from jobrelay.manifests import PipelineConfig
+from jobrelay.manifests import PipelineConfig, Plan
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
 from jobrelay.runs.events import Listener, Progress, Started, ignore
@@ -155,6 +156,7 @@ class Relay:
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
+        self._upload(executor, plan)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -249,6 +251,18 @@ class Relay:
         return self._target.executor().examine(self._target.manifests)
 
     # --- internals ---
+
+    def _upload(self, executor: Executor, plan: Plan) -> None:
+        """Put the plan's files on the volume, unless they are there. Raises BadInput, EvidenceIncomplete."""
+        if not plan.uploads:
+            return
+        executor.share(plan.shared)
+        with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
+            for path, content in plan.uploads.items():
+                folder, _, name = path.rpartition("/")
+                if not volume.exists(folder):
+                    (Path(scratch) / name).write_bytes(content)
+                    volume.receive({name: Path(scratch) / name}, folder)
 
     def _asked(
         self,

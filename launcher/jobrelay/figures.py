@@ -11,6 +11,8 @@ from jobrelay_runner.volume.record import Cost
 from jobrelay_train.config.quantity import quantity
 
 _LINE: Final = 200
+#: Of a stage that is not built in, how many metrics stand in a table.
+_MOST_METRICS: Final = 2
 
 
 class Measured(Protocol):
@@ -69,7 +71,7 @@ def accuracy(measured: Measured | None) -> str:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
         nothing = f", nothing found in {metrics['nothing_found']:.0f}" if "nothing_found" in metrics else ""
         return f"{counted(round(metrics.get('samples', 0)), 'image')}{nothing}{skipped}"
-    return ""
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:_MOST_METRICS])
 
 
 def memory(measured: Measured | None, limit: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple, Union
+from pathlib import Path, PurePosixPath
+from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
 
 from jobrelay_runner.stages import Stage, check_stage
-from jobrelay_runner.volume.paths import LOGS
+from jobrelay_runner.volume.paths import CHECKPOINTS, CODE_MARKER, LOGS, WORKSPACE
 from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record
 from jobrelay_runner.volume.safe_read import regular_files
 
@@ -77,6 +77,24 @@ def redone_since(record: Record, found: Mapping[Stage, Union[Record, RecordError
         for stage, attempt in record.after.items()
         if isinstance(other := found.get(stage), Record) and other.attempt_id != attempt
     ]
+
+
+def leave_out(folder: Path, root: Path, *, everything: bool) -> Callable[[str], bool]:
+    """Return which files and folders of a run stay on the volume when it is fetched, by relative name.
+
+    These are its checkpoints, and of its workspace what no stage wrote: the code. everything: none.
+    """
+    if everything:
+        return lambda name: False
+    found = read_records(folder, root=root) if (folder / WORKSPACE).is_dir() else {}
+    written = {name for record in found.values() if isinstance(record, Record) for name in record.outputs}
+    wanted = written | {str(parent) for name in written for parent in PurePosixPath(name).parents}
+
+    def stays(name: str) -> bool:
+        in_workspace = name == WORKSPACE or name.startswith(f"{WORKSPACE}/")
+        return name in (CHECKPOINTS, CODE_MARKER) or (in_workspace and name not in wanted)
+
+    return stays
 
 
 def list_runs(root: Path) -> List[Dict[str, Any]]:

@@ -293,6 +293,13 @@ class RunConfig(Section):
         """Return `stage(stage)`, with the device if it is named: another device gives other results."""
         return self.stage(stage) | ({} if self.device == "auto" else {"device": self.device})
 
+    def fill(self, stage: Stage, job: Any) -> None:
+        """Leave a stage's Job as it is: the program reads its configuration itself."""
+
+    def uploads(self) -> dict[str, bytes]:
+        """Return nothing: the programs are in the image."""
+        return {}
+
     def config_files(self) -> dict[str, str | bytes]:
         """Return what a Job reads: {"config.yaml": …}. JSON is YAML, and canonical."""
         return {CONFIG_FILE: json.dumps(self.result_config(), indent=2) + "\n"}

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,23 @@ def run_all(target: Target, console: Console, flags: RunFlags) -> int:
 
 
 @cli.command()
-@click.argument("stage")
+@click.argument("words", nargs=-1, required=True, metavar="STAGE | -- COMMAND …")
 @run_options
 @target_options
 @gathered(RunFlags)
-def run(stage: Stage, target: Target, console: Console, flags: RunFlags) -> int:
-    """Run one stage of a run."""
-    return _run([stage], target, console, flags)
+def run(words: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
+    """Run one stage of a run, or a command on the files of this folder: run -- python main.py --epochs 3."""
+    if not _is_command(words):
+        return _run(words, target, console, flags)
+    from jobrelay.pipelines.single import pipeline_of_command
+
+    pipeline = pipeline_of_command(words, Path.cwd(), target.pipeline)
+    return _run((), replace(target, pipeline=pipeline), console, flags)
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    """Whether the words stand after `--`, which click has removed, and are not one stage's name."""
+    return len(words) > 1 or "--" in sys.argv
 
 
 @cli.command()

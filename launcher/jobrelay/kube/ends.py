@@ -10,8 +10,8 @@ from jobrelay.kube.read import (
     container_statuses,
     containers,
     created,
+    is_supervised,
     main_container,
-    runs_jobs,
     sidecars,
     stage_of,
 )
@@ -98,4 +98,4 @@ def _end(pod: Pod, name: str, state: TerminatedState) -> End:
     # a script that calls JobRelay's program: the closing message shows it
     own = (stage_of(pod), state.get("exitCode"))
     wrapped = closing is not None and (closing.stage, closing.exit_code) == own
-    return End(name, state, contract=runs_jobs(spec) or wrapped)
+    return End(name, state, contract=is_supervised(spec) or wrapped)

@@ -28,6 +28,8 @@ ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 #: Set on a Job started while the stage before it still ran: the seconds it may run itself, or empty.
 ANNOTATION_EARLY: Final = "jobrelay.dev/early"
 GATE: Final = "gate"
+#: The runner as one file, in a ConfigMap (pipelines.runner).
+RUNNER_FILE: Final = "runner.pyz"
 CONFIG_MAP: Final = "jobrelay-config"
 CONFIG_FILE: Final = "config.yaml"
 

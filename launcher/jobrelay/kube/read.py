@@ -13,6 +13,7 @@ from jobrelay.kube.labels import (
     ANNOTATION_STAGES,
     LABEL_COMPONENT,
     LABEL_RUN,
+    RUNNER_FILE,
 )
 from jobrelay.kube.objects import (
     Condition,
@@ -45,14 +46,24 @@ def pod_spec(item: Job | Pod) -> PodSpec:
     return spec["template"]["spec"] if "template" in spec else spec
 
 
-def runs_jobs(container: Container) -> bool:
-    """Whether the container's command is JobRelay's own program (`python -m jobrelay_train …`).
-
-    Only that program uses the exit codes of jobrelay_runner.exit_codes; in any other, 75 means whatever its
-    author chose.
-    """
+def is_built_in(container: Container) -> bool:
+    """Whether the container runs a built-in program (`python -m jobrelay_train …`)."""
     words = [*(container.get("command") or ()), *(container.get("args") or ())]
     return ("-m", "jobrelay_train") in itertools.pairwise(words)
+
+
+def has_runner(container: Container) -> bool:
+    """Whether the container gets the runner from a ConfigMap, for a program of its own."""
+    return any(word.endswith(f"/{RUNNER_FILE}") for word in container.get("command") or ())
+
+
+def is_supervised(container: Container) -> bool:
+    """Whether the runner supervises the container's program.
+
+    Only the runner uses the exit codes of jobrelay_runner.exit_codes; from any other program, 75 means
+    whatever its author chose.
+    """
+    return is_built_in(container) or has_runner(container)
 
 
 def containers(spec: PodSpec) -> Iterator[Container]:
@@ -61,11 +72,11 @@ def containers(spec: PodSpec) -> Iterator[Container]:
     yield from spec["containers"]
 
 
-def image_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> str | None:
-    """The image of this run's first Job on that claim; if the run has none there, of the newest Job."""
+def job_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> Job | None:
+    """This run's first Job on that claim; if the run has none there, the newest Job."""
     there = [job for job in jobs if claim in _claims(job)]
     own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
-    return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
+    return (own[:1] or there[-1:])[0] if there else None
 
 
 def _claims(job: Job) -> set[str]:

@@ -6,12 +6,12 @@ from jobrelay.manifests.nodes import (
     INDEXED_SINCE,
 )
 from jobrelay.manifests.pipeline import PipelineConfig
+from jobrelay.manifests.reader import Reader
 from jobrelay.manifests.reading import BASE, Manifests, check_image, load
 from jobrelay.manifests.rendering import (
     Plan,
     for_server,
     new_run_id,
-    reader_pod,
     render,
     set_resources,
     shared_in,
@@ -26,6 +26,7 @@ __all__ = [
     "Manifests",
     "PipelineConfig",
     "Plan",
+    "Reader",
     "can_wait",
     "check_image",
     "differing_keys",
@@ -33,7 +34,6 @@ __all__ = [
     "for_server",
     "load",
     "new_run_id",
-    "reader_pod",
     "render",
     "set_resources",
     "shared_in",

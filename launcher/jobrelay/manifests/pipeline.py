@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from jobrelay.kube.objects import Job
 from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement
 
@@ -15,8 +16,14 @@ class PipelineConfig(Protocol):
     def decides(self, stage: Stage) -> dict[str, Any]:
         """Return, as a JSON tree, what decides the result of a stage, earlier stages included."""
 
+    def fill(self, stage: Stage, job: Job) -> None:
+        """Put into a stage's Job what the configuration determines."""
+
     def config_files(self) -> Mapping[str, str | bytes]:
         """Return the files of the run's ConfigMap."""
+
+    def uploads(self) -> Mapping[str, bytes]:
+        """Return files that must be on the volume before the first stage, by their path there."""
 
     def placement(self, stage: Stage) -> Placement:
         """Return where and how long a stage may run."""

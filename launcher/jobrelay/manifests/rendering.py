@@ -9,9 +9,9 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 import yaml
 
@@ -29,20 +29,17 @@ from jobrelay.kube.labels import (
     is_config_map,
     run_labels,
 )
-from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
+from jobrelay.kube.objects import AnyObject, Job, Object
+from jobrelay.kube.read import containers, is_supervised, main_container, pods_of
 from jobrelay.manifests import nodes
-from jobrelay.manifests.kustomize import documents
 from jobrelay.manifests.pipeline import PipelineConfig
-from jobrelay.manifests.reading import BASE, Manifests, check_image
+from jobrelay.manifests.reading import Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
 from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.schema import tree_hash
-
-READER: Final = BASE.parent / "reader" / "pod.yaml"
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,7 @@ class Plan:
     placements: Mapping[Stage, Placement]
     services: tuple[Object, ...] = ()
     identity: str = ""  # PipelineConfig.identity
+    uploads: Mapping[str, bytes] = field(default_factory=dict)
 
     def objects(self) -> list[AnyObject]:
         return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
@@ -97,6 +95,7 @@ def render(
         job = copy.deepcopy(template)
         job["metadata"].setdefault("annotations", {})[ANNOTATION_STAGES] = ",".join(manifests.jobs)
         _set_image(job, image)
+        config.fill(stage, job)
         _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
@@ -128,6 +127,7 @@ def render(
         placements,
         services,
         config.identity(),
+        config.uploads(),
     )
 
 
@@ -155,7 +155,7 @@ def for_server(job: Job, minor: int) -> Job:
     if minor >= 26:
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
-        if runs_jobs(main_container(job)):  # another program's exit codes are its own
+        if is_supervised(main_container(job)):  # another program's exit codes are its own
             nodes.count_causes_alone(job)
             stage = {"containerName": main_container(job)["name"], "operator": "In"}
             rules = [
@@ -188,22 +188,6 @@ def with_disruptions(job: Job, count: int) -> Job:
     job = copy.deepcopy(job)
     job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
     return job
-
-
-def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Pod:
-    """The Pod that reads and writes the volume for the launcher. node: where it must run."""
-    pod = cast(Pod, next(documents(READER)))
-    suffix = secrets.token_hex(3)
-    pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
-    pod["metadata"]["namespace"] = plan_namespace
-    pod["spec"]["containers"][0]["image"] = image
-    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
-    if node:
-        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-        pod["spec"]["affinity"] = {
-            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-        }
-    return pod
 
 
 def to_yaml(objects: Sequence[AnyObject]) -> str:

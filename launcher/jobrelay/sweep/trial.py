@@ -35,7 +35,7 @@ class Trials:
 
     def config(self, trial: Trial) -> RunConfig:
         """The configuration of one trial. Raises BadInput for an invalid setting."""
-        return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
+        return self.target.built_in(self.config_file, [*self.overrides, *trial.overrides])
 
     def check(self, trials: Sequence[tuple[Trial, str]]) -> None:
         """Check, without changing anything, that the trials can run here. Raises BadInput."""

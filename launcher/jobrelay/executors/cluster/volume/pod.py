@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
@@ -14,32 +13,39 @@ from jobrelay.executors.cluster.volume.starting import PATIENCE, PodRuns, PodUpd
 from jobrelay.executors.follow import follow
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Object, Pod
-from jobrelay.manifests import reader_pod
+from jobrelay.manifests import Reader
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
-
-_PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
 class VolumePod:
     """A running Pod on the volume. Use it as a context manager."""
 
     def __init__(
-        self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
+        self,
+        api: Api,
+        namespace: str,
+        claim: str,
+        reader: Reader,
+        share: Callable[[Sequence[Object]], None],
+        say: Say = lambda text: None,
     ) -> None:
-        """say: reports what keeps it from starting."""
+        """share: creates objects that the Pod needs. say: reports what keeps it from starting."""
+        self._share = share
         self._say = say
         self._api = api
         self._namespace = namespace
         self._claim = claim
-        self._image = image
+        self._reader = reader
         self._path = ""
 
     def __enter__(self) -> VolumePod:
         pods = collection("v1", "pods", self._namespace)
-        pod = reader_pod(self._namespace, self._claim, self._image, self._node_of_volume(pods))
+        if needed := self._reader.shared(self._namespace):
+            self._share(needed)
+        pod = self._reader.pod(self._namespace, self._claim, self._node_of_volume(pods))
         self._path = f"{pods}/{quote(pod['metadata']['name'])}"
         try:
             try:
@@ -109,7 +115,7 @@ class VolumePod:
         return answer
 
     def _execute(self, arguments: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
-        return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
+        return self._api.execute(self._path, [*self._reader.program(), *arguments], stdin)
 
     def _expect_success(self, execution: Execution, what: str) -> None:
         code = self._finish(execution)
