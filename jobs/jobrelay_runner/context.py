@@ -43,8 +43,8 @@ class Program(Generic[C]):
     determines the result. folders: folders on the volume, data/NAME, in which every file counts. load:
     imports everything that the program needs and returns the program; called only in the stage's own process.
     pipeline: all stages of the run, in order. means: for the record, how it was started. observe: for a
-    program that makes no report of its own; called by the supervisor before the work starts, with the record of
-    the attempt before this one.
+    program that makes no report of its own; called by the supervisor before the work starts, with the record
+    of the attempt before this one.
     """
 
     config: C

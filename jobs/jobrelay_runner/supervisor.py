@@ -160,7 +160,7 @@ class _Supervisor:
         report = {**observed(code), "moments": passed}
         for note in report.pop("notes", ()):
             self.last_words.say(note)
-        if code >= _SIGNALS or meter.oom_kills() and code:
+        if code >= _SIGNALS or (code and meter.oom_kills()):
             report["error"] = unexplained(code, meter)
         elif code:
             report["error"] = f"ended with exit code {code}" + (f": {redacted(last)}" if last else "")

@@ -147,7 +147,7 @@ def _observe(
         }
         if changes.left_out:
             report["notes"].append(
-                f"{changes.left_out} more files changed, too many or unreadable: the record does not name them"
+                f"{changes.left_out} more files changed that the record does not name: too many, or unreadable"
             )
         wanted = context.config.metrics
         if wanted and code == 0:
@@ -166,7 +166,9 @@ def _observe(
 def _unpack(folder: RunFolder, read_code: Callable[[], bytes], digest: str) -> List[str]:
     if workspace.has_code(folder, digest):
         return []
-    from jobrelay_runner.command.code import unpack  # imports tarfile and more, which later stages do not need
+    from jobrelay_runner.command.code import (
+        unpack,
+    )  # imports tarfile and more, which later stages do not need
 
     return unpack(folder, read_code(), digest)
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from typing import Dict, Final, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Final, List, Mapping, Optional, Tuple
 
 from jobrelay_runner.context import StageContext
 from jobrelay_runner.volume.paths import PASSING_ERRORS, RunFolder
@@ -28,7 +28,7 @@ _UNKNOWN: Final = (-1, -1)
 
 @dataclass(frozen=True)
 class Changes:
-    """What a stage did to the workspace. left_out: how many names are too many for a record, or unreadable."""
+    """What a stage did to the workspace. left_out: how many more, unreadable or too many."""
 
     written: Dict[str, FileDigest]
     removed: List[str]
@@ -60,7 +60,7 @@ def state_of(folder: RunFolder) -> State:
 
 
 def state_before(
-    context: StageContext[object], previous: Optional[Record], found: Found, unpacked: List[str]
+    context: StageContext[Any], previous: Optional[Record], found: Found, unpacked: List[str]
 ) -> State:
     """Return the state before the first attempt of this stage, for this attempt and those after it.
 
@@ -87,7 +87,9 @@ def state_before(
                 if isinstance(record, Record) and record.stage != context.stage
                 for name in record.outputs
             }
-            state.update((name, _UNKNOWN) for name in (*previous.outputs, *previous.removed) if name in theirs)
+            state.update(
+                (name, _UNKNOWN) for name in (*previous.outputs, *previous.removed) if name in theirs
+            )
     state.update((name, now[name]) for name in unpacked if name in now)
     context.fence.write(path, json.dumps(state))
     return state

@@ -111,10 +111,10 @@ class Record(Typed):
     While the stage runs, its status is `running`; a stage that was killed stays `running`.
 
     pipeline: all stages of the run, in order. after: the attempt (attempt_id) of each earlier stage whose
-    results this stage used; the clocks of two nodes need not agree. listings: SHA-256 of each data/NAME in which every file counts
-    (volume.inputs). removed: files of earlier stages that this stage removed. means: what the stage found or
-    chose by itself, such as device and precision, or what it was started with. skipped: files of the data set
-    that could not be used, and why.
+    results this stage used; the clocks of two nodes need not agree. listings: SHA-256 of each data/NAME in
+    which every file counts (volume.inputs). removed: files of earlier stages that this stage removed.
+    means: what the stage found or chose by itself, such as device and precision, or what it was started with.
+    skipped: files of the data set that could not be used, and why.
     """
 
     run: str
