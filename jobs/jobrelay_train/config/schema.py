@@ -284,13 +284,14 @@ class RunConfig(Section):
         return tree_hash(self.stage(stage))
 
     def placement(self, stage: Stage) -> Placement:
-        """Return the section of `stage` as its placement."""
-        section = getattr(self, stage)
-        assert isinstance(section, Placement)
-        return section
+        """Return the section of `stage` as its placement; no wishes for another program."""
+        section = getattr(self, stage, None)
+        return section if isinstance(section, Placement) else Placement()
 
     def decides(self, stage: Stage) -> dict[str, Any]:
         """Return `stage(stage)`, with the device if it is named: another device gives other results."""
+        if stage not in STAGES:  # another program, in a Job beside ours
+            return {}
         return self.stage(stage) | ({} if self.device == "auto" else {"device": self.device})
 
     def fill(self, stage: Stage, job: Any) -> None:

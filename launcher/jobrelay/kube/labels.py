@@ -18,6 +18,8 @@ ANNOTATION_HASH: Final = "jobrelay.dev/spec-hash"
 #: Equal for Jobs that do the same work, whatever resources they may use.
 ANNOTATION_WORK: Final = "jobrelay.dev/work-hash"
 ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
+#: On a Job of a folder: the stages that it comes after.
+ANNOTATION_AFTER: Final = "jobrelay.dev/after"
 #: All stages of the run, in order: train,eval,infer.
 ANNOTATION_STAGES: Final = "jobrelay.dev/stages"
 ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jobrelay.errors import BadInput
 from jobrelay.kube.labels import (
     ANNOTATION_EARLY,
     ANNOTATION_INDEX,
@@ -84,15 +83,12 @@ def _claims(job: Job) -> set[str]:
     return {volume.get("persistentVolumeClaim", {}).get("claimName", "") for volume in volumes}
 
 
-def claim_name(job: Job) -> str:
-    """The PersistentVolumeClaim that a Job mounts. Raises BadInput if it mounts none."""
+def claim_name(job: Job) -> str | None:
+    """The PersistentVolumeClaim that a Job mounts; None if it mounts none."""
     for volume in job["spec"]["template"]["spec"].get("volumes") or ():
         if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
             return str(claim)
-    raise BadInput(
-        f"{title(job)} mounts no PersistentVolumeClaim",
-        "stages hand their work on over one volume: add it to spec.template.spec.volumes",
-    )
+    return None
 
 
 def title(item: Mapping[str, Any]) -> str:

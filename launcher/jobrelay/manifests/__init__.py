@@ -6,10 +6,10 @@ from jobrelay.manifests.nodes import (
     INDEXED_SINCE,
 )
 from jobrelay.manifests.pipeline import PipelineConfig
+from jobrelay.manifests.plan import Plan
 from jobrelay.manifests.reader import Reader
 from jobrelay.manifests.reading import BASE, Manifests, check_image, load
 from jobrelay.manifests.rendering import (
-    Plan,
     for_server,
     new_run_id,
     render,

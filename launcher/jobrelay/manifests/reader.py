@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from jobrelay.kube.labels import RUNNER_FILE
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import has_runner, main_container
+from jobrelay.kube.read import is_built_in, main_container
 from jobrelay.manifests.kustomize import documents
 from jobrelay.manifests.runner import runner_config_map
 from jobrelay.resources import K8S
@@ -33,13 +33,19 @@ class Reader:
 
     @property
     def needs_runner(self) -> bool:
-        return self.like is not None and has_runner(main_container(self.like))
+        """Whether the image may be one without JobRelay."""
+        return self.like is not None and not is_built_in(main_container(self.like))
 
     def program(self) -> list[str]:
         """The command, before the verb, that answers requests."""
         if self.needs_runner:
             return ["sh", "-c", _ANY_PYTHON, "jobrelay", f"{_FOLDER}/{RUNNER_FILE}", "volume"]
         return ["python", "-m", "jobrelay_runner", "volume"]
+
+    def without_python(self, folder: str) -> list[str]:
+        """The command that sends a folder of the volume as a tar, in an image that has no Python."""
+        files = 'cd "$JOBRELAY_VOLUME/$1" && find . -type f ! -name "*.partial" | tar cf - -T -'
+        return ["sh", "-c", files, "jobrelay", folder]
 
     def shared(self, namespace: str) -> list[Object]:
         """Objects that the Pod needs."""

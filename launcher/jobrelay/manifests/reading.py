@@ -12,7 +12,9 @@ from jobrelay.errors import BadInput
 from jobrelay.kube.labels import CONFIG_FILE, LABEL_COMPONENT, is_config_map
 from jobrelay.kube.objects import Job, Object
 from jobrelay.kube.read import claim_name, containers, title
+from jobrelay.manifests.adapting import adapted
 from jobrelay.manifests.kustomize import read_folder
+from jobrelay.manifests.order import in_order
 from jobrelay.manifests.shapes import ConfigMapShape, JobShape, check_shape
 from jobrelay.resources import K8S
 from jobrelay_runner.stages import Stage, check_stage
@@ -45,6 +47,12 @@ class Manifests:
     jobs: Mapping[Stage, Job]
     config: Mapping[str, Any]
     placed: bool = True  # False: they name no namespace, and go into the context's
+    notes: tuple[str, ...] = ()  # what the launcher changes in the Jobs
+
+    @property
+    def claim(self) -> str | None:
+        """The claim over which the stages hand on their work; None if no Job mounts one."""
+        return next((name for job in self.jobs.values() if (name := claim_name(job))), None)
 
 
 def load(folder: Path) -> Manifests:
@@ -65,7 +73,9 @@ def load(folder: Path) -> Manifests:
             shared.append(item)
     if not jobs:
         raise BadInput(f"{folder} has no Job", f"compare {BASE}")
+    notes: list[str] = []
     for job in jobs.values():
+        notes += adapted(job)
         _check_job(job, folder)
     namespaces = {job["metadata"].get("namespace") for job in jobs.values()}
     if len(namespaces) > 1:
@@ -75,8 +85,9 @@ def load(folder: Path) -> Manifests:
         )
     shared.sort(key=lambda item: item["kind"] != "Namespace")
     namespace = namespaces.pop()
+    jobs = in_order(jobs, folder)
     return Manifests(
-        str(folder), namespace or "default", tuple(shared), jobs, config, placed=namespace is not None
+        str(folder), namespace or "default", tuple(shared), jobs, config, namespace is not None, tuple(notes)
     )
 
 
@@ -114,16 +125,6 @@ def _check_job(job: Job, folder: Path) -> None:
         raise BadInput(
             f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml"
         ) from error
-    if pod.get("restartPolicy") != "Never":
-        raise BadInput(
-            f"{where}: restartPolicy is {pod.get('restartPolicy', 'not set')}",
-            "set it to Never: with OnFailure a failed Pod vanishes, and its log with it",
-        )
-    if spec.get("ttlSecondsAfterFinished") is not None:
-        raise BadInput(
-            f"{where}: ttlSecondsAfterFinished would remove it before its log and results are collected",
-            "take it out; the command delete removes the Jobs of a run",
-        )
     if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
         raise BadInput(
             f"{where}: parallelism and completions are for the launcher to set",
@@ -133,7 +134,6 @@ def _check_job(job: Job, folder: Path) -> None:
         raise BadInput(f"{where}: it needs containers, with names of their own")
     for image in images:
         check_image(image)
-    claim_name(job)
 
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -33,32 +32,13 @@ from jobrelay.kube.objects import AnyObject, Job, Object
 from jobrelay.kube.read import containers, is_supervised, main_container, pods_of
 from jobrelay.manifests import nodes
 from jobrelay.manifests.pipeline import PipelineConfig
+from jobrelay.manifests.plan import Plan
 from jobrelay.manifests.reading import Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
-from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.schema import tree_hash
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One rendered run: everything the launcher will send, complete before it sends anything."""
-
-    run: str
-    namespace: str
-    hash: str
-    shared: tuple[Object, ...]
-    config_map: Object
-    jobs: Mapping[Stage, Job]
-    placements: Mapping[Stage, Placement]
-    services: tuple[Object, ...] = ()
-    identity: str = ""  # PipelineConfig.identity
-    uploads: Mapping[str, bytes] = field(default_factory=dict)
-
-    def objects(self) -> list[AnyObject]:
-        return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
 
 
 def new_run_id(now: datetime | None = None) -> str:

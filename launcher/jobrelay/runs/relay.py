@@ -53,7 +53,8 @@ def run_stages(
         plan = autosized(executor, plan, request.stages, console)
         executor.share(plan.shared)
         results.require(executor, request.needs)
-        executor.configure(plan.config_map)
+        if plan.needs_config_map:
+            executor.configure(plan.config_map)
         for service in plan.services:
             executor.name_pods(service)
         with executor.watch(plan) as updates:
@@ -62,8 +63,10 @@ def run_stages(
                 StageContext(executor, plan, request, console, updates, logs, on_step), report.stages
             )
         on_step("fetch", request.stages[-1])
-        if request.fetch:
-            _fetch_results(executor, report, console)
+        if request.fetch and plan.has_volume:
+            _fetch_results(executor, report, console, supervised=plan.is_supervised)
+        elif request.fetch:
+            console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
         elif report.verdict.exit_code == Exit.SUCCEEDED:
             bring = console.complete(Command("fetch", report.run))
             console.say(f"results and logs stay on the volume; to bring them here: {bring}")
@@ -115,14 +118,23 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _fetch_results(executor: JobReader, report: RunReport, console: Progress) -> None:
-    """Fetch results and logs to report.folder, also those of a failed stage."""
+def _fetch_results(
+    executor: JobReader, report: RunReport, console: Progress, *, supervised: bool = True
+) -> None:
+    """Fetch results and logs to report.folder, also those of a failed stage.
+
+    supervised: False if no stage runs under the runner; then runs/RUN may not exist on the volume.
+    """
     if not any(stage.ran for stage in report.stages):
         return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if report.verdict.exit_code != Exit.SUCCEEDED:
+        if not supervised:
+            console.say(
+                f"nothing is in runs/{report.run} on the volume; the logs are in {report.folder}/logs/"
+            )
+        elif report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more
         else:  # any cause: the stages succeeded, and only the evidence is missing here
             report.incomplete = EvidenceIncomplete(

@@ -83,12 +83,13 @@ class Target:
             from jobrelay.executors.local import LocalExecutor
 
             return LocalExecutor(self.volume)
-        job = next(iter(self.manifests.jobs.values()))
+        jobs = list(self.manifests.jobs.values())
+        job = next((each for each in jobs if claim_name(each)), jobs[0])
         image = manifests.check_image(self.image or main_container(job)["image"])
         namespace = self.namespace or self.manifests.namespace
         from jobrelay.executors.cluster import ClusterExecutor
 
         return ClusterExecutor(
-            self.context, namespace, claim_name(job), image, self.api_timeout, self.say,
+            self.context, namespace, self.manifests.claim or "", image, self.api_timeout, self.say,
             may_choose_image=self.image is None, like=job,
         )  # fmt: skip

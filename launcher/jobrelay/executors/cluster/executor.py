@@ -159,6 +159,11 @@ class ClusterExecutor:
         return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
 
     def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
+        if not self._claim:
+            raise BadInput(
+                "the Jobs mount no PersistentVolumeClaim: there is no volume to read",
+                "add one to spec.template.spec.volumes; the logs are complete without it",
+            )
         return VolumePod(self.api, self.namespace, self._claim, self._reader(run), self.share, self._say)
 
     def _reader(self, run: str | None) -> Reader:

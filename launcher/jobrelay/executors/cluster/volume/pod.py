@@ -10,6 +10,7 @@ from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from jobrelay.executors.cluster.api import Api, ApiError, Execution, collection
 from jobrelay.executors.cluster.volume import answers
 from jobrelay.executors.cluster.volume.starting import PATIENCE, PodRuns, PodUpdates, Say, StartReporter
+from jobrelay.executors.cluster.volume.tar import with_proofs
 from jobrelay.executors.follow import follow
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Object, Pod
@@ -40,6 +41,7 @@ class VolumePod:
         self._claim = claim
         self._reader = reader
         self._path = ""
+        self._python: bool | None = None  # unknown
 
     def __enter__(self) -> VolumePod:
         pods = collection("v1", "pods", self._namespace)
@@ -68,6 +70,11 @@ class VolumePod:
         return answers.runs_in(self._answer(["list"], "the volume cannot be listed"))
 
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        if not self._has_python():
+            execution = self._api.execute(self._path, self._reader.without_python(folder))
+            yield from with_proofs(execution.stdout())
+            self._expect_success(execution, f"{folder} cannot be fetched from the volume")
+            return
         execution = self._execute(["send", folder, *(["--all"] if everything else [])])
         yield from execution.stdout()
         self._expect_success(execution, f"{folder} cannot be fetched from the volume")
@@ -91,6 +98,9 @@ class VolumePod:
         return answers.data_sets_in(self._answer(["data"], "the data sets on the volume cannot be listed"))
 
     def exists(self, path: str) -> bool:
+        if not self._has_python():
+            there = ["sh", "-c", '[ -e "$JOBRELAY_VOLUME/$1" ]', "jobrelay", path]
+            return self._finish(self._api.execute(self._path, there)) == 0
         execution = self._execute(["exists", path])
         code = self._finish(execution)
         if code not in (0, 1) or (code and execution.stderr):  # a missing path causes no stderr
@@ -107,6 +117,15 @@ class VolumePod:
 
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")
+
+    def _has_python(self) -> bool:
+        """Whether the Pod's image has Python; asked once, of images that may have none."""
+        if self._python is None:
+            look = ["sh", "-c", "command -v python3 || command -v python"]
+            self._python = (
+                not self._reader.needs_runner or self._finish(self._api.execute(self._path, look)) == 0
+            )
+        return self._python
 
     def _answer(self, arguments: list[str], what: str) -> bytes:
         execution = self._execute(arguments)
