@@ -18,9 +18,12 @@ from jobrelay_runner.errors import BadInput, Failed
 #: Where the environments are; else in envs/ on the volume.
 ENV_ENVIRONMENTS: Final = "JOBRELAY_ENVIRONMENTS"
 _COMPLETE: Final = ".complete"
+_LIBRARIES: Final = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
-def environment_with(requirements: Path, image: str, folder: Path, given: Mapping[str, str]) -> Dict[str, str]:
+def environment_with(
+    requirements: Path, image: str, folder: Path, given: Mapping[str, str]
+) -> Dict[str, str]:
     """Return the variables with which `python` finds the libraries; install them first if they are not there.
 
     folder: of all environments. given: the variables so far. The first stage that needs an environment makes
@@ -48,6 +51,8 @@ def _install(python: str, requirements: Path, path: Path) -> None:
         [python, "-m", "venv", "--system-site-packages", str(path)], capture_output=True, check=False
     )
     pip: List[str] = [str(path / "bin" / "python"), "-m", "pip", "install"]
+    for folder in path.glob("lib/python*/site-packages"):  # of a virtual environment, too
+        (folder / "_parent.pth").write_text(_output([python, "-c", _LIBRARIES]) + "\n", encoding="utf-8")
     if made.returncode:  # Debian's python3 without python3-venv
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
@@ -57,7 +62,9 @@ def _install(python: str, requirements: Path, path: Path) -> None:
         stdout=sys.stdout, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+        words = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+            done.stderr.strip()
+        ]
         raise BadInput(f"{requirements.name} cannot be installed: {' '.join(words)[:1000]}")
     (path / _COMPLETE).touch()
 
