@@ -1,1 +1,1 @@
-"""Other people's programs: jobrelay.yaml, one command, or a compose file becomes stages, each a rendered Job."""
+"""Any programs: jobrelay.yaml, one command or a compose file becomes stages, each a rendered Job."""
