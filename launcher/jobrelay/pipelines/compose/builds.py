@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
+from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Project, Service
 from jobrelay.pipelines.compose.yamlfile import as_text
 from jobrelay.pipelines.definition import Build
@@ -23,7 +25,11 @@ def image_of(service: Service, project: Project) -> str:
         return image
     if service.get("build"):
         return f"{project.name}-{service.name.lower()}:jobrelay"
-    raise service.refuse("image", "it has neither an image nor a build")
+    raise service.refuse(
+        "image",
+        "it has neither an image nor a build",
+        "a file that only changes another comes after it",
+    )
 
 
 def build_of(service: Service, project: Project) -> Build | None:
@@ -31,15 +37,24 @@ def build_of(service: Service, project: Project) -> Build | None:
     if service.get("build"):
         return _build(service, project)
     image = service.get("image")
-    for other in (*project.services.values(), *project.inactive.values()):
-        if image and other.get("image") == image and other.get("build"):
-            return _build(other, project)
-    return None
+    others = (*project.services.values(), *project.inactive.values())
+    builders = [other for other in others if image and other.get("image") == image and other.get("build")]
+    return _build(builders[0], project) if builders else None
 
 
-def _build(service: Service, project: Project) -> Build:
-    build = service.table("build")
-    for key, value in build.items():
+def images(project: Project) -> dict[str, tuple[Service, Build]]:
+    """Names of images that the file builds, with the services that build them. Broken builds are left out."""
+    found: dict[str, tuple[Service, Build]] = {}
+    for service in (*project.services.values(), *project.inactive.values()):
+        if service.get("build") and service.get("image"):
+            with contextlib.suppress(BadInput):  # it matters, and is reported, where a stage needs the image
+                found.setdefault(image_of(service, project), (service, _build(service, project)))
+    return found
+
+
+def check(service: Service, project: Project) -> None:
+    """Note the keys of `build` that are ignored. Raises BadInput for those that cannot be honoured."""
+    for key, value in service.table("build").items():
         if key.startswith("x-") or value in (None, False, [], {}):
             continue
         if key in _IGNORED:
@@ -48,6 +63,10 @@ def _build(service: Service, project: Project) -> Build:
             raise service.refuse(
                 f"build.{key}", "not supported", "build the image yourself, and name it with image:"
             )
+
+
+def _build(service: Service, project: Project) -> Build:
+    build = service.table("build")
     context = Path(build.get("context") or project.folder)
     if not context.is_dir():
         raise service.refuse("build", f"the context {context} is not a directory")
@@ -70,7 +89,8 @@ def _dockerfile(service: Service, context: Path, name: str, project: Project) ->
     if path.parent.is_dir():
         for other in sorted(path.parent.iterdir()):
             if other.name.lower() == path.name.lower() and other.is_file():
-                project.notes.add(f"{service.name}: {other.name} is taken for {path.name}")
+                if other.name != path.name.lower():
+                    project.notes.add(f"{service.name}: {other.name} is taken for {path.name}")
                 return other
     beside = project.folder / (name or "Dockerfile")
     hint = "the path of a Dockerfile starts at the context"

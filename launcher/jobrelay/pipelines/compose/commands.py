@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from jobrelay.pipelines.compose import bases
 from jobrelay.pipelines.compose.dockerfile import ImageConfig
 from jobrelay.pipelines.compose.model import Service
 from jobrelay.pipelines.compose.yamlfile import as_text
@@ -27,7 +28,8 @@ def of_service(service: Service, image: ImageConfig | None) -> tuple[tuple[str, 
         return None, False
     if image is not None and image.entrypoint is not None:
         return (*image.entrypoint, *command), False
-    return command, True
+    base = image.base if image is not None else as_text(service.get("image"))
+    return command, not bases.has_plain_entrypoint(base)
 
 
 def _words(service: Service, key: str) -> tuple[str, ...] | None:

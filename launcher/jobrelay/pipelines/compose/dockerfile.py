@@ -6,16 +6,16 @@ find. What commands of RUN do is not known, except for folders that `mkdir` make
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import dockerignore
+from jobrelay.pipelines.compose import bases, dockerignore
 from jobrelay.pipelines.compose.dockerfile_copy import Copy, from_context, from_stage, into, resolved
 from jobrelay.pipelines.compose.dockerfile_lines import (
     Instruction,
+    commands,
     escape_character,
     exec_form,
     expand,
@@ -26,8 +26,6 @@ from jobrelay.pipelines.compose.dockerfile_lines import (
 from jobrelay.pipelines.compose.yamlfile import read_text
 from jobrelay.pipelines.definition import Build
 
-#: Working directories of images that people start from; `/` for all others.
-_WORKDIRS: Final = {"pytorch/pytorch": "/workspace", "nvcr.io/nvidia/pytorch": "/workspace"}
 _SHELL: Final[tuple[str, ...]] = ("/bin/sh", "-c")
 
 
@@ -35,13 +33,15 @@ _SHELL: Final[tuple[str, ...]] = ("/bin/sh", "-c")
 class ImageConfig:
     """An image as its Dockerfile makes it.
 
-    base: the image that it starts from. workdir, user, entrypoint: None if the Dockerfile leaves them to the
-    base; an entrypoint () is one that it takes away. command: None or () alike. copies: files and folders of
-    this machine and where they lie in the image, later ones over earlier ones. folders: others that are made.
-    unplaced: what is copied into the image, and cannot be known without building it.
+    base: the image that it starts from. through: images of other builds between the two. workdir, user,
+    entrypoint: None if the Dockerfile leaves them to the base; an entrypoint () is one that it takes away.
+    command: None or () alike. copies: files and folders of this machine and where they lie in the image, later
+    ones over earlier ones. folders: others that are made. unplaced: what is copied into the image, and cannot
+    be known without building it.
     """
 
     base: str
+    through: tuple[str, ...] = ()
     workdir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
@@ -54,16 +54,19 @@ class ImageConfig:
     @property
     def working_directory(self) -> str:
         """Where the program starts, as far as it can be known."""
-        return self.workdir or _WORKDIRS.get(self.base.partition("@")[0].rpartition(":")[0] or self.base, "/")
+        return self.workdir or bases.workdir(self.base)
 
 
-def read(build: Build, *, files: bool = True) -> ImageConfig:
-    """The image that a build makes. files: also find out what COPY and ADD put where.
+def read(build: Build, *, files: bool = True, images: Mapping[str, Build] | None = None) -> ImageConfig:
+    """The image that a build makes.
+
+    files: also find out what COPY and ADD put where. images: names of images that other builds make; FROM may
+    name one.
 
     Raises BadInput if the Dockerfile cannot be read, or has no such target.
     """
     text = read_text(build.dockerfile)
-    parser = _Parser(build, escape_character(text), files)
+    parser = _Parser(build, escape_character(text), files, images or {})
     for instruction in instructions(text):
         parser.take(instruction)
     return parser.result()
@@ -72,8 +75,9 @@ def read(build: Build, *, files: bool = True) -> ImageConfig:
 class _Parser:
     """The stages of a Dockerfile, one instruction after the other."""
 
-    def __init__(self, build: Build, escape: str, files: bool) -> None:
+    def __init__(self, build: Build, escape: str, files: bool, images: Mapping[str, Build]) -> None:
         self._build = build
+        self._images = images
         self._escape = escape
         self._files = files
         self._ignored = (
@@ -155,7 +159,7 @@ class _Parser:
                 f"{self._build.dockerfile}, line {instruction.line}: FROM {rest}: not FROM IMAGE [AS NAME]"
             )
         base = expand(parts[0], self._global, self._escape)
-        image = self._stages.get(base.lower()) or ImageConfig(base)
+        image = self._stages.get(base.lower()) or self._other_build(base) or ImageConfig(base)
         self._name = parts[2].lower() if len(parts) == 3 else ""
         if self._name:
             self._names.append(parts[2])
@@ -165,6 +169,13 @@ class _Parser:
         self._env = dict(image.env)
         self._shell = _SHELL
         self._command_set = False
+
+    def _other_build(self, image: str) -> ImageConfig | None:
+        if (build := self._images.get(image)) is None or build == self._build:
+            return None
+        others = {name: other for name, other in self._images.items() if name != image}
+        found = read(build, files=self._files, images=others)
+        return replace(found, through=(*found.through, image))
 
     def _arg(self, rest: str) -> None:
         for word in words(rest, self._escape):
@@ -195,7 +206,7 @@ class _Parser:
         _, rest = flags(instruction.rest)
         argv = exec_form(rest)
         folders, place = self._image.folders, self._image.working_directory
-        for command in [list(argv)] if argv is not None else _commands(rest):
+        for command in [list(argv)] if argv is not None else commands(rest):
             arguments = [expand(word, self._env) for word in command[1:] if not word.startswith("-")]
             if command[0] == "cd" and arguments:
                 place = resolved(arguments[0], place)
@@ -231,22 +242,3 @@ class _Parser:
 
 def _with(folders: tuple[str, ...], *more: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*folders, *more)))
-
-
-def _commands(text: str) -> list[list[str]]:
-    """The simple commands of a shell line. Empty if it is not understood."""
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    found: list[list[str]] = [[]]
-    try:
-        for word in lexer:
-            if word and set(word) <= set(";&|()"):
-                found.append([])
-            elif word in ("then", "do", "sudo") and not found[-1]:
-                continue
-            else:
-                found[-1].append(word)
-    except ValueError:
-        return []
-    return [command for command in found if command]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -136,3 +137,22 @@ def _value(match: re.Match[str], variables: Mapping[str, str]) -> str:
     if operator.endswith("+"):
         return expand(other, variables) if present else ""
     return (value or "") if present or operator.endswith("?") else expand(other, variables)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The simple commands of a shell line. Empty if it is not understood."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    found: list[list[str]] = [[]]
+    try:
+        for word in lexer:
+            if word and set(word) <= set(";&|()"):
+                found.append([])
+            elif word in ("then", "do", "sudo") and not found[-1]:
+                continue
+            else:
+                found[-1].append(word)
+    except ValueError:
+        return []
+    return [command for command in found if command]

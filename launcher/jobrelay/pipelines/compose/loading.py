@@ -22,7 +22,11 @@ _SECTIONS: Final = ("services", "volumes", "secrets", "configs")
 
 
 def load(
-    file: Path, named: Sequence[str], profiles: Sequence[str], environment: Mapping[str, str]
+    file: Path,
+    overrides: Sequence[Path],
+    named: Sequence[str],
+    profiles: Sequence[str],
+    environment: Mapping[str, str],
 ) -> Project:
     """Read a compose file and everything it refers to. Raises BadInput.
 
@@ -37,10 +41,12 @@ def load(
     notes = Notes()
     files = _Files(Variables(values), notes)
     tree = files.read(file, base)
-    if override := _override(file):
-        over = files.read(override, base)
-        tree = {key: canonical.merged(tree.get(key), over.get(key)) for key in {**tree, **over}}
+    if not overrides and (override := _override(file)):
+        overrides = [override]
         notes.add(f"{override.name}: merged into {file.name}, as Docker does")
+    for path in overrides:
+        over = files.read(path.absolute(), base)
+        tree = {key: canonical.merged(tree.get(key), over.get(key)) for key in {**tree, **over}}
     for name in files.variables.unset:
         notes.add(f"${{{name}}} is not set: empty text, as with Docker")
     tree = canonical.plain(tree)
@@ -117,7 +123,7 @@ class _Files:
                     raise BadInput(f"{file}: {section}: must be a mapping")
                 tree[section] = tree[section] or {}
             tree["services"] = {
-                name: canonical.service(name, service, base, file)
+                name: self._service(name, service, base, file)
                 for name, service in tree["services"].items()
                 if not name.startswith("x-")
             }
@@ -125,6 +131,17 @@ class _Files:
                 tree[section] = {name: _with_path(entry, base) for name, entry in tree[section].items()}
             self._read[file] = tree
         return self._read[file]
+
+    def _service(self, name: str, tree: Any, base: Base, file: Path) -> dict[str, Any]:
+        try:
+            return canonical.service(name, tree, base, file)
+        except BadInput as error:
+            if not self.variables.unset or error.hint:
+                raise
+            unset = ", ".join(self.variables.unset)
+            raise BadInput(
+                error.what, f"variables without a value: {unset}; the file .env can set them"
+            ) from error
 
     def _extended(self, name: str, file: Path, base: Base, chain: tuple[str, ...]) -> dict[str, Any]:
         services = self._long_form(file, base)["services"]

@@ -109,7 +109,7 @@ def _bind(
         if place.startswith("outside/"):
             project.notes.add(f"{source}, outside the project, is copied to {place} of the workspace")
     else:
-        kind = " (a folder, as Docker makes)" if re.search(r"\.\w+$", path.name) else ""
+        kind = " (a folder, as Docker makes)" if re.search(r".\.\w+$", path.name) else ""
         project.notes.add(f"{_shown(path, project)} does not exist: it starts empty{kind}")
     result.mounts[target] = place
 

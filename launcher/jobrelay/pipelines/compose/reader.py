@@ -18,6 +18,7 @@ from jobrelay.pipelines.compose import (
     resources,
     selection,
 )
+from jobrelay.pipelines.compose.dockerfile import ImageConfig
 from jobrelay.pipelines.compose.model import Project, Service
 from jobrelay.pipelines.compose.mounts import Mounted
 from jobrelay.pipelines.compose.order import order
@@ -29,28 +30,32 @@ from jobrelay.pipelines.definition import Build, Pipeline, StageDefinition
 def read(
     file: Path,
     *,
+    overrides: Sequence[Path] = (),
     services: Sequence[str] = (),
     profiles: Sequence[str] = (),
     environment: Mapping[str, str],
 ) -> Pipeline:
     """The services of a compose file that end, as stages, with Docker's meaning of every key.
 
-    services: exactly these, also those that would be left out as servers. profiles: as Docker's --profile.
-    environment: what `${VAR}` stands for, before the file .env. Raises BadInput, naming file, service and
+    overrides: further files, merged over it in this order (`-f A -f B`). services: exactly these, also those
+    that would be left out as servers. profiles: as Docker's --profile. environment: what `${VAR}` stands for, before the file .env. Raises BadInput, naming file, service and
     key, for what Docker rejects and for what cannot be honoured.
     """
-    project = loading.load(file, services, profiles, environment)
+    project = loading.load(file, overrides, services, profiles, environment)
     chosen = selection.choose(project, services)
     for service in chosen:
         keys.check(service, project.notes)
+        builds.check(service, project)
     stages = _in_order(chosen, project)
     places = Places(project.folder, mounts.sources(chosen, project))
     mounted = {name: mounts.of_service(service, project, places) for name, service in stages.items()}
     built = {name: build for name, service in stages.items() if (build := builds.build_of(service, project))}
     users = {name: user for name, service in stages.items() if (user := _user(service, project))}
+    images = builds.images(project)
     definitions, arguments = {}, []
     for name, service in stages.items():
-        definitions[name], are_arguments = _stage(service, project, mounted[name], built.get(name))
+        image = _image(service, built.get(name), images, chosen, project)
+        definitions[name], are_arguments = _stage(service, project, mounted[name], image)
         if are_arguments:
             arguments.append(name)
     files = {place: path for stage in mounted.values() for place, path in stage.files.items()}
@@ -114,10 +119,9 @@ def _stage_names(chosen: Sequence[Service], project: Project) -> dict[str, str]:
 
 
 def _stage(
-    service: Service, project: Project, mounted: Mounted, build: Build | None
+    service: Service, project: Project, mounted: Mounted, image: ImageConfig | None
 ) -> tuple[StageDefinition, bool]:
     """The definition, and whether what it runs are arguments of the image's entrypoint."""
-    image = dockerfile.read(build, files=False) if build else None
     run, are_arguments = commands.of_service(service, image)
     workdir = as_text(service.get("working_dir"))
     if workdir and not workdir.startswith("/"):
@@ -135,6 +139,26 @@ def _stage(
     except ValueError as error:  # pydantic's
         raise BadInput(f"{project.file}: service {service.name}: {error}") from error
     return stage, are_arguments
+
+
+def _image(
+    service: Service,
+    build: Build | None,
+    images: Mapping[str, tuple[Service, Build]],
+    chosen: Sequence[Service],
+    project: Project,
+) -> ImageConfig | None:
+    """What the Dockerfile says; None for an image that is not built here."""
+    if build is None:
+        return None
+    config = dockerfile.read(build, files=False, images={name: other for name, (_, other) in images.items()})
+    for name in config.through:
+        builder = images[name][0]
+        if builder not in chosen:
+            project.notes.add(
+                f"{service.name}: its image starts from {name}: build that first (the service {builder.name})"
+            )
+    return config
 
 
 def _user(service: Service, project: Project) -> str:

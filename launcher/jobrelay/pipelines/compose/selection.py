@@ -21,6 +21,8 @@ _SERVERS: Final = frozenset(
     redpanda timescaledb traefik vault weaviate zookeeper
 """.split()  # noqa: SIM905
 )
+#: More names than this make a hint unreadable.
+_MANY: Final = 5
 _ENDLESS: Final = re.compile(r"^(?:sleep (?:inf(?:inity)?|\d{6,})|tail -[fF] /dev/null)$")
 _SHELLS: Final = frozenset(("bash", "/bin/bash", "sh", "/bin/sh", "zsh", "/bin/zsh"))
 
@@ -41,6 +43,12 @@ def choose(project: Project, named: Sequence[str]) -> list[Service]:
     for name, reason in reasons.items():
         if not named:
             project.notes.add(f"{name}: left out, {reason}")
+    if not project.services:
+        profiles = sorted({as_text(name) for s in project.inactive.values() for name in s.items("profiles")})
+        raise BadInput(
+            f"{project.file}: every service is in a profile that is not chosen",
+            f"choose one: --profile {' or '.join(profiles)}",
+        )
     if not stages:
         raise BadInput(
             f"{project.file}: no service is a stage: "
@@ -148,4 +156,5 @@ def _order(project: Project) -> Any:
 
 
 def _how_to_choose(project: Project, names: Sequence[str]) -> str:
-    return f"name the services that are stages: -f {project.file.name} {shlex.join(names)}"
+    words = shlex.join(names) if len(names) <= _MANY else "SERVICE…"
+    return f"name the services that are stages: -f {project.file.name} {words}"

@@ -80,7 +80,7 @@ def _long(entry: dict[str, Any]) -> dict[str, Any]:
 def _target(target: str) -> str:
     """The path in the container, normal: `/app/../data/` is /data."""
     if not target.startswith("/"):
-        raise ValueError(f"the target {target!r} must be an absolute path in the container")
+        raise ValueError(f"the target {target!r} is not absolute; write /{posixpath.normpath(target)}")
     normal = "/" + posixpath.normpath(target).lstrip("/")
     if normal == "/":
         raise ValueError("a volume cannot take the place of /")
