@@ -29,8 +29,9 @@ class StageDefinition(BaseModel):
 
     run: a list is executed as it is, text goes through `sh -c`; None: the image's own entrypoint and command.
     workdir: of the command, relative to the workspace, or absolute; None: the image's own. mounts: absolute
-    path to a folder of the workspace or to data/NAME. secrets: variable to SECRET/KEY. shm: size of /dev/shm.
-    metrics: a JSON file in the workspace whose numbers are the stage's metrics.
+    path to a folder of the workspace or to data/NAME (./data/NAME is the workspace's own). secrets: variable
+    to SECRET/KEY. shm: size of /dev/shm. metrics: a JSON file in the workspace whose numbers are the stage's
+    metrics.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

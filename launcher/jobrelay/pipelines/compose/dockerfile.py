@@ -35,9 +35,9 @@ class ImageConfig:
 
     base: the image that it starts from. through: images of other builds between the two. workdir, user,
     entrypoint: None if the Dockerfile leaves them to the base; an entrypoint () is one that it takes away.
-    command: None or () alike. copies: files and folders of this machine and where they lie in the image, later
-    ones over earlier ones. folders: others that are made. unplaced: what is copied into the image, and cannot
-    be known without building it.
+    command: None or () alike. copies: files and folders of this machine and where they lie in the image,
+    later ones over earlier ones. folders: others that are made. unplaced: what is copied into the image, and
+    cannot be known without building it.
     """
 
     base: str

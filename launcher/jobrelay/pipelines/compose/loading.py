@@ -56,7 +56,7 @@ def load(
     if unknown := [name for name in named if name not in services]:
         raise BadInput(f"{file}: there is no service {unknown[0]}", f"it has {', '.join(services)}")
     chosen = {*profiles, *filter(None, re.split(r"[,\s]+", values.get("COMPOSE_PROFILES", "")))}
-    active = {name for name, service in services.items() if name in named or _active(service, chosen)}
+    active = {name for name, service in services.items() if named or _active(service, chosen)}
     return Project(
         file=file,
         folder=folder,

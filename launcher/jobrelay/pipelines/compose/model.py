@@ -78,8 +78,8 @@ class Service:
 @dataclass(frozen=True)
 class Project:
     """file: the compose file as the user named it. folder: relative paths start here. services: the active
-    ones, in the order of the file. inactive: those whose profile is not chosen. values: variables of the
-    environment and of .env."""
+    ones, in the order of the file. inactive: those whose profile is not chosen; none if the user names
+    services. values: variables of the environment and of .env."""
 
     file: Path
     folder: Path

@@ -111,7 +111,8 @@ def _bind(
     else:
         kind = " (a folder, as Docker makes)" if re.search(r".\.\w+$", path.name) else ""
         project.notes.add(f"{_shown(path, project)} does not exist: it starts empty{kind}")
-    result.mounts[target] = place
+    # A mount of data/NAME is data of the volume; the project's own folder of that name is written otherwise.
+    result.mounts[target] = f"./{place}" if place.startswith("data/") else place
 
 
 def _of_another_machine(path: Path) -> bool:

@@ -15,20 +15,18 @@ _PHASES: Final = (
     ("eval", "evaluat", "test", "valid"),
     ("infer", "predict"),
 )
+_NO_PHASES: Final = ("database", "databases", "datadog")
 
 
 def order(names: Sequence[str], needs: Mapping[str, Sequence[str]], source: str) -> tuple[list[str], str]:
     """Names in order, and why. needs: name to those before it. Raises BadInput for a cycle."""
-    phases = {name: phase for name in names if (phase := _phase(name)) is not None}
+    phases = {name: found for name in names if (found := phase(name)) is not None}
     in_phases = iter(sorted(phases, key=phases.__getitem__))
     # Only names that say something change places, among themselves.
     wanted = [next(in_phases) if name in phases else name for name in names]
     result: list[str] = []
-    while len(result) < len(wanted):
-        ready = [n for n in wanted if n not in result and all(need in result for need in needs.get(n, ()))]
-        if not ready:
-            raise BadInput(f"{source}: depends_on: a cycle: {' → '.join(_cycle(wanted, result, needs))}")
-        result.append(ready[0])
+    for name in wanted:
+        _append(name, needs, (), result, source)
     if len(result) == 1:
         return result, "the only stage"
     edges = [f"{name} after {', '.join(needs[name])}" for name in result if needs.get(name)]
@@ -38,18 +36,23 @@ def order(names: Sequence[str], needs: Mapping[str, Sequence[str]], source: str)
     return result, "; else ".join(reasons) or "as in the file"
 
 
-def _phase(name: str) -> int | None:
+def phase(name: str) -> int | None:
+    """Which step a name says: smaller ones come first. None: it says none."""
     for word in re.split(r"[-_.]", name.lower()):
-        for phase, beginnings in enumerate(_PHASES):
-            if word.startswith(beginnings) and word not in ("database", "datadog"):
-                return phase
+        for step, beginnings in enumerate(_PHASES):
+            if word.startswith(beginnings) and word not in _NO_PHASES:
+                return step
     return None
 
 
-def _cycle(names: Sequence[str], done: Sequence[str], needs: Mapping[str, Sequence[str]]) -> list[str]:
-    path = [next(name for name in names if name not in done)]
-    while True:
-        following = next(need for need in needs[path[-1]] if need not in done)
-        if following in path:
-            return [*path[path.index(following) :], following]
-        path.append(following)
+def _append(
+    name: str, needs: Mapping[str, Sequence[str]], path: tuple[str, ...], result: list[str], source: str
+) -> None:
+    """Append what a stage needs, then the stage itself, unless they are there."""
+    if name in path:
+        raise BadInput(f"{source}: depends_on: a cycle: {' → '.join((*path[path.index(name) :], name))}")
+    if name in result:
+        return
+    for need in needs.get(name, ()):
+        _append(need, needs, (*path, name), result, source)
+    result.append(name)

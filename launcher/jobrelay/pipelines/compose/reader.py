@@ -38,8 +38,9 @@ def read(
     """The services of a compose file that end, as stages, with Docker's meaning of every key.
 
     overrides: further files, merged over it in this order (`-f A -f B`). services: exactly these, also those
-    that would be left out as servers. profiles: as Docker's --profile. environment: what `${VAR}` stands for, before the file .env. Raises BadInput, naming file, service and
-    key, for what Docker rejects and for what cannot be honoured.
+    that would be left out as servers. profiles: as Docker's --profile. environment: what `${VAR}` stands for,
+    before the file .env. Raises BadInput, naming file, service and key, for what Docker rejects and for what
+    cannot be honoured.
     """
     project = loading.load(file, overrides, services, profiles, environment)
     chosen = selection.choose(project, services)

@@ -94,12 +94,15 @@ def _shm(service: Service, notes: Notes) -> str | None:
 
 
 def _gpus(service: Service, reserved: Any, notes: Notes) -> int:
-    counts = [_reservation(service, entry) for entry in reserved or []]
+    counts: list[int | None] = [_reservation(service, entry) for entry in reserved or []]
     if (gpus := service.get("gpus")) is not None:
         entries = gpus if isinstance(gpus, list) else [{"count": gpus}]
         counts += [_reservation(service, {"capabilities": ["gpu"], **entry}) for entry in entries]
     for device in service.items("devices"):
         name = as_text(device).partition(":")[0]
+        if name.startswith("nvidia.com/gpu="):
+            counts += [None] if name.endswith("=all") else [1]
+            continue
         if not name.startswith("/dev/nvidia"):
             raise service.refuse("devices", f"{name}: a stage gets no devices besides GPUs")
         counts += [1] if re.fullmatch(r"/dev/nvidia\d+", name) else []

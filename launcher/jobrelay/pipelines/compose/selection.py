@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Project, Service
+from jobrelay.pipelines.compose.order import phase
 from jobrelay.pipelines.compose.yamlfile import as_text
 
 #: Images that are servers whatever the file says of them.
@@ -23,7 +24,12 @@ _SERVERS: Final = frozenset(
 )
 #: More names than this make a hint unreadable.
 _MANY: Final = 5
-_ENDLESS: Final = re.compile(r"^(?:sleep (?:inf(?:inity)?|\d{6,})|tail -[fF] /dev/null)$")
+_ENDLESS: Final = re.compile(
+    r"sleep (?:inf(?:inity)?|\d{6,})$|tail -[fF] |(?:(?:poetry|uv|pipenv) run )?(?:python3? -m )?(?:"
+    r"tensorboard|uvicorn|gunicorn|hypercorn|jupyter(?:-?lab|-notebook| lab| notebook)|streamlit run|"
+    r"torchserve|tritonserver|nginx|redis-server|mlflow (?:server|ui)|flask run|fastapi (?:run|dev)|"
+    r"bentoml serve|airflow (?:webserver|scheduler|api-server)|http\.server|celery .*worker)(?: |$)"
+)
 _SHELLS: Final = frozenset(("bash", "/bin/bash", "sh", "/bin/sh", "zsh", "/bin/zsh"))
 
 
@@ -40,9 +46,6 @@ def choose(project: Project, named: Sequence[str]) -> list[Service]:
         elif not named and (reason := _reason(service, waited)):
             reasons[service.name] = reason
     stages = [service for name, service in project.services.items() if name not in reasons]
-    for name, reason in reasons.items():
-        if not named:
-            project.notes.add(f"{name}: left out, {reason}")
     if not project.services:
         profiles = sorted({as_text(name) for s in project.inactive.values() for name in s.items("profiles")})
         raise BadInput(
@@ -55,9 +58,21 @@ def choose(project: Project, named: Sequence[str]) -> list[Service]:
             + "; ".join(f"{name} {reason}" for name, reason in reasons.items()),
             _how_to_choose(project, list(project.services)),
         )
+    if not named:
+        _note_left_out(project, reasons, stages)
     for stage in stages:
         _check_needs(stage, project, reasons, {each.name for each in stages}, bool(named))
     return stages
+
+
+def _note_left_out(project: Project, reasons: Mapping[str, str], stages: Sequence[Service]) -> None:
+    for name, reason in reasons.items():
+        project.notes.add(f"{name}: left out, {reason}")
+    # A port may be a leftover, or a TensorBoard beside the training.
+    perhaps = [name for name, reason in reasons.items() if phase(name) is not None and "ports" in reason]
+    if perhaps:
+        names = [name for name in project.services if name in perhaps or project.services[name] in stages]
+        project.notes.add(f"if {' and '.join(perhaps)} ends, {_how_to_choose(project, names)}")
 
 
 def dependencies(service: Service, project: Project) -> dict[str, Mapping[str, Any]]:
@@ -108,12 +123,12 @@ def _reason(service: Service, waited: set[str]) -> str:
         return "it never ends (it publishes ports, and nothing waits for its end)"
     if service.get("expose"):
         return "it never ends (it exposes ports, and nothing waits for its end)"
-    command = _words(service.get("command")) or _words(service.get("entrypoint"))
+    command = [*_words(service.get("entrypoint")), *_words(service.get("command"))]
     text = " ".join(
         command[2:] if command[:1] and command[0] in _SHELLS and command[1:2] == ["-c"] else command
     )
     if _ENDLESS.match(text):
-        return f"it never ends ({text})"
+        return f"it never ends ({text[:60]})"
     if len(command) == 1 and command[0] in _SHELLS:
         return f"it is an interactive shell ({text})"
     return ""

@@ -9,7 +9,9 @@ from typing import Any, Final
 from jobrelay.pipelines.compose.model import Base
 from jobrelay.pipelines.compose.yamlfile import as_text
 
-_DRIVE: Final = re.compile(r"^[A-Za-z]:[\\/]")
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
+#: A volume may have a name of one letter: a:/data is no drive, C:/Users/me:/data is one.
+_SHORT_DRIVE: Final = re.compile(r"[A-Za-z]:(?:\\|/.*:/)")
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _LONG: Final = frozenset(("type", "source", "src", "target", "destination", "dst", "read_only", "readonly",
                           "bind", "volume", "tmpfs", "image", "consistency"))  # fmt: skip
@@ -36,7 +38,7 @@ def is_windows_path(source: str) -> bool:
 
 
 def _short(text: str) -> dict[str, Any]:
-    drive = 2 if _DRIVE.match(text) else 0
+    drive = 2 if _SHORT_DRIVE.match(text) else 0
     parts = text[drive:].split(":")
     parts[0] = text[:drive] + parts[0]
     if len(parts) > 3 or not all(parts):

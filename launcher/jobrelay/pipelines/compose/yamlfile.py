@@ -108,8 +108,8 @@ def load(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem or error)
-        if "found character '\\t'" in problem:
-            problem = "a tab; YAML is indented with spaces"
+        if error.problem_mark and "\t" in (text.splitlines()[error.problem_mark.line :] or [""])[0]:
+            problem += " (a tab? YAML is indented with spaces)"
         raise BadInput(f"{path}{line}: {problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: {str(error) or 'nested too deeply'}") from error
