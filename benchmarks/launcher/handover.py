@@ -33,7 +33,8 @@ from jobrelay.executors.cluster.watch import RunUpdates
 from jobrelay.runs.relay import run_stages
 from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
+from jobrelay_train.config.schema import STAGES
 
 SCRIPT = """
 set -e

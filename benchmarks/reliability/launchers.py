@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks.report import finish
-from jobrelay_runner.stages import STAGES
+from jobrelay_train.config.schema import STAGES
 from tests.support import REPOSITORY, Place, programs
 
 LINES = 200

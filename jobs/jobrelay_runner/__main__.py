@@ -1,4 +1,9 @@
-"""`python -m jobrelay_runner volume …`: the launcher's requests to the volume."""
+"""python -m jobrelay_runner, or runner.pyz: a command as a stage, the gate before it, or the volume.
+
+stage NAME -- COMMAND …     run a command as a stage of the pipeline that $JOBRELAY_CONFIG describes
+wait NAME                   wait until that stage of the run has succeeded
+volume VERB …               what the launcher asks of the volume
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,26 @@ import os
 import sys
 from pathlib import Path
 
-from jobrelay_runner.volume import serve
-from jobrelay_runner.volume.paths import ENV_VOLUME
+
+def main(argv: list[str]) -> int:
+    """Run one of the commands; return the exit code."""
+    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if verb == "volume":
+        from jobrelay_runner.volume import serve
+        from jobrelay_runner.volume.paths import ENV_VOLUME
+
+        return serve.main(rest, Path(os.environ.get(ENV_VOLUME) or "jobrelay-data"))
+    if verb == "stage" and len(rest) > 2 and rest[1] == "--":
+        from jobrelay_runner.command import running
+
+        return running.run_stage(rest[0], rest[2:])
+    if verb == "wait" and len(rest) == 1:
+        from jobrelay_runner.command import running
+
+        return running.wait_for(rest[0])
+    print(__doc__, file=sys.stderr)
+    return 2
+
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["volume"]:
-        sys.exit("usage: python -m jobrelay_runner volume VERB …")
-    sys.exit(serve.main(sys.argv[2:], Path(os.environ.get(ENV_VOLUME) or "jobrelay-data")))
+    sys.exit(main(sys.argv[1:]))

@@ -28,3 +28,6 @@ FOLLOWING: Final = frozenset({SUPERSEDED, PEER_LOST})
 
 #: Never worth a second attempt (the Job's podFailurePolicy says the same to Kubernetes).
 FINAL: Final = frozenset({BAD_CONFIG, BAD_EVIDENCE, NOT_BEGUN})
+
+#: Codes that only the runner and the built-in programs use in this meaning.
+OURS: Final = FINAL | FOLLOWING

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import LogDigest
+
+_TAIL_BYTES: Final = 2048
+_LINE_CHARACTERS: Final = 300
 
 
 class StageLog:
@@ -33,6 +36,7 @@ class StageLog:
         self._bytes = 0
         self._newlines = 0
         self._line_is_open = False
+        self._tail = b""
 
     @staticmethod
     def _open(folder: RunFolder, stage: Stage, pod: str) -> BinaryIO:
@@ -52,6 +56,7 @@ class StageLog:
         self._bytes += len(content)
         self._newlines += content.count(b"\n")
         self._line_is_open = not content.endswith(b"\n")
+        self._tail = (self._tail + content[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         if self._file is not None:
             try:
                 _write_all(self._file.fileno(), content)
@@ -70,6 +75,11 @@ class StageLog:
         """Write a line of the supervisor's, always on a new line."""
         start = "\n" if self._line_is_open else ""
         self.write(f"{start}{line}\n".encode(errors="backslashreplace"))
+
+    def last_line(self) -> str:
+        """Return the last line that is not empty, shortened; of a traceback, the exception."""
+        lines = self._tail.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].strip()[:_LINE_CHARACTERS] if lines else ""
 
     def digest(self) -> LogDigest:
         """Sync the log file and return the digest of everything written so far."""

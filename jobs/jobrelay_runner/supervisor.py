@@ -7,36 +7,53 @@ PID 1 of a container the supervisor also reaps orphans.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrelay_runner import __version__, exit_codes
-from jobrelay_runner.context import Program, StageContext
-from jobrelay_runner.errors import BadInput, Failed, StageError, Terminated, from_os_error, in_the_way
+from jobrelay_runner.context import Observed, Program, StageContext
+from jobrelay_runner.errors import (
+    BadInput,
+    Failed,
+    StageError,
+    Terminated,
+    from_os_error,
+    in_the_way,
+)
 from jobrelay_runner.fence import ClosedFence, WriterFence
 from jobrelay_runner.log import StageLog
-from jobrelay_runner.order.early import process_at_the_gate
-from jobrelay_runner.order.follow import wait_for_the_record
-from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess, hold_signals
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
 from jobrelay_runner.text.counting import counted
+from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.clock import now
 from jobrelay_runner.usage.meter import Usage
 from jobrelay_runner.usage.timeline import mark, moments
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileDigest, Record, RecordError, read_record, verified
+from jobrelay_runner.volume.record import (
+    FileDigest,
+    Record,
+    RecordError,
+    read_record,
+    verified,
+)
+from jobrelay_runner.volume.records import files_of, read_records, redone_since
 
+if TYPE_CHECKING:
+    from jobrelay_runner.order.gate import Gate
+
+#: 128 + n is the end by signal n.
+_SIGNALS: Final = 128
 #: Names in a record, which is always read as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
 _MOST_INPUTS: Final = 10_000
 
@@ -73,7 +90,11 @@ def supervise(
         fence = ClosedFence.around(folder, stage) if index else WriterFence.claim(folder, stage, pod)
         try:
             context = StageContext(stage, program, folder, pod, fence, index)
-            waiting = process_at_the_gate(context, gate, last_words) if gate else None
+            waiting = None
+            if gate:
+                from jobrelay_runner.order.early import process_at_the_gate
+
+                waiting = process_at_the_gate(context, gate, last_words)
             if waiting:
                 last_words = replace(last_words, meter=meter.from_now_on(waiting.cpu_seconds()))
             return _Supervisor(context, last_words).run(waiting)
@@ -111,10 +132,39 @@ class _Supervisor:
             return self._follow()
         running = self._begin(previous)
         self._write(running)
+        observed: Observed | None = None
+        if self.context.program.observe:
+            try:
+                observed = self.context.program.observe(self.context, previous)
+            except StageError as error:
+                self.last_words.say(str(error))
+                if waiting:
+                    waiting.dismiss()
+                return self._finish(running, error.exit_code, {"error": str(error)})
         process = waiting or self._process()
         process.let_go()
         code = process.wait()
-        return self._after(process)._finish(running, code, process.report())
+        report = process.report()
+        if observed and not report:
+            code, report = self._observed(code, observed, process.moments)
+        return self._after(process)._finish(running, code, report)
+
+    def _observed(
+        self, code: int, observed: Observed, passed: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the exit code of this process, and the report on a command that makes none of its own.
+
+        A command's exit codes are its own: those that the launcher would read as the runner's become 1.
+        """
+        last, meter = self.last_words.tee.last_line(), self.last_words.meter
+        report = {**observed(code), "moments": passed}
+        for note in report.pop("notes", ()):
+            self.last_words.say(note)
+        if code >= _SIGNALS or (code and meter.oom_kills()):
+            report["error"] = unexplained(code, meter)
+        elif code:
+            report["error"] = f"ended with exit code {code}" + (f": {redacted(last)}" if last else "")
+        return (exit_codes.FAILED if code in exit_codes.OURS else code), report
 
     def _process(self) -> StageProcess:
         return StageProcess(self.context, self.last_words.tee, self.last_words.meter)
@@ -136,8 +186,11 @@ class _Supervisor:
         """Whether exactly this work is done and all its files exist. Raises OSError if it cannot tell now."""
         if record.status != "succeeded" or record.config_hash != self.context.config_hash:
             return False
-        folder, digests = self.context.folder.path, {**record.inputs, **record.outputs}
+        folder = self.context.folder.path
+        found = read_records(folder, root=self.context.folder.root)
+        digests = {**record.inputs, **files_of({**found, record.stage: record}, record.stage)}
         others = [name for name, digest in digests.items() if not verified(folder / name, digest)]
+        others = others or [f"stage {stage}" for stage in redone_since(record, found)]
         others = others or changed(self.context.folder, record, hash_all=False)
         if others:
             self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
@@ -150,6 +203,8 @@ class _Supervisor:
         if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
             attempt = previous.attempt + 1
             self.last_words.say(f"attempt {attempt}")
+        order = list(self.context.program.pipeline)
+        earlier = self._earlier_records(order[: order.index(self.context.stage)] if order else [])
         return Record(
             run=self.context.folder.run,
             stage=self.context.stage,
@@ -158,8 +213,19 @@ class _Supervisor:
             attempt=attempt,
             config_hash=config_hash,
             started=now(),
+            pipeline=order,
+            after={stage: record.attempt_id for stage, record in earlier.items()},
+            means=dict(self.context.program.means),
             listings=listings(self.context.folder.root, self.context.program.folders),
         )
+
+    def _earlier_records(self, stages: list[Stage]) -> dict[Stage, Record]:
+        found = {}
+        for stage in stages:
+            with contextlib.suppress(RecordError):
+                if record := read_record(self.context.folder.record(stage), root=self.context.folder.root):
+                    found[stage] = record
+        return found
 
     def _follow(self) -> int:
         """Take part in the stage; it has succeeded once the record of Pod 0 says so.
@@ -178,6 +244,8 @@ class _Supervisor:
             StopRequest().install()  # before the check, so that no signal falls between the two
             if process.told_to_stop:
                 raise Terminated("stopped by SIGTERM")
+            from jobrelay_runner.order.follow import wait_for_the_record
+
             wait_for_the_record(self.context)
         return self.last_words.close(code, error=self._with_trouble(error))
 
@@ -202,13 +270,14 @@ class _Supervisor:
             inputs=inputs,
             outputs={**_digests(report.get("outputs", {})), **lists},
             metrics=_finite(report.get("metrics", {})),
-            means=report.get("means", {}),
+            means={**running.means, **report.get("means", {})},
+            removed=report.get("removed", []),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
             cost=self.last_words.meter.cost(),
             moments=report.get("moments", {}),
             versions={
                 "jobrelay": __version__,
-                "python": platform.python_version(),
+                "python": ".".join(map(str, sys.version_info[:3])),
                 **report.get("versions", {}),
             },
         )
@@ -228,7 +297,7 @@ class _Supervisor:
         error = report.get("error")
         meter = self.last_words.meter
         if error is None and (code != 0 or "outputs" not in report):
-            # The stage ended without a report.
+            # the stage ended without a report
             error = unexplained(code, meter)
             self.last_words.say(error)
             code = code or exit_codes.FAILED

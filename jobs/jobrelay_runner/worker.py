@@ -25,9 +25,10 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
     """Run the stage with both standard streams going to `output`; send the report; return the exit code.
 
     The imports happen at once; the work starts at the first byte from `go`, and never if `go` is closed.
-    When the work starts, one line of JSON goes to `report` with the cost of the imports: cpu_seconds. The
-    report itself, one JSON object, follows at the end: inputs, outputs, metrics, means and versions after a
-    success, otherwise error; and the moments that were passed.
+    When the work starts, one line of JSON goes to `report`: cpu_seconds, the cost of the imports, and the
+    moments that were passed. A command then replaces this process, and makes no report. Otherwise the report
+    itself, one JSON object, follows at the end: inputs, outputs, metrics, means and versions after a success,
+    otherwise error; and the moments that were passed.
     """
     # Its own process group, so that the supervisor can end everything that the stage leaves behind.
     os.setsid()
@@ -47,7 +48,8 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
         if not os.read(go, 1):
             return 0
         mark("working")
-        os.write(report, json.dumps({"cpu_seconds": time.process_time()}).encode() + b"\n")
+        started = {"cpu_seconds": time.process_time(), "moments": moments()}
+        os.write(report, json.dumps(started).encode() + b"\n")
         result = stage(context, stop)
         stop.ignore()
         told = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobrelay_runner import exit_codes
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import (
     ENV_AFTER,
     ENV_CONFIG,
@@ -27,7 +27,7 @@ from jobrelay_runner.volume.paths import (
     check_name,
 )
 from jobrelay_train.config.loading import ConfigError, load_config
-from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.config.schema import STAGES, RunConfig
 
 #: A Pod's name is a DNS-1123 subdomain.
 _POD_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")

@@ -63,7 +63,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     where = compute.describe(device)
     print(f"classifying {what} ({which}; read in {seconds_to_read:.1f} s), {where}")
     if config.infer.folder:  # for a data set, the log has them already
-        _tell_skipped(asked.skipped)
+        _print_skipped(asked.skipped)
 
     done = _pass(trained, asked.images, device, config.infer.batch_size)
     empty = _draw_nothing(context, asked)
@@ -71,7 +71,7 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     lines = chain(_predictions(asked, trained, done.log_probabilities, pictures), _nothing(asked, empty))
     context.fence.write(folder.predictions, _listed(lines))
     correct = None if asked.labels is None else int((done.log_probabilities.argmax(1) == asked.labels).sum())
-    told = {
+    inference = {
         "source": asked.source,
         "source_images": asked.source_images,
         "images": count,
@@ -86,8 +86,8 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
         "model": trained.spec.name,
         "model_sha256": trained.digests[folder.model.name].sha256,
     }
-    context.fence.write(folder.inference, json_text(told))
-    _tell_speed(done, trained.spec.things)
+    context.fence.write(folder.inference, json_text(inference))
+    _print_speed(done, trained.spec.things)
     if not count:
         print(f"warning: nothing is found in any picture ({len(asked.nothing):,} could be read)")
     right = f"{what} classified" if correct is None else f"{correct:,} of {count:,} right"
@@ -127,7 +127,7 @@ def _pass(
     return Pass(log_probabilities, images_per_second, min(settled, len(images)), latency)
 
 
-def _tell_speed(done: Pass, things: str) -> None:
+def _print_speed(done: Pass, things: str) -> None:
     if done.latency:
         print(
             f"{done.images_per_second:,.0f} {things}/s in batches of {done.batch_size:,}; "
@@ -136,7 +136,7 @@ def _tell_speed(done: Pass, things: str) -> None:
         )
 
 
-def _tell_skipped(skipped: Mapping[str, str]) -> None:
+def _print_skipped(skipped: Mapping[str, str]) -> None:
     for name, reason in islice(skipped.items(), _MOST_SKIPPED_SHOWN):
         print(f"skipped {name}: {reason}")
     if len(skipped) > _MOST_SKIPPED_SHOWN:

@@ -13,7 +13,7 @@ from jobrelay_runner.context import Program, StageContext, StageResult
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.safe_read import UnsafeFile, read_bytes
-from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.config.schema import STAGES, RunConfig
 from jobrelay_train.config.yamlio import MAX_BYTES
 
 Context = StageContext[RunConfig]
@@ -27,6 +27,7 @@ def program_of(stage: Stage, config: RunConfig) -> Program[RunConfig]:
         config.stage_hash(stage),
         tuple(dict.fromkeys(folder for folder in folders if folder)),
         functools.partial(_load, stage, config),
+        pipeline=STAGES,
     )
 
 

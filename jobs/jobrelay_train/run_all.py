@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 from jobrelay_runner import exit_codes
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
+from jobrelay_train.config.schema import STAGES
 
 
 def run_all(arguments: Sequence[str], folder: RunFolder) -> int:

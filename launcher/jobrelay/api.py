@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,9 @@ from typing import Any, Final
 from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
 from jobrelay.errors import BadInput, Exit
-from jobrelay.executors.base import Finding, JobReader
+from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
+from jobrelay.manifests import PipelineConfig, Plan
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
 from jobrelay.runs.events import Listener, Progress, Started, ignore
@@ -37,10 +39,9 @@ from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.results import Fetched
 from jobrelay.runs.status import StageState
 from jobrelay.runs.target import Target
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import check_name
 from jobrelay_runner.volume.verify import Check
-from jobrelay_train.config.schema import RunConfig
 
 _LOG: Final = logging.getLogger("jobrelay")
 
@@ -108,7 +109,7 @@ class Relay:
         *,
         set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
         config: Path | str | None = None,
-        stages: Sequence[Stage] = STAGES,
+        stages: Sequence[Stage] = (),
         **options: Any,
     ) -> RunReport:
         """Run the stages in order, wait for their verdicts and fetch the results. Returns the report.
@@ -132,7 +133,7 @@ class Relay:
         *,
         set: Mapping[str, Any] | None = None,  # noqa: A002 (as --set)
         config: Path | str | None = None,
-        stages: Sequence[Stage] = STAGES,
+        stages: Sequence[Stage] = (),
         **options: Any,
     ) -> Started:
         """Like `run`, in its own thread; iterate over the result for events. Raises BadInput at once."""
@@ -141,7 +142,7 @@ class Relay:
 
     def carry_out(
         self,
-        config: RunConfig,
+        config: PipelineConfig,
         request: RunRequest,
         progress: Progress | None = None,
         on_step: Callable[[str, Stage], None] = lambda step, stage: None,
@@ -154,6 +155,8 @@ class Relay:
         executor = self._target.executor()
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
+        request = request.of_stages(plan)
+        self._upload(executor, plan)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -249,6 +252,18 @@ class Relay:
 
     # --- internals ---
 
+    def _upload(self, executor: Executor, plan: Plan) -> None:
+        """Put the plan's files on the volume, unless they are there. Raises BadInput, EvidenceIncomplete."""
+        if not plan.uploads:
+            return
+        executor.share(plan.shared)
+        with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
+            for path, content in plan.uploads.items():
+                folder, _, name = path.rpartition("/")
+                if not volume.exists(folder):
+                    (Path(scratch) / name).write_bytes(content)
+                    volume.receive({name: Path(scratch) / name}, folder)
+
     def _asked(
         self,
         name: str | None,
@@ -256,11 +271,11 @@ class Relay:
         config: Path | str | None,
         stages: Sequence[Stage],
         options: Mapping[str, Any],
-    ) -> tuple[RunConfig, RunRequest]:
+    ) -> tuple[PipelineConfig, RunRequest]:
         request = RunRequest(run=None if name is None else _run_id(name), stages=tuple(stages), **options)
         return self._config(values, config), request
 
-    def _config(self, values: Mapping[str, Any] | None, config: Path | str | None) -> RunConfig:
+    def _config(self, values: Mapping[str, Any] | None, config: Path | str | None) -> PipelineConfig:
         overrides = [f"{key}={json.dumps(value)}" for key, value in (values or {}).items()]
         return self._target.config(Path(config) if config else None, overrides)
 

@@ -17,7 +17,7 @@ from jobrelay.hints import Hint
 from jobrelay.terminal import escaped_json, printable
 from jobrelay_runner.text.redaction import redacted, redacted_tree
 
-#: Minimum width of a value next to its name, in columns; with less, the value goes on the next line.
+#: Minimum width of a value next to its name, in columns; with less, the value is printed on the next line.
 _BESIDE = 14
 
 

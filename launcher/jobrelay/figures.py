@@ -11,9 +11,11 @@ from jobrelay_runner.volume.record import Cost
 from jobrelay_train.config.quantity import quantity
 
 _LINE: Final = 200
+#: Of a stage that is not built in, how many metrics stand in a table.
+_MOST_METRICS: Final = 2
 
 
-class Said(Protocol):
+class Measured(Protocol):
     """What a stage reported about itself: its Closing, or the part of it that was kept."""
 
     @property
@@ -56,9 +58,9 @@ def memory_quantity(text: str) -> str:
         return text
 
 
-def accuracy(said: Said | None) -> str:
+def accuracy(measured: Measured | None) -> str:
     """A stage's main result, in a few words."""
-    metrics = said.metrics if said else {}
+    metrics = measured.metrics if measured else {}
     if "test_acc" in metrics:
         return f"test acc {metrics['test_acc']:.4f}"
     if "accuracy" in metrics:
@@ -69,12 +71,12 @@ def accuracy(said: Said | None) -> str:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
         nothing = f", nothing found in {metrics['nothing_found']:.0f}" if "nothing_found" in metrics else ""
         return f"{counted(round(metrics.get('samples', 0)), 'image')}{nothing}{skipped}"
-    return ""
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:_MOST_METRICS])
 
 
-def memory(said: Said | None, limit: str) -> str:
+def memory(measured: Measured | None, limit: str) -> str:
     """Peak memory of a stage: 812 MiB of 2.0 GiB"""
-    if not said or not said.cost.peak_memory_bytes:  # the stage had nothing to do
+    if not measured or not measured.cost.peak_memory_bytes:  # the stage had nothing to do
         return ""
-    peak = mebibytes(said.cost.peak_memory_bytes)
+    peak = mebibytes(measured.cost.peak_memory_bytes)
     return f"{peak} of {memory_quantity(limit)}" if limit else peak

@@ -12,9 +12,10 @@ from PIL import Image
 
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.table import FIGURES, Row, to_csv
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.record import Cost, FileDigest, LogDigest, Record
+from jobrelay_train.config.schema import STAGES
 
 NAMES = ("T-shirt/top", "Trouser", "Shirt")
 MOMENTS = {
@@ -178,6 +179,7 @@ def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, b
         pod=f"a-{stage}-x1",
         config_hash="0" * 64,
         started=MOMENTS["begun"],
+        pipeline=list(STAGES),
         finished=MOMENTS["recorded"],
         exit_code=int(status == "failed"),
         error=f"ValueError: no such class{beside}" if status == "failed" else None,

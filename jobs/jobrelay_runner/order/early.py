@@ -21,15 +21,15 @@ def process_at_the_gate(context: StageContext[Any], gate: Gate, last_words: Last
     Returns None if the gate is already open: then there is nothing to wait for. Raises NotBegun if the
     previous stage has failed for good, Terminated if the wait was interrupted.
     """
-    said, verdict = gate.look()
+    state, verdict = gate.look()
     if verdict == exit_codes.SUCCEEDED:
         return None
     last_words.say(f"started early, waits until {gate.stage} has succeeded")
     process = StageProcess(context, last_words.tee, last_words.meter)
 
     def is_over() -> bool:
-        nonlocal said, verdict
-        said, verdict = gate.look()
+        nonlocal state, verdict
+        state, verdict = gate.look()
         return verdict is not None
 
     if not process.hold_until(is_over, _POLL_SECONDS):
@@ -38,5 +38,5 @@ def process_at_the_gate(context: StageContext[Any], gate: Gate, last_words: Last
             raise Terminated(f"stopped while it waited for {gate.stage}")
     elif verdict != exit_codes.SUCCEEDED:
         process.dismiss()
-        raise NotBegun(f"not started: {said}")
+        raise NotBegun(f"not started: {state}")
     return process

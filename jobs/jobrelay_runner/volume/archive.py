@@ -93,15 +93,16 @@ def pack_files(files: Mapping[str, Path], out: IO[bytes]) -> int:
 
 def packed(folder: Path, leave_out: Callable[[str], bool] = lambda name: False) -> Iterator[bytes]:
     """Yield what `pack` writes, as chunks. Raises OSError."""
-    return _streamed(lambda out: pack(folder, out, leave_out))
+    return streamed(lambda out: pack(folder, out, leave_out))
 
 
 def packed_files(files: Mapping[str, Path]) -> Iterator[bytes]:
     """Yield what `pack_files` writes, as chunks. Raises OSError."""
-    return _streamed(lambda out: pack_files(files, out))
+    return streamed(lambda out: pack_files(files, out))
 
 
-def _streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
+def streamed(write: Callable[[IO[bytes]], int]) -> Iterator[bytes]:
+    """Yield, as chunks, what `write` writes in a thread of its own. Raises what it raises."""
     read_end, write_end = os.pipe()
     failure: list[BaseException] = []
 

@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import cannot_be_listed
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileDigest, Record, RecordError, matches, read_record
+from jobrelay_runner.volume.record import FileDigest, Record, matches
+from jobrelay_runner.volume.records import read_records
 from jobrelay_runner.volume.safe_read import open_regular
 
 #: If a file was last changed this long before a stage started, it is the file that the stage read: the kernel
@@ -67,12 +68,8 @@ def as_lines(inputs: Mapping[str, FileDigest]) -> Iterator[bytes]:
 def changed_since(run: RunFolder) -> dict[Stage, list[str]]:
     """Return, by stage, the data of a run that has changed since; see `changed`."""
     found: dict[Stage, list[str]] = {}
-    for stage in STAGES:
-        try:
-            record = read_record(run.record(stage), root=run.root)
-        except RecordError:
-            continue
-        if record and record.status == "succeeded":
+    for stage, record in read_records(run.path, root=run.root).items():
+        if isinstance(record, Record) and record.status == "succeeded":
             others = changed(run, record, hash_all=False)
             found[stage] = [name for name in others if name.startswith("data/")]
     return {stage: names for stage, names in found.items() if names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,10 @@ TERMINATION_MESSAGE_BYTES: Final = 4096
 
 #: In a run's folder: what an interrupted training resumes from.
 CHECKPOINTS: Final = "checkpoints"
+#: In a run's folder: where a pipeline of any programs works.
+WORKSPACE: Final = "work"
+#: In a run's folder: the digest of the code that was put into the workspace.
+CODE_MARKER: Final = ".code"
 #: In a run's folder: the output of the stages.
 LOGS: Final = "logs"
 
@@ -70,6 +74,20 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder in which the stages of a pipeline of any programs work."""
+        return self.path / WORKSPACE
+
+    @property
+    def code(self) -> Path:
+        """Names the code in the workspace by its digest."""
+        return self.path / CODE_MARKER
+
+    def before(self, stage: Stage) -> Path:
+        """The state of the workspace before a stage; not fetched, as any .NAME.partial."""
+        return self.path / f".{stage}-before.json.partial"
 
     @property
     def checkpoints(self) -> Path:
@@ -151,8 +169,8 @@ def data_folder(root: Path, dataset: str) -> Path:
 def inside(root: Path, name: str) -> Path:
     """Return the folder runs/RUN or data/NAME below the volume's root. Raises ValueError for any other."""
     kind, _, rest = name.partition("/")
-    if kind not in ("runs", "data") or not rest or "/" in rest or rest.startswith("."):
-        raise ValueError(f"{name!r}: expected runs/RUN or data/NAME")
+    if kind not in ("runs", "data", "code") or not rest or "/" in rest or rest.startswith("."):
+        raise ValueError(f"{name!r}: expected runs/RUN, data/NAME or code/HASH")
     return root / kind / rest
 
 
@@ -163,8 +181,3 @@ def below(root: Path, name: str) -> Path:
     if {"", ".", ".."} & set(others):
         raise ValueError(f"{name!r}: expected runs/RUN or data/NAME, or a file in one")
     return inside(root, f"{kind}/{first}").joinpath(*others)
-
-
-def leave_out(everything: bool) -> Callable[[str], bool]:
-    """Return what to leave on the volume when a run is fetched: its checkpoints, unless `everything`."""
-    return lambda name: not everything and name == CHECKPOINTS

@@ -6,12 +6,11 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Final, List, Literal, Mapping, Optional
 
-from jobrelay_runner.stages import STAGES, Stage
-from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES, RunFolder
+from jobrelay_runner.stages import Stage, check_stage
+from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, open_regular, read_bytes
 from jobrelay_runner.volume.typed_json import Typed
 
@@ -111,9 +110,11 @@ class Record(Typed):
 
     While the stage runs, its status is `running`; a stage that was killed stays `running`.
 
-    listings: SHA-256 of each data/NAME in which every file counts (volume.inputs). means: what the stage
-    found or chose by itself, such as device and precision. skipped: files of the data set that could not be
-    used, and why.
+    pipeline: all stages of the run, in order. after: the attempt (attempt_id) of each earlier stage whose
+    results this stage used; the clocks of two nodes need not agree. listings: SHA-256 of each data/NAME in
+    which every file counts (volume.inputs). removed: files of earlier stages that this stage removed.
+    means: what the stage found or chose by itself, such as device and precision, or what it was started with.
+    skipped: files of the data set that could not be used, and why.
     """
 
     run: str
@@ -122,6 +123,8 @@ class Record(Typed):
     pod: str
     config_hash: str
     started: str
+    pipeline: List[Stage] = field(default_factory=list)
+    after: Dict[Stage, str] = field(default_factory=dict)
     attempt: int = 1
     finished: Optional[str] = None
     exit_code: Optional[int] = None
@@ -129,6 +132,7 @@ class Record(Typed):
     inputs: Dict[str, FileDigest] = field(default_factory=dict)
     listings: Dict[str, str] = field(default_factory=dict)
     outputs: Dict[str, FileDigest] = field(default_factory=dict)
+    removed: List[str] = field(default_factory=list)
     metrics: Dict[str, float] = field(default_factory=dict)
     means: Dict[str, str] = field(default_factory=dict)
     skipped: Dict[str, str] = field(default_factory=dict)
@@ -140,12 +144,21 @@ class Record(Typed):
 
     def __post_init__(self) -> None:
         _check_sha256(self.config_hash, "config_hash")
+        for stage in self.pipeline:
+            check_stage(stage)
         if self.attempt < 1:
             raise ValueError(f"attempt: {self.attempt} cannot be")
         for name, listing in self.listings.items():
             _check_sha256(listing, f"listings.{name[:200]}")
         for name in self.outputs:
             _check_name(name, "outputs")
+        for name in self.removed:
+            _check_name(name, "removed")
+
+    @property
+    def attempt_id(self) -> str:
+        """What no other attempt at a stage of this run has: its log, or while it runs, when it started."""
+        return self.log.file if self.log else self.started
 
     def to_dict(self) -> Dict[str, Any]:
         """Return a JSON tree, the format first."""
@@ -154,7 +167,7 @@ class Record(Typed):
     def without_files(self) -> Dict[str, Any]:
         """Return the same tree without the parts that grow with the data."""
         tree = self.to_dict()
-        for name in ("inputs", "listings", "outputs", "skipped"):
+        for name in ("inputs", "listings", "outputs", "removed", "skipped"):
             del tree[name]
         return tree
 
@@ -258,22 +271,3 @@ def verified(path: Path, digest: FileDigest, *, root: Optional[Path] = None) -> 
     except ValueError:  # a name with a NUL, which no file has
         return False
     return left == 0 and hasher.hexdigest() == digest.sha256
-
-
-def list_runs(root: Path) -> List[Dict[str, Any]]:
-    """List the volume's runs: {"run": …, "records": {stage: record without its files}, "changed": when}."""
-    runs = []
-    for path in sorted((root / "runs").glob("[!.]*/")):
-        folder = RunFolder(root, path.name)
-        records: Dict[str, Any] = {}
-        for stage in STAGES:
-            try:
-                record = read_record(folder.record(stage), root=root)
-            except RecordError as error:
-                records[stage] = {"status": "failed", "error": str(error)}
-                continue
-            if record:
-                records[stage] = record.without_files()
-        changed = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
-        runs.append({"run": path.name, "records": records, "changed": changed})
-    return runs

@@ -24,8 +24,8 @@ from jobrelay_runner import exit_codes
 from jobrelay_runner.volume import archive, folders
 from jobrelay_runner.volume.datasets import exists, list_data_sets
 from jobrelay_runner.volume.inputs import changed_since
-from jobrelay_runner.volume.paths import RunFolder, check_name, inside, leave_out
-from jobrelay_runner.volume.record import list_runs
+from jobrelay_runner.volume.paths import RunFolder, check_name, inside
+from jobrelay_runner.volume.records import leave_out, list_runs
 from jobrelay_runner.volume.verify import check_run
 
 
@@ -66,16 +66,16 @@ def main(argv: Sequence[str], root: Path) -> int:
         elif arguments.verb == "remove":
             folders.remove(folder)
         else:
-            send(folder, everything=arguments.all)
+            send(folder, root, everything=arguments.all)
     except (OSError, ValueError) as error:
         print(f"{arguments.verb}: {error}", file=sys.stderr)
         return exit_codes.FAILED
     return exit_codes.SUCCEEDED
 
 
-def send(folder: Path, *, everything: bool) -> None:
+def send(folder: Path, root: Path, *, everything: bool) -> None:
     """Write `folder` as an archive to stdout; without checkpoints unless `everything`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not on the volume")
-    archive.pack(folder, sys.stdout.buffer, leave_out(everything))
+    archive.pack(folder, sys.stdout.buffer, leave_out(folder, root, everything=everything))
     sys.stdout.buffer.flush()

@@ -6,16 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.counting import counted, listed
 from jobrelay_runner.volume.inputs import changed
 from jobrelay_runner.volume.paths import RunFolder, checkpoint_sidecars
 from jobrelay_runner.volume.record import FileDigest, Record, RecordError, differing, matches, read_record
+from jobrelay_runner.volume.records import Found, files_of, pipeline_of, read_records
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, read_bytes, regular_files
 from jobrelay_runner.volume.typed_json import Typed
-
-#: The names of everything that a run is checked for.
-PARTS = (*STAGES, "checkpoint", "eval_results.json", "pictures")
 
 
 @dataclass(frozen=True)
@@ -30,22 +28,23 @@ class Check(Typed):
 
 def check_run(folder: RunFolder) -> list[Check]:
     """Check a run's files, hashing all of them."""
-    return [
-        *(_stage(folder, stage) for stage in STAGES),
-        _checkpoint(folder),
-        _eval_results(folder),
-        _pictures(folder),
-    ]
+    found = read_records(folder.path, root=folder.root)
+    stages = [_stage(folder, stage, found) for stage in pipeline_of(found)]
+    if not stages:
+        return [Check(what="stages", good=False, found="no record: no stage has run")]
+    if folder.workspace.is_dir():  # other people's programs: what else they leave is theirs to say
+        return stages
+    return [*stages, _checkpoint(folder), _eval_results(folder), _pictures(folder)]
 
 
-def _stage(folder: RunFolder, stage: Stage) -> Check:
-    record = _record(folder, stage)
-    if isinstance(record, str):
-        return Check(what=stage, good=False, found=record)
+def _stage(folder: RunFolder, stage: Stage, records: Found) -> Check:
+    record = records.get(stage)
+    if not isinstance(record, Record):
+        return Check(what=stage, good=False, found=str(record or "no record: it has not run"))
     if record.status != "succeeded":
         return Check(what=stage, good=False, found=f"{record.status}: {record.error or 'it has not ended'}")
     digests: dict[str, FileDigest] = {
-        **record.outputs,
+        **files_of(records, stage),
         **({record.log.file: record.log} if record.log else {}),
     }
     others = differing(folder.path, digests)
@@ -96,8 +95,11 @@ def _eval_results(folder: RunFolder) -> Check:
 
 def _pictures(folder: RunFolder) -> Check:
     """Check for exactly the pictures in the record of infer."""
-    record = _record(folder, "infer")
-    recorded = {name for name in ([] if isinstance(record, str) else record.outputs) if name.endswith(".png")}
+    try:
+        record = read_record(folder.record("infer"), root=folder.root)
+    except RecordError:
+        record = None
+    recorded = {name for name in (record.outputs if record else ()) if name.endswith(".png")}
     try:
         names = regular_files(folder.results, root=folder.root)
     except OSError as error:
@@ -107,14 +109,6 @@ def _pictures(folder: RunFolder) -> Check:
     if there != recorded:
         found += f", infer.json has {len(recorded):,}"
     return Check(what="pictures", good=bool(there) and there == recorded, found=found)
-
-
-def _record(folder: RunFolder, stage: Stage) -> Record | str:
-    """Return the record of a stage, or why there is none."""
-    try:
-        return read_record(folder.record(stage), root=folder.root) or "no record: it has not run"
-    except RecordError as error:
-        return str(error)
 
 
 def _why(error: OSError) -> str:

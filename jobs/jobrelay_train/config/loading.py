@@ -15,7 +15,7 @@ from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.config.yamlio import YamlError, load_scalar, read_documents
 
 #: Problems listed one by one; a file with more is probably the wrong file.
-_TOLD = 20
+_MOST_LISTED = 20
 
 
 class ConfigError(ValueError):
@@ -64,10 +64,10 @@ def validate(tree: Mapping[Any, Any]) -> RunConfig:
         return RunConfig.model_validate(given)
     except PydanticError as error:
         problems = error.errors()
-        told = [_explain(dict(problem)) for problem in problems[:_TOLD]]
-        more = len(problems) - len(told)
+        lines = [_explain(dict(problem)) for problem in problems[:_MOST_LISTED]]
+        more = len(problems) - len(lines)
         raise ConfigError(
-            [*told, *([f"and {counted(more, 'more key')} that cannot be used"] if more else [])]
+            [*lines, *([f"and {counted(more, 'more key')} that cannot be used"] if more else [])]
         ) from error
 
 

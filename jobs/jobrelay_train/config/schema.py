@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement, Section
 from jobrelay_train.config.values import (
     Number,
@@ -24,6 +24,13 @@ from jobrelay_train.config.values import (
     folder_of_data,
     sha256,
 )
+
+#: The file in a run's ConfigMap.
+CONFIG_FILE: Final = "config.yaml"
+#: Data sets that are in the image or generated from the seed: they cannot change on the volume.
+_IN_THE_BOX: Final = ("fashion-mnist-mini", "blobs")
+#: The built-in programs, in their order.
+STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
 
 
 class DataConfig(Section):
@@ -81,7 +88,7 @@ class ModelConfig(Section):
 
     name: ModelName = "cnn"
     weights: Annotated[str, AfterValidator(data_file)] | None = Field(
-        default=None, description="data/NAME/FILE on the volume, from which a torchvision model begins"
+        default=None, description="data/NAME/FILE on the volume, from which a torchvision model starts"
     )
     weights_sha256: Annotated[str, AfterValidator(sha256)] | None = Field(
         default=None, description="what the file of weights must be"
@@ -277,10 +284,39 @@ class RunConfig(Section):
         return tree_hash(self.stage(stage))
 
     def placement(self, stage: Stage) -> Placement:
-        """Return the section of `stage` as its placement."""
-        section = getattr(self, stage)
-        assert isinstance(section, Placement)
-        return section
+        """Return the section of `stage` as its placement; no wishes for another program."""
+        section = getattr(self, stage, None)
+        return section if isinstance(section, Placement) else Placement()
+
+    def decides(self, stage: Stage) -> dict[str, Any]:
+        """Return `stage(stage)`, with the device if it is named: another device gives other results."""
+        if stage not in STAGES:  # another program, in a Job beside ours
+            return {}
+        return self.stage(stage) | ({} if self.device == "auto" else {"device": self.device})
+
+    def fill(self, stage: Stage, job: Any) -> None:
+        """Leave a stage's Job as it is: the program reads its configuration itself."""
+
+    def uploads(self) -> dict[str, bytes]:
+        """Return nothing: the programs are in the image."""
+        return {}
+
+    def config_files(self) -> dict[str, str | bytes]:
+        """Return what a Job reads: {"config.yaml": …}. JSON is YAML, and canonical."""
+        return {CONFIG_FILE: json.dumps(self.result_config(), indent=2) + "\n"}
+
+    def pods(self, stage: Stage) -> int:
+        """Return how many Pods of the stage work together."""
+        return self.train.nodes if stage == "train" else 1
+
+    def reads_the_volume(self) -> bool:
+        """Whether the data is on the volume, where it may change."""
+        return self.data.name not in _IN_THE_BOX or bool(self.on_the_volume(STAGES))
+
+    def identity(self) -> str:
+        """Return the hash of the training without its epochs: a run may later get more."""
+        tree = self.stage("train")
+        return tree_hash({**tree, "train": {**tree["train"], "epochs": None}})
 
     def result_config(self) -> dict[str, Any]:
         """Return what a Job reads: all keys except placement, which is in the Job itself."""

@@ -79,5 +79,5 @@ def _caption(picture: Image.Image, class_names: Sequence[str], count: int, wrong
         pen.ellipse((x, y + 6, x + 10, y + 16), fill=ink)
         pen.text((x + 16, y), name, fill="black", font=font)
         x += 16 + font.getlength(name) + 24
-    told = f"{count - wrong:,} of {count:,} right; a cross marks a point put into the other class"
-    pen.text((12, y + _FONT_SIZE + 6), told, fill="black", font=font)
+    summary = f"{count - wrong:,} of {count:,} right; a cross marks a point put into the other class"
+    pen.text((12, y + _FONT_SIZE + 6), summary, fill="black", font=font)

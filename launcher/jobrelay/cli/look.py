@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrelay_runner.stages import Stage
 
 _PATH = click.Path(path_type=Path)
-_STAGES = click.Choice(["train", "eval", "infer"])
 
 
 @click.command(cls=Subcommand)
@@ -63,7 +62,7 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
 
 @click.command(cls=Subcommand)
 @click.argument("run", required=False)
-@click.argument("stage", type=_STAGES, required=False)
+@click.argument("stage", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing until the stage ends.")
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
 @target_options

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from jobrelay_runner.stages import Stage
 
 _PATH = click.Path(path_type=Path)
-_STAGES = click.Choice(["train", "eval", "infer"])
 #: Words that start this launcher from any folder.
 _ANYWHERE = (sys.executable, str(Path(__file__).resolve().parents[2]))
 
@@ -111,20 +111,28 @@ for _command in look.ALL:
 @target_options
 @gathered(RunFlags)
 def run_all(target: Target, console: Console, flags: RunFlags) -> int:
-    """Run train, eval and infer, and fetch the results."""
-    from jobrelay_runner.stages import STAGES
-
-    return _run(STAGES, target, console, flags)
+    """Run all stages in order, and fetch the results."""
+    return _run((), target, console, flags)
 
 
 @cli.command()
-@click.argument("stage", type=_STAGES)
+@click.argument("words", nargs=-1, required=True, metavar="STAGE | -- COMMAND …")
 @run_options
 @target_options
 @gathered(RunFlags)
-def run(stage: Stage, target: Target, console: Console, flags: RunFlags) -> int:
-    """Run one stage of a run."""
-    return _run([stage], target, console, flags)
+def run(words: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
+    """Run one stage of a run, or a command on the files of this folder: run -- python main.py --epochs 3."""
+    if not _is_command(words):
+        return _run(words, target, console, flags)
+    from jobrelay.pipelines.single import pipeline_of_command
+
+    pipeline = pipeline_of_command(words, Path.cwd(), target.pipeline)
+    return _run((), replace(target, pipeline=pipeline), console, flags)
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    """Whether the words stand after `--`, which click has removed, and are not one stage's name."""
+    return len(words) > 1 or "--" in sys.argv
 
 
 @cli.command()
@@ -212,7 +220,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
             console.say(text)
         click.echo(manifests.to_yaml(shown.objects) if shown.objects else "", nl=False)
         return Exit.SUCCEEDED
-    if target.local and any(config.placement(stage).autosize for stage in stages):
+    if target.local and any(config.placement(stage).autosize for stage in stages or target.manifests.jobs):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
     report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)
     keep_report(report, console)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
 
+if TYPE_CHECKING:
+    from jobrelay.pipelines.definition import Pipeline
+
 Command = Callable[..., Any]
+
+#: The file with a user's own stages; without -f it is used if the current folder has it.
+FILE: Final = "jobrelay.yaml"
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = click.IntRange(min=1)
@@ -42,6 +48,10 @@ def target_options(command: Command) -> Command:
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
         click.option(
+            "-f", "--file", "file", type=_PATH,
+            help=f"A {FILE} or a compose file with your own stages.  [default: {FILE}, if it is here]",
+        ),
+        click.option(
             "--image", envvar="JOBRELAY_IMAGE", show_envvar=True,
             help="Image of the stages, in place of the manifests'.",
         ),
@@ -57,7 +67,9 @@ def target_options(command: Command) -> Command:
     ]  # fmt: skip
 
     @functools.wraps(command)
-    def with_target(quiet: bool, verbose: bool, kustomization: Path | None, **others: Any) -> Any:
+    def with_target(
+        quiet: bool, verbose: bool, kustomization: Path | None, file: Path | None, **others: Any
+    ) -> Any:
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
         from jobrelay.console import Console
@@ -70,10 +82,21 @@ def target_options(command: Command) -> Command:
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
         folder = manifests_folder(kustomization) if kustomization else manifests.BASE
-        target = Target(kustomization=folder, say=console.say, **where)
+        if file and kustomization:
+            raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
+        here = Path(FILE)
+        found = file or (here if here.is_file() and not kustomization else None)
+        pipeline = _pipeline(found) if found else None
+        target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
+
+
+def _pipeline(file: Path) -> Pipeline:
+    from jobrelay.pipelines.reading import read
+
+    return read(file)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:

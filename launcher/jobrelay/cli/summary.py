@@ -45,8 +45,8 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
     elif report.incomplete:
         console.error(report.incomplete)
     elif all(stage.how == "complete" for stage in report.stages):
-        anew = console.complete(SameAgain("--new", run=report.run))
-        console.say(f"all of run {report.run} was complete already; to run it again as a new one: {anew}")
+        again = console.complete(SameAgain("--new", run=report.run))
+        console.say(f"all of run {report.run} was complete already; to run it again as a new one: {again}")
 
 
 def print_timelines(timelines: Mapping[Stage, Timeline]) -> None:
@@ -82,12 +82,12 @@ def _size_row(stage: StageReport) -> list[str]:
     if stage.resources is None:
         return []
     size = suggestion(stage)
-    said = stage.closing if stage.closing and not stage.closing.skipped else None
-    if said is None and not size:
+    closing = stage.closing if stage.closing and not stage.closing.skipped else None
+    if closing is None and not size:
         return []
     used = (
-        requests_against_use(stage.resources, said.cost)
-        if said
+        requests_against_use(stage.resources, closing.cost)
+        if closing
         else ["", f"more than {memory_quantity(stage.memory_limit)}"]
     )
     return [stage.stage, *used, size.beyond(stage.resources).settings(stage.stage) or "the same"]

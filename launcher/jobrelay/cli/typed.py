@@ -83,18 +83,18 @@ def _again(context: click.Context, hint: SameAgain) -> list[str] | None:
     extra = list(hint.extra)
     if hint.run and of_a_run and "--new" not in extra:
         extra += ["--run", hint.run]
-    replaced, set_anew = set(), set()
+    replaced, overridden = set(), set()
     left = iter(extra)
     for name in left:
         if name not in takes:
             return None
         value = "" if takes[name].is_flag else next(left)
         if name == "--set":
-            set_anew.add(value.partition("=")[0] + "=")
+            overridden.add(value.partition("=")[0] + "=")
         else:
             replaced |= {"--run", "--new"} if name in ("--run", "--new") else {name}
     kept = [option for option in options if not replaced & set(option.opts)]
-    words = [*_written(context, kept, without=set_anew), *extra]
+    words = [*_written(context, kept, without=overridden), *extra]
     path = context.command_path.removeprefix(context.find_root().command_path).split()
     arguments = _arguments(context)
     if any(argument.startswith("-") for argument in arguments):

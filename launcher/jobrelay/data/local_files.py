@@ -106,11 +106,11 @@ class _Walk:
     def everything(self) -> None:
         self._enter("", self.source, None)
         while self._links:
-            name, path, home = self._links.popleft()
-            if why := self._follow(name, path, home):
+            name, path, linked = self._links.popleft()
+            if why := self._follow(name, path, linked):
                 self.found.refused[name] = why
 
-    def _enter(self, name: str, folder: Path, home: Path | None) -> None:
+    def _enter(self, name: str, folder: Path, linked: Path | None) -> None:
         """Take all files of a folder and its subfolders; queue its links."""
         waiting = [(name, folder)]
         while waiting:
@@ -131,13 +131,13 @@ class _Walk:
             for entry in entries:
                 inner, path = f"{name}/{entry.name}" if name else entry.name, folder / entry.name
                 if entry.is_symlink():
-                    self._links.append((inner, path, home))
+                    self._links.append((inner, path, linked))
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append((inner, path))
                 elif why := self._take(inner, path):
                     self.found.refused[inner] = why
 
-    def _follow(self, name: str, path: Path, home: Path | None) -> str | None:
+    def _follow(self, name: str, path: Path, linked: Path | None) -> str | None:
         """Take the target of a link; return the reason if that is not possible."""
         try:
             target = path.resolve(strict=True)
@@ -151,18 +151,19 @@ class _Walk:
             return f"a link to {shown(str(target))}, which it lies in itself"
         if target in self._names:
             return f"a link to {self._known(target)}, which is copied already"
-        if home and not inside and not target.is_relative_to(home):
+        if linked and not inside and not target.is_relative_to(linked):
             return (
-                f"a link in {shown(str(home))}, which a link leads to, that leads on to {shown(str(target))}"
+                f"a link in {shown(str(linked))}, which a link leads to, that leads on to "
+                f"{shown(str(target))}"
             )
         if self.source.is_relative_to(target):
             return f"a link to {shown(str(target))}, which holds the whole folder"
         if target.is_dir():
-            self._enter(name, target, home if inside else home or target)
+            self._enter(name, target, linked if inside else linked or target)
         elif why := self._take(name, target):
             return f"a link to {shown(str(target))}: {why}"
         self.found.links += 1
-        if not inside and not home:
+        if not inside and not linked:
             self.found.outside[name] = str(target)
         return None
 

@@ -50,7 +50,7 @@ def run_comparison(
     if contenders[0] == contenders[1]:
         raise BadInput("the same image twice: there is nothing to compare")
     name = _name(name)
-    rounds = Rounds(target, target.config(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
+    rounds = Rounds(target, target.built_in(None, [*WORKLOAD, *overrides]), name, folder / name, timeout)
     try:
         place = target.executor().place()
     except BadInput as error:  # where others may run without a cluster

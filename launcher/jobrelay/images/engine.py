@@ -35,8 +35,8 @@ class ToolFailed(JobRelayError):
 
     def __init__(self, command: Sequence[str], code: int, printed: str) -> None:
         lines = [line for line in printed.splitlines() if line.strip()][-_LAST_LINES:]
-        told = "".join(f"\n    {line}" for line in lines)
-        super().__init__(f"`{shlex.join(command)}` ended with exit code {code}{told and ':' + told}")
+        quoted = "".join(f"\n    {line}" for line in lines)
+        super().__init__(f"`{shlex.join(command)}` ended with exit code {code}{quoted and ':' + quoted}")
 
 
 def run_tool(command: Sequence[str], *, stdin: IO[bytes] | None = None) -> str:
@@ -149,10 +149,10 @@ class Engine:
                 say(line)
 
             show_tool(["docker", "push", reference], hear)
-            told = _DIGEST.search(last.pop() if last else "")
-            if not told:
+            match = _DIGEST.search(last.pop() if last else "")
+            if not match:
                 raise JobRelayError(f"`docker push {reference}` printed no digest")
-            return told[0]
+            return match[0]
         plain = ["--tls-verify=false"] if _is_loopback(reference) else []  # docker detects this itself
         target = reference if self.name == "podman" else f"docker://{reference}"
         with tempfile.NamedTemporaryFile("r") as digest:

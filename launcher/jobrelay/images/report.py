@@ -60,7 +60,7 @@ METRICS: Final = (
 def rows(first: Compared, second: Compared) -> list[list[str]]:
     """One row per metric: both images, and the ratio of first to second; medians with their ranges."""
     return [
-        [metric.label, _told(metric, first), _told(metric, second), f"{ratio(metric, first, second):.2f}"]
+        [metric.label, _cell(metric, first), _cell(metric, second), f"{ratio(metric, first, second):.2f}"]
         for metric in METRICS
     ]
 
@@ -114,7 +114,7 @@ def _bar(metric: Metric, image: Compared, whole: Compared) -> Bar:
     return Bar(min(values) / one, median(values) / one, max(values) / one, label)
 
 
-def _told(metric: Metric, image: Compared) -> str:
+def _cell(metric: Metric, image: Compared) -> str:
     values = metric.values(image)
     middle = metric.wording(median(values))
     if len(values) == 1:

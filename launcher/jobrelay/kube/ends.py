@@ -10,8 +10,8 @@ from jobrelay.kube.read import (
     container_statuses,
     containers,
     created,
+    is_supervised,
     main_container,
-    runs_jobs,
     sidecars,
     stage_of,
 )
@@ -56,7 +56,7 @@ def stage_end(pod: Pod) -> End:
     return _end(pod, name, container_state(pod, name).get("terminated") or {})
 
 
-def closing(pod: Pod) -> Closing | None:
+def closing_of(pod: Pod) -> Closing | None:
     """The stage's closing message, from its Pod's termination message."""
     return stage_end(pod).closing
 
@@ -94,7 +94,8 @@ def _has_failed(status: ContainerStatus) -> bool:
 def _end(pod: Pod, name: str, state: TerminatedState) -> End:
     none: Container = {}
     spec = next((c for c in containers(pod["spec"]) if c["name"] == name), none)
-    said = parse_closing(state.get("message"))
+    closing = parse_closing(state.get("message"))
     # a script that calls JobRelay's program: the closing message shows it
-    wrapped = said is not None and (said.stage, said.exit_code) == (stage_of(pod), state.get("exitCode"))
-    return End(name, state, contract=runs_jobs(spec) or wrapped)
+    own = (stage_of(pod), state.get("exitCode"))
+    wrapped = closing is not None and (closing.stage, closing.exit_code) == own
+    return End(name, state, contract=is_supervised(spec) or wrapped)

@@ -18,6 +18,10 @@ ANNOTATION_HASH: Final = "jobrelay.dev/spec-hash"
 #: Equal for Jobs that do the same work, whatever resources they may use.
 ANNOTATION_WORK: Final = "jobrelay.dev/work-hash"
 ANNOTATION_CONFIG: Final = "jobrelay.dev/config"
+#: On a Job of a folder: the stages that it comes after.
+ANNOTATION_AFTER: Final = "jobrelay.dev/after"
+#: All stages of the run, in order: train,eval,infer.
+ANNOTATION_STAGES: Final = "jobrelay.dev/stages"
 ANNOTATION_VERDICT: Final = "jobrelay.dev/verdict"
 #: How many Pods were lost before the Job was created again; they still count.
 ANNOTATION_DISRUPTIONS: Final = "jobrelay.dev/disruptions"
@@ -26,6 +30,8 @@ ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 #: Set on a Job started while the stage before it still ran: the seconds it may run itself, or empty.
 ANNOTATION_EARLY: Final = "jobrelay.dev/early"
 GATE: Final = "gate"
+#: The runner as one file, in a ConfigMap (pipelines.runner).
+RUNNER_FILE: Final = "runner.pyz"
 CONFIG_MAP: Final = "jobrelay-config"
 CONFIG_FILE: Final = "config.yaml"
 

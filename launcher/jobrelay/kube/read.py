@@ -6,8 +6,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jobrelay.errors import BadInput
-from jobrelay.kube.labels import ANNOTATION_EARLY, ANNOTATION_INDEX, LABEL_COMPONENT, LABEL_RUN
+from jobrelay.kube.labels import (
+    ANNOTATION_EARLY,
+    ANNOTATION_INDEX,
+    ANNOTATION_STAGES,
+    LABEL_COMPONENT,
+    LABEL_RUN,
+    RUNNER_FILE,
+)
 from jobrelay.kube.objects import (
     Condition,
     Container,
@@ -39,14 +45,24 @@ def pod_spec(item: Job | Pod) -> PodSpec:
     return spec["template"]["spec"] if "template" in spec else spec
 
 
-def runs_jobs(container: Container) -> bool:
-    """Whether the container's command is JobRelay's own program (`python -m jobrelay_train …`).
-
-    Only that program uses the exit codes of jobrelay_runner.exit_codes; in any other, 75 means whatever its
-    author chose.
-    """
+def is_built_in(container: Container) -> bool:
+    """Whether the container runs a built-in program (`python -m jobrelay_train …`)."""
     words = [*(container.get("command") or ()), *(container.get("args") or ())]
     return ("-m", "jobrelay_train") in itertools.pairwise(words)
+
+
+def has_runner(container: Container) -> bool:
+    """Whether the container gets the runner from a ConfigMap, for a program of its own."""
+    return any(word.endswith(f"/{RUNNER_FILE}") for word in container.get("command") or ())
+
+
+def is_supervised(container: Container) -> bool:
+    """Whether the runner supervises the container's program.
+
+    Only the runner uses the exit codes of jobrelay_runner.exit_codes; from any other program, 75 means
+    whatever its author chose.
+    """
+    return is_built_in(container) or has_runner(container)
 
 
 def containers(spec: PodSpec) -> Iterator[Container]:
@@ -55,11 +71,11 @@ def containers(spec: PodSpec) -> Iterator[Container]:
     yield from spec["containers"]
 
 
-def image_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> str | None:
-    """The image of this run's first Job on that claim; if the run has none there, of the newest Job."""
+def job_that_ran(jobs: Iterable[Job], run: str | None, claim: str) -> Job | None:
+    """This run's first Job on that claim; if the run has none there, the newest Job."""
     there = [job for job in jobs if claim in _claims(job)]
     own = [job for job in there if job["metadata"]["labels"].get(LABEL_RUN) == run]
-    return str(main_container((own[:1] or there[-1:])[0])["image"]) if there else None
+    return (own[:1] or there[-1:])[0] if there else None
 
 
 def _claims(job: Job) -> set[str]:
@@ -67,15 +83,12 @@ def _claims(job: Job) -> set[str]:
     return {volume.get("persistentVolumeClaim", {}).get("claimName", "") for volume in volumes}
 
 
-def claim_name(job: Job) -> str:
-    """The PersistentVolumeClaim that a Job mounts. Raises BadInput if it mounts none."""
+def claim_name(job: Job) -> str | None:
+    """The PersistentVolumeClaim that a Job mounts; None if it mounts none."""
     for volume in job["spec"]["template"]["spec"].get("volumes") or ():
         if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
             return str(claim)
-    raise BadInput(
-        f"{title(job)} mounts no PersistentVolumeClaim",
-        "stages hand their work on over one volume: add it to spec.template.spec.volumes",
-    )
+    return None
 
 
 def title(item: Mapping[str, Any]) -> str:
@@ -217,6 +230,15 @@ def stage_in(item: Job | Pod, stages: Iterable[Stage]) -> Stage | None:
 def stage_of(item: Job | Pod) -> str:
     """The stage of a Job or Pod."""
     return str(item["metadata"].get("labels", {}).get(LABEL_COMPONENT, ""))
+
+
+def pipeline_of(jobs: Iterable[Job]) -> list[Stage]:
+    """All stages of a run in order, as its newest Job says; `jobs`: oldest first."""
+    order: list[Stage] = []
+    for job in reversed(list(jobs)):
+        order += (job["metadata"].get("annotations") or {}).get(ANNOTATION_STAGES, "").split(",")
+        order.append(stage_of(job))
+    return [stage for stage in dict.fromkeys(order) if stage]
 
 
 def name_of(item: Job | Pod) -> str:

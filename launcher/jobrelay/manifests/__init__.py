@@ -5,12 +5,13 @@ from jobrelay.manifests.early import can_wait, started_early, waits_for
 from jobrelay.manifests.nodes import (
     INDEXED_SINCE,
 )
+from jobrelay.manifests.pipeline import PipelineConfig
+from jobrelay.manifests.plan import Plan
+from jobrelay.manifests.reader import Reader
 from jobrelay.manifests.reading import BASE, Manifests, check_image, load
 from jobrelay.manifests.rendering import (
-    Plan,
     for_server,
     new_run_id,
-    reader_pod,
     render,
     set_resources,
     shared_in,
@@ -23,7 +24,9 @@ __all__ = [
     "BASE",
     "INDEXED_SINCE",
     "Manifests",
+    "PipelineConfig",
     "Plan",
+    "Reader",
     "can_wait",
     "check_image",
     "differing_keys",
@@ -31,7 +34,6 @@ __all__ = [
     "for_server",
     "load",
     "new_run_id",
-    "reader_pod",
     "render",
     "set_resources",
     "shared_in",

@@ -14,8 +14,9 @@ def can_wait(job: Job) -> bool:
 
     Never true of a Job for a queue: whatever admits it expects it to start working at once.
     """
-    stage = main_container(job)
-    if job["spec"].get("suspend") or stage.get("args") != [job["metadata"]["labels"].get(LABEL_COMPONENT)]:
+    stage, name = main_container(job), job["metadata"]["labels"].get(LABEL_COMPONENT)
+    args = list(stage.get("args") or ())
+    if job["spec"].get("suspend") or not (args == [name] or args[:2] == ["stage", name]):
         return False
     init = job["spec"]["template"]["spec"].get("initContainers") or ()
     gate = next((c for c in init if c["name"] == GATE), None)

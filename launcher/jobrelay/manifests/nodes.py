@@ -9,7 +9,6 @@ from jobrelay.kube.objects import Job, Object
 from jobrelay.kube.read import main_container, pods_of
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
-from jobrelay_train.config.schema import RunConfig
 
 #: Older servers have no Indexed Jobs, keep them behind a feature gate, or give their Pods no hostname; and
 #: 1.20 silently drops the fields: each Pod would then train alone.
@@ -21,9 +20,8 @@ _BACKOFF_LIMIT: Final = 6
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def spread(job: Job, stage: Stage, config: RunConfig) -> None:
-    """Make it an Indexed Job of as many Pods as configured, on different nodes where possible."""
-    nodes = config.train.nodes if stage == "train" else 1
+def spread(job: Job, nodes: int) -> None:
+    """Make it an Indexed Job of `nodes` Pods, on different nodes where possible."""
     if nodes == 1:
         return
     spec, pod = job["spec"], job["spec"]["template"]["spec"]

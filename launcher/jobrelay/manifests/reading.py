@@ -12,10 +12,12 @@ from jobrelay.errors import BadInput
 from jobrelay.kube.labels import CONFIG_FILE, LABEL_COMPONENT, is_config_map
 from jobrelay.kube.objects import Job, Object
 from jobrelay.kube.read import claim_name, containers, title
+from jobrelay.manifests.adapting import adapted
 from jobrelay.manifests.kustomize import read_folder
+from jobrelay.manifests.order import in_order
 from jobrelay.manifests.shapes import ConfigMapShape, JobShape, check_shape
 from jobrelay.resources import K8S
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_train.config.yamlio import YamlError, load_documents
 
 BASE: Final = K8S / "base"
@@ -45,6 +47,12 @@ class Manifests:
     jobs: Mapping[Stage, Job]
     config: Mapping[str, Any]
     placed: bool = True  # False: they name no namespace, and go into the context's
+    notes: tuple[str, ...] = ()  # what the launcher changes in the Jobs
+
+    @property
+    def claim(self) -> str | None:
+        """The claim over which the stages hand on their work; None if no Job mounts one."""
+        return next((name for job in self.jobs.values() if (name := claim_name(job))), None)
 
 
 def load(folder: Path) -> Manifests:
@@ -54,24 +62,20 @@ def load(folder: Path) -> Manifests:
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
     for item in objects:
-        stage = item.get("metadata", {}).get("labels", {}).get(LABEL_COMPONENT)
         if item["kind"] == "ConfigMap" and is_config_map(item["metadata"]["name"]):
             config = _config_of(item, folder)
         elif item["kind"] == "Job":
-            if stage not in STAGES:
-                raise BadInput(
-                    f"{title(item)} in {folder}: its label {LABEL_COMPONENT} is {stage!r}",
-                    f"label it with the stage that it is: {', '.join(STAGES)}",
-                )
+            stage = _stage_of(item, folder)
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
             jobs[stage] = cast(Job, item)  # _check_job validates the shape
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
-    missing = [stage for stage in STAGES if stage not in jobs]
-    if missing:
-        raise BadInput(f"{folder} has no Job for {', '.join(missing)}", f"compare {BASE}")
+    if not jobs:
+        raise BadInput(f"{folder} has no Job", f"compare {BASE}")
+    notes: list[str] = []
     for job in jobs.values():
+        notes += adapted(job)
         _check_job(job, folder)
     namespaces = {job["metadata"].get("namespace") for job in jobs.values()}
     if len(namespaces) > 1:
@@ -81,9 +85,22 @@ def load(folder: Path) -> Manifests:
         )
     shared.sort(key=lambda item: item["kind"] != "Namespace")
     namespace = namespaces.pop()
+    jobs = in_order(jobs, folder)
     return Manifests(
-        str(folder), namespace or "default", tuple(shared), jobs, config, placed=namespace is not None
+        str(folder), namespace or "default", tuple(shared), jobs, config, namespace is not None, tuple(notes)
     )
+
+
+def _stage_of(job: Object, folder: Path) -> Stage:
+    """The stage of a Job: its label, else its name. Raises BadInput."""
+    metadata = job["metadata"]
+    name = metadata.get("labels", {}).get(LABEL_COMPONENT) or metadata["name"]
+    try:
+        return check_stage(str(name))
+    except ValueError as error:
+        raise BadInput(
+            f"{title(job)} in {folder}: {error}", f"name its stage in the label {LABEL_COMPONENT}"
+        ) from error
 
 
 def check_image(image: str) -> str:
@@ -108,16 +125,6 @@ def _check_job(job: Job, folder: Path) -> None:
         raise BadInput(
             f"{where}: {error} is missing in its spec", "compare k8s/base/job-train.yaml"
         ) from error
-    if pod.get("restartPolicy") != "Never":
-        raise BadInput(
-            f"{where}: restartPolicy is {pod.get('restartPolicy', 'not set')}",
-            "set it to Never: with OnFailure a failed Pod vanishes, and its log with it",
-        )
-    if spec.get("ttlSecondsAfterFinished") is not None:
-        raise BadInput(
-            f"{where}: ttlSecondsAfterFinished would remove it before its log and results are collected",
-            "take it out; the command delete removes the Jobs of a run",
-        )
     if spec.get("parallelism", 1) != 1 or spec.get("completions", 1) != 1:
         raise BadInput(
             f"{where}: parallelism and completions are for the launcher to set",
@@ -127,7 +134,6 @@ def _check_job(job: Job, folder: Path) -> None:
         raise BadInput(f"{where}: it needs containers, with names of their own")
     for image in images:
         check_image(image)
-    claim_name(job)
 
 
 def _config_of(item: Object, folder: Path) -> Mapping[str, Any]:

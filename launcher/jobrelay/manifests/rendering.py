@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 import yaml
 
@@ -18,8 +19,8 @@ from jobrelay.kube.labels import (
     ANNOTATION_CONFIG,
     ANNOTATION_DISRUPTIONS,
     ANNOTATION_HASH,
+    ANNOTATION_STAGES,
     ANNOTATION_WORK,
-    CONFIG_FILE,
     CONFIG_MAP,
     GATE,
     LABEL_COMPONENT,
@@ -27,36 +28,17 @@ from jobrelay.kube.labels import (
     is_config_map,
     run_labels,
 )
-from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import containers, main_container, pods_of, runs_jobs
+from jobrelay.kube.objects import AnyObject, Job, Object
+from jobrelay.kube.read import containers, is_supervised, main_container, pods_of
 from jobrelay.manifests import nodes
-from jobrelay.manifests.kustomize import documents
-from jobrelay.manifests.reading import BASE, Manifests, check_image
+from jobrelay.manifests.pipeline import PipelineConfig
+from jobrelay.manifests.plan import Plan
+from jobrelay.manifests.reading import Manifests, check_image
 from jobrelay.manifests.scopes import is_cluster_wide
 from jobrelay_runner import exit_codes
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import ENV_RUN, check_name
-from jobrelay_train.config.placement import Placement
-from jobrelay_train.config.schema import RunConfig, tree_hash
-
-READER: Final = BASE.parent / "reader" / "pod.yaml"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One rendered run: everything the launcher will send, complete before it sends anything."""
-
-    run: str
-    namespace: str
-    hash: str
-    shared: tuple[Object, ...]
-    config_map: Object
-    jobs: Mapping[Stage, Job]
-    placements: Mapping[Stage, Placement]
-    services: tuple[Object, ...] = ()
-
-    def objects(self) -> list[AnyObject]:
-        return [*self.shared, self.config_map, *self.services, *self.jobs.values()]
+from jobrelay_train.config.schema import tree_hash
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -68,7 +50,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 def render(
     manifests: Manifests,
-    config: RunConfig,
+    config: PipelineConfig,
     run: str,
     *,
     namespace: str | None = None,
@@ -86,34 +68,56 @@ def render(
         check_name(namespace, "namespace", longest=63)
     except ValueError as error:
         raise BadInput(str(error), "choose another one") from error
-    text = json.dumps(config.result_config(), indent=2)  # JSON is YAML, and canonical
-    config_name = f"{run}-config-{tree_hash(text)[:8]}"
+    files = config.config_files()
+    config_name = f"{run}-config-{_hash_of(files)[:8]}"
     jobs: dict[Stage, Job] = {}
-    for stage in STAGES:
-        job = copy.deepcopy(manifests.jobs[stage])
+    for stage, template in manifests.jobs.items():
+        job = copy.deepcopy(template)
+        job["metadata"].setdefault("annotations", {})[ANNOTATION_STAGES] = ",".join(manifests.jobs)
         _set_image(job, image)
+        config.fill(stage, job)
         _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)
-        nodes.spread(job, stage, config)
+        nodes.spread(job, config.pods(stage))
         _stamp(job, ANNOTATION_HASH, stage, config)
         jobs[stage] = job
-    plan_hash = tree_hash([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in STAGES])[:16]
+    plan_hash = tree_hash([jobs[stage]["metadata"]["annotations"][ANNOTATION_HASH] for stage in jobs])[:16]
     for stage, job in jobs.items():
         _set_run(job, stage, run, namespace, plan_hash, config_name)
         nodes.join(job, stage, run)
-    config_map = {
+    config_map: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": config_name, "namespace": namespace, "labels": run_labels(run)},
-        "data": {CONFIG_FILE: text + "\n"},
+        "data": {name: text for name, text in files.items() if isinstance(text, str)},
         "immutable": True,
     }
-    placements = {stage: config.placement(stage) for stage in STAGES}
+    if binary := {n: base64.b64encode(b).decode() for n, b in files.items() if isinstance(b, bytes)}:
+        config_map["binaryData"] = binary
+    placements = {stage: config.placement(stage) for stage in jobs}
     services = tuple(nodes.service_of(job, stage, run) for stage, job in jobs.items() if pods_of(job) > 1)
     return Plan(
-        run, namespace, plan_hash, shared_in(manifests, namespace), config_map, jobs, placements, services
+        run,
+        namespace,
+        plan_hash,
+        shared_in(manifests, namespace),
+        config_map,
+        jobs,
+        placements,
+        services,
+        config.identity(),
+        config.uploads(),
     )
+
+
+def _hash_of(files: Mapping[str, str | bytes]) -> str:
+    """The SHA-256 (hex) of a ConfigMap's files."""
+    digests = {
+        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+        for name, content in files.items()
+    }
+    return tree_hash(digests)
 
 
 def shared_in(manifests: Manifests, namespace: str | None = None) -> tuple[Object, ...]:
@@ -131,7 +135,7 @@ def for_server(job: Job, minor: int) -> Job:
     if minor >= 26:
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         rules: list[Object] = [{"action": "Ignore", "onPodConditions": disrupted}]
-        if runs_jobs(main_container(job)):  # another program's exit codes are its own
+        if is_supervised(main_container(job)):  # another program's exit codes are its own
             nodes.count_causes_alone(job)
             stage = {"containerName": main_container(job)["name"], "operator": "In"}
             rules = [
@@ -164,22 +168,6 @@ def with_disruptions(job: Job, count: int) -> Job:
     job = copy.deepcopy(job)
     job["metadata"]["annotations"][ANNOTATION_DISRUPTIONS] = str(count)
     return job
-
-
-def reader_pod(plan_namespace: str, claim: str, image: str, node: str | None) -> Pod:
-    """The Pod that reads and writes the volume for the launcher. node: where it must run."""
-    pod = cast(Pod, next(documents(READER)))
-    suffix = secrets.token_hex(3)
-    pod["metadata"]["name"] = f"{pod['metadata']['name']}-{suffix}"
-    pod["metadata"]["namespace"] = plan_namespace
-    pod["spec"]["containers"][0]["image"] = image
-    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
-    if node:
-        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-        pod["spec"]["affinity"] = {
-            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-        }
-    return pod
 
 
 def to_yaml(objects: Sequence[AnyObject]) -> str:
@@ -231,7 +219,7 @@ def set_resources(job: Job, cpu: str | None, memory: str | None) -> None:
         resources.setdefault("limits", {})["memory"] = memory
 
 
-def _set_placement(job: Job, stage: Stage, config: RunConfig, timeout_seconds: int | None) -> None:
+def _set_placement(job: Job, stage: Stage, config: PipelineConfig, timeout_seconds: int | None) -> None:
     placement = config.placement(stage)
     set_resources(job, placement.cpu, placement.memory)
     deadline = placement.timeout_seconds or timeout_seconds
@@ -247,15 +235,13 @@ def _set_config_map(job: Job, name: str) -> None:
             volume["configMap"]["name"] = name
 
 
-def _stamp(job: Job, annotation: str, stage: Stage, config: RunConfig) -> None:
+def _stamp(job: Job, annotation: str, stage: Stage, config: PipelineConfig) -> None:
     """Annotate the Job with the hash of everything that decides what it does, whatever the run's name.
 
     With `autosize` the launcher sets resources later (jobrelay.runs.autosize), outside the hash: whatever
     the newest run suggests, the Job counts as the same and is adopted.
     """
-    own = config.stage(stage)
-    if config.device != "auto":  # named explicitly: results from another device are not the same
-        own["device"] = config.device
+    own = config.decides(stage)
     annotations = job["metadata"].setdefault("annotations", {})
     decides: Object = {"spec": job["spec"], "config": own}
     if annotation == ANNOTATION_HASH and config.placement(stage).autosize:

@@ -73,7 +73,8 @@ class Build:
 class Pipeline:
     """Stages in order, and what they find when they start.
 
-    source: the file or command that it was read from. files: folder of the workspace ("." is the workspace
+    source: the file or command that it was read from. image: of stages that name none; empty: JobRelay's
+    own. files: folder of the workspace ("." is the workspace
     itself) to a file or folder of this machine, copied there before the first stage. data: name on the volume
     to a folder of this machine. seeded: stage to those of its mounts that start with the image's own files at
     that path while the folder is empty. users: stage to UID or UID:GID. builds: stage to the build of its

@@ -22,10 +22,10 @@ from jobrelay.runs.folder import OUTCOME, PAGE, belongs, owner_of
 from jobrelay.runs.outcome import outcome, outcome_of_jobs
 from jobrelay.runs.report import RunReport
 from jobrelay.runs.target import Target
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.redaction import redacted_tree
 from jobrelay_runner.volume.files import write_atomically, write_json
 from jobrelay_runner.volume.paths import check_name
+from jobrelay_runner.volume.records import read_records
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 RUN_TEMPLATE: Final = "run.html"
@@ -43,19 +43,19 @@ def make_report(target: Target, console: Console, name: str | None, file: Path |
     folder = _folder(name) if name else None
     if folder and (folder / of_sweep.TABLE).exists():
         return write_sweep(folder, file)
-    told = None
+    from_jobs = None
     if folder is None:
         executor = target.executor()
         run = name or status.newest_run(executor)
         folder = Path("runs") / run
         owner = owner_of(folder)
         if not _is_run(folder) or (owner and not belongs(folder, run, executor.place())):
-            told = _told(executor, run)
+            from_jobs = _outcome_from_jobs(executor, run)
             console.say(f"run {run} is not in {folder} yet: fetching it from {executor.place()}")
             results.fetch(executor, run, folder)
-    if told is None and not (folder / OUTCOME).exists():
-        told = _asked(target, console, folder)
-    return _write(folder, file, told)
+    if from_jobs is None and not (folder / OUTCOME).exists():
+        from_jobs = _asked(target, console, folder)
+    return _write(folder, file, from_jobs)
 
 
 def write_ended(report: RunReport, complete: Callable[[Hint], str]) -> Path:
@@ -70,8 +70,8 @@ def write_sweep(folder: Path, file: Path | None = None) -> Path:
     return _written(file or folder / PAGE, render(SWEEP_TEMPLATE, sweep=of_sweep.gather(folder, folder.name)))
 
 
-def _write(folder: Path, file: Path | None, told: RunOutcome | None = None) -> Path:
-    part = of_run.gather(folder, folder.name, told)
+def _write(folder: Path, file: Path | None, from_jobs: RunOutcome | None = None) -> Path:
+    part = of_run.gather(folder, folder.name, from_jobs)
     return _written(file or folder / PAGE, render(RUN_TEMPLATE, run=part))
 
 
@@ -85,7 +85,7 @@ def _written(path: Path, page: str) -> Path:
     return path
 
 
-def _keep(path: Path, told: Object) -> None:
+def _keep(path: Path, latest: Object) -> None:
     """Write report.json, but keep earlier entries of stages that were complete before this launch."""
     try:
         kept = read(path, RunOutcome)
@@ -97,16 +97,17 @@ def _keep(path: Path, told: Object) -> None:
         if kept
         else {}
     )
-    now = {stage["stage"]: stage for stage in told["stages"]}
-    last = told["stages"][-1]
-    reached = STAGES if last["verdict"]["exit_code"] == 0 else STAGES[: STAGES.index(last["stage"]) + 1]
+    now = {stage["stage"]: stage for stage in latest["stages"]}
+    last = latest["stages"][-1]
+    order = list(dict.fromkeys([*before, *now]))
+    reached = order if last["verdict"]["exit_code"] == 0 else order[: order.index(last["stage"]) + 1]
     stages = []
     for stage in reached:
         if stage in now and not (stage in before and _only_looked(now[stage], before[stage])):
             stages.append(now[stage])
         elif stage in before:
             stages.append(whole[stage])
-    write_json(path, redacted_tree({**told, "stages": stages}))
+    write_json(path, redacted_tree({**latest, "stages": stages}))
 
 
 def _only_looked(now: Object, before: StageOutcome) -> bool:
@@ -135,11 +136,11 @@ def _folder(name: str) -> Path | None:
 
 def _is_run(folder: Path) -> bool:
     """Whether the folder has files of a run: its outcome, or a stage's record."""
-    return any((folder / name).exists() for name in (OUTCOME, *(f"{stage}.json" for stage in STAGES)))
+    return (folder / OUTCOME).exists() or bool(read_records(folder, root=folder))
 
 
 def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
-    """Like _told, for a run that is here; if its Jobs cannot be read, report that and return None."""
+    """_outcome_from_jobs for a run that is here; if the Jobs cannot be read, report that and return None."""
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
     run = folder.name
     try:
@@ -148,13 +149,13 @@ def _asked(target: Target, console: Console, folder: Path) -> RunOutcome | None:
         if owner and owner.place != executor.place():  # Jobs of that name belong to another run
             console.say(f"  {folder} belongs to {owner.place}, whose Jobs were not read")
             return None
-        return _told(executor, run)
+        return _outcome_from_jobs(executor, run)
     except JobRelayError as error:
         console.say(f"  the Jobs of run {run} could not be read: {error.what}")
         return None
 
 
-def _told(executor: JobReader, run: str) -> RunOutcome | None:
+def _outcome_from_jobs(executor: JobReader, run: str) -> RunOutcome | None:
     """The outcome of a run from its Jobs; None if there are none. Raises ApiLost."""
-    told = RunOutcome.model_validate(outcome_of_jobs(executor, run))
-    return told if told.stages else None
+    from_jobs = RunOutcome.model_validate(outcome_of_jobs(executor, run))
+    return from_jobs if from_jobs.stages else None

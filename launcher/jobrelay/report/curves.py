@@ -15,7 +15,7 @@ from jobrelay.terminal import printable
 WIDTH: Final = 360
 HEIGHT: Final = 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 14, 40
-#: More points cannot be told apart in that width.
+#: More points cannot be distinguished in that width.
 _MOST_POINTS: Final = 300
 _MOST_DOTS: Final = 30
 #: Height of the heading and of the legend above the box of a standalone picture.

@@ -68,7 +68,7 @@ class StageOutcome(_Part):
     verdict: Ended
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}
-    cost: Annotated[Cost | None, BeforeValidator(lambda told: told or None)] = None
+    cost: Annotated[Cost | None, BeforeValidator(lambda cost: cost or None)] = None
     resources: Resources = Resources()
     suggestion: dict[Literal["cpu", "memory"], Name | None] = {}
 

@@ -23,8 +23,9 @@ from jobrelay.report.phases import Segment, segments
 from jobrelay.report.stages import StagePart, Tone, compared, stage_part, timeline_of
 from jobrelay.runs.folder import OUTCOME
 from jobrelay.runs.results import logs_of
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.record import Record, read_record
+from jobrelay_runner.volume.records import pipeline_of, read_records
 from jobrelay_runner.volume.safe_read import open_regular
 
 _MOST_LOGS: Final = 12
@@ -79,7 +80,7 @@ class RunPart:
     logs: tuple[Log, ...]
     problems: tuple[str, ...]  # files that cannot be used
     #: whether verdicts and requests come from the launcher that followed the run or from its Jobs
-    told: bool
+    has_outcome: bool
 
     @property
     def things(self) -> str:
@@ -87,11 +88,14 @@ class RunPart:
         return "points" if self.boundary else "images"
 
 
-def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
-    """Gather the content of a run's page. told: the outcome from its Jobs; None: from report.json."""
+def gather(folder: Path, name: str, from_jobs: RunOutcome | None = None) -> RunPart:
+    """Gather the content of a run's page. from_jobs: the outcome from its Jobs; None: from report.json."""
     usable = files.Reader()
-    kept = told or usable(files.read, folder / OUTCOME, RunOutcome)
-    reached = _reached(kept)
+    kept = from_jobs or usable(files.read, folder / OUTCOME, RunOutcome)
+    found = read_records(folder, root=folder)
+    started = [stage.stage for stage in kept.stages] if kept else []
+    order = list(dict.fromkeys([*pipeline_of(found), *started]))
+    reached = _reached(order, kept)
     records = {
         stage: usable(lambda path: read_record(path, root=folder), folder / f"{stage}.json")
         for stage in reached
@@ -111,7 +115,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         inference = usable(files.read, folder / "inference.json", Inference)
         predictions = usable(files.read_pictured, folder / "predictions.json") or []
         empty = usable(files.read_nothing_found, folder / "predictions.json") or []
-    tone, headline = _headline(stages, kept)
+    tone, headline = _headline(stages, kept, order)
     return RunPart(
         run=kept.run if kept else name,
         place=kept.place if kept else "",
@@ -131,7 +135,7 @@ def gather(folder: Path, name: str, told: RunOutcome | None = None) -> RunPart:
         files=tuple(_files(folder, records))[:_MOST_FILES],
         logs=usable(_logs, folder, reached, {part.stage for part in stages if part.tone == "bad"}) or (),
         problems=tuple(usable.problems),
-        told=kept is not None,
+        has_outcome=kept is not None,
     )
 
 
@@ -141,15 +145,15 @@ def _is_of(outcome: StageOutcome, record: Record | None) -> bool:
     return not succeeded or outcome.skipped or outcome.verdict.pod in (None, record.pod if record else None)
 
 
-def _reached(kept: RunOutcome | None) -> tuple[Stage, ...]:
+def _reached(order: list[Stage], kept: RunOutcome | None) -> list[Stage]:
     """The stages up to the first failure: files of later stages are from an earlier try."""
     last = kept.stages[-1] if kept and kept.stages else None
-    if last is None or last.verdict.exit_code == 0:
-        return STAGES
-    return STAGES[: STAGES.index(last.stage) + 1]
+    if last is None or last.verdict.exit_code == 0 or last.stage not in order:
+        return order
+    return order[: order.index(last.stage) + 1]
 
 
-def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[Tone, str]:
+def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None, order: list[Stage]) -> tuple[Tone, str]:
     bad = next((part for part in stages if part.tone == "bad"), None)
     if bad:
         return "bad", f"{bad.stage} {bad.outcome}"
@@ -161,7 +165,7 @@ def _headline(stages: tuple[StagePart, ...], kept: RunOutcome | None) -> tuple[T
     if not stages:
         return "open", "no stage has started"
     done = [part.stage for part in stages]
-    return "good", "succeeded" if done == list(STAGES) else f"{', '.join(done)} succeeded"
+    return "good", "succeeded" if done == order else f"{', '.join(done)} succeeded"
 
 
 def _curves(history: list[Epoch], results: EvalResults | None) -> tuple[Curve, ...]:

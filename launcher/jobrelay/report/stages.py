@@ -43,21 +43,21 @@ class StagePart:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a stage reported about itself (jobrelay.figures.Said)."""
+class Measurements:
+    """What a stage reported about itself (jobrelay.figures.Measured)."""
 
     metrics: dict[str, float]
     cost: Cost
 
 
-def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Record | None) -> StagePart:
-    """The content of one stage of the run in `folder`. told: the launcher's outcome. record: the stage's."""
-    ended = told.verdict if told else _ended(record)
-    said = _said(told, record)
-    limit = str(told.resources.limits.get("memory", "")) if told else ""
-    seconds = said.cost.wall_seconds if said else None
-    if told and told.seconds is not None and not (told.skipped and record):
-        seconds = told.seconds
+def stage_part(folder: Path, stage: Stage, outcome: StageOutcome | None, record: Record | None) -> StagePart:
+    """The content of one stage of the run in `folder`. outcome: the launcher's. record: the stage's own."""
+    ended = outcome.verdict if outcome else _ended(record)
+    measured = _measurements(outcome, record)
+    limit = str(outcome.resources.limits.get("memory", "")) if outcome else ""
+    seconds = measured.cost.wall_seconds if measured else None
+    if outcome and outcome.seconds is not None and not (outcome.skipped and record):
+        seconds = outcome.seconds
     versions = record.versions.items() if record else ()
     tone: Tone = "open" if ended.exit_code is None else "good" if ended.exit_code == 0 else "bad"
     return StagePart(
@@ -69,20 +69,20 @@ def stage_part(folder: Path, stage: Stage, told: StageOutcome | None, record: Re
         hint=ended.hint,
         pod=ended.pod or (record.pod if record else ""),
         seconds=duration(seconds) if seconds is not None else "",
-        result=accuracy(said) if tone == "good" else "",
-        peak=memory(said, limit),
-        log=_log_state(told, folder, record),
-        sizes=_sizes(stage, told, said) if told else None,
+        result=accuracy(measured) if tone == "good" else "",
+        peak=memory(measured, limit),
+        log=_log_state(outcome, folder, record),
+        sizes=_sizes(stage, outcome, measured) if outcome else None,
         means=", ".join(record.means.values())[:_LONGEST] if record else "",
         versions=", ".join(f"{name} {version}" for name, version in versions)[:_LONGEST],
         begun=record.started[:_LONGEST] if record else "",
     )
 
 
-def timeline_of(told: StageOutcome | None, record: Record | None) -> Timeline:
+def timeline_of(outcome: StageOutcome | None, record: Record | None) -> Timeline:
     """The timeline of the outcome, else the moments in the stage's record."""
-    if told and told.timeline and not (told.skipped and record):
-        return told.timeline
+    if outcome and outcome.timeline and not (outcome.skipped and record):
+        return outcome.timeline
     if record is None:
         return {}
     own = {"created": record.started, **record.moments}
@@ -96,11 +96,11 @@ def compared(folder: Path, name: str, digest: FileDigest) -> Literal["as recorde
     return "differs" if differing(folder, {name: digest}) else "as recorded"
 
 
-def _log_state(told: StageOutcome | None, folder: Path, record: Record | None) -> str:
+def _log_state(outcome: StageOutcome | None, folder: Path, record: Record | None) -> str:
     """The source of the log here, if it is complete."""
-    complete = told.log_complete if told else None
+    complete = outcome.log_complete if outcome else None
     proven = record and record.log and compared(folder, record.log.file, record.log) == "as recorded"
-    if proven and told and (complete is False or told.log_from == "volume"):
+    if proven and outcome and (complete is False or outcome.log_from == "volume"):
         return "from the volume"
     if proven:
         return "complete"
@@ -115,24 +115,24 @@ def _ended(record: Record | None) -> Ended:
     return Ended(exit_code=code, outcome=record.status, message=record.error or "", pod=record.pod)
 
 
-def _said(told: StageOutcome | None, record: Record | None) -> Said | None:
+def _measurements(outcome: StageOutcome | None, record: Record | None) -> Measurements | None:
     """The stage's last report: from its Pod, else from its record; from the record if its Pod did no work."""
-    if told and told.skipped and record:
-        told = None
-    cost = told.cost if told and told.cost else record.cost if record else None
-    metrics = told.metrics if told and told.metrics else record.metrics if record else {}
+    if outcome and outcome.skipped and record:
+        outcome = None
+    cost = outcome.cost if outcome and outcome.cost else record.cost if record else None
+    metrics = outcome.metrics if outcome and outcome.metrics else record.metrics if record else {}
     usable = cost and math.isfinite(cost.wall_seconds) and math.isfinite(cost.cpu_seconds)
-    return Said(metrics, cost) if cost and usable else None
+    return Measurements(metrics, cost) if cost and usable else None
 
 
-def _sizes(stage: Stage, told: StageOutcome, said: Said | None) -> tuple[str, str, str] | None:
-    suggested = Size(told.suggestion.get("cpu"), told.suggestion.get("memory"))
-    if (said is None and not suggested) or not told.suggestion:  # no suggestion: processes on this machine
+def _sizes(stage: Stage, outcome: StageOutcome, measured: Measurements | None) -> tuple[str, str, str] | None:
+    suggested = Size(outcome.suggestion.get("cpu"), outcome.suggestion.get("memory"))
+    if not outcome.suggestion or (measured is None and not suggested):  # processes on this machine get none
         return None
-    resources = told.resources.model_dump()
-    limit = told.resources.limits.get("memory", "its limit")
+    resources = outcome.resources.model_dump()
+    limit = outcome.resources.limits.get("memory", "its limit")
     more = f"more than {memory_quantity(str(limit))}"
-    cpu, peak = requests_against_use(resources, said.cost) if said else ("", more)
+    cpu, peak = requests_against_use(resources, measured.cost) if measured else ("", more)
     try:
         wanted = suggested.beyond(resources).settings(stage)
     except ValueError:  # invalid quantities

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jobrelay.executors.base import JobReader
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import ANNOTATION_WORK, LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Pod
 from jobrelay.kube.read import finished_condition, last_pod, main_container
@@ -72,6 +72,6 @@ def _suggested(known: Iterable[tuple[Job, Sequence[Pod]]], wanted: Job) -> tuple
         judged, pod = judge(JobView(job, pods)), last_pod(pods)
         if isinstance(judged, Verdict) and pod:
             resources = main_container(job).get("resources") or {}
-            if size := suggest(resources, closing(pod), judged.reason == "OOMKilled"):
+            if size := suggest(resources, closing_of(pod), judged.reason == "OOMKilled"):
                 found = job["metadata"]["labels"][LABEL_RUN], size
     return found

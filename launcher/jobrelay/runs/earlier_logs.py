@@ -12,10 +12,10 @@ from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
 from jobrelay.kube.labels import LABEL_COMPONENT
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import index_of, main_container
+from jobrelay.kube.read import index_of, main_container, pipeline_of
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import belongs
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.safe_read import open_regular
 
 _BLOCK: Final = 256 * 1024
@@ -35,11 +35,14 @@ def print_logs(
 
     fetched: the folder of fetched runs, one subfolder per run.
     """
-    if run in STAGES and stage is None and not executor.jobs(run):  # `logs train`: of the newest run
-        run, stage = None, run
+    if run and stage is None and not executor.jobs(run):  # `logs train`: of the newest run
+        newest = status.newest_run(executor) if executor.jobs() else None
+        if newest and run in pipeline_of(job for job, _ in executor.jobs(newest)):
+            run, stage = newest, run
     run = run or status.newest_run(executor)
-    stages = [stage] if stage else list(STAGES)
-    there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in executor.jobs(run)}
+    jobs = executor.jobs(run)
+    there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in jobs}
+    stages = [stage] if stage else pipeline_of(job for job, _ in jobs) or _recorded(executor, run)
     printed = False
     gone: list[Stage] = []
     for wanted in stages:
@@ -54,7 +57,16 @@ def print_logs(
         printed |= _from_volume(executor, run, left, tail, out)
     if not printed:
         status.require_known(executor, run)
+        known_stages = pipeline_of(job for job, _ in jobs) or _recorded(executor, run)
+        if stage and known_stages and stage not in known_stages:
+            raise BadInput(f"run {run} has no stage {stage}", f"choose from {', '.join(known_stages)}")
         raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
+
+
+def _recorded(executor: JobReader, run: str) -> list[Stage]:
+    """The stages of a run without Jobs, from its records on the volume."""
+    with executor.volume(run) as volume:
+        return [stage for known in volume.runs() if known["run"] == run for stage in known["records"]]
 
 
 def _from_pods(

@@ -10,19 +10,16 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobrelay.errors import BadInput, Conflict
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.text.counting import listed
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS, RunFolder
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
-from jobrelay_train.config.loading import ConfigError, load_config, validate
-from jobrelay_train.config.schema import RunConfig, tree_hash
+from jobrelay_train.config.loading import ConfigError, load_config
 
 OWNER: Final = ".jobrelay.json"
 #: Files that the launcher itself writes there; a file of the same name on a volume is not copied.
@@ -35,8 +32,8 @@ _ANY: Final = RunFolder(Path(), "any")
 _TELLING: Final = frozenset(
     path.name
     for path in (
-        *(_ANY.record(stage) for stage in STAGES), _ANY.model, _ANY.eval_results, _ANY.predictions,
-        _ANY.inference, _ANY.history, _ANY.config, _ANY.logs, _ANY.results, _ANY.checkpoints,
+        _ANY.model, _ANY.eval_results, _ANY.predictions, _ANY.inference, _ANY.history, _ANY.config, _ANY.logs,
+        _ANY.results, _ANY.checkpoints, _ANY.workspace,
     )
 ) | {OUTCOME}  # fmt: skip
 
@@ -49,7 +46,7 @@ class Owner(BaseModel):
     format: Literal[1] = 1
     run: str
     place: str
-    training: str | None = None  # `training_of` its configuration; None: unknown
+    training: str | None = None  # `identity` of its configuration; None: unknown
     files: tuple[str, ...] = ()  # what was copied from the volume
 
 
@@ -63,20 +60,6 @@ def owner_of(folder: Path) -> Owner | None:
         raise Conflict(
             f"{folder / OWNER}, which names the run of this folder, cannot be read", _move(folder)
         ) from error
-
-
-def training_of(config: RunConfig) -> str:
-    """Hash of everything that identifies a training, without the epochs: a run may later get more."""
-    tree = config.stage("train")
-    return tree_hash({**tree, "train": {**tree["train"], "epochs": None}})
-
-
-def training_in(config_map: dict[str, Any], name: str) -> str | None:
-    """`training_of` the configuration in a run's ConfigMap; None if it is not a RunConfig."""
-    try:
-        return training_of(validate(yaml.safe_load(config_map["data"][name])))
-    except (KeyError, TypeError, yaml.YAMLError, ConfigError):
-        return None  # the configuration of another program
 
 
 def claim(folder: Path, owner: Owner) -> None:
@@ -150,7 +133,7 @@ def _admitted(folder: Path, owner: Owner) -> Owner | None:
 
 def _training(folder: Path) -> str | None:
     try:
-        return training_of(load_config(folder / _ANY.config.name, root=folder))
+        return load_config(folder / _ANY.config.name, root=folder).identity()
     except (ConfigError, OSError):
         return None
 
@@ -158,7 +141,7 @@ def _training(folder: Path) -> str | None:
 def _is_log(name: str) -> bool:
     """Whether the file may be a log that the launcher copied while the stage ran."""
     folder, _, file = name.partition("/")
-    return folder == LOGS and file.startswith(STAGES) and file.endswith(".log")
+    return folder == LOGS and file.endswith(".log")
 
 
 def _names(folder: Path) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Hint, of_run
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import LABEL_COMPONENT
 from jobrelay.kube.objects import Job, Object
 from jobrelay.kube.read import last_pod, main_container
@@ -37,7 +37,7 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
                 "skipped": bool(stage.closing and stage.closing.skipped),
                 "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
                 "timeline": stage.timeline,
-                **_said(stage.closing),
+                **_metrics_and_cost(stage.closing),
                 "resources": stage.resources or {},
                 "suggestion": asdict(suggestion(stage)) if stage.resources is not None else {},
             }
@@ -65,22 +65,22 @@ def suggestion(stage: StageReport) -> Size:
 def _of_job(job: Job, pods: Any, limits_resources: bool) -> Object:
     view = JobView(job, pods)
     judged, pod = judge(view), last_pod(pods)
-    said = closing(pod) if pod else None
+    closing = closing_of(pod) if pod else None
     resources = main_container(job).get("resources", {}) if limits_resources else {}
     if isinstance(judged, Verdict):
         verdict = _verdict(judged, str)  # plain hints: this command did not start the run
-        size = suggest(resources, said, judged.reason == "OOMKilled")
+        size = suggest(resources, closing, judged.reason == "OOMKilled")
     else:
         verdict = {"exit_code": None, "outcome": judged.phase, "reason": judged.detail, "pod": judged.pod}
         size = Size()
     return {
         "stage": job["metadata"]["labels"][LABEL_COMPONENT],
-        "seconds": said.cost.wall_seconds if said else None,
+        "seconds": closing.cost.wall_seconds if closing else None,
         "pods": len(pods),
         "verdict": verdict,
         "timeline": timeline(view, pod, {}),
-        "skipped": bool(said and said.skipped),
-        **_said(said),
+        "skipped": bool(closing and closing.skipped),
+        **_metrics_and_cost(closing),
         "resources": resources,
         "suggestion": asdict(size) if limits_resources else {},
     }
@@ -97,5 +97,5 @@ def _log(stage: StageReport, proven: bool) -> Object:
     return {"log_complete": stage.log_complete, "log_from": "pod" if stage.log_complete else None}
 
 
-def _said(said: Closing | None) -> Object:
-    return {"metrics": said.metrics if said else {}, "cost": said.cost.to_dict() if said else {}}
+def _metrics_and_cost(closing: Closing | None) -> Object:
+    return {"metrics": closing.metrics if closing else {}, "cost": closing.cost.to_dict() if closing else {}}

@@ -10,14 +10,14 @@ from jobrelay.console import Console
 from jobrelay.errors import ApiLost, BadInput
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import JobReader
+from jobrelay.kube.labels import LABEL_COMPONENT
 from jobrelay.kube.objects import AnyObject
 from jobrelay.kube.read import finished_condition, stage_in
-from jobrelay.manifests import Plan
+from jobrelay.manifests import PipelineConfig, Plan
 from jobrelay.runs import results
 from jobrelay.runs.request import RunRequest, plan_run
 from jobrelay.runs.target import Target
 from jobrelay_runner.stages import Stage
-from jobrelay_train.config.schema import RunConfig
 
 #: A preview must not wait as long for the API as a run.
 _ASK_SECONDS: Final = 10
@@ -31,7 +31,7 @@ class Preview:
     lines: list[str]
 
 
-def preview(target: Target, config: RunConfig, request: RunRequest, console: Console) -> Preview:
+def preview(target: Target, config: PipelineConfig, request: RunRequest, console: Console) -> Preview:
     """Preview a run. Raises what the run would raise before it creates anything: BadInput, Conflict.
 
     If the cluster cannot be reached, the preview shows a new run, and a line with the reason.
@@ -42,6 +42,7 @@ def preview(target: Target, config: RunConfig, request: RunRequest, console: Con
         target.manifests, config, request.run or manifests.new_run_id(),
         namespace=request.namespace, image=request.image, timeout_seconds=request.timeout_seconds,
     )  # fmt: skip
+    request = request.of_stages(plan)
     try:
         executor = patient.executor()
     except BadInput as error:
@@ -83,7 +84,7 @@ def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[St
 def _sent(plan: Plan, request: RunRequest, kept: set[Stage], local: bool) -> list[AnyObject]:
     """The objects for the executor; shared objects and Services only for a cluster."""
     jobs = [manifests.without_gate(plan.jobs[stage]) for stage in request.stages if stage not in kept]
-    services = plan.services if "train" in request.stages and "train" not in kept else ()
+    services = [item for item in plan.services if item["metadata"]["labels"][LABEL_COMPONENT] not in kept]
     shared = () if local else (*plan.shared,)
     if not jobs:
         return []

@@ -12,13 +12,12 @@ from jobrelay.errors import Conflict, EvidenceIncomplete, Exit, JobRelayError, T
 from jobrelay.executors.adoption import adopt
 from jobrelay.executors.base import Executor, JobAdmin, JobReader, Submission
 from jobrelay.hints import Command, Hint, SameAgain, of_run
-from jobrelay.kube.labels import CONFIG_FILE
 from jobrelay.kube.read import stage_in
 from jobrelay.manifests import Plan
 from jobrelay.runs import results
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.events import Progress
-from jobrelay.runs.folder import Owner, claim, training_in
+from jobrelay.runs.folder import Owner, claim
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.stage.running import RunningStage, StageContext
@@ -49,13 +48,13 @@ def run_stages(
     try:
         results.require_place(report.folder)
         executor.check(plan)
-        training = training_in(plan.config_map, CONFIG_FILE)
-        _claim(executor, plan, request, report.folder, training)
+        _claim(executor, plan, request, report.folder)
         console.say(f"run {plan.run} on {executor.place()}")
         plan = autosized(executor, plan, request.stages, console)
         executor.share(plan.shared)
         results.require(executor, request.needs)
-        executor.configure(plan.config_map)
+        if plan.needs_config_map:
+            executor.configure(plan.config_map)
         for service in plan.services:
             executor.name_pods(service)
         with executor.watch(plan) as updates:
@@ -64,8 +63,10 @@ def run_stages(
                 StageContext(executor, plan, request, console, updates, logs, on_step), report.stages
             )
         on_step("fetch", request.stages[-1])
-        if request.fetch:
-            _bring_home(executor, report, console)
+        if request.fetch and plan.has_volume:
+            _fetch_results(executor, report, console, supervised=plan.is_supervised)
+        elif request.fetch:
+            console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
         elif report.verdict.exit_code == Exit.SUCCEEDED:
             bring = console.complete(Command("fetch", report.run))
             console.say(f"results and logs stay on the volume; to bring them here: {bring}")
@@ -79,10 +80,10 @@ def run_stages(
     return report
 
 
-def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path, training: str | None) -> None:
+def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -> None:
     """Assign the folder to the run. Raises Conflict, with the keys that differ if the run's Jobs exist."""
     try:
-        claim(folder, Owner(run=plan.run, place=executor.place(), training=training))
+        claim(folder, Owner(run=plan.run, place=executor.place(), training=plan.identity))
     except Conflict:
         for live, _ in executor.jobs(plan.run):
             if stage := stage_in(live, request.stages):
@@ -117,14 +118,23 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _bring_home(executor: JobReader, report: RunReport, console: Progress) -> None:
-    """Fetch results and logs to report.folder, also those of a failed stage."""
+def _fetch_results(
+    executor: JobReader, report: RunReport, console: Progress, *, supervised: bool = True
+) -> None:
+    """Fetch results and logs to report.folder, also those of a failed stage.
+
+    supervised: False if no stage runs under the runner; then runs/RUN may not exist on the volume.
+    """
     if not any(stage.ran for stage in report.stages):
         return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if report.verdict.exit_code != Exit.SUCCEEDED:
+        if not supervised:
+            console.say(
+                f"nothing is in runs/{report.run} on the volume; the logs are in {report.folder}/logs/"
+            )
+        elif report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more
         else:  # any cause: the stages succeeded, and only the evidence is missing here
             report.incomplete = EvidenceIncomplete(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from jobrelay.errors import Conflict
 from jobrelay.executors.base import JobReader
-from jobrelay.manifests import Manifests, Plan, new_run_id, render
+from jobrelay.manifests import Manifests, PipelineConfig, Plan, new_run_id, render
 from jobrelay.runs import results
 from jobrelay.verdicts import Patience
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.counting import listed
-from jobrelay_train.config.schema import RunConfig
 
 #: Whether the next stage starts while this one still works; auto: if there is room for both.
 When = Literal["auto", "on", "off"]
@@ -29,7 +28,7 @@ class RunRequest:
     image: str | None = None
     timeout_seconds: int | None = None
     patience: Patience = field(default_factory=Patience)
-    stages: Sequence[Stage] = STAGES
+    stages: Sequence[Stage] = ()  # none: all
     new: bool = False
     fetch: bool = True
     folder: Path | None = None  # where results go; None: runs/RUN
@@ -38,11 +37,20 @@ class RunRequest:
     ttl_seconds: int | None = None  # of the Jobs, set once everything is fetched
     needs: Sequence[str] = ()  # data/NAME, or files in it, that must be on the volume
 
+    @property
+    def last(self) -> Stage | None:
+        """The last of the stages; None: of all."""
+        return self.stages[-1] if self.stages else None
+
+    def of_stages(self, plan: Plan) -> RunRequest:
+        """This request with all stages of the plan, if it names none."""
+        return replace(self, stages=self.stages or tuple(plan.jobs))
+
 
 def plan_run(
     executor: JobReader,
     manifests: Manifests,
-    config: RunConfig,
+    config: PipelineConfig,
     request: RunRequest,
     say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
@@ -59,7 +67,7 @@ def plan_run(
         )  # fmt: skip
 
     if request.run:
-        if changed := results.changed_data(executor, request.run, config, request.stages[-1]):
+        if changed := results.changed_data(executor, request.run, config, request.last):
             raise Conflict(
                 f"run {request.run} used other data: {listed(changed)} changed since",
                 "use another run for the data as it is now (--run NAME); or, if train has not read it, "
@@ -69,7 +77,7 @@ def plan_run(
     plan = rendered(new_run_id())
     if request.new or not (known := executor.find_run(plan.hash)):
         return plan
-    if changed := results.changed_data(executor, known, config, request.stages[-1]):
+    if changed := results.changed_data(executor, known, config, request.last):
         say(f"run {known} used other data ({listed(changed)} changed since); this is a new run")
         return plan
     return rendered(known)

@@ -11,15 +11,16 @@ from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import finished_condition
+from jobrelay.kube.read import finished_condition, pipeline_of
+from jobrelay.manifests import PipelineConfig
 from jobrelay.runs.folder import Owner, install
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.paths import CHECKPOINTS, LOGS
-from jobrelay_runner.volume.record import FileDigest, Record, RecordError, differing, read_record
+from jobrelay_runner.volume.record import RecordError, differing, read_record
+from jobrelay_runner.volume.records import files_of, read_records
 from jobrelay_runner.volume.safe_read import regular_files, why
-from jobrelay_runner.volume.verify import PARTS, Check
-from jobrelay_train.config.schema import RunConfig
+from jobrelay_runner.volume.verify import Check
 
 #: A run without its checkpoints is small; these limits only stop absurd sizes.
 _LIMITS = archive.Limits(files=200_000, bytes=1 << 38)
@@ -60,7 +61,7 @@ def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = Fal
                 raise UnknownRun(run, executor.place()) from error
             raise
     size = sum(digest.bytes for digest in digests.values())
-    logs = tuple(stage for stage in STAGES if proven_log(folder, stage))
+    logs = tuple(stage for stage in read_records(folder, root=folder) if proven_log(folder, stage))
     return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))
 
 
@@ -96,28 +97,28 @@ def proven_log(folder: Path, stage: Stage) -> Path | None:
 def logs_of(folder: Path, stage: Stage) -> list[Path]:
     """The logs of a stage in a fetched run, one per attempt. Raises UnsafeFile if `logs` is a link."""
     names = regular_files(folder / LOGS, root=folder)
-    return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
+    others = [f"{other}-" for other in read_records(folder, root=folder) if other.startswith(f"{stage}-")]
+    return [
+        folder / LOGS / name
+        for name in names
+        if name.startswith(f"{stage}-") and name.endswith(".log") and not name.startswith(tuple(others))
+    ]
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:
     """Lines about the files of a fetched run that differ from its records."""
     found = []
-    for stage in STAGES:
-        try:
-            record = read_record(folder / f"{stage}.json", root=folder)
-        except RecordError as error:
-            found.append(str(error))
-            continue
-        if record and record.status == "succeeded":
-            found += [
-                f"{name} differs from what {stage}.json records"
-                for name in _differing(folder, record, everything)
-            ]
+    records = read_records(folder, root=folder)
+    for stage, record in records.items():
+        if isinstance(record, RecordError):
+            found.append(str(record))
+        elif record.status == "succeeded":
+            digests = files_of(records, stage)
+            if record.log:
+                digests[record.log.file] = record.log
+            wanted = {n: d for n, d in digests.items() if everything or not n.startswith(f"{CHECKPOINTS}/")}
+            found += [f"{name} differs from what {stage}.json records" for name in differing(folder, wanted)]
     return found
-
-
-#: Data sets that are in the image or generated from the seed: they cannot change on the volume.
-_IN_THE_BOX = ("fashion-mnist-mini", "blobs")
 
 
 def require(executor: JobReader, paths: Sequence[str]) -> None:
@@ -130,15 +131,15 @@ def require(executor: JobReader, paths: Sequence[str]) -> None:
                 raise BadInput(f"{path} is not on the volume", Command("put", "DIR", path.split("/")[1]))
 
 
-def changed_data(executor: JobReader, run: str, config: RunConfig, last: Stage) -> list[str]:
+def changed_data(executor: JobReader, run: str, config: PipelineConfig, last: Stage | None) -> list[str]:
     """The data on the volume that stages of a run, up to `last`, read and that has changed since."""
-    on_the_volume = config.data.name not in _IN_THE_BOX or config.on_the_volume(STAGES)
-    if not on_the_volume or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
+    if not config.reads_the_volume() or not any(_has_succeeded(job) for job, _ in executor.jobs(run)):
         return []
     with executor.volume(run) as volume:
         found = volume.changed(run)
-    upto = STAGES[: STAGES.index(last) + 1]
-    return list(dict.fromkeys(name for stage in upto for name in found.get(stage, ())))
+    order = list(found)
+    upto = order[: order.index(last) + 1] if last in order else order
+    return list(dict.fromkeys(name for stage in upto for name in found[stage]))
 
 
 def check(executor: JobReader, run: str) -> list[Check]:
@@ -148,7 +149,10 @@ def check(executor: JobReader, run: str) -> list[Check]:
             raise _nothing_left(executor, run)
         checks = volume.check(run)
     answered = {check.what for check in checks}
-    unanswered = [Check(what=part, good=False, found="no answer") for part in PARTS if part not in answered]
+    expected = pipeline_of(job for job, _ in executor.jobs(run))
+    unanswered = [
+        Check(what=part, good=False, found="no answer") for part in expected if part not in answered
+    ]
     return [*checks, *unanswered]
 
 
@@ -161,15 +165,3 @@ def _nothing_left(executor: JobReader, run: str) -> BadInput:
 
 def _has_succeeded(job: Job) -> bool:
     return (finished_condition(job) or {}).get("type") == "Complete"
-
-
-def _differing(folder: Path, record: Record, everything: bool) -> list[str]:
-    digests: dict[str, FileDigest] = dict(record.outputs)
-    if record.log:
-        digests[record.log.file] = record.log
-    wanted = {
-        name: digest
-        for name, digest in digests.items()
-        if everything or not name.startswith(f"{CHECKPOINTS}/")
-    }
-    return differing(folder, wanted)

@@ -40,7 +40,7 @@ class Size:
         return " ".join(f"--set {stage}.{key}={value}" for key, value in values.items() if value)
 
 
-def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: bool = False) -> Size:
+def suggest(resources: Mapping[str, Any], closing: Closing | None, out_of_memory: bool = False) -> Size:
     """Suggest resources for a stage from its container's `resources` and its closing message.
 
     Suggests nothing for a stage that failed or had nothing to do; no memory if only the largest process
@@ -49,10 +49,10 @@ def suggest(resources: Mapping[str, Any], said: Closing | None, out_of_memory: b
     limit = _quantity(resources, "limits", "memory")
     if out_of_memory:
         return Size(memory=doubled(str(resources["limits"]["memory"]))) if limit else Size()
-    if said is None or said.skipped or said.exit_code:
+    if closing is None or closing.skipped or closing.exit_code:
         return Size()
     asked = _quantity(resources, "requests", "cpu")
-    return Size(cpu=_cpu(said.cost, asked), memory=_memory(said.cost, limit))
+    return Size(cpu=_cpu(closing.cost, asked), memory=_memory(closing.cost, limit))
 
 
 def cpu_used(cost: Cost) -> float:

@@ -6,20 +6,20 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 from jobrelay.errors import BadInput, Exit, JobRelayError, UnknownRun
 from jobrelay.executors.base import JobReader
 from jobrelay.figures import accuracy, in_one_line, memory
 from jobrelay.hints import Command
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import LABEL_COMPONENT, LABEL_RUN
 from jobrelay.kube.objects import Job, Object, Pod
-from jobrelay.kube.read import last_pod, main_container
+from jobrelay.kube.read import last_pod, main_container, pipeline_of
 from jobrelay.manifests import waits_for
 from jobrelay.runs.timeline import Timeline, timeline
 from jobrelay.verdicts import JobView, Verdict, Waiting, judge
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.outlook import epochs, seconds_left
 from jobrelay_runner.volume.record import Closing
 
@@ -77,7 +77,7 @@ def recorded_stages(executor: JobReader, run: str | None) -> list[StageState]:
     states = []
     for known in runs:
         records = known["records"]
-        states += [_from_record(known["run"], stage, records[stage]) for stage in STAGES if stage in records]
+        states += [_from_record(known["run"], stage, records[stage]) for stage in records]
         if not records:
             states.append(_without_record(known["run"], known.get("changed", "")))
     return states
@@ -104,15 +104,16 @@ def status(executor: JobReader, run: str | None) -> list[StageState]:
     if run is None:
         run = newest_run(executor)
     states = stages_of(executor, run)
+    order: list[Stage | None] = [*pipeline_of(job for job, _ in executor.jobs(run))]
     if not states:
         states = all_stages(executor, run)
-    elif len(states) < len(STAGES) and all(state.state == "succeeded" for state in states):
+    elif len(states) < len(order) and all(state.state == "succeeded" for state in states):
         with contextlib.suppress(JobRelayError):  # a cancelled stage has a record but no Job
             states = all_stages(executor, run)
     if not states:
         raise UnknownRun(run, executor.place())
     found = {state.stage: state for state in states}
-    order = [stage for stage in (*STAGES, None) if stage in found]
+    order = [stage for stage in dict.fromkeys([*order, *found]) if stage in found]
     return [_with_progress(executor, found[stage]) for stage in order]
 
 
@@ -134,20 +135,20 @@ def newest_run(executor: JobReader) -> str:
 
 
 def run_rows(states: Iterable[StageState]) -> list[list[str]]:
-    """One row per run, oldest first: its id, the state of each stage, the test result, when created."""
+    """One row per run, oldest first: its id, the state of its stages, the last result, when created."""
     runs: dict[str, dict[Stage | None, StageState]] = {}
     for state in states:
         runs.setdefault(state.run, {})[state.stage] = state
     rows = []
     for run, known in runs.items():
-        result = known["eval"].result if "eval" in known else ""
-        cells = [known[stage].state if stage in known else "-" for stage in STAGES]
+        results = [state.result for state in known.values() if state.result]
+        cells = [f"{stage or 'files'} {state.state}" for stage, state in known.items()]
         created = min(state.created for state in known.values())
-        rows.append((created, [run, *cells, result, local_time(created)]))
+        rows.append((created, [run, ", ".join(cells), (results or [""])[-1], local_time(created)]))
     return [row for _, row in sorted(rows)]
 
 
-RUN_COLUMNS = ("run", *STAGES, "result", "created")
+RUN_COLUMNS = ("run", "stages", "result", "created")
 
 
 def local_time(timestamp: str) -> str:
@@ -161,18 +162,18 @@ def _from_job(job: Job, pods: Sequence[Pod]) -> StageState:
     labels = job["metadata"]["labels"]
     judged = judge(JobView(job, pods))
     pod = last_pod(pods)
-    said = closing(pod) if pod else None
+    closing = closing_of(pod) if pod else None
     ended = isinstance(judged, Verdict)
     when = timeline(JobView(job, pods), pod, {})
     return StageState(
         run=labels[LABEL_RUN],
-        stage=cast(Stage, labels[LABEL_COMPONENT]),
+        stage=labels[LABEL_COMPONENT],
         state=judged.outcome if isinstance(judged, Verdict) else judged.phase,
         reason=_reason(judged),
         created=_with_offset(job["metadata"]["creationTimestamp"]),
-        seconds=said.cost.wall_seconds if said else None if ended else _since(when.get("started")),
-        result=accuracy(said) if ended else "",
-        peak=memory(said, ""),
+        seconds=closing.cost.wall_seconds if closing else None if ended else _since(when.get("started")),
+        result=accuracy(closing) if ended else "",
+        peak=memory(closing, ""),
         pod=pod["metadata"]["name"] if pod else "",
         timeline=when,
     )
@@ -185,10 +186,10 @@ def _reason(judged: Verdict | Waiting) -> str:
 
 
 def _from_record(run: str, stage: Stage, record: Object) -> StageState:
-    said = None
+    closing = None
     if record.get("cost") and record.get("log"):
         shared = {key: record[key] for key in ("stage", "exit_code", "metrics", "log", "cost")}
-        said = Closing.from_dict(shared)
+        closing = Closing.from_dict(shared)
     state, reason = record["status"], record.get("error") or "from its record"
     if record.get("exit_code") == _STOPPED:
         state = "cancelled"  # if its Job still existed, it would be retried
@@ -200,9 +201,9 @@ def _from_record(run: str, stage: Stage, record: Object) -> StageState:
         state=state,
         reason=reason,
         created=_with_offset(record.get("started", "")),
-        seconds=said.cost.wall_seconds if said else None,
-        result=accuracy(said),
-        peak=memory(said, ""),
+        seconds=closing.cost.wall_seconds if closing else None,
+        result=accuracy(closing),
+        peak=memory(closing, ""),
         pod=record.get("pod", ""),
         timeline=record.get("moments") or {},
     )
@@ -226,10 +227,10 @@ def _with_progress(executor: JobReader, state: StageState) -> StageState:
     for line in reversed(bytes(heard).splitlines()):
         if progress := epochs(line):
             left = seconds_left(line)
-            told = f"epoch {progress[0]} of {progress[1]}"
+            text = f"epoch {progress[0]} of {progress[1]}"
             if left is not None:
-                told += f", about {left:.0f} s left"
-            return replace(state, reason=told, epoch=progress[0], epochs=progress[1], seconds_left=left)
+                text += f", about {left:.0f} s left"
+            return replace(state, reason=text, epoch=progress[0], epochs=progress[1], seconds_left=left)
     return state
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.objects import Pod, RunningState, TerminatedState
 from jobrelay.kube.read import container_state, finished_condition, latest_event, pod_condition
 from jobrelay.verdicts import JobView
@@ -25,7 +25,7 @@ LABELS: Final = {
     "begun": "python is up",
     "first_line": "first line here",
     "imported": "PyTorch imported",
-    "working": "work begins",
+    "working": "work starts",
     "first_batch": "first batch",
     "recorded": "record written",
     "ended": "container ended",
@@ -45,7 +45,7 @@ def timeline(view: JobView, pod: Pod | None, here: Mapping[str, str | None]) -> 
     state = container_state(pod) if pod else {}
     terminated: TerminatedState = state.get("terminated") or {}
     running: RunningState = state.get("running") or {}
-    said = closing(pod) if pod else None
+    closing = closing_of(pod) if pod else None
     pulled = latest_event(view.events, "Pulled", pod["metadata"]["name"]) if pod else None
     known: dict[str, str | None] = {
         "created": job.get("metadata", {}).get("creationTimestamp"),
@@ -53,7 +53,7 @@ def timeline(view: JobView, pod: Pod | None, here: Mapping[str, str | None]) -> 
         "scheduled": (pod_condition(pod, "PodScheduled") or {}).get("lastTransitionTime"),
         "image_ready": (pulled or {}).get("lastTimestamp"),
         "started": (terminated or running).get("startedAt"),
-        **(said.moments if said else {}),
+        **(closing.moments if closing else {}),
         "ended": terminated.get("finishedAt"),
         "finished": (finished_condition(job) or {}).get("lastTransitionTime"),
         **here,

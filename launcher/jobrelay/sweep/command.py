@@ -90,12 +90,12 @@ def _configured_by(target: Target, flags: SweepFlags) -> tuple[RunConfig, bool]:
     If it is not, a grid may set the missing keys: the first trial then takes its place.
     """
     try:
-        return target.config(flags.config_file, flags.overrides), True
+        return target.built_in(flags.config_file, flags.overrides), True
     except BadInput:
         if flags.one_at_a_time:
             raise  # its trials differ from this configuration in one key only
         first = [axis.first for axis in map(parse_axis, flags.axes)]
-        return target.config(flags.config_file, [*flags.overrides, *first]), False
+        return target.built_in(flags.config_file, [*flags.overrides, *first]), False
 
 
 def designed(config: RunConfig, is_base: bool, flags: SweepFlags) -> Sweep:

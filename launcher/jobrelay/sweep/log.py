@@ -37,11 +37,11 @@ class SweepLog:
     def console_of(self, run: str) -> Console:
         """The console for one trial; with -v its lines are printed, too."""
 
-        def told(line: str) -> None:
+        def on_line(line: str) -> None:
             self._keep(f"{run} │ {line}")
             self._console.detail(f"{run} │ {line}")
 
-        return Console(stderr=_Lines(told))
+        return Console(stderr=_Lines(on_line))
 
     def _keep(self, text: str) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -54,11 +54,11 @@ class SweepLog:
 class _Lines(io.StringIO):
     """A stream that passes on every line and stores none."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None]) -> None:
         super().__init__()
-        self._told = told
+        self._on_line = on_line
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
-            self._told(line)
+            self._on_line(line)
         return len(text)

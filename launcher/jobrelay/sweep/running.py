@@ -91,7 +91,7 @@ def run_trials(
             log(f"{name}: {outcome}; no further trial is started")
             continue
         on_row(outcome)
-        log(f"{name} {outcome.told()}")
+        log(f"{name} {outcome.summary()}")
         if waiting and stop_when and stop_when.holds(outcome):
             log(f"{name} meets --stop-when; {counted(len(waiting), 'trial')} not started")
             waiting.clear()

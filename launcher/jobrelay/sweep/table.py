@@ -40,7 +40,7 @@ class Row:
     cause: str = ""
     figures: dict[str, float] = field(default_factory=dict)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The result as text for a log line."""
         if self.status != "succeeded":
             return f"{self.status}: {self.cause}"
@@ -61,8 +61,8 @@ def row_of(folder: Path, run: str, trial: Trial, cause: str = "") -> Row:
         return Row(run, trial, "failed", f"its figures cannot be read: {error}")
     for stage, record in (("train", train), ("eval", test)):
         if record is None or record.status != "succeeded":
-            said = record.error if record and record.error else f"{stage} left no result"
-            return Row(run, trial, "failed", cause or said, figures)
+            reason = record.error if record and record.error else f"{stage} left no result"
+            return Row(run, trial, "failed", cause or reason, figures)
     return Row(run, trial, "succeeded", "", figures)
 
 

@@ -35,7 +35,7 @@ class Trials:
 
     def config(self, trial: Trial) -> RunConfig:
         """The configuration of one trial. Raises BadInput for an invalid setting."""
-        return self.target.config(self.config_file, [*self.overrides, *trial.overrides])
+        return self.target.built_in(self.config_file, [*self.overrides, *trial.overrides])
 
     def check(self, trials: Sequence[tuple[Trial, str]]) -> None:
         """Check, without changing anything, that the trials can run here. Raises BadInput."""
@@ -51,9 +51,9 @@ class Trials:
             needs = [name for trial, _ in trials for name in self.config(trial).on_the_volume(STAGES)]
             results.require(executor, list(dict.fromkeys(needs)))
 
-    def at_home(self, trial: Trial, run: str) -> Row | None:
+    def finished_row(self, trial: Trial, run: str) -> Row | None:
         """The row of a trial that succeeded here and whose results are in its folder; else None."""
-        folder = self._home_of(run)
+        folder = self._folder_of(run)
         if not folder.is_dir() or not belongs(folder, run, self.target.executor().place()):
             return None
         row = row_of(folder, run, trial)
@@ -61,14 +61,14 @@ class Trials:
 
     def run(self, trial: Trial, run: str, log: SweepLog) -> Row:
         """Run a trial to its end, or only read results that are here. Raises what run_stages raises."""
-        if done := self.at_home(trial, run):
+        if done := self.finished_row(trial, run):
             return done
-        folder = self._home_of(run)
+        folder = self._folder_of(run)
         request = replace(self.request, run=run, stages=STAGES, folder=folder)
         report = Relay(on=self.target).carry_out(self.config(trial), request, log.console_of(run))
         return row_of(folder, run, trial, _cause(report))
 
-    def _home_of(self, run: str) -> Path:
+    def _folder_of(self, run: str) -> Path:
         return self.folder / "runs" / run
 
 

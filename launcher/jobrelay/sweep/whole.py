@@ -84,7 +84,7 @@ def carry_out(
     how.folder.mkdir(parents=True, exist_ok=True)
     write_json(how.folder / "sweep.json", sweep.tree())
     # from the start: the table of a resumed sweep must not lose rows
-    found = (how.at_home(trial, run) for trial, run in sweep.named())
+    found = (how.finished_row(trial, run) for trial, run in sweep.named())
     rows = {row.run: row for row in found if row}
 
     def in_order() -> list[Row]:
@@ -100,10 +100,10 @@ def carry_out(
             sweep.named(), lambda trial, run: how.run(trial, run, log),
             at_once=at_once, stop_when=stop_when, log=log, on_row=on_row,
         )  # fmt: skip
-        said = observations(in_order(), sweep.keys, sweep.base, sweep.choose_on)
-        for line in said:
+        lines = observations(in_order(), sweep.keys, sweep.base, sweep.choose_on)
+        for line in lines:
             log(line)
-    write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in said))
+    write_atomically(how.folder / "observations.txt", "".join(f"{line}\n" for line in lines))
     _draw(sweep, in_order(), how.folder / "plots", console)
     return in_order()
 

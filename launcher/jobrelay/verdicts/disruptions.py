@@ -44,8 +44,8 @@ def disruption(pod: Pod) -> tuple[str, str] | None:
         if (reason := end.state.get("reason")) in _FORGOTTEN:
             return reason, end.message or "its node does not know how it ended"
         if end.contract_code == exit_codes.SUPERSEDED:
-            said = end.closing
-            return "Superseded", (said and said.error) or "another process of this stage has taken over"
+            closing = end.closing
+            return "Superseded", (closing and closing.error) or "another process of this stage has taken over"
     if _deleted_at_work(pod):
         return "Deleted", "the Pod was deleted while it ran"
     return None

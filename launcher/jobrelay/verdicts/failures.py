@@ -67,13 +67,13 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
     if status.get("reason") == "DeadlineExceeded":
         return out_of_time(job, name, status.get("message", ""))
     end = failed_container(pod)
-    code, said = end.code, end.closing
+    code, closing = end.code, end.closing
     if lost := disruption(pod):
         return Verdict(Exit.DISRUPTED, "disrupted", *lost, name, code, hint=RESUME)
     if code is None:  # no container ran: the kubelet refused the Pod (OutOfcpu, NodeAffinity, …)
         return not_started(job, name, end.state["reason"], end.message)
     reason = end.state.get("reason") or "Error"
-    if reason == "OOMKilled" or (said and said.oom_kills):
+    if reason == "OOMKilled" or (closing and closing.oom_kills):
         # oom_kills: some processes of the stage were killed, while its main process lives on
         return _out_of_memory(job, pod, end)
     if reason in ("StartError", "ContainerCannotRun"):
@@ -87,7 +87,7 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
         exit_codes.NOT_BEGUN: (Exit.FAILED, "the stage before it failed, and it was not started"),
         exit_codes.PEER_LOST: (Exit.FAILED, "another Pod of this stage was lost"),
     }
-    words = (said.error or "").strip() if said else last_words(end.message)
+    words = (closing.error or "").strip() if closing else last_words(end.message)
     if end.contract_code in known:
         exit_code, default = known[end.contract_code]
         # A complete stage does not run again while its Job exists, whatever happened to its files.
@@ -96,9 +96,9 @@ def why_a_pod_failed(job: Job, pod: Pod) -> Verdict:
         hint = Command("delete", run) if damaged else _logs(job)
         return Verdict(exit_code, "failed", reason, words or default, name, code, hint=hint)
     text = exit_text(code)
-    if said and text in words:
+    if closing and text in words:
         text = words
-    elif words and (said or not was_killed(code)):
+    elif words and (closing or not was_killed(code)):
         text += f": {words}"
     text = _of(end, job) + text
     return Verdict(Exit.FAILED, "failed", reason, text, name, code, hint=_logs(job))

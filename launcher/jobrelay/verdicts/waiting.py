@@ -207,10 +207,10 @@ def _blocked(
     if reason in ("InvalidImageName", "ErrImageNeverPull"):
         return Deadline(f"image {pod}", 0, verdict)
     if reason in ("ErrImagePull", "ImagePullBackOff"):
-        said = _without_image(job, message)
-        if _ABSENT.search(said):
+        cause = _without_image(job, message)
+        if _ABSENT.search(cause):
             return Deadline(f"image {pod}", patience.bad_image, verdict)
-        if _UNREACHABLE.search(said):
+        if _UNREACHABLE.search(cause):
             return Deadline(f"registry {pod}", patience.no_registry, verdict)
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"):
         return Deadline(f"container {pod}", patience.bad_config, verdict)
@@ -251,15 +251,15 @@ def _lost_node(pod: Pod, ready: Condition | None) -> str:
     """What the Pod waits for, until when, and how to end the wait sooner."""
     node = pod["spec"].get("nodeName") or "?"
     since = _time((ready or {}).get("lastTransitionTime"))
-    told = f"its node {node} does not answer" + (f" since {clock(since)}" if since else "")
+    problem = f"its node {node} does not answer" + (f" since {clock(since)}" if since else "")
     sooner = f"if it is gone for good: kubectl delete node {node}"
     if pod["metadata"].get("deletionTimestamp"):
-        return f"{told}; the Pod is being deleted, which only its node can confirm ({sooner})"
+        return f"{problem}; the Pod is being deleted, which only its node can confirm ({sooner})"
     seconds = _tolerated(pod)
     if seconds is None:
-        return f"{told}, and the Pod waits for it without limit ({sooner})"
+        return f"{problem}, and the Pod waits for it without limit ({sooner})"
     until = f"until {clock(since + timedelta(seconds=seconds))}" if since else f"for {seconds} s"
-    return f"{told}; Kubernetes waits for it {until}, then the Job starts another Pod ({sooner})"
+    return f"{problem}; Kubernetes waits for it {until}, then the Job starts another Pod ({sooner})"
 
 
 def _tolerated(pod: Pod) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobrelay_runner.stages import STAGES
+from jobrelay_train.config.schema import STAGES
 from jobrelay_train.data import blobs
 from jobrelay_train.inference.boundary import draw_boundary
 from tests.support.volume import Place

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.inputs import changed
 from jobrelay_runner.volume.record import FileDigest, differing, parse_closing
 from jobrelay_train.config.loading import load_config
+from jobrelay_train.config.schema import STAGES
 from tests.support.volume import REPOSITORY, Place, clean_environment, finish, read_until
 
 

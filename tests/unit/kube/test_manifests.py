@@ -22,9 +22,9 @@ from jobrelay.errors import BadInput, Exit
 from jobrelay.kube.labels import ANNOTATION_HASH, LABEL_PLAN, LABEL_RUN
 from jobrelay.kube.read import main_container
 from jobrelay.manifests import Manifests, Plan
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_train.config.loading import resolve
-from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.config.schema import STAGES, RunConfig
 from tests.support import BASE, pod_spec, write_manifests
 from tests.support import objects as o
 

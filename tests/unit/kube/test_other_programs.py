@@ -9,7 +9,7 @@ import pytest
 
 from jobrelay import manifests
 from jobrelay.errors import Exit
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.read import container_state
 from jobrelay.verdicts import (
     JobView,
@@ -81,7 +81,7 @@ def test_a_message_that_is_not_of_this_end_is_not_believed(said: str) -> None:
     job = other_program(BACKOFF)
     pod = o.failed(job, o.terminated(78, message=said))
     assert verdict_on(job, pod).exit_code == Exit.FAILED
-    assert closing(pod) is None
+    assert closing_of(pod) is None
 
 
 @pytest.mark.parametrize("minor", [26, 29, 36])
@@ -113,9 +113,9 @@ def test_the_stages_state_is_found_by_name_whatever_it_is_called() -> None:
     ]
     pod = o.pod(job, containerStatuses=statuses)
     assert container_state(pod)["terminated"]["exitCode"] == 0
-    said = closing(pod)
-    assert said
-    assert said.metrics == {"accuracy": 0.5}
+    closing = closing_of(pod)
+    assert closing
+    assert closing.metrics == {"accuracy": 0.5}
     waiting = judge(JobView(job, [pod]))
     assert isinstance(waiting, Waiting)
     assert waiting.detail == "the stage has ended; still running: a-proxy"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobrelay.errors import Exit
 from jobrelay.figures import clock
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import ANNOTATION_VERDICT
 from jobrelay.kube.read import last_pod
 from jobrelay.verdicts import JobView, Patience, Verdict, Waiting, judge
@@ -688,9 +688,9 @@ def test_patience_is_what_the_user_says() -> None:
 @given(st.none() | st.text() | st.just(o.closing(metrics={"accuracy": 0.5})))
 def test_what_a_stage_said_last(message: str | None) -> None:
     pod = o.failed(TRAIN, o.terminated(0, "Completed", message or ""))
-    said = closing(pod)
-    assert said is None or said.metrics == {"accuracy": 0.5}
-    assert (said is None) == (message != o.closing(metrics={"accuracy": 0.5}))
+    closing = closing_of(pod)
+    assert closing is None or closing.metrics == {"accuracy": 0.5}
+    assert (closing is None) == (message != o.closing(metrics={"accuracy": 0.5}))
 
 
 # --- whatever a server may send ------------------------------------------------------------------

@@ -31,8 +31,9 @@ from jobrelay.report.phases import segments
 from jobrelay.runs.outcome import outcome_of_jobs
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.verdicts import Verdict
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import BOUNDARY
+from jobrelay_train.config.schema import STAGES
 from tests.support import objects
 from tests.support.pages import MOMENTS, NAMES, outcome, write_run
 from tests.support.pages import write_sweep as write_sweep_files
@@ -107,11 +108,11 @@ def test_without_an_outcome_the_records_speak(tmp_path: Path) -> None:
     part = of_run.gather(folder, "a")
     assert [stage.outcome for stage in part.stages] == ["succeeded", "succeeded", "failed"]
     assert part.stages[2].message == "ValueError: no such class"
-    assert not part.told
+    assert not part.has_outcome
     assert [segment.phase for segment in part.phases["train"]] == ["importing PyTorch", "running"]
     told = RunOutcome.model_validate(outcome(["train"]))
     asked = of_run.gather(folder, "a", told)
-    assert asked.told
+    assert asked.has_outcome
     assert asked.stages[0].sizes
 
 
@@ -523,7 +524,7 @@ def test_report_of_a_run_that_is_on_the_volume_only(here: Path, capsys: pytest.C
     assert "run a is not in runs/a yet" in capsys.readouterr().err
     page = (here / "runs/a/report.html").read_text()
     assert "80.00%" in page
-    assert "what Kubernetes said to them is not known any more" in page
+    assert "what Kubernetes reported about them is no longer known" in page
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import FileDigest, Record
 from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.schema import STAGES
 
 OUTPUTS = {
     "train": ["model.pt"],
@@ -42,9 +42,10 @@ def run(tmp_path: Path) -> RunFolder:
 def _record(folder: RunFolder, stage: str, status: str = "succeeded") -> None:
     outputs = {name: FileDigest.of(folder.path / name) for name in OUTPUTS[stage]}
     record = Record(
-        run="a", stage=stage, status=status, pod="p", config_hash="0" * 64, started="", outputs=outputs
-    )  # type: ignore[arg-type]
-    folder.record(stage).write_text(record.to_json())  # type: ignore[arg-type]
+        run="a", stage=stage, status=status, pod="p", config_hash="0" * 64, started="",
+        pipeline=list(STAGES), outputs=outputs,
+    )  # type: ignore[arg-type]  # fmt: skip
+    folder.record(stage).write_text(record.to_json())
 
 
 def test_a_complete_run_is_told_with_what_there_is(run: RunFolder) -> None:

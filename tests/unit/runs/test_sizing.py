@@ -17,9 +17,9 @@ from jobrelay.kube.read import main_container
 from jobrelay.manifests import Plan
 from jobrelay.runs.autosize import autosized
 from jobrelay.runs.sizing import Size, requests_against_use, suggest
-from jobrelay_runner.stages import STAGES
 from jobrelay_runner.volume.record import Closing, Cost, LogDigest
 from jobrelay_train.config.loading import load_config, validate
+from jobrelay_train.config.schema import STAGES
 from tests.support import objects as o
 
 Object = dict[str, Any]

@@ -44,6 +44,6 @@ def test_a_row_a_moment_and_a_column_a_stage() -> None:
     test = {"created": "2026-11-21T14:22:33Z", "started": "2026-11-21T14:22:33Z"}
     assert rows({"train": train, "eval": test}) == [
         ["container started", "2", "0"],
-        ["work begins", "4.25", ""],
+        ["work starts", "4.25", ""],
     ]
-    assert rows({"train": MOMENTS}) == [["python is up", ""], ["work begins", ""]]  # from a record alone
+    assert rows({"train": MOMENTS}) == [["python is up", ""], ["work starts", ""]]  # from a record alone

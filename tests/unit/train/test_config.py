@@ -10,11 +10,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobrelay_runner.stages import STAGES
 from jobrelay_train.config.loading import ConfigError, load_config, validate
 from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.quantity import quantity
-from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.config.schema import STAGES, RunConfig
 
 BASE = Path(__file__).parents[3] / "k8s" / "base" / "config.yaml"
 

@@ -40,7 +40,7 @@ def from_safetensors(content: bytes) -> dict[str, Tensor]:
     header: dict[str, Any] = json.loads(content[8 : 8 + length])
     source = Source(content)
     return {
-        name: _tensor(source, 8 + length, **told) for name, told in header.items() if name != "__metadata__"
+        name: _tensor(source, 8 + length, **entry) for name, entry in header.items() if name != "__metadata__"
     }
 
 

@@ -142,8 +142,8 @@ class _Machine:
     def _extend(self, items: list[Any]) -> None:
         _require(self._stack[-1], list).extend(items)
 
-    def _stored(self, told: Any) -> Tensor:
-        kind, dtype, key, _location, count, *view = _require(told, tuple)
+    def _stored(self, persistent_id: Any) -> Tensor:
+        kind, dtype, key, _location, count, *view = _require(persistent_id, tuple)
         if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):
             raise UntrustedFile("it refers to something other than the values of tensors")
         return self._storage(_require(key, str), dtype, count)

@@ -13,9 +13,7 @@ from jobrelay.executors.cluster.capacity import Room, asked_by, free_room, sched
 from jobrelay.executors.cluster.preflight import RIGHTS, missing_rights
 from jobrelay.figures import mebibytes
 from jobrelay.kube.objects import Object
-from jobrelay.kube.read import claim_name
 from jobrelay.manifests import Manifests
-from jobrelay_runner.stages import STAGES
 
 _SKEW_SECONDS = 30.0
 
@@ -53,7 +51,7 @@ class _Checks:
         self._shared = manifests.shared
         self._namespace = namespace
         self._image = image
-        self._claim = claim_name(manifests.jobs[STAGES[0]])
+        self._claim = manifests.claim or ""
 
     def all(self) -> list[tuple[str, Callable[[], Finding]]]:
         return [
@@ -91,6 +89,8 @@ class _Checks:
         )
 
     def _storage(self) -> Finding:
+        if not self._claim:
+            return Finding("storage", "ok", "the Jobs mount no PersistentVolumeClaim")
         claim = self._find(f"{collection('v1', 'persistentvolumeclaims', self._namespace)}/{self._claim}")
         if claim and claim["status"].get("phase") == "Bound":
             size = claim["status"].get("capacity", {}).get("storage", "?")

@@ -20,8 +20,8 @@ from jobrelay.executors.cluster.volume import Say, VolumePod
 from jobrelay.executors.cluster.watch import RunUpdates
 from jobrelay.kube.labels import ANNOTATION_VERDICT, LABEL_PART_OF, LABEL_PLAN, LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Job, Object, Pod
-from jobrelay.kube.read import finished_condition, image_that_ran
-from jobrelay.manifests import Manifests, Plan
+from jobrelay.kube.read import finished_condition, job_that_ran, main_container
+from jobrelay.manifests import Manifests, Plan, Reader
 from jobrelay.verdicts import Verdict
 
 
@@ -40,17 +40,19 @@ class ClusterExecutor:
         say: Say = lambda text: None,
         *,
         may_choose_image: bool = False,
+        like: Job | None = None,
     ) -> None:
         """say: reports what the launcher waits for while it follows no stage.
 
         may_choose_image: `image` is a default; the image of a run on the volume can replace it as the
-        reader.
+        reader. like: a Job whose container has that image.
         """
         self._say = say
         self.api = Api(context, api_timeout)
         self.namespace = namespace
         self._claim = claim
         self._image = image
+        self._like = like
         self._may_choose_image = may_choose_image
         self._minor = 0
         self._resources = Resources(self.api)
@@ -157,20 +159,27 @@ class ClusterExecutor:
         return [(job, owned.get(job["metadata"]["uid"], [])) for job in jobs]
 
     def volume(self, run: str | None = None) -> AbstractContextManager[Volume]:
-        return VolumePod(self.api, self.namespace, self._claim, self._image_that_ran(run), self._say)
+        if not self._claim:
+            raise BadInput(
+                "the Jobs mount no PersistentVolumeClaim: there is no volume to read",
+                "add one to spec.template.spec.volumes; the logs are complete without it",
+            )
+        return VolumePod(self.api, self.namespace, self._claim, self._reader(run), self.share, self._say)
 
-    def _image_that_ran(self, run: str | None) -> str:
-        """The image that reads the volume: that of the run, else of any run on the volume, else the default.
+    def _reader(self, run: str | None) -> Reader:
+        """What reads the volume: the image of the run, else of any run on the volume, else the default.
 
         Runs are searched only if you named no image and this launcher has no plan that determines it.
         """
+        default = Reader(self._image, self._like)
         if not self._may_choose_image:
-            return self._image
+            return default
         try:
             jobs = self._jobs(f"{LABEL_PART_OF}=jobrelay,{LABEL_RUN}")
         except BadInput:
-            return self._image  # users who may not list Jobs may still read the volume
-        return image_that_ran(jobs, run, self._claim) or self._image
+            return default  # users who may not list Jobs may still read the volume
+        job = job_that_ran(jobs, run, self._claim)
+        return Reader(main_container(job)["image"], job) if job else default
 
     def examine(self, manifests: Manifests) -> list[Finding]:
         return examine_cluster(self.api, manifests, self.namespace, self._image)

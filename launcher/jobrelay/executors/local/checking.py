@@ -10,7 +10,7 @@ from jobrelay.errors import BadInput
 from jobrelay.executors.local import configs
 from jobrelay.executors.local.pod.process import process_of
 from jobrelay.kube.objects import Pod
-from jobrelay.kube.read import containers, main_container, runs_jobs
+from jobrelay.kube.read import containers, is_built_in, main_container
 from jobrelay.manifests import Plan
 from jobrelay.resources import install_command, missing_for_training
 
@@ -18,7 +18,7 @@ from jobrelay.resources import install_command, missing_for_training
 def check_plan(plan: Plan, root: Path) -> None:
     """Raise BadInput for a Job that uses something processes cannot do."""
     jobs = plan.jobs.values()
-    if any(runs_jobs(main_container(job)) for job in jobs) and (missing := missing_for_training()):
+    if any(is_built_in(main_container(job)) for job in jobs) and (missing := missing_for_training()):
         raise BadInput(
             f"--local runs the built-in programs with {sys.executable}, which lacks {', '.join(missing)}",
             install_command("train"),

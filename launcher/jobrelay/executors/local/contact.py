@@ -150,14 +150,14 @@ def start_runner(folder: Path) -> None:
         finally:
             os.close(write_end)
     with os.fdopen(read_end, "rb") as ready:
-        told = ready.read(_LOG_BYTES)  # the stream ends when the runner listens, or has ended
-    if told in (b"listens", b"busy"):
+        answer = ready.read(_LOG_BYTES)  # the stream ends when the runner listens, or has ended
+    if answer in (b"listens", b"busy"):
         # It outlives this process; if this process outlives it, the thread leaves no zombie.
         threading.Thread(target=process.wait, name="runner", daemon=True).start()
         return
     process.wait()
     folder.lstat()  # FileNotFoundError: the Job was deleted meanwhile
-    cause = told.decode("utf-8", "replace") or _last_line(folder / layout.RUNNER_LOG, before)
+    cause = answer.decode("utf-8", "replace") or _last_line(folder / layout.RUNNER_LOG, before)
     raise _could_not_start(folder, cause or f"it ended with exit code {process.returncode}")
 
 

@@ -31,10 +31,10 @@ def examine_machine(root: Path, manifests: Manifests) -> list[Finding]:
 def has_memory_for(job: Job) -> bool:
     """Whether as much memory as the Job may use is free now; False if the machine does not report it."""
     try:
-        told = Path("/proc/meminfo").read_text()
+        meminfo = Path("/proc/meminfo").read_text()
     except OSError:
         return False
-    found = re.search(r"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
+    found = re.search(r"^MemAvailable: +(\d+) kB$", meminfo, re.MULTILINE)
     limit = parse_quantity(main_container(job).get("resources", {}).get("limits", {}).get("memory", 0))
     return found is not None and int(found[1]) * 1024 >= limit
 

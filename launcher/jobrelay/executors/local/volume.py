@@ -13,8 +13,8 @@ from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive, folders
 from jobrelay_runner.volume.datasets import DataSet, exists, list_data_sets
 from jobrelay_runner.volume.inputs import changed_since
-from jobrelay_runner.volume.paths import RunFolder, inside, leave_out
-from jobrelay_runner.volume.record import list_runs
+from jobrelay_runner.volume.paths import RunFolder, inside
+from jobrelay_runner.volume.records import leave_out, list_runs
 from jobrelay_runner.volume.verify import Check, check_run
 
 
@@ -32,7 +32,7 @@ class LocalVolume:
         path = inside(self._root, folder)
         if not path.is_dir():
             raise EvidenceIncomplete(f"{folder} is not on the volume {self._root}", Command("list"))
-        return archive.packed(path, leave_out(everything))
+        return archive.packed(path, leave_out(path, self._root, everything=everything))
 
     def receive(self, files: Mapping[str, Path], folder: str, *, replace: bool = False) -> None:
         stream = archive.stream_of(archive.packed_files(files))

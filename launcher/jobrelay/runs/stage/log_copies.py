@@ -12,7 +12,7 @@ from typing import Final
 
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobReader
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.objects import Pod
 from jobrelay.kube.read import container_state, index_of
 from jobrelay.runs.timeline import now
@@ -123,8 +123,8 @@ class LogCollector:
         copy = self.copies.get(pod["metadata"]["name"]) if pod else None
         if succeeded and (copy is None or copy.error):
             return False  # its log exists, and was not read completely
-        said = closing(pod) if pod else None
-        return copy.equals(said.log) and not copy.error if said and copy else None
+        closing = closing_of(pod) if pod else None
+        return copy.equals(closing.log) and not copy.error if closing and copy else None
 
     def _read(self, pod: Pod, copy: LogCopy) -> None:
         index = index_of(pod)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from jobrelay.errors import Exit
 from jobrelay.executors.base import Submission
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.objects import Job, JobStatus, Pod
 from jobrelay.kube.read import index_of, last_pod, main_container, pod_phase, pods_of
 from jobrelay.runs.report import StageReport
@@ -30,14 +30,14 @@ def stage_report(
     seen: when the launcher got the verdict. limits_resources: whether requests have an effect here.
     """
     pod = next((p for p in view.pods if p["metadata"]["name"] == verdict.pod), last_pod(view.pods))
-    said = closing(pod) if pod else None
+    closing = closing_of(pod) if pod else None
     succeeded = verdict.exit_code == Exit.SUCCEEDED
     peers: list[Pod | None] = _peers(submission.job, view) if succeeded else []
     complete: bool | None = None
     if not (submission.finished and succeeded):
         checked = [collector.is_complete(each, succeeded) for each in (pod, *peers)]
         complete = False if False in checked else None if None in checked else True
-    closings = [closing(each) if each else None for each in peers]
+    closings = [closing_of(each) if each else None for each in peers]
     resources = main_container(submission.job).get("resources", {}) if limits_resources else None
     copy = collector.copies.get(pod["metadata"]["name"]) if pod else None
     here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
@@ -45,8 +45,8 @@ def stage_report(
         stage=stage,
         verdict=with_last_line(verdict, copy.tail() if copy else ""),
         how="complete" if submission.finished else submission.how,
-        closing=said,
-        seconds=said.cost.wall_seconds if said else _job_seconds(view.job),
+        closing=closing,
+        seconds=closing.cost.wall_seconds if closing else _job_seconds(view.job),
         memory_limit=str((resources or {}).get("limits", {}).get("memory", "")),
         log_complete=complete,
         pods=len(view.pods),

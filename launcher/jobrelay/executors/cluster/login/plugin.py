@@ -100,10 +100,10 @@ class Plugin:
             late = not timer.is_alive()
             timer.cancel()
         reader.join(1)  # one of its child processes may keep stderr open
-        said = b"".join(words).decode("utf-8", "replace").strip()[-_WORDS:]
+        stderr = b"".join(words).decode("utf-8", "replace").strip()[-_WORDS:]
         if late and code:
-            raise self._failed(f"it did not answer within {limits.PLUGIN_SECONDS:.0f} s", said)
-        return code, output, said
+            raise self._failed(f"it did not answer within {limits.PLUGIN_SECONDS:.0f} s", stderr)
+        return code, output, stderr
 
     def _program(self) -> str:
         """Its full path: relative to the kubeconfig if it has a folder, else searched on the PATH."""
@@ -161,11 +161,11 @@ class Plugin:
         return expires.timestamp()
 
     def _failed(self, problem: str, words: str = "") -> BadInput:
-        said = "".join(f"\n    {line}" for line in words.splitlines() if line.strip())
+        quoted = "".join(f"\n    {line}" for line in words.splitlines() if line.strip())
         hint = self._settings.text("installHint").strip()
         return BadInput(
             f"context {self._user.context} logs in with the plugin {self._command}, which failed: {problem}"
-            + (f"; it wrote:{said}" if said else ""),
+            + (f"; it wrote:{quoted}" if quoted else ""),
             hint or f"run {self._command} by hand, log in again, or choose another --context",
         )
 
@@ -185,19 +185,19 @@ def _variables(settings: Entry) -> dict[str, str]:
 
 def _cluster_information(cluster: Entry) -> Object:
     """The cluster information that a plugin receives if the kubeconfig sets provideClusterInfo."""
-    told: Object = {"server": cluster.text("server")}
+    information: Object = {"server": cluster.text("server")}
     for key in ("tls-server-name", "proxy-url"):
         if value := cluster.text(key):
-            told[key] = value
+            information[key] = value
     if cluster.flag("insecure-skip-tls-verify"):
-        told["insecure-skip-tls-verify"] = True
+        information["insecure-skip-tls-verify"] = True
     if authority := cluster.content("certificate-authority"):
-        told["certificate-authority-data"] = base64.b64encode(authority).decode()
+        information["certificate-authority-data"] = base64.b64encode(authority).decode()
     extensions = cluster.fields.get("extensions")
     for extension in extensions if isinstance(extensions, list) else ():
         if isinstance(extension, dict) and extension.get("name") == _EXTENSION:
-            told["config"] = extension.get("extension")
-    return told
+            information["config"] = extension.get("extension")
+    return information
 
 
 def _end(process: subprocess.Popen[bytes], interactive: bool) -> None:

@@ -31,7 +31,7 @@ def tls_context(cluster: Entry, user: Entry, certificate: Certificate | None) ->
             context.load_verify_locations(cadata=authority.decode("ascii"))
         except (ssl.SSLError, ValueError) as error:
             raise cluster.wrong(
-                f"its certificate-authority is not a certificate (PEM): {_said(error)}"
+                f"its certificate-authority is not a certificate (PEM): {_reason(error)}"
             ) from error
     elif {"certificate-authority", "certificate-authority-data"} & set(cluster.fields):
         raise cluster.wrong("its certificate-authority is empty")
@@ -41,7 +41,7 @@ def tls_context(cluster: Entry, user: Entry, certificate: Certificate | None) ->
         try:
             _load(context, certificate)
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise user.wrong(f"its client certificate and key cannot be used: {_said(error)}") from error
+            raise user.wrong(f"its client certificate and key cannot be used: {_reason(error)}") from error
     return context
 
 
@@ -72,7 +72,7 @@ def _unlinked() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     return str(error)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from jobrelay.errors import EvidenceIncomplete
 from jobrelay.kube.objects import Object
-from jobrelay_runner.stages import STAGES, Stage
+from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.record import Record
 from jobrelay_runner.volume.verify import Check
@@ -57,8 +57,8 @@ def names_in(answer: bytes) -> dict[Stage, list[str]]:
 
 def words(stderr: bytes) -> str:
     """A command's stderr as text, shortened to its last characters."""
-    said = stderr.decode("utf-8", "replace").strip()
-    return said if len(said) <= _MOST_WORDS else f"…{said[-_MOST_WORDS:]}"
+    text = stderr.decode("utf-8", "replace").strip()
+    return text if len(text) <= _MOST_WORDS else f"…{text[-_MOST_WORDS:]}"
 
 
 def _run(line: bytes) -> Object:
@@ -66,13 +66,13 @@ def _run(line: bytes) -> Object:
     run, records = tree["run"], tree["records"]
     if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_NAME or not isinstance(records, dict):
         raise ValueError("a run without name or records")
-    known = {stage: _record(records[stage]) for stage in STAGES if stage in records}
+    known = {stage: _record(records[stage]) for stage in map(check_stage, records)}
     return {"run": run, "records": known, "changed": str(tree.get("changed", ""))[:_LONGEST_NAME]}
 
 
 def _names(answer: bytes) -> dict[Stage, list[str]]:
     tree = json.loads(answer)
-    return {stage: [str(name) for name in tree[stage]] for stage in STAGES if stage in tree}
+    return {stage: [str(name) for name in tree[stage]] for stage in map(check_stage, tree)}
 
 
 def _record(tree: Object) -> Object:

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, Exit, JobRelayError
 from jobrelay.executors.cluster.api import Api, ApiError, Execution, collection
 from jobrelay.executors.cluster.volume import answers
 from jobrelay.executors.cluster.volume.starting import PATIENCE, PodRuns, PodUpdates, Say, StartReporter
+from jobrelay.executors.cluster.volume.tar import with_proofs
 from jobrelay.executors.follow import follow
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Object, Pod
-from jobrelay.manifests import reader_pod
+from jobrelay.manifests import Reader
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume import archive
 from jobrelay_runner.volume.datasets import DataSet
 from jobrelay_runner.volume.verify import Check
-
-_PROGRAM: Final = ["python", "-m", "jobrelay_runner", "volume"]
 
 
 class VolumePod:
     """A running Pod on the volume. Use it as a context manager."""
 
     def __init__(
-        self, api: Api, namespace: str, claim: str, image: str, say: Say = lambda text: None
+        self,
+        api: Api,
+        namespace: str,
+        claim: str,
+        reader: Reader,
+        share: Callable[[Sequence[Object]], None],
+        say: Say = lambda text: None,
     ) -> None:
-        """say: reports what keeps it from starting."""
+        """share: creates objects that the Pod needs. say: reports what keeps it from starting."""
+        self._share = share
         self._say = say
         self._api = api
         self._namespace = namespace
         self._claim = claim
-        self._image = image
+        self._reader = reader
         self._path = ""
+        self._python: bool | None = None  # unknown
 
     def __enter__(self) -> VolumePod:
         pods = collection("v1", "pods", self._namespace)
-        pod = reader_pod(self._namespace, self._claim, self._image, self._node_of_volume(pods))
+        if needed := self._reader.shared(self._namespace):
+            self._share(needed)
+        pod = self._reader.pod(self._namespace, self._claim, self._node_of_volume(pods))
         self._path = f"{pods}/{quote(pod['metadata']['name'])}"
         try:
             try:
@@ -62,6 +70,11 @@ class VolumePod:
         return answers.runs_in(self._answer(["list"], "the volume cannot be listed"))
 
     def send(self, folder: str, *, everything: bool) -> Iterator[bytes]:
+        if not self._has_python():
+            execution = self._api.execute(self._path, self._reader.without_python(folder))
+            yield from with_proofs(execution.stdout())
+            self._expect_success(execution, f"{folder} cannot be fetched from the volume")
+            return
         execution = self._execute(["send", folder, *(["--all"] if everything else [])])
         yield from execution.stdout()
         self._expect_success(execution, f"{folder} cannot be fetched from the volume")
@@ -85,6 +98,9 @@ class VolumePod:
         return answers.data_sets_in(self._answer(["data"], "the data sets on the volume cannot be listed"))
 
     def exists(self, path: str) -> bool:
+        if not self._has_python():
+            there = ["sh", "-c", '[ -e "$JOBRELAY_VOLUME/$1" ]', "jobrelay", path]
+            return self._finish(self._api.execute(self._path, there)) == 0
         execution = self._execute(["exists", path])
         code = self._finish(execution)
         if code not in (0, 1) or (code and execution.stderr):  # a missing path causes no stderr
@@ -102,6 +118,15 @@ class VolumePod:
     def remove(self, folder: str) -> None:
         self._expect_success(self._execute(["remove", folder]), f"{folder} could not be removed")
 
+    def _has_python(self) -> bool:
+        """Whether the Pod's image has Python; asked once, of images that may have none."""
+        if self._python is None:
+            look = ["sh", "-c", "command -v python3 || command -v python"]
+            self._python = (
+                not self._reader.needs_runner or self._finish(self._api.execute(self._path, look)) == 0
+            )
+        return self._python
+
     def _answer(self, arguments: list[str], what: str) -> bytes:
         execution = self._execute(arguments)
         answer = answers.bounded(execution.stdout(), f"`{' '.join(arguments)}`")
@@ -109,7 +134,7 @@ class VolumePod:
         return answer
 
     def _execute(self, arguments: list[str], stdin: Iterator[bytes] | None = None) -> Execution:
-        return self._api.execute(self._path, [*_PROGRAM, *arguments], stdin)
+        return self._api.execute(self._path, [*self._reader.program(), *arguments], stdin)
 
     def _expect_success(self, execution: Execution, what: str) -> None:
         code = self._finish(execution)
@@ -127,8 +152,8 @@ class VolumePod:
             raise EvidenceIncomplete(error.what, answers.OTHER_IMAGE) from error
 
     def _failed(self, execution: Execution, code: int, what: str) -> EvidenceIncomplete:
-        said = answers.words(execution.stderr) or f"exit code {code}"
-        return EvidenceIncomplete(f"{what}: {said}", Command("list", "--recorded"))
+        reason = answers.words(execution.stderr) or f"exit code {code}"
+        return EvidenceIncomplete(f"{what}: {reason}", Command("list", "--recorded"))
 
     def _create(self, pods: str, pod: Pod) -> Pod:
         try:

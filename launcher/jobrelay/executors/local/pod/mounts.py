@@ -103,7 +103,14 @@ class HiddenPaths:
         return path in _SCRATCH and "emptyDir" in self._volumes[volume]
 
 
-def mounts_of(container: Container, pod: Pod, root: Path, scratch: Path, config_maps: ConfigMaps) -> Mounts:
+def mounts_of(
+    container: Container,
+    pod: Pod,
+    root: Path,
+    scratch: Path,
+    config_maps: ConfigMaps,
+    variables: Mapping[str, str],
+) -> Mounts:
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
     claims = [
         v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
@@ -113,11 +120,7 @@ def mounts_of(container: Container, pod: Pod, root: Path, scratch: Path, config_
     for mount in container.get("volumeMounts") or ():
         if mount["name"] not in volumes:
             raise refused(container, f"mounts volume {mount['name']}, which its Pod does not have", "add it")
-        if mount.get("subPathExpr"):
-            raise refused(
-                container, f"mounts {mount['name']} by subPathExpr, which --local does not implement"
-            )
-        inner = PurePosixPath(mount.get("subPath", ""))
+        inner = PurePosixPath(expanded(mount.get("subPathExpr", ""), variables) or mount.get("subPath", ""))
         if inner.is_absolute() or ".." in inner.parts:
             raise refused(
                 container, f"subPath {inner} leads out of volume {mount['name']}", "name a folder in it"
@@ -155,6 +158,15 @@ def _config_map(container: Container, source: Object, root: Path, config_maps: C
     if name not in config_maps and not source.get("optional"):
         raise refused(container, f"mounts ConfigMap {name}, which is not in the manifests", "add it to them")
     return layout.config_folder(root, name)
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """Replace $(NAME) as Kubernetes does; unknown names stay as they are, and $$ becomes $."""
+    return re.sub(
+        r"\$(\$|\(([A-Za-z_][A-Za-z0-9_]*)\))",
+        lambda m: "$" if m[1] == "$" else variables.get(m[2], m[0]),
+        text,
+    )
 
 
 def refused(container: Container, why: str, hint: str = ON_A_CLUSTER) -> BadInput:

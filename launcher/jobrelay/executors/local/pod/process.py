@@ -7,8 +7,8 @@ interpreter. Features that a process cannot provide are refused, never ignored.
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +18,18 @@ from typing import Final
 from jobrelay.errors import BadInput
 from jobrelay.executors.local import layout
 from jobrelay.executors.local.configs import ConfigMaps
-from jobrelay.executors.local.pod.mounts import ON_A_CLUSTER, HiddenPaths, Mounts, mounts_of, refused
+from jobrelay.executors.local.pod.mounts import (
+    ON_A_CLUSTER,
+    HiddenPaths,
+    Mounts,
+    expanded,
+    mounts_of,
+    refused,
+)
 from jobrelay.kube.labels import ANNOTATION_INDEX
 from jobrelay.kube.objects import Container, EnvVar, Pod
+from jobrelay.kube.read import has_runner
+from jobrelay_runner.command.program import ENV_BINDS
 from jobrelay_runner.volume.paths import ENV_INDEX
 
 #: The image's WORKDIR (images/slim.Dockerfile).
@@ -50,15 +59,17 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
     for field in _REFUSED:
         if container.get(field):
             raise refused(container, f"has {field}, which --local does not implement")
-    mounts = mounts_of(container, pod, root, scratch, config_maps)
-    hidden = HiddenPaths(container, mounts, config_maps, pod)
     plain = _from_sources(container, config_maps)
     plain |= {v["name"]: _value(v, pod, container, config_maps) for v in container.get("env") or ()}
+    mounts = mounts_of(container, pod, root, scratch, config_maps, plain)
+    if has_runner(container):
+        return _with_runner(container, mounts, plain)
+    hidden = HiddenPaths(container, mounts, config_maps, pod)
     variables: dict[str, str] = {}
     for name, value in plain.items():
         for part in value.split(":"):
             hidden.refuse(part, f"variable {name}")
-        variables[name] = _expand(mounts.in_list(value), variables)
+        variables[name] = expanded(mounts.in_list(value), variables)
     command = container.get("command")
     if not command:
         raise BadInput(
@@ -69,7 +80,7 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
     for text in [*command, *(container.get("args") or ())]:
         hidden.refuse(text, f"argument {text[:60]!r}")
         hidden.refuse_unquoted(text, plain, variables)
-        arguments.append(_expand(mounts.here(text), variables))
+        arguments.append(expanded(mounts.here(text), variables))
     hidden.refuse_in_config_maps()
     if arguments[0] == "python":
         arguments[0] = sys.executable
@@ -81,6 +92,28 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
     folder = _folder(container, mounts)
     made = [*mounts.made, Path(folder)] if folder != container.get("workingDir") else mounts.made
     return Process(arguments, environment, folder, tuple(made))
+
+
+def _with_runner(container: Container, mounts: Mounts, plain: Mapping[str, str]) -> Process:
+    """A program of any kind: its own mounts are where it expects them, in a namespace that the runner makes.
+
+    Only JobRelay's own paths are rewritten.
+    """
+    own = {path: folder for path, folder in mounts.targets.items() if not _is_ours(path)}
+    ours = Mounts({path: folder for path, folder in mounts.targets.items() if _is_ours(path)}, mounts.made)
+    variables: dict[str, str] = {}
+    for name, value in plain.items():
+        variables[name] = expanded(ours.here(value), variables)
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    arguments = [expanded(ours.here(word), variables) for word in words]
+    if own:
+        variables[ENV_BINDS] = json.dumps({path: str(folder) for path, folder in own.items()})
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
+    return Process(arguments, environment, str(layout.WORKING_FOLDER), tuple(ours.made))
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("/jobrelay/")
 
 
 def _from_sources(container: Container, config_maps: ConfigMaps) -> dict[str, str]:
@@ -117,6 +150,14 @@ def _value(variable: EnvVar, pod: Pod, container: Container, config_maps: Config
                 "add it to them",
             )
         return (content or b"").decode("utf-8", "replace")
+    if source.get("secretKeyRef"):  # on this machine you give it in a variable of the same name
+        if variable["name"] not in os.environ:
+            raise refused(
+                container,
+                f"variable {variable['name']} is from Secret {source['secretKeyRef'].get('name')}",
+                f"set {variable['name']} in your shell, or {ON_A_CLUSTER}",
+            )
+        return os.environ[variable["name"]]
     path = source.get("fieldRef", {}).get("fieldPath", "")
     fields = {
         "metadata.name": pod["metadata"]["name"],
@@ -146,13 +187,4 @@ def _folder(container: Container, mounts: Mounts) -> str:
         container,
         f"its workingDir {asked} is not on this machine; perhaps the image has it",
         f"leave it out, name a folder below a mount, or {ON_A_CLUSTER}",
-    )
-
-
-def _expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace $(NAME) as Kubernetes does; unknown names stay as they are, and $$ becomes $."""
-    return re.sub(
-        r"\$(\$|\(([A-Za-z_][A-Za-z0-9_]*)\))",
-        lambda m: "$" if m[1] == "$" else variables.get(m[2], m[0]),
-        text,
     )

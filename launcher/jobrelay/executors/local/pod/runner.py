@@ -22,7 +22,7 @@ from jobrelay.executors.local import contact, ending, job_folder, layout, livene
 from jobrelay.executors.local.pod.container import terminated
 from jobrelay.executors.local.pod.pods import NODE_SHUTDOWN, PodRunner
 from jobrelay.executors.local.pod.state import JobState
-from jobrelay.kube.ends import closing
+from jobrelay.kube.ends import closing_of
 from jobrelay.kube.labels import ANNOTATION_INDEX, ANNOTATION_VERDICT
 from jobrelay.kube.objects import Condition, Metadata, Object, Pod
 from jobrelay.kube.read import index_of, last_pod, pods_of
@@ -153,8 +153,8 @@ class JobRunner:
     def _says_why(self) -> bool:
         """Whether the newest Pod's closing message gives a cause."""
         pod = last_pod(self.state.pods)
-        said = closing(pod) if pod else None
-        return bool(said and said.error)
+        closing = closing_of(pod) if pod else None
+        return bool(closing and closing.error)
 
     def _keep_verdict(self, error: Exception) -> Verdict:
         what = error.what if isinstance(error, JobRelayError) else f"{type(error).__name__}: {error}"
