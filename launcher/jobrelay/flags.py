@@ -19,6 +19,7 @@ class ConfigFlags:
     config_file: Path | None
     overrides: tuple[str, ...]
     timeout: int | None
+    data: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
+    target = _with_data(target, flags.data)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
         target.manifests, config, flags.run_id or manifests.new_run_id(),
@@ -219,6 +220,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
+    target = _with_data(target, flags.data)
     config = target.config(flags.config_file, flags.overrides)
     request = RunRequest(
         run=flags.run_id,
@@ -247,6 +249,18 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     keep_report(report, console)
     print_report(report, output=flags.output, console=console)
     return report.exit_code
+
+
+def _with_data(target: Target, data: Sequence[str]) -> Target:
+    if not data:
+        return target
+    from jobrelay.pipelines.reading import with_data
+
+    if target.pipeline is None:
+        raise BadInput(
+            "--data is for stages of your own", "put DIR NAME copies data for the built-in programs"
+        )
+    return replace(target, pipeline=with_data(target.pipeline, data))
 
 
 def _import_while_waiting(step: str, stage: str) -> None:

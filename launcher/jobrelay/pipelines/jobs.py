@@ -140,9 +140,10 @@ def _set_resources(main: Any, pod: Any, stage: StageDefinition) -> None:
 
 def _mount(path: str, folder: str) -> Object:
     """A folder of the workspace, or of data/NAME (which no stage may change), at an absolute path."""
+    folder = folder.rstrip("/")
     if folder.startswith("data/"):
         return {"name": "volume", "mountPath": path, "subPath": folder, "readOnly": True}
-    inner = f"runs/$({ENV_RUN})/{WORKSPACE}" + ("" if folder in ("", ".") else f"/{folder}")
+    inner = f"runs/$({ENV_RUN})/{WORKSPACE}/{folder.removeprefix('./')}".rstrip("/.")
     return {"name": "volume", "mountPath": path, "subPathExpr": inner}
 
 
