@@ -20,6 +20,8 @@ class ConfigFlags:
     overrides: tuple[str, ...]
     timeout: int | None
     data: tuple[str, ...]
+    registry: str | None
+    no_build: bool
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
     pipeline = compose.read(file, environment=os.environ)
     for note in pipeline.notes:
         console.say(note)
-    return compose.as_local(pipeline) if local else pipeline
+    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
@@ -136,6 +136,11 @@ def config_options(command: Command) -> Command:
         ),
         click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
+        click.option(
+            "--registry", metavar="REGISTRY",
+            help="Where images that a compose file builds are pushed to.  [default: loaded into kind]",
+        ),
+        click.option("--no-build", is_flag=True, help="The nodes have the images of the compose file."),
         click.option(
             "--data", multiple=True, metavar="DIR:PATH",
             help="Put a folder on the volume, once, and mount it at PATH in every stage of your own.",

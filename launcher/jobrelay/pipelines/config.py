@@ -126,7 +126,7 @@ class ProgramConfig:
         where = f"stages.{name}.metrics"
         return StageSpecification(
             hash=tree_hash(self.decides(name)),
-            workdir=stage.workdir or ".",
+            workdir=stage.workdir,
             metrics=fill(stage.metrics, self.pipeline.params, where) if stage.metrics else None,
             on_timeout=stage.on_timeout,
             timeout_seconds=stage.timeout_seconds if stage.on_timeout == "succeed" else None,
