@@ -147,7 +147,7 @@ def _observe(
         }
         if changes.left_out:
             report["notes"].append(
-                f"{changes.left_out} more files changed that the record does not name: too many, or unreadable"
+                f"the record leaves out {changes.left_out} more changed files: too many, or unreadable"
             )
         wanted = context.config.metrics
         if wanted and code == 0:
