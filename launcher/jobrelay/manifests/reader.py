@@ -44,8 +44,7 @@ class Reader:
 
     def without_python(self, folder: str) -> list[str]:
         """The command that sends a folder of the volume as a tar, in an image that has no Python."""
-        files = 'cd "$JOBRELAY_VOLUME/$1" && find . -type f ! -name "*.partial" | tar cf - -T -'
-        return ["sh", "-c", files, "jobrelay", folder]
+        return ["sh", "-c", 'cd "$JOBRELAY_VOLUME/$1" && tar cf - .', "jobrelay", folder]
 
     def shared(self, namespace: str) -> list[Object]:
         """Objects that the Pod needs."""

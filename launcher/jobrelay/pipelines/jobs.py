@@ -23,18 +23,25 @@ from jobrelay_runner.volume.paths import ENV_RUN, WORKSPACE
 
 TEMPLATE: Final = K8S / "stage" / "job.yaml"
 #: Starts the runner, or the program itself where the image has no Python. $1 is runner.pyz; after `--` comes
-#: the program. The code is unpacked here only for the latter.
+#: the program. Exit codes that the launcher would read as the runner's become 1, as the runner does it.
 BOOT: Final = """\
 for python in python3 python; do
   if command -v "$python" >/dev/null 2>&1; then exec "$python" "$@"; fi
 done
 if [ "$2" = wait ]; then echo "the gate needs Python 3.8 or newer in the image" >&2; exit 69; fi
+echo "jobrelay: the image has no Python; the stage runs without a record" >&2
 work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
 mkdir -p "$work" && cd "$work" || exit 1
 code="${JOBRELAY_CONFIG%/*}/code.tar.gz"
 if [ -f "$code" ] && [ ! -e ../.code ]; then tar xzf "$code" && : > ../.code || exit 1; fi
 shift 4
-exec "$@"
+"$@" &
+program=$!
+trap 'kill -TERM "$program" 2>/dev/null' TERM INT
+wait "$program"; code=$?
+while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
+case $code in 65|69|75|76|78) echo "jobrelay: exit code $code" >&2; exit 1;; esac
+exit "$code"
 """
 _QUEUE: Final = "kueue.x-k8s.io/queue-name"
 #: Text with one of these goes through a shell; any other is executed as it is, as make does.

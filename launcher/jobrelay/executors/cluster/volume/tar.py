@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from jobrelay_runner.volume.archive import PROOFS_NAME, ArchiveError, stream_of, streamed
+from jobrelay_runner.volume.paths import CODE_MARKER
 
 
 def with_proofs(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -35,8 +36,11 @@ def _files(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=stream_of(chunks), mode="r|") as tar:
             for member in tar:
-                if member.isreg() and (content := tar.extractfile(member)):
-                    yield PurePosixPath(member.name).as_posix(), content.read()
+                name = PurePosixPath(member.name).as_posix()
+                if name.endswith(".partial") or name == CODE_MARKER or not member.isreg():
+                    continue
+                if content := tar.extractfile(member):
+                    yield name, content.read()
     except (tarfile.TarError, EOFError) as error:
         raise ArchiveError(f"the stream was cut or is not an archive: {error}") from error
 
