@@ -20,7 +20,9 @@ ENV_ENVIRONMENTS: Final = "JOBRELAY_ENVIRONMENTS"
 _COMPLETE: Final = ".complete"
 
 
-def environment_with(requirements: Path, image: str, folder: Path, given: Mapping[str, str]) -> Dict[str, str]:
+def environment_with(
+    requirements: Path, image: str, folder: Path, given: Mapping[str, str]
+) -> Dict[str, str]:
     """Return the variables with which `python` finds the libraries; install them first if they are not there.
 
     folder: of all environments. given: the variables so far. The first stage that needs an environment makes
@@ -57,7 +59,9 @@ def _install(python: str, requirements: Path, path: Path) -> None:
         stdout=sys.stdout, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+        words = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+            done.stderr.strip()
+        ]
         raise BadInput(f"{requirements.name} cannot be installed: {' '.join(words)[:1000]}")
     (path / _COMPLETE).touch()
 
