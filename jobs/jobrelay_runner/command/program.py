@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import signal
-import sys
-from pathlib import Path
-from typing import Any, Callable, Dict, Final, List, Mapping, NoReturn, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from jobrelay_runner.command import workspace
+from jobrelay_runner.command.execution import execute
 from jobrelay_runner.command.metrics import read_metrics
 from jobrelay_runner.command.specification import Specification, StageSpecification
-from jobrelay_runner.context import Observed, Program, StageContext, StageResult
-from jobrelay_runner.errors import BadEvidence, BadInput
-from jobrelay_runner.signals import StopRequest
+from jobrelay_runner.context import Observed, Program, StageContext
+from jobrelay_runner.errors import BadEvidence
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.counting import listed
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import Record, differing
 from jobrelay_runner.volume.records import Found, files_of, read_records
-
-#: Set by the local executor: folders to mount, as JSON {absolute path: folder}.
-ENV_BINDS: Final = "JOBRELAY_BINDS"
-#: The runner's own variables are not the program's business.
-_OURS: Final = ("JOBRELAY_AFTER", "JOBRELAY_CONFIG", "JOBRELAY_TERMINATION_MESSAGE", ENV_BINDS)
 
 
 def command_program(
@@ -41,83 +31,11 @@ def command_program(
         config=own,
         config_hash=own.hash,
         folders=tuple(own.folders),
-        load=functools.partial(_load, tuple(argv)),
+        load=lambda: functools.partial(execute, tuple(argv)),
         pipeline=tuple(specification.pipeline),
         means=own.means,
         observe=functools.partial(_observe, read_code, specification.code),
     )
-
-
-def _load(argv: Sequence[str]) -> Callable[[StageContext[StageSpecification], StopRequest], StageResult]:
-    return functools.partial(_execute, argv)
-
-
-def _execute(argv: Sequence[str], context: StageContext[StageSpecification], stop: StopRequest) -> NoReturn:
-    """Replace this process by the command. Raises BadInput if that is not possible."""
-    if os.environ.get(ENV_BINDS):
-        from jobrelay_runner.command.binds import bind_all
-
-        bind_all(os.environ[ENV_BINDS])
-    folder = context.folder.workspace / context.config.workdir
-    try:
-        if not Path(context.config.workdir).is_absolute():
-            folder.mkdir(parents=True, exist_ok=True)
-        os.chdir(folder)
-    except OSError as error:
-        raise BadInput(f"the working directory {folder} cannot be used: {error.strerror}") from error
-    environment = _environment(os.environ)
-    words = [_newest(word) for word in argv]
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    stop.obey()
-    sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    try:
-        os.execvpe(words[0], words, environment)  # noqa: S606 (the user's own command)
-    except OSError as error:
-        raise BadInput(_why_not(words[0], error, environment.get("PATH", ""))) from error
-
-
-def _why_not(command: str, error: OSError, path: str) -> str:
-    import shutil
-
-    text = f"the command {command} cannot be executed: {error.strerror}"
-    if isinstance(error, FileNotFoundError) and shutil.which(command, path=path):
-        return f"{text}; the file is there, but the interpreter in its first line is not"
-    return text if "/" in command else f"{text}; PATH is {path}"
-
-
-def _environment(given: Mapping[str, str]) -> Dict[str, str]:
-    """Return the program's variables. What libraries ask for is there even for a user whom nobody knows."""
-    environment = {name: value for name, value in given.items() if name not in _OURS}
-    home = environment.get("HOME", "/")
-    if not Path(home).is_dir() or not os.access(home, os.W_OK | os.X_OK):
-        import tempfile
-
-        with contextlib.suppress(OSError):  # no folder for temporary files, either
-            environment["HOME"] = tempfile.mkdtemp(prefix="home-")
-    if "USER" not in environment and not _has_a_name():
-        environment["USER"] = environment["LOGNAME"] = f"uid{os.getuid()}"
-    return environment
-
-
-def _has_a_name() -> bool:
-    import pwd
-
-    try:
-        return bool(pwd.getpwuid(os.getuid()))
-    except KeyError:
-        return False
-
-
-def _newest(word: str) -> str:
-    """Return the newest file or folder that a pattern matches; a word that matches none as it is."""
-    if not any(character in word for character in "*?["):
-        return word
-    import glob
-
-    found = glob.glob(word)  # noqa: PTH207 (relative, or absolute)
-    return max(found, key=lambda name: (os.lstat(name).st_mtime_ns, name), default=word)
 
 
 def _observe(
@@ -147,7 +65,7 @@ def _observe(
         }
         if changes.left_out:
             report["notes"].append(
-                f"the record leaves out {changes.left_out} more changed files: too many, or unreadable"
+                f"{changes.left_out} more files changed, too many or unreadable: the record lacks them"
             )
         wanted = context.config.metrics
         if wanted and code == 0:
@@ -166,9 +84,7 @@ def _observe(
 def _unpack(folder: RunFolder, read_code: Callable[[], bytes], digest: str) -> List[str]:
     if workspace.has_code(folder, digest):
         return []
-    from jobrelay_runner.command.code import (
-        unpack,
-    )  # imports tarfile and more, which later stages do not need
+    from jobrelay_runner.command.code import unpack  # with tarfile and more, which later stages do not need
 
     return unpack(folder, read_code(), digest)
 

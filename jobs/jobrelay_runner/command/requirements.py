@@ -18,6 +18,7 @@ from jobrelay_runner.errors import BadInput, Failed
 #: Where the environments are; else in envs/ on the volume.
 ENV_ENVIRONMENTS: Final = "JOBRELAY_ENVIRONMENTS"
 _COMPLETE: Final = ".complete"
+_LIBRARIES: Final = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 def environment_with(
@@ -50,6 +51,8 @@ def _install(python: str, requirements: Path, path: Path) -> None:
         [python, "-m", "venv", "--system-site-packages", str(path)], capture_output=True, check=False
     )
     pip: List[str] = [str(path / "bin" / "python"), "-m", "pip", "install"]
+    for folder in path.glob("lib/python*/site-packages"):  # of a virtual environment, too
+        (folder / "_parent.pth").write_text(_output([python, "-c", _LIBRARIES]) + "\n", encoding="utf-8")
     if made.returncode:  # Debian's python3 without python3-venv
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()

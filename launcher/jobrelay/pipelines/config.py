@@ -18,6 +18,7 @@ from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
     CODE_FILE,
     PIPELINE_FILE,
+    REQUIREMENTS_FILE,
     Specification,
     StageSpecification,
 )
@@ -43,6 +44,15 @@ class ProgramConfig:
     def code(self) -> Snapshot | None:
         """The snapshot of the code. Raises BadInput."""
         return snapshot(self.pipeline.files) if self.pipeline.files else None
+
+    @functools.cached_property
+    def requirements(self) -> str:
+        """The text of the requirements file; empty if there is none. Raises BadInput."""
+        path = self.pipeline.requirements
+        try:
+            return path.read_text(encoding="utf-8") if path else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
 
     def command(self, stage: Stage) -> list[str]:
         """The words of a stage's command. Raises BadInput for an unknown parameter."""
@@ -78,6 +88,7 @@ class ProgramConfig:
         return {
             "code": self.code.digest if self.code else None,
             "data": sorted(self.pipeline.data),
+            "requirements": self.requirements,
             "stages": {each: self._own(each) for each in order[: order.index(stage) + 1]},
         }
 
@@ -99,6 +110,8 @@ class ProgramConfig:
         files: dict[str, str | bytes] = {PIPELINE_FILE: specification.to_json(indent=2) + "\n"}
         if self.code and len(self.code.archive) <= MOST_CODE:
             files[CODE_FILE] = self.code.archive
+        if self.pipeline.requirements:
+            files[REQUIREMENTS_FILE] = self.requirements
         return files
 
     def uploads(self) -> Mapping[str, bytes]:
@@ -117,6 +130,10 @@ class ProgramConfig:
             metrics=fill(stage.metrics, self.pipeline.params, where) if stage.metrics else None,
             on_timeout=stage.on_timeout,
             timeout_seconds=stage.timeout_seconds if stage.on_timeout == "succeed" else None,
+            nodes=stage.nodes,
+            processes=stage.processes,
+            image=stage.image or self.pipeline.image,
+            has_requirements=self.pipeline.requirements is not None,
             folders=sorted({"/".join(parts[:2]) for parts in data}),
             means=self._means(name),
         )
