@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +29,11 @@ _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--imag
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
-def target_options(command: Command) -> Command:
-    """Add the options that select the place; the command gets them as `target` and `console`."""
+def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) -> Command:
+    """Add the options that select the place; the command gets them as `target` and `console`.
+
+    file: the names of one of them, for a command in which -f means something else.
+    """
     options = [
         click.option("--local", is_flag=True, help="Run as processes on this machine, without a cluster."),
         click.option(
@@ -50,7 +53,7 @@ def target_options(command: Command) -> Command:
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
         click.option(
-            "-f", "--file", "file", type=_PATH,
+            *file, "definition", type=_PATH,
             help=f"A {FILE} or a compose file with your own stages.  [default: {FILE}, if it is here]",
         ),
         click.option(
@@ -70,7 +73,7 @@ def target_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_target(
-        quiet: bool, verbose: bool, kustomization: Path | None, file: Path | None, **others: Any
+        quiet: bool, verbose: bool, kustomization: Path | None, definition: Path | None, **others: Any
     ) -> Any:
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
@@ -84,10 +87,10 @@ def target_options(command: Command) -> Command:
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
         folder = manifests_folder(kustomization) if kustomization else manifests.BASE
-        if file and kustomization:
+        if definition and kustomization:
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
-        found = file or (here if here.is_file() and not kustomization else None)
+        found = definition or (here if here.is_file() and not kustomization else None)
         pipeline = _pipeline(found, console, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
