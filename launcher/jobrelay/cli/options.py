@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from jobrelay.errors import BadInput
 
 if TYPE_CHECKING:
+    from jobrelay.console import Console
     from jobrelay.pipelines.definition import Pipeline
 
 Command = Callable[..., Any]
@@ -89,17 +91,23 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
         found = definition or (here if here.is_file() and not kustomization else None)
-        pipeline = _pipeline(found) if found else None
+        pipeline = _pipeline(found, console, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
 
 
-def _pipeline(file: Path) -> Pipeline:
-    from jobrelay.pipelines.reading import read
+def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
+    """Read a jobrelay.yaml or a compose file. Raises BadInput."""
+    from jobrelay.pipelines import compose, reading
 
-    return read(file)
+    if not compose.is_compose(file):
+        return reading.read(file)
+    pipeline = compose.read(file, environment=os.environ)
+    for note in pipeline.notes:
+        console.say(note)
+    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
@@ -131,8 +139,17 @@ def config_options(command: Command) -> Command:
         ),
         click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
+        click.option(
+            "--registry", metavar="REGISTRY",
+            help="Where images that a compose file builds are pushed to.  [default: loaded into kind]",
+        ),
+        click.option("--no-build", is_flag=True, help="The nodes have the images of the compose file."),
+        click.option(
+            "--data", multiple=True, metavar="DIR:PATH",
+            help="Put a folder on the volume, once, and mount it at PATH in every stage of your own.",
+        ),
         click.option("--timeout", type=_SECONDS, help="Seconds for an attempt of a stage that has none set."),
-    ]
+    ]  # fmt: skip
     return _decorated(command, options)
 
 
