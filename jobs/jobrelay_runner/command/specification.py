@@ -23,8 +23,8 @@ class StageSpecification(Typed):
 
     workdir: relative to the workspace, or absolute; None: the image's own. metrics: a JSON file in the
     workspace. timeout_seconds: after which the runner ends a stage for which that is a success. nodes,
-    processes: for torchrun. image: names the environment, with the requirements. folders: data/NAME that it reads. means: what the record
-    shows of how it was started.
+    processes: for torchrun. image: names the environment of the requirements. folders: data/NAME that it
+    reads. means: what the record shows of how it was started.
     """
 
     hash: str

@@ -28,9 +28,8 @@ def provide_images(
         image = stages[name].image or ""
         if image not in names:
             engine = engine_that_works(None)
-            options = [
-                word for key, value in build.arguments.items() for word in ("--build-arg", f"{key}={value}")
-            ]
+            pairs = [f"{key}={value}" for key, value in build.arguments.items()]
+            options = [word for pair in pairs for word in ("--build-arg", pair)]
             target = ["--target", build.target] if build.target else []
             say(f"building {image} from {build.dockerfile} with {engine.name}")
             engine.build(image, build.dockerfile, build.context, [*options, *target], say)
