@@ -37,6 +37,15 @@ _CPU_CLOCK: Final = 2
 _HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
+#: How long a stage may take to end, once it is asked to.
+_GRACE_SECONDS: Final = 10.0
+
+
+def _until(limit: float | None) -> float:
+    """Seconds to the next look at the fence, or at the limit if that is sooner."""
+    return FENCE_SECONDS if limit is None else max(0.0, min(FENCE_SECONDS, limit - time.monotonic()))
+
+
 def hold_signals() -> None:
     """Block signals until they can be passed on to the stage's process.
 
@@ -62,6 +71,7 @@ class StageProcess:
         self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
+        self._ended_at_its_limit = False
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -140,17 +150,21 @@ class StageProcess:
         os.close(self._go)
         self.wait()
 
-    def wait(self) -> int:
+    def wait(self, limit_seconds: float | None = None) -> int:
         """Copy the output until the stage has ended and all output is read. Returns 128 + n for signal n.
 
-        Kills the stage if another process has taken over.
+        Kills the stage if another process has taken over. limit_seconds: after which the stage is ended, and
+        0 is returned.
         """
         ended: float | None = None
+        limit = None if limit_seconds is None else time.monotonic() + limit_seconds
         looked = time.monotonic()
         killed = False
         while True:
-            self._copy(0.2 if ended is not None else FENCE_SECONDS)
+            self._copy(0.2 if ended is not None else _until(limit))
             if self._status is None:
+                if limit is not None and time.monotonic() >= limit:
+                    limit = self._end_at_the_limit()
                 if time.monotonic() - looked > FENCE_SECONDS:
                     looked = time.monotonic()
                     if self._fence.is_lost():
@@ -169,7 +183,17 @@ class StageProcess:
             if time.monotonic() - ended > patience and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
-        return self._exit_code(self._status)
+        return 0 if self._ended_at_its_limit else self._exit_code(self._status)
+
+    def _end_at_the_limit(self) -> float:
+        """Ask the stage to end; the second time, kill it. Return when to look again."""
+        if self._ended_at_its_limit:
+            self._kill_stragglers()
+        else:
+            self._ended_at_its_limit = True
+            self._tee.say(f"{self._stage}: its time is over; it ends here, as on_timeout says")
+            self._pass_on()
+        return time.monotonic() + _GRACE_SECONDS
 
     def report(self) -> dict[str, Any]:
         """Return the child's final report; empty if it ended without one."""

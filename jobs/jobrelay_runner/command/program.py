@@ -34,6 +34,7 @@ def command_program(
         load=lambda: functools.partial(execute, tuple(argv)),
         pipeline=tuple(specification.pipeline),
         means=own.means,
+        limit_seconds=own.timeout_seconds if own.on_timeout == "succeed" else None,
         observe=functools.partial(_observe, read_code, specification.code),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Project, Service
 from jobrelay.pipelines.compose.order import phase
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 #: Images that are servers whatever the file says of them.
 _SERVERS: Final = frozenset(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import read, yamlfile
+from jobrelay.pipelines.compose import read
+from jobrelay.pipelines.compose.text import yamlfile
 
 from .conftest import Folder, service
 
