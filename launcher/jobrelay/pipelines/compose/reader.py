@@ -38,7 +38,7 @@ def read(
     """The services of a compose file that end, as stages, with Docker's meaning of every key.
 
     overrides: further files, merged over it in this order (`-f A -f B`). services: exactly these, also those
-    that would be left out as servers. profiles: as Docker's --profile. environment: what `${VAR}` stands for,
+    that would be left out as servers. profiles: see COMPOSE_PROFILES. environment: what `${VAR}` stands for,
     before the file .env. Raises BadInput, naming file, service and key, for what Docker rejects and for what
     cannot be honoured.
     """
