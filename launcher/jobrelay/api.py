@@ -155,6 +155,8 @@ class Relay:
         progress = progress or Listener(ignore)
         executor = self._target.executor()
         request = self._target.placed(request, config)
+        for note in self._target.manifests.notes:
+            progress.say(note)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
         self._provide(executor, plan, progress.say)
