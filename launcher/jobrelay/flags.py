@@ -47,7 +47,8 @@ class SweepFlags(ConfigFlags):
     seeds: int
     max_parallel: int
     stop_when: str | None
-    choose_on: Literal["validation", "test"]
+    choose_on: str | None
+    minimize: bool | None
     name: str | None
     dry_run: bool
     output: str

@@ -152,10 +152,17 @@ def _is_command(words: Sequence[str]) -> bool:
     "--stop-when", metavar="CONDITION", help="Start no further trial once one meets it: val_acc>=0.99."
 )
 @click.option(
-    "--choose-on", type=click.Choice(["validation", "test"]), default="validation", show_default=True,
-    help="What the best trial is chosen by: held-out training images (train.validation_split, "
-    "a tenth unless set), or the test images, to repeat a published table.",
+    "--choose-on", metavar="METRIC",
+    help="What the best trial is chosen by. Own stages: METRIC or STAGE.METRIC  [default: the first of the "
+    "last stage with metrics]. Built-in programs: validation, the accuracy on held-out training images "
+    "(train.validation_split, a tenth unless set), or test, to repeat a published table  "
+    "[default: validation].",
 )  # fmt: skip
+@click.option(
+    "--minimize/--maximize",
+    default=None,
+    help="Whether a smaller METRIC is better.  [default: if its name has loss, error or perplexity]",
+)
 @click.option(
     "--name", help="Name of the sweep, and of its folder in sweeps/.  [default: from what it tries]"
 )
@@ -165,7 +172,7 @@ def _is_command(words: Sequence[str]) -> bool:
 @target_options
 @gathered(SweepFlags)
 def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
-    """Train and evaluate many configurations; write one table and plots."""
+    """Run many configurations; write one table and plots."""
     from jobrelay.sweep.command import run_sweep
 
     if flags.run_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
@@ -28,7 +28,7 @@ from jobrelay_train.config.schema import tree_hash
 #: A ConfigMap has at most 1 MiB, in base64.
 MOST_CODE: Final = 700 * 1024
 #: Where and how long a stage runs: not part of what decides its result.
-_PLACEMENT: Final = frozenset(
+PLACEMENT: Final = frozenset(
     {"cpu", "memory", "shm", "gpu_type", "retries", "grace_seconds", "timeout_seconds", "queue"}
 )
 
@@ -43,6 +43,17 @@ class ProgramConfig:
     def code(self) -> Snapshot | None:
         """The snapshot of the code. Raises BadInput."""
         return snapshot(self.pipeline.files) if self.pipeline.files else None
+
+    @functools.cached_property
+    def _commit(self) -> Mapping[str, str]:
+        return git_state(self.pipeline.files.get("."))
+
+    def with_params(self, values: Mapping[str, Any]) -> ProgramConfig:
+        """The same stages and the same snapshot of the code, with other values of some parameters."""
+        params = {**self.pipeline.params, **values}
+        other = ProgramConfig(replace(self.pipeline, params=params))
+        vars(other).update(code=self.code, _commit=self._commit)
+        return other
 
     def command(self, stage: Stage) -> list[str]:
         """The words of a stage's command. Raises BadInput for an unknown parameter."""
@@ -84,7 +95,7 @@ class ProgramConfig:
     def _own(self, stage: Stage) -> dict[str, Any]:
         definition = self._stage(stage)
         own = definition.model_dump(
-            mode="json", exclude=set(_PLACEMENT) | {"run", "env"}, exclude_defaults=True
+            mode="json", exclude=set(PLACEMENT) | {"run", "env"}, exclude_defaults=True
         )
         own |= {"run": self.command(stage), "env": self.environment(stage)}
         return own | {"image": definition.image or self.pipeline.image or None}
@@ -126,7 +137,7 @@ class ProgramConfig:
         means = {f"params.{key}": shown(value) for key, value in self.pipeline.params.items()}
         if self.code:
             means["code"] = self.code.digest
-        return means | git_state(self.pipeline.files.get("."))
+        return {**means, **self._commit}
 
     def placement(self, stage: Stage) -> Placement:
         definition = self._stage(stage)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
-from jobrelay.errors import BadInput
+from jobrelay.errors import BadInput, JobRelayError
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.log import SweepLog
-from jobrelay.sweep.table import FIGURES, Row
+from jobrelay.sweep.table import Row
 from jobrelay_runner.text.counting import counted
 
-_CONDITION: Final = re.compile(r"\s*([a-z_]+)\s*(>=|<=)\s*([-+0-9.e]+)\s*")
+_CONDITION: Final = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=)\s*([-+0-9.e]+)\s*")
 
 #: Runs one trial to its end and reads its files.
 RunTrial = Callable[[Trial, str], Row]
@@ -30,22 +30,26 @@ class Condition:
     limit: float
 
     @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Parse `METRIC>=LIMIT` or `METRIC<=LIMIT`. Raises BadInput."""
+    def parse(cls, text: str, figures: Sequence[str] = ()) -> Condition:
+        """Parse `METRIC>=LIMIT` or `METRIC<=LIMIT`. Raises BadInput.
+
+        figures: that exist, if all are known before the first trial.
+        """
         match = _CONDITION.fullmatch(text)
         try:
-            if match and match[1] in FIGURES:
+            if match and (match[1] in figures or not figures):
                 return cls(match[1], match[2] == ">=", float(match[3]))
         except ValueError:
             pass
+        example = "test_acc>=0.99" if figures else "evaluate.acc>=0.99"
         raise BadInput(
-            f"--stop-when {text}: a figure and a limit are expected, as in test_acc>=0.99",
-            f"the figures are {', '.join(FIGURES)}",
+            f"--stop-when {text}: a figure and a limit are expected, as in {example}",
+            f"the figures are {', '.join(figures)}" if figures else f"--stop-when '{example}'",
         )
 
     def holds(self, row: Row) -> bool:
         """Whether this trial meets the condition; a failed trial does not."""
-        value = row.figures.get(self.metric)
+        value = row.figure(self.metric)
         if value is None or row.status != "succeeded":
             return False
         return value >= self.limit if self.at_least else value <= self.limit
@@ -63,8 +67,8 @@ def run_trials(
     """Run all trials, given with their run ids; call `on_row` with each finished one.
 
     at_once: the most that run at the same time. A failed trial becomes a row with its cause, and the others
-    continue. An error that affects all trials (API lost, image missing) is raised once the running trials
-    have finished.
+    continue. An error that affects all trials (API lost, image missing; what `on_row` raises) is raised once
+    the running trials have finished.
     """
     ended: SimpleQueue[tuple[str, Row | BaseException]] = SimpleQueue()
 
@@ -85,13 +89,18 @@ def run_trials(
             threading.Thread(target=run, args=(trial, name), name=name, daemon=True).start()
         name, outcome = ended.get()
         running.remove(name)
+        if isinstance(outcome, Row):
+            summary = outcome.summary()
+            try:
+                on_row(outcome)
+            except JobRelayError as problem:
+                outcome = problem
+            log(f"{name} {summary}")
         if isinstance(outcome, BaseException):
             error = error or outcome
             waiting.clear()
             log(f"{name}: {outcome}; no further trial is started")
             continue
-        on_row(outcome)
-        log(f"{name} {outcome.summary()}")
         if waiting and stop_when and stop_when.holds(outcome):
             log(f"{name} meets --stop-when; {counted(len(waiting), 'trial')} not started")
             waiting.clear()
