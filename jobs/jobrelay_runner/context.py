@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Generic, TypeVar
+from typing import Any, Callable, Generic, Mapping, TypeVar
 
 from jobrelay_runner.fence import WriterFence
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileDigest
+from jobrelay_runner.volume.record import FileDigest, Record
 
 C = TypeVar("C")
 
@@ -44,7 +43,8 @@ class Program(Generic[C]):
     determines the result. folders: folders on the volume, data/NAME, in which every file counts. load:
     imports everything that the program needs and returns the program; called only in the stage's own process.
     pipeline: all stages of the run, in order. means: for the record, how it was started. observe: for a
-    program that makes no report of its own; called by the supervisor before the work starts.
+    program that makes no report of its own; called by the supervisor before the work starts, with the record
+    of the attempt before this one.
     """
 
     config: C
@@ -53,7 +53,7 @@ class Program(Generic[C]):
     load: Callable[[], Callable[[StageContext[C], StopRequest], StageResult]]
     pipeline: tuple[Stage, ...] = ()
     means: Mapping[str, str] = field(default_factory=dict)
-    observe: Callable[[StageContext[C]], Observed] | None = None
+    observe: Callable[[StageContext[C], Record | None], Observed] | None = None
 
 
 @dataclass(frozen=True)

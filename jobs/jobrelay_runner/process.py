@@ -22,6 +22,9 @@ from jobrelay_runner.usage.meter import Usage
 #: How long processes that the stage left behind may keep printing before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
 
+#: The same once SIGTERM has reached them: a shell ends at once, and its commands save their work.
+_STOPPING_SECONDS: Final = 10.0
+
 #: How often to check whether another process has taken over. A superseded training writes nothing,
 #: but would keep the CPUs and memory busy until its next checkpoint.
 FENCE_SECONDS: Final = 5.0
@@ -52,6 +55,8 @@ class StageProcess:
         self.moments: dict[str, str] = {}
         self._stage = context.stage
         self._fence = context.fence
+        #: a command may be a shell, which does not pass the signal on
+        self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
         self._status: int | None = None
@@ -148,13 +153,14 @@ class StageProcess:
             ended = time.monotonic() if ended is None else ended
             if len(self._pipes.get_map()) == 1:  # only the wake-up pipe is still open
                 break
-            if time.monotonic() - ended > 2 * STRAGGLER_SECONDS:
+            patience = _STOPPING_SECONDS if self._is_command and self.told_to_stop else STRAGGLER_SECONDS
+            if time.monotonic() - ended > patience + STRAGGLER_SECONDS:
                 # A process left the process group and holds the pipe open; it cannot be found from here.
                 self._tee.say(
                     f"{self._stage}: a process that outlived the stage still holds its output; left alone"
                 )
                 break
-            if time.monotonic() - ended > STRAGGLER_SECONDS and not killed:
+            if time.monotonic() - ended > patience and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
         return self._exit_code(self._status)
@@ -199,7 +205,13 @@ class StageProcess:
         self.told_to_stop = True
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):  # it is just being reaped
-                os.kill(self._pid, signal.SIGTERM)
+                try:
+                    (os.killpg if self._is_command else os.kill)(self._pid, signal.SIGTERM)
+                except (
+                    ProcessLookupError,
+                    PermissionError,
+                ):  # no group yet; one of its processes is another user's
+                    os.kill(self._pid, signal.SIGTERM)
 
     def _kill_stragglers(self) -> bool:
         try:

@@ -6,10 +6,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from jobrelay_runner.errors import Terminated
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 
 class StopRequest:

@@ -7,19 +7,18 @@ PID 1 of a container the supervisor also reaps orphans.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrelay_runner import __version__, exit_codes
 from jobrelay_runner.context import Observed, Program, StageContext
 from jobrelay_runner.errors import (
-    BadEvidence,
     BadInput,
     Failed,
     StageError,
@@ -29,14 +28,12 @@ from jobrelay_runner.errors import (
 )
 from jobrelay_runner.fence import ClosedFence, WriterFence
 from jobrelay_runner.log import StageLog
-from jobrelay_runner.order.early import process_at_the_gate
-from jobrelay_runner.order.follow import wait_for_the_record
-from jobrelay_runner.order.gate import Gate
 from jobrelay_runner.process import StageProcess, hold_signals
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
-from jobrelay_runner.text.counting import counted, listed
+from jobrelay_runner.text.counting import counted
+from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.clock import now
 from jobrelay_runner.usage.meter import Usage
 from jobrelay_runner.usage.timeline import mark, moments
@@ -47,11 +44,13 @@ from jobrelay_runner.volume.record import (
     FileDigest,
     Record,
     RecordError,
-    differing,
     read_record,
     verified,
 )
-from jobrelay_runner.volume.records import Found, files_of, read_records
+from jobrelay_runner.volume.records import files_of, read_records, redone_since
+
+if TYPE_CHECKING:
+    from jobrelay_runner.order.gate import Gate
 
 #: 128 + n is the end by signal n.
 _SIGNALS: Final = 128
@@ -91,7 +90,11 @@ def supervise(
         fence = ClosedFence.around(folder, stage) if index else WriterFence.claim(folder, stage, pod)
         try:
             context = StageContext(stage, program, folder, pod, fence, index)
-            waiting = process_at_the_gate(context, gate, last_words) if gate else None
+            waiting = None
+            if gate:
+                from jobrelay_runner.order.early import process_at_the_gate
+
+                waiting = process_at_the_gate(context, gate, last_words)
             if waiting:
                 last_words = replace(last_words, meter=meter.from_now_on(waiting.cpu_seconds()))
             return _Supervisor(context, last_words).run(waiting)
@@ -132,8 +135,7 @@ class _Supervisor:
         observed: Observed | None = None
         if self.context.program.observe:
             try:
-                self._check_earlier_files(previous)
-                observed = self.context.program.observe(self.context)
+                observed = self.context.program.observe(self.context, previous)
             except StageError as error:
                 self.last_words.say(str(error))
                 if waiting:
@@ -147,22 +149,6 @@ class _Supervisor:
             code, report = self._observed(code, observed, process.moments)
         return self._after(process)._finish(running, code, report)
 
-    def _check_earlier_files(self, previous: Record | None) -> None:
-        """Raise BadEvidence if a file that an earlier stage left is not what its record says.
-
-        An attempt of this stage that was killed may have changed the file and made no record of it.
-        """
-        folder, order = self.context.folder, self.context.program.pipeline
-        found = read_records(folder.path, root=folder.root)
-        was_killed = previous is not None and previous.status == "running"
-        for stage in order[: order.index(self.context.stage)]:
-            others = differing(folder.path, files_of(found, stage))
-            if others and not was_killed:
-                raise BadEvidence(
-                    f"{listed(others)}: changed since {stage} ended ({stage}.json has the digests); put the "
-                    "files back, or delete the run's files and start again"
-                )
-
     def _observed(
         self, code: int, observed: Observed, passed: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
@@ -170,14 +156,14 @@ class _Supervisor:
 
         A command's exit codes are its own: those that the launcher would read as the runner's become 1.
         """
-        tee, meter = self.last_words.tee, self.last_words.meter
+        last, meter = self.last_words.tee.last_line(), self.last_words.meter
         report = {**observed(code), "moments": passed}
         for note in report.pop("notes", ()):
             self.last_words.say(note)
-        if code != exit_codes.SUCCEEDED:
-            cause = unexplained(code, meter)
-            last = tee.last_line()
-            report["error"] = f"{cause}: {last}" if last and code < _SIGNALS else cause
+        if code >= _SIGNALS or (code and meter.oom_kills()):
+            report["error"] = unexplained(code, meter)
+        elif code:
+            report["error"] = f"ended with exit code {code}" + (f": {redacted(last)}" if last else "")
         return (exit_codes.FAILED if code in exit_codes.OURS else code), report
 
     def _process(self) -> StageProcess:
@@ -204,7 +190,7 @@ class _Supervisor:
         found = read_records(folder, root=self.context.folder.root)
         digests = {**record.inputs, **files_of({**found, record.stage: record}, record.stage)}
         others = [name for name, digest in digests.items() if not verified(folder / name, digest)]
-        others = others or _redone_since(record, found)
+        others = others or [f"stage {stage}" for stage in redone_since(record, found)]
         others = others or changed(self.context.folder, record, hash_all=False)
         if others:
             self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
@@ -217,6 +203,8 @@ class _Supervisor:
         if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
             attempt = previous.attempt + 1
             self.last_words.say(f"attempt {attempt}")
+        order = list(self.context.program.pipeline)
+        earlier = self._earlier_records(order[: order.index(self.context.stage)] if order else [])
         return Record(
             run=self.context.folder.run,
             stage=self.context.stage,
@@ -225,10 +213,19 @@ class _Supervisor:
             attempt=attempt,
             config_hash=config_hash,
             started=now(),
-            pipeline=list(self.context.program.pipeline),
+            pipeline=order,
+            after={stage: record.attempt_id for stage, record in earlier.items()},
             means=dict(self.context.program.means),
             listings=listings(self.context.folder.root, self.context.program.folders),
         )
+
+    def _earlier_records(self, stages: list[Stage]) -> dict[Stage, Record]:
+        found = {}
+        for stage in stages:
+            with contextlib.suppress(RecordError):
+                if record := read_record(self.context.folder.record(stage), root=self.context.folder.root):
+                    found[stage] = record
+        return found
 
     def _follow(self) -> int:
         """Take part in the stage; it has succeeded once the record of Pod 0 says so.
@@ -247,6 +244,8 @@ class _Supervisor:
             StopRequest().install()  # before the check, so that no signal falls between the two
             if process.told_to_stop:
                 raise Terminated("stopped by SIGTERM")
+            from jobrelay_runner.order.follow import wait_for_the_record
+
             wait_for_the_record(self.context)
         return self.last_words.close(code, error=self._with_trouble(error))
 
@@ -278,7 +277,7 @@ class _Supervisor:
             moments=report.get("moments", {}),
             versions={
                 "jobrelay": __version__,
-                "python": platform.python_version(),
+                "python": ".".join(map(str, sys.version_info[:3])),
                 **report.get("versions", {}),
             },
         )
@@ -339,16 +338,6 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
         raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
-
-
-def _redone_since(record: Record, found: Found) -> list[str]:
-    """Return the earlier stages that ran again after this stage started."""
-    before = record.pipeline[: record.pipeline.index(record.stage)] if record.stage in record.pipeline else []
-    return [
-        f"stage {stage}"
-        for stage in before
-        if isinstance(other := found.get(stage), Record) and (other.finished or "") > record.started
-    ]
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

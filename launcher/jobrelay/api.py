@@ -156,7 +156,7 @@ class Relay:
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
-        self._upload(executor, plan)
+        self._provide(executor, plan, progress.say)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -252,9 +252,13 @@ class Relay:
 
     # --- internals ---
 
-    def _upload(self, executor: Executor, plan: Plan) -> None:
-        """Put the plan's files on the volume, unless they are there. Raises BadInput, EvidenceIncomplete."""
-        if not plan.uploads:
+    def _provide(self, executor: Executor, plan: Plan, say: Callable[[str], None]) -> None:
+        """Put the plan's files and data on the volume, unless they are there.
+
+        Raises BadInput, EvidenceIncomplete.
+        """
+        data = self._target.pipeline.data if self._target.pipeline else {}
+        if not plan.uploads and not data:
             return
         executor.share(plan.shared)
         with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
@@ -263,6 +267,10 @@ class Relay:
                 if not volume.exists(folder):
                     (Path(scratch) / name).write_bytes(content)
                     volume.receive({name: Path(scratch) / name}, folder)
+            for name, source in data.items():
+                if not volume.exists(f"data/{name}"):
+                    say(f"data/{name}: copying {source} to the volume, once")
+                    volume.receive(datasets.survey(source).files, f"data/{name}")
 
     def _asked(
         self,

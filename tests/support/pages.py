@@ -180,6 +180,7 @@ def _write_record(folder: Path, stage: Stage, outputs: list[str], status: Any, b
         pod=f"a-{stage}-x1",
         config_hash="0" * 64,
         started=MOMENTS["begun"],
+        pipeline=list(STAGES),
         finished=MOMENTS["recorded"],
         exit_code=int(status == "failed"),
         error=f"ValueError: no such class{beside}" if status == "failed" else None,

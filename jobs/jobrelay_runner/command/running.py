@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
+from typing import Mapping, Sequence
 
 from jobrelay_runner.command.program import command_program
 from jobrelay_runner.command.specification import CODE_FILE, Specification, read_specification
 from jobrelay_runner.errors import BadInput, StageError
-from jobrelay_runner.order.gate import Gate, wait
 from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_runner.supervisor import supervise
 from jobrelay_runner.termination import leave_message
@@ -33,10 +33,17 @@ def run_stage(stage: Stage, argv: Sequence[str], environment: Mapping[str, str] 
     try:
         specification, config, folder = _settings(environment)
         program = command_program(
-            specification, check_stage(stage), argv, _code(specification, config, folder)
+            specification,
+            check_stage(stage),
+            argv,
+            functools.partial(_code, specification, config, folder),
         )
         after = environment.get(ENV_AFTER)
-        gate = Gate(specification.stage(after).hash, folder, after) if after else None
+        gate = None
+        if after:
+            from jobrelay_runner.order.gate import Gate
+
+            gate = Gate(specification.stage(after).hash, folder, after)
     except (StageError, ValueError) as error:
         print(f"{stage}: {error}", file=sys.stderr)
         leave_message(termination, f"{stage}: {error}"[:1024])
@@ -48,6 +55,8 @@ def run_stage(stage: Stage, argv: Sequence[str], environment: Mapping[str, str] 
 
 def wait_for(stage: Stage, environment: Mapping[str, str] = os.environ) -> int:
     """Wait at the gate until a stage of this run has succeeded; return the exit code."""
+    from jobrelay_runner.order.gate import wait
+
     try:
         specification, _, folder = _settings(environment)
         return wait(specification.stage(stage).hash, folder, stage)
@@ -66,12 +75,10 @@ def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunF
     return read_specification(config), config, folder
 
 
-def _code(specification: Specification, config: Path, folder: RunFolder) -> Optional[bytes]:
+def _code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
     """Return the code's archive: beside the pipeline's file, or on the volume if it is too large for that."""
-    if specification.code is None:
-        return None
-    places = (config.with_name(CODE_FILE), folder.root / "code" / specification.code / CODE_FILE)
-    for place in places:
-        if place.is_file():
-            return place.read_bytes()
-    raise BadInput(f"the code {specification.code[:12]} is neither in the ConfigMap nor on the volume")
+    digest = specification.code or ""
+    for path in (config.with_name(CODE_FILE), folder.root / "code" / digest / CODE_FILE):
+        if path.is_file():
+            return path.read_bytes()
+    raise BadInput(f"the code {digest[:12]} is neither in the ConfigMap nor on the volume")

@@ -13,6 +13,7 @@ from jobrelay_runner.volume.typed_json import Typed
 #: Names of the files in the run's ConfigMap.
 PIPELINE_FILE: Final = "pipeline.json"
 CODE_FILE: Final = "code.tar.gz"
+REQUIREMENTS_FILE: Final = "requirements.txt"
 _BYTES: Final = 2**20
 
 
@@ -20,9 +21,10 @@ _BYTES: Final = 2**20
 class StageSpecification(Typed):
     """One stage. hash: SHA-256 of everything that decides its result, the stages before it included.
 
-    workdir: relative to the workspace, or absolute. metrics: a JSON file in the workspace. folders: data/NAME
-    that it reads. mounts: absolute path to a folder of the workspace. means: what the record shows of how it
-    was started.
+    workdir: relative to the workspace, or absolute. metrics: a JSON file in the workspace. timeout_seconds:
+    after which the runner ends a stage for which that is a success. nodes, processes: for torchrun. image:
+    names the environment, with the requirements. folders: data/NAME that it reads. means: what the record
+    shows of how it was started.
     """
 
     hash: str
@@ -30,8 +32,11 @@ class StageSpecification(Typed):
     metrics: Optional[str] = None
     on_timeout: Literal["fail", "succeed"] = "fail"
     timeout_seconds: Optional[int] = None
+    nodes: int = 1
+    processes: Optional[int] = None
+    image: str = ""
+    has_requirements: bool = False
     folders: List[str] = field(default_factory=list)
-    mounts: Dict[str, str] = field(default_factory=dict)
     means: Dict[str, str] = field(default_factory=dict)
 
 

@@ -2,108 +2,133 @@
 
 from __future__ import annotations
 
-import gzip
-import io
+import json
 import os
-import shutil
-import tarfile
+import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Dict, Final, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Final, List, Mapping, Optional, Tuple
 
-from jobrelay_runner.errors import BadInput
-from jobrelay_runner.volume.files import cannot_be_listed, make_folder, write_atomically
-from jobrelay_runner.volume.paths import CODE_MARKER, RunFolder
-from jobrelay_runner.volume.record import FileDigest
+from jobrelay_runner.context import StageContext
+from jobrelay_runner.volume.paths import PASSING_ERRORS, RunFolder
+from jobrelay_runner.volume.record import FileDigest, Record
+from jobrelay_runner.volume.records import Found, redone_since
+from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 #: What programs leave in passing: no result, and different each time.
 _PASSING: Final = ("__pycache__", ".git", ".ipynb_checkpoints", ".pytest_cache")
-#: Names in a record; see supervisor.
-MOST_FILES: Final = 50_000
+#: Names in a record, which is always read as a whole (RECORD_BYTES), and what each takes beside the name.
+_MOST_BYTES: Final = 12 * 2**20
+_PER_NAME: Final = 128
 
-State = Dict[str, Tuple[int, int, int]]
+#: Size and time of last change of each file, by its name relative to the run's folder.
+State = Dict[str, Tuple[int, int]]
+#: Differs from the state of every file.
+_UNKNOWN: Final = (-1, -1)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a stage did to the workspace; names are relative to the run's folder."""
+    """What a stage did to the workspace. left_out: how many more, unreadable or too many."""
 
     written: Dict[str, FileDigest]
     removed: List[str]
     left_out: int = 0
 
 
-def unpack_code(folder: RunFolder, archive: bytes, digest: str) -> None:
-    """Put the code into the workspace, unless it is there: a stage may have changed it since.
-
-    A later stage with other code gets that code over the present one. Raises BadInput, OSError.
-    """
-    make_folder(folder.workspace)
-    marker = folder.path / CODE_MARKER
-    if marker.is_file() and marker.read_text(encoding="ascii") == digest:
-        return
+def has_code(folder: RunFolder, digest: str) -> bool:
+    """Whether this code has been put into the workspace. A stage may have changed it since."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as members:
-            for member in members:
-                _extract(members, member, folder.workspace)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise BadInput(f"the code's archive is damaged: {error}") from error
-    write_atomically(marker, digest)
-
-
-def _extract(members: tarfile.TarFile, member: tarfile.TarInfo, workspace: Path) -> None:
-    """Extract a folder, a file or a link. tarfile's own filters came with Python 3.12."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts:
-        raise BadInput(f"the code's archive leads out of the workspace: {member.name}")
-    path = workspace / name
-    if member.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        path.unlink()  # a new file: what else has the old one open, or linked, keeps it
-    if member.issym():
-        path.symlink_to(member.linkname)
-        return
-    source = members.extractfile(member)
-    if source is None:
-        raise BadInput(f"the code's archive holds something that is no file: {member.name}")
-    with source, path.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    path.chmod(member.mode & 0o777 | 0o600)
+        return read_bytes(folder.code, len(digest), root=folder.root) == digest.encode()
+    except OSError:
+        return False
 
 
 def state_of(folder: RunFolder) -> State:
-    """Return size, time of last change and inode of every file in the workspace."""
+    """Return the state of every file in the workspace. Raises OSError if the volume does not answer."""
     state: State = {}
-    for path in _files(folder.workspace):
-        status = path.lstat()
-        state[_name(path, folder)] = (status.st_size, status.st_mtime_ns, status.st_ino)
+    for here, folders, files in os.walk(folder.workspace, onerror=_raise_if_passing):
+        folders[:] = [name for name in folders if name not in _PASSING]
+        prefix = os.path.relpath(here, folder.path)
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(here, name))  # noqa: PTH118 (there may be many)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                state[f"{prefix}/{name}"] = (status.st_size, status.st_mtime_ns)
     return state
 
 
-def changes_since(before: Mapping[str, Tuple[int, int, int]], folder: RunFolder) -> Changes:
+def state_before(
+    context: StageContext[Any], previous: Optional[Record], found: Found, unpacked: List[str]
+) -> State:
+    """Return the state before the first attempt of this stage, for this attempt and those after it.
+
+    What an attempt without success has left belongs to the stage. previous: the record of the attempt before
+    this one. unpacked: files of the code that have just been put there.
+    """
+    path = context.folder.before(context.stage)
+    state = None
+    if previous and redone_since(previous, found):
+        previous = None  # what it left is from before
+    if previous and previous.status != "succeeded":
+        try:
+            tree = json.loads(read_bytes(path, 4 * RECORD_BYTES, root=context.folder.root))
+            state = {str(name): (int(size), int(changed)) for name, (size, changed) in tree.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            state = None
+    now = state_of(context.folder)
+    if state is None:
+        state = dict(now)
+        if previous:  # what this stage has made of the files of others, and may leave so
+            theirs = {
+                name
+                for record in found.values()
+                if isinstance(record, Record) and record.stage != context.stage
+                for name in record.outputs
+            }
+            state.update(
+                (name, _UNKNOWN) for name in (*previous.outputs, *previous.removed) if name in theirs
+            )
+    state.update((name, now[name]) for name in unpacked if name in now)
+    context.fence.write(path, json.dumps(state))
+    return state
+
+
+def changes_since(before: Mapping[str, Tuple[int, int]], folder: RunFolder) -> Changes:
     """Return what was written or removed since `before`, with the digests of the files as they are now."""
     after = state_of(folder)
-    changed = [name for name, state in after.items() if before.get(name) != state]
+    changed = sorted(name for name, state in after.items() if before.get(name) != state)
+    missing = sorted(name for name in before if name not in after and not _is_file(folder, name))
     written: Dict[str, FileDigest] = {}
-    for name in changed[:MOST_FILES]:
-        try:
-            written[name] = FileDigest.of(folder.path / name, root=folder.root)
-        except FileNotFoundError:  # a process that the stage left behind removed it
-            continue
-    return Changes(written, sorted(before.keys() - after.keys()), max(0, len(changed) - MOST_FILES))
+    removed: List[str] = []
+    room, left_out = _MOST_BYTES, 0
+    for name in (*changed, *missing):
+        room -= _PER_NAME + len(name.encode(errors="surrogateescape"))
+        if room < 0:
+            left_out += 1
+        elif name not in after:
+            removed.append(name)
+        else:
+            try:
+                written[name] = FileDigest.of(folder.path / name, root=folder.root)
+            except FileNotFoundError:  # a process that the stage left behind removed it
+                continue
+            except OSError as error:
+                _raise_if_passing(error)
+                left_out += 1
+    return Changes(written, removed, left_out)
 
 
-def _files(workspace: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(workspace, onerror=cannot_be_listed):
-        folders[:] = sorted(name for name in folders if name not in _PASSING)
-        for name in sorted(files):
-            path = Path(here, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
+def _is_file(folder: RunFolder, name: str) -> bool:
+    """Whether it is still a file; True if that cannot be known, as in a folder that nobody may enter."""
+    try:
+        return stat.S_ISREG(os.lstat(folder.path / name).st_mode)
+    except OSError as error:
+        return not isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
-def _name(path: Path, folder: RunFolder) -> str:
-    return path.relative_to(folder.path).as_posix()
+def _raise_if_passing(error: OSError) -> None:
+    """Raise `error` if a network volume does not answer; what nobody may read is left out."""
+    if error.errno in PASSING_ERRORS:
+        raise error

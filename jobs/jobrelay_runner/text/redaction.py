@@ -10,7 +10,6 @@ import json
 import re
 import threading
 from typing import Any, Callable, Final, Union
-from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 
@@ -106,6 +105,8 @@ def redacted_tree(tree: Any) -> Any:
 
 def _spellings(value: str) -> set[str]:
     """Return the value as exceptions, JSON and URLs write it."""
+    from urllib.parse import quote, quote_plus  # a stage seldom needs it
+
     return {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe=""), quote_plus(value)}
 
 

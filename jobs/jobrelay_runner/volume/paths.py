@@ -81,6 +81,15 @@ class RunFolder:
         return self.path / WORKSPACE
 
     @property
+    def code(self) -> Path:
+        """Names the code in the workspace by its digest."""
+        return self.path / CODE_MARKER
+
+    def before(self, stage: Stage) -> Path:
+        """The state of the workspace before a stage; not fetched, as any .NAME.partial."""
+        return self.path / f".{stage}-before.json.partial"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 

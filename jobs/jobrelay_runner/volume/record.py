@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Final, List, Literal, Mapping, Optional
 
-from jobrelay_runner.stages import Stage
+from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_runner.volume.paths import PASSING_ERRORS, TERMINATION_MESSAGE_BYTES
 from jobrelay_runner.volume.safe_read import RECORD_BYTES, UnsafeFile, open_regular, read_bytes
 from jobrelay_runner.volume.typed_json import Typed
@@ -110,10 +110,11 @@ class Record(Typed):
 
     While the stage runs, its status is `running`; a stage that was killed stays `running`.
 
-    pipeline: all stages of the run, in order. listings: SHA-256 of each data/NAME in which every file counts
-    (volume.inputs). removed: files of earlier stages that this stage removed. means: what the stage found or
-    chose by itself, such as device and precision, or what it was started with. skipped: files of the data set
-    that could not be used, and why.
+    pipeline: all stages of the run, in order. after: the attempt (attempt_id) of each earlier stage whose
+    results this stage used; the clocks of two nodes need not agree. listings: SHA-256 of each data/NAME in
+    which every file counts (volume.inputs). removed: files of earlier stages that this stage removed.
+    means: what the stage found or chose by itself, such as device and precision, or what it was started with.
+    skipped: files of the data set that could not be used, and why.
     """
 
     run: str
@@ -123,6 +124,7 @@ class Record(Typed):
     config_hash: str
     started: str
     pipeline: List[Stage] = field(default_factory=list)
+    after: Dict[Stage, str] = field(default_factory=dict)
     attempt: int = 1
     finished: Optional[str] = None
     exit_code: Optional[int] = None
@@ -142,6 +144,8 @@ class Record(Typed):
 
     def __post_init__(self) -> None:
         _check_sha256(self.config_hash, "config_hash")
+        for stage in self.pipeline:
+            check_stage(stage)
         if self.attempt < 1:
             raise ValueError(f"attempt: {self.attempt} cannot be")
         for name, listing in self.listings.items():
@@ -150,6 +154,11 @@ class Record(Typed):
             _check_name(name, "outputs")
         for name in self.removed:
             _check_name(name, "removed")
+
+    @property
+    def attempt_id(self) -> str:
+        """What no other attempt at a stage of this run has: its log, or while it runs, when it started."""
+        return self.log.file if self.log else self.started
 
     def to_dict(self) -> Dict[str, Any]:
         """Return a JSON tree, the format first."""

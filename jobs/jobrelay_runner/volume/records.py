@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, List, Mapping, Union
+from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
 
 from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_runner.volume.paths import CHECKPOINTS, CODE_MARKER, LOGS, WORKSPACE
@@ -17,23 +18,34 @@ Found = Dict[Stage, Union[Record, RecordError]]
 def read_records(folder: Path, *, root: Path) -> Found:
     """Return the record of each stage in a run's folder, in the order of the stages, or why it is unreadable.
 
-    Other JSON files lie beside the records. A stage is known by its logs, or from the record of another one.
+    Other JSON files lie beside the records. A stage is known by its logs, or from the record of another one;
+    without any logs, by a record that can be read.
     root: as in safe_read.
     """
     found: Found = {}
-    names = _stages_with_a_log(folder, root)
+    names, has_logs = _candidates(folder, root)
     while names:
-        for stage in names:
-            try:
-                record = read_record(folder / f"{stage}.json", root=root)
-            except RecordError as error:
-                found[stage] = error
-            else:
-                if record:
-                    found[stage] = record
-        order = pipeline_of(found)
-        names = [stage for stage in order if stage not in found and (folder / f"{stage}.json").is_file()]
-    return {stage: found[stage] for stage in order if stage in found} if found else {}
+        records = {stage: record for stage in names if (record := _read(folder, stage, root))}
+        if not has_logs and not found:
+            records = {stage: record for stage, record in records.items() if isinstance(record, Record)}
+        found.update(records)
+        names = [
+            stage
+            for stage in pipeline_of(found)
+            if stage not in found and os.path.lexists(folder / f"{stage}.json")
+        ]
+    return {stage: found[stage] for stage in pipeline_of(found) if stage in found}
+
+
+def _read(folder: Path, stage: Stage, root: Path) -> Union[Record, RecordError, None]:
+    path = folder / f"{stage}.json"
+    try:
+        record = read_record(path, root=root)
+    except RecordError as error:
+        return error
+    if record and record.stage != stage:
+        return RecordError(f"{path} is the record of another stage: {record.stage}")
+    return record
 
 
 def pipeline_of(found: Mapping[Stage, Union[Record, RecordError]]) -> List[Stage]:
@@ -51,11 +63,20 @@ def files_of(found: Mapping[Stage, Union[Record, RecordError]], stage: Stage) ->
     record = found.get(stage)
     if not isinstance(record, Record):
         return {}
-    records = [each for each in found.values() if isinstance(each, Record)]
-    records.sort(key=lambda each: each.started)  # stable: those of one second keep the order of the stages
+    records = [other for each in pipeline_of(found) if isinstance(other := found.get(each), Record)]
+    records.sort(key=lambda each: not redone_since(each, found))  # stable; the others came after
     later = records[records.index(record) + 1 :]
     gone = {name for other in later for name in (*other.outputs, *other.removed)}
     return {name: digest for name, digest in record.outputs.items() if name not in gone}
+
+
+def redone_since(record: Record, found: Mapping[Stage, Union[Record, RecordError]]) -> List[Stage]:
+    """Return the earlier stages that have run again since this stage used their results."""
+    return [
+        stage
+        for stage, attempt in record.after.items()
+        if isinstance(other := found.get(stage), Record) and other.attempt_id != attempt
+    ]
 
 
 def leave_out(folder: Path, root: Path, *, everything: bool) -> Callable[[str], bool]:
@@ -91,18 +112,22 @@ def list_runs(root: Path) -> List[Dict[str, Any]]:
     return runs
 
 
-def _stages_with_a_log(folder: Path, root: Path) -> List[Stage]:
-    """The stages whose record is there and that have left a log, or all possible ones if there is no log."""
-    try:
-        stems = [name[: -len(".json")] for name in regular_files(folder, root=root) if name.endswith(".json")]
-        logs = regular_files(folder / LOGS, root=root)
-    except OSError:
-        return []
+def _candidates(folder: Path, root: Path) -> Tuple[List[Stage], bool]:
+    """Return the possible stages by their files, and whether there are logs, by which they are known."""
+    names, logs = _files(folder, root), _files(folder / LOGS, root)
+    stems = [name[: -len(".json")] for name in names if name.endswith(".json")]
     return [
         stem
         for stem in stems
         if _is_stage(stem) and (not logs or any(log.startswith(f"{stem}-") for log in logs))
-    ]
+    ], bool(logs)
+
+
+def _files(folder: Path, root: Path) -> List[str]:
+    try:
+        return regular_files(folder, root=root)
+    except OSError:
+        return []
 
 
 def _is_stage(name: str) -> bool:

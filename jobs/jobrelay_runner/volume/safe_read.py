@@ -90,9 +90,13 @@ def regular_files(folder: Path, *, root: Path) -> list[str]:
     """Return the sorted names of the regular files in `folder`; none if it does not exist.
 
     Raises UnsafeFile for a folder that is, or is behind, a link, and for anything else that is not a folder.
+    As elsewhere, the way to `root` itself is not checked.
     """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        descriptor = _open_below(root, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = (
+            os.open(root, flags) if folder == root else _open_below(root, folder, flags | os.O_NOFOLLOW)
+        )
     except FileNotFoundError:
         return []
     except NotADirectoryError as error:

@@ -6,6 +6,7 @@ Only the standard library is used, because records are read and written in users
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -84,8 +85,13 @@ def _items(value: Any, where: Tuple[str, ...]) -> Any:
     return value.items()
 
 
+@functools.lru_cache(maxsize=None)
+def _hints(kind: Any) -> Dict[str, Any]:
+    return get_type_hints(kind)  # it evaluates text; a record has a digest for each of its files
+
+
 def _read_fields(kind: Any, tree: Dict[str, Any], where: Tuple[str, ...]) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     given = {}
     for field in dataclasses.fields(kind):
         if field.name in tree:

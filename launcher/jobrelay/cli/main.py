@@ -21,6 +21,7 @@ from jobrelay.cli.options import config_options, output_option, run_options, tar
 from jobrelay.cli.typed import Group
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
 from jobrelay.flags import ConfigFlags, RunFlags, SweepFlags, gathered
+from jobrelay.hints import Command as HintCommand
 from jobrelay_runner import __version__
 from jobrelay_runner.text.redaction import redacted
 
@@ -194,6 +195,26 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
         namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout,
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
+    return Exit.SUCCEEDED
+
+
+@cli.command()
+def init() -> int:
+    """Write a jobrelay.yaml for the scripts in this folder."""
+    from jobrelay.cli.options import FILE
+    from jobrelay.console import Console
+    from jobrelay.pipelines.init import compose_file, written_for
+
+    path = Path(FILE)
+    if path.exists():
+        raise BadInput(f"{path} is here already", "change it, or move it away")
+    if compose := compose_file(Path.cwd()):
+        raise BadInput(f"{compose.name} says already what to run", HintCommand("run-all", "-f", compose.name))
+    path.write_text(written_for(Path.cwd()), encoding="utf-8")
+    console = Console()
+    console.say(
+        f"{path} is written; look at its stages, then: {console.complete(HintCommand('run-all', '--local'))}"
+    )
     return Exit.SUCCEEDED
 
 

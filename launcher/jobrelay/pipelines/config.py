@@ -18,6 +18,7 @@ from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
     CODE_FILE,
     PIPELINE_FILE,
+    REQUIREMENTS_FILE,
     Specification,
     StageSpecification,
 )
@@ -45,14 +46,22 @@ class ProgramConfig:
         return snapshot(self.pipeline.files) if self.pipeline.files else None
 
     @functools.cached_property
+    def requirements(self) -> str:
+        """The text of the requirements file; empty if there is none. Raises BadInput."""
+        path = self.pipeline.requirements
+        try:
+            return path.read_text(encoding="utf-8") if path else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
+
+    @functools.cached_property
     def _commit(self) -> Mapping[str, str]:
         return git_state(self.pipeline.files.get("."))
 
     def with_params(self, values: Mapping[str, Any]) -> ProgramConfig:
         """The same stages and the same snapshot of the code, with other values of some parameters."""
-        params = {**self.pipeline.params, **values}
-        other = ProgramConfig(replace(self.pipeline, params=params))
-        vars(other).update(code=self.code, _commit=self._commit)
+        other = ProgramConfig(replace(self.pipeline, params={**self.pipeline.params, **values}))
+        vars(other).update(code=self.code, requirements=self.requirements, _commit=self._commit)
         return other
 
     def command(self, stage: Stage) -> list[str]:
@@ -89,6 +98,7 @@ class ProgramConfig:
         return {
             "code": self.code.digest if self.code else None,
             "data": sorted(self.pipeline.data),
+            "requirements": self.requirements,
             "stages": {each: self._own(each) for each in order[: order.index(stage) + 1]},
         }
 
@@ -110,6 +120,8 @@ class ProgramConfig:
         files: dict[str, str | bytes] = {PIPELINE_FILE: specification.to_json(indent=2) + "\n"}
         if self.code and len(self.code.archive) <= MOST_CODE:
             files[CODE_FILE] = self.code.archive
+        if self.pipeline.requirements:
+            files[REQUIREMENTS_FILE] = self.requirements
         return files
 
     def uploads(self) -> Mapping[str, bytes]:
@@ -128,6 +140,10 @@ class ProgramConfig:
             metrics=fill(stage.metrics, self.pipeline.params, where) if stage.metrics else None,
             on_timeout=stage.on_timeout,
             timeout_seconds=stage.timeout_seconds if stage.on_timeout == "succeed" else None,
+            nodes=stage.nodes,
+            processes=stage.processes,
+            image=stage.image or self.pipeline.image,
+            has_requirements=self.pipeline.requirements is not None,
             folders=sorted({"/".join(parts[:2]) for parts in data}),
             means=self._means(name),
         )

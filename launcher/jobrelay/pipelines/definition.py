@@ -28,16 +28,17 @@ class StageDefinition(BaseModel):
     """One stage: a command in an image.
 
     run: a list is executed as it is, text goes through `sh -c`; None: the image's own entrypoint and command.
-    workdir: of the command, relative to the workspace, or absolute. mounts: absolute path to a folder of the
-    workspace or to data/NAME. secrets: variable to SECRET/KEY. shm: size of /dev/shm. metrics: a JSON file in
-    the workspace whose numbers are the stage's metrics.
+    workdir: of the command, relative to the workspace, or absolute; None: the image's own. mounts: absolute
+    path to a folder of the workspace or to data/NAME (./data/NAME is the workspace's own). secrets: variable
+    to SECRET/KEY. shm: size of /dev/shm. metrics: a JSON file in the workspace whose numbers are the stage's
+    metrics.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: str | tuple[Text, ...] | None = None
     image: str | None = None
-    workdir: str = "."
+    workdir: str | None = "."
     env: dict[str, Text] = {}
     secrets: dict[str, str] = {}
     mounts: dict[str, str] = {}
@@ -77,7 +78,8 @@ class Pipeline:
     itself) to a file or folder of this machine, copied there before the first stage. data: name on the volume
     to a folder of this machine. seeded: stage to those of its mounts that start with the image's own files at
     that path while the folder is empty. users: stage to UID or UID:GID. builds: stage to the build of its
-    image. notes: what the reader wants to tell people, a line each.
+    image. arguments: stages whose `run` goes behind the entrypoint of their image. notes: what the reader
+    wants to tell people, a line each.
     """
 
     source: str
@@ -91,4 +93,5 @@ class Pipeline:
     seeded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     users: Mapping[str, str] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -57,6 +57,9 @@ def print_logs(
         printed |= _from_volume(executor, run, left, tail, out)
     if not printed:
         status.require_known(executor, run)
+        known_stages = pipeline_of(job for job, _ in jobs) or _recorded(executor, run)
+        if stage and known_stages and stage not in known_stages:
+            raise BadInput(f"run {run} has no stage {stage}", f"choose from {', '.join(known_stages)}")
         raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
 
 

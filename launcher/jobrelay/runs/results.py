@@ -97,7 +97,12 @@ def proven_log(folder: Path, stage: Stage) -> Path | None:
 def logs_of(folder: Path, stage: Stage) -> list[Path]:
     """The logs of a stage in a fetched run, one per attempt. Raises UnsafeFile if `logs` is a link."""
     names = regular_files(folder / LOGS, root=folder)
-    return [folder / LOGS / name for name in names if name.startswith(f"{stage}-") and name.endswith(".log")]
+    others = [f"{other}-" for other in read_records(folder, root=folder) if other.startswith(f"{stage}-")]
+    return [
+        folder / LOGS / name
+        for name in names
+        if name.startswith(f"{stage}-") and name.endswith(".log") and not name.startswith(tuple(others))
+    ]
 
 
 def problems(folder: Path, everything: bool = False) -> list[str]:

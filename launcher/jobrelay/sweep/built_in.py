@@ -95,6 +95,9 @@ class BuiltIn:
                     f"--set train.validation_split={VALIDATION_SPLIT}, or --choose-on test",
                 )
 
+    def needs(self, trial: Trial) -> list[str]:
+        return self.config(trial).on_the_volume(self.stages)
+
     def condition(self, text: str) -> Condition:
         return Condition.parse(text, list(FIGURES))
 

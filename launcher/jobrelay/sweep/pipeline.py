@@ -98,6 +98,9 @@ class SweptPipeline(Protocol):
     def check(self, trials: Sequence[Trial]) -> None:
         """Raise BadInput if the best of these trials could not be chosen."""
 
+    def needs(self, trial: Trial) -> list[str]:
+        """Return what a trial expects on the volume and nothing puts there: data/NAME, or a file in it."""
+
     def condition(self, text: str) -> Condition:
         """Parse the condition of --stop-when. Raises BadInput."""
 

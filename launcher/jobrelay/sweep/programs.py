@@ -122,6 +122,9 @@ class Programs:
             for stage in self.stages:
                 config.decides(stage)  # raises BadInput for a parameter that does not exist
 
+    def needs(self, trial: Trial) -> list[str]:
+        return []  # the launcher puts its `data` there
+
     def condition(self, text: str) -> Condition:
         return Condition.parse(text)
 

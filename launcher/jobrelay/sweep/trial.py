@@ -39,10 +39,7 @@ class Trials:
         if target.local:  # on a cluster this would need API calls and a Pod
             executor = target.executor()
             executor.check(plan)
-            stages = self.pipeline.stages
-            needs = [
-                name for trial, _ in trials for name in self.pipeline.config(trial).on_the_volume(stages)
-            ]
+            needs = [name for trial, _ in trials for name in self.pipeline.needs(trial)]
             results.require(executor, list(dict.fromkeys(needs)))
 
     def finished_row(self, trial: Trial, run: str) -> Row | None:

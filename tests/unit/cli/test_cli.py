@@ -64,7 +64,7 @@ def write(folder: Path, content: str) -> str:
 REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "unknown-command": (["runall"], "No such command 'runall'"),
     "unknown-option": (["run-all", "--runs", "a"], "No such option"),
-    "unknown-stage": (["run", "serve"], "'serve' is not one of 'train', 'eval', 'infer'"),
+    "unknown-stage": (["run", "serve", "--dry-run"], "there is no stage serve"),
     "no-stage": (["run"], "Missing argument"),
     "timeout-zero": (["run-all", "--timeout", "0"], "0 is not in the range x>=1"),
     "timeout-text": (["run-all", "--timeout", "1h"], "'1h' is not a valid integer"),
@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "status-of-no-run": (["status", "a", "--local"], "there is no run a"),
     "logs-of-nothing": (["logs", "--local"], "there is no run on this machine"),
     "logs-of-no-run": (["logs", "a", "--local"], "there is no run a"),
-    "logs-of-no-stage": (["logs", "a", "serve", "--local"], "'serve' is not one of"),
+    "logs-of-no-stage": (["logs", "a", "serve", "--local"], "there is no run a"),
     "fetch-of-nothing": (["fetch", "--local"], "there is no run on this machine"),
     "delete-of-no-run": (["delete", "a", "--local"], "there is no run a"),
 }

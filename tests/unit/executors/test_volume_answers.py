@@ -22,11 +22,13 @@ from jobrelay.runs import results
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import Deadline, JobView, Verdict, Waiting
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import list_runs
-from jobrelay_runner.volume.verify import PARTS, check_run
+from jobrelay_runner.volume.records import list_runs
+from jobrelay_runner.volume.verify import check_run
+from jobrelay_train.config.schema import STAGES
 from tests.support import PATIENCE, eventually
+from tests.support import objects as o
 
-GOOD = [{"what": what, "good": True, "found": "yes"} for what in PARTS]
+GOOD = [{"what": what, "good": True, "found": "yes"} for what in (*STAGES, "checkpoint")]
 
 
 def lines(*trees: Any) -> bytes:
@@ -69,6 +71,9 @@ class Executor:
     def place(self) -> str:
         return "here"
 
+    def jobs(self, run: str | None = None) -> Any:
+        return [(o.job(stage), []) for stage in STAGES]
+
     def volume(self, run: str | None = None) -> Any:
         return contextlib.nullcontext(self._volume)
 
@@ -78,8 +83,9 @@ def verify(monkeypatch: pytest.MonkeyPatch, *chunks: bytes) -> int:
     return cli.main(["verify", "a"])
 
 
-def test_every_part_is_answered(tmp_path: Path) -> None:
-    assert tuple(check.what for check in check_run(RunFolder(tmp_path, "a"))) == PARTS
+def test_a_run_without_a_record_is_one_bad_check(tmp_path: Path) -> None:
+    (found,) = check_run(RunFolder(tmp_path, "a"))
+    assert (found.what, found.good, found.found) == ("stages", False, "no record: no stage has run")
 
 
 def test_a_whole_answer_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +107,7 @@ def test_row_55_an_answer_that_says_nothing_verifies_nothing(
 def test_row_55_what_was_not_answered_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify(monkeypatch, lines(*GOOD[:2])) == Exit.INCOMPLETE
     checks = results.check(Executor(pod(lines(*GOOD[:2]))), "a")  # type: ignore[arg-type]
-    assert [check.what for check in checks if not check.good] == list(PARTS[2:])
+    assert [(check.what, check.found) for check in checks if not check.good] == [("infer", "no answer")]
 
 
 def test_row_57_an_answer_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +138,8 @@ def test_a_list_of_runs_that_is_none(run: Any) -> None:
 
 
 def test_a_list_of_runs_comes_as_it_was_sent(tmp_path: Path) -> None:
-    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/logs").mkdir(parents=True)
+    (tmp_path / "runs/a/logs/train-p.log").touch()
     (tmp_path / "runs/a/train.json").write_text("nonsense")
     (tmp_path / "runs/b").mkdir()
     sent = list_runs(tmp_path)

@@ -14,7 +14,8 @@ import pytest
 from jobrelay.cli import main as cli
 from jobrelay.runs import results
 from jobrelay_runner.volume.paths import RunFolder
-from jobrelay_runner.volume.record import FileDigest, LogDigest, Record, RecordError, list_runs, read_record
+from jobrelay_runner.volume.record import FileDigest, LogDigest, Record, RecordError, read_record
+from jobrelay_runner.volume.records import list_runs
 from jobrelay_runner.volume.safe_read import RECORD_BYTES
 from jobrelay_runner.volume.verify import check_run
 from jobrelay_train.config.schema import STAGES

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from jobrelay_runner.volume import archive, serve
 from jobrelay_runner.volume.paths import below, inside
+from tests.support.pages import write_run
 
 
 @dataclass
@@ -211,12 +212,16 @@ def test_no_path_leads_out_of_the_volume(rest: str) -> None:
         assert Path(os.path.normpath(found)).is_relative_to(root / found.relative_to(root).parts[0])
 
 
-def test_check_tells_of_everything_that_a_complete_run_has(volume: Volume) -> None:
+def test_check_tells_of_everything_that_a_run_has(volume: Volume) -> None:
     assert volume.run("check", "a") == 0
+    (found,) = map(json.loads, volume.out.splitlines())
+    assert (found["what"], found["good"]) == ("stages", False)
 
+    write_run(volume.root / "runs" / "whole")
+    assert volume.run("check", "whole") == 0
     found = [json.loads(line) for line in volume.out.splitlines()]
-    assert [check["what"] for check in found] == [
-        "train", "eval", "infer", "checkpoint", "eval_results.json", "pictures",
+    assert [(check["what"], check["good"]) for check in found] == [
+        ("train", True), ("eval", True), ("infer", True), ("checkpoint", False),
+        ("eval_results.json", True), ("pictures", True),
     ]  # fmt: skip
-    assert not any(check["good"] for check in found)
     assert volume.run("check", "../../etc") == 1

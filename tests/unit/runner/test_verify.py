@@ -42,9 +42,10 @@ def run(tmp_path: Path) -> RunFolder:
 def _record(folder: RunFolder, stage: str, status: str = "succeeded") -> None:
     outputs = {name: FileDigest.of(folder.path / name) for name in OUTPUTS[stage]}
     record = Record(
-        run="a", stage=stage, status=status, pod="p", config_hash="0" * 64, started="", outputs=outputs
-    )  # type: ignore[arg-type]
-    folder.record(stage).write_text(record.to_json())  # type: ignore[arg-type]
+        run="a", stage=stage, status=status, pod="p", config_hash="0" * 64, started="",
+        pipeline=list(STAGES), outputs=outputs,
+    )  # type: ignore[arg-type]  # fmt: skip
+    folder.record(stage).write_text(record.to_json())
 
 
 def test_a_complete_run_is_told_with_what_there_is(run: RunFolder) -> None:

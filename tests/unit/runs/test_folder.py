@@ -11,7 +11,7 @@ from jobrelay.cli import main as cli
 from jobrelay.errors import Conflict, Exit
 from jobrelay.executors.local import LocalExecutor
 from jobrelay.runs import results as artifacts
-from jobrelay.runs.folder import OWNER, Owner, belongs, claim, training_of
+from jobrelay.runs.folder import OWNER, Owner, belongs, claim
 from jobrelay_train.config.loading import resolve
 from tests.support.pages import write_run
 
@@ -90,7 +90,7 @@ def test_another_run_is_refused_before_anything_runs(
 
 def test_another_configuration_is_refused_and_more_epochs_are_the_same_run(here: Path) -> None:
     def owner(*settings: str) -> Owner:
-        return Owner(run="a", place="here", training=training_of(resolve({}, settings)))
+        return Owner(run="a", place="here", training=resolve({}, settings).identity())
 
     claim(here / "a", owner())
     claim(here / "a", owner("train.epochs=50", "train.memory=4Gi", "infer.samples=all"))

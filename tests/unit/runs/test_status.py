@@ -113,9 +113,9 @@ def test_runs_are_listed_by_time_and_none_is_hidden(
     assert launch(place, "list", "-o", "name") == 0
     assert capsys.readouterr().out.split() == ["m", "z", "a"]
     assert launch(place, "list") == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["m", "-", "-", "-", "2026-11-18", "12:06:40", "CET"] in rows
-    assert ["z", "succeeded", "-", "-", "2026-11-21", "00:30:00", "CET"] in rows
+    rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["m", "files no record", "2026-11-18 12:06:40 CET"] in rows
+    assert ["z", "train succeeded", "acc 0.9000", "2026-11-21 00:30:00 CET"] in rows
     assert launch(place, "list", "-o", "json") == 0
     assert {row["run"]: row["created"] for row in json.loads(capsys.readouterr().out)} == {
         "m": "2026-11-18T11:06:40+00:00",
@@ -166,6 +166,14 @@ def test_of_what_runs_epoch_elapsed_time_and_time_left_are_shown(place: Path) ->
     assert state.seconds is not None
     assert 60 <= state.seconds < 600
     assert re.fullmatch(r"[-0-9]{10} [:0-9]{8} \S+", state.row()[-1])
+
+
+def test_logs_of_a_stage_that_the_run_does_not_have(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded(place / "volume", "a", o.T0)
+    assert launch(place, "logs", "a", "serve") == Exit.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "run a has no stage serve" in said
+    assert "choose from train, eval, infer" in said
 
 
 def test_logs_takes_a_stage_for_what_it_is(

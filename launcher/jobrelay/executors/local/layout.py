@@ -42,6 +42,12 @@ def config_folder(root: Path, name: str) -> Path:
     return root / JOBS / CONFIG / name
 
 
+def environments() -> Path:
+    """The folder of the libraries that requirements files ask for, in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "jobrelay" / "environments"
+
+
 @contextmanager
 def one_at_a_time(root: Path) -> Iterator[None]:
     """Let only one launcher at a time create or remove Jobs on this volume; wait for the others."""

@@ -29,7 +29,8 @@ from jobrelay.executors.local.pod.mounts import (
 from jobrelay.kube.labels import ANNOTATION_INDEX
 from jobrelay.kube.objects import Container, EnvVar, Pod
 from jobrelay.kube.read import has_runner
-from jobrelay_runner.command.program import ENV_BINDS
+from jobrelay_runner.command.execution import ENV_BINDS
+from jobrelay_runner.command.requirements import ENV_ENVIRONMENTS
 from jobrelay_runner.volume.paths import ENV_INDEX
 
 #: The image's WORKDIR (images/slim.Dockerfile).
@@ -108,7 +109,8 @@ def _with_runner(container: Container, mounts: Mounts, plain: Mapping[str, str])
     arguments = [expanded(ours.here(word), variables) for word in words]
     if own:
         variables[ENV_BINDS] = json.dumps({path: str(folder) for path, folder in own.items()})
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
+    environments = {ENV_ENVIRONMENTS: str(layout.environments())}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environments, **variables}
     return Process(arguments, environment, str(layout.WORKING_FOLDER), tuple(ours.made))
 
 
