@@ -46,6 +46,7 @@ class SweepFlags(ConfigFlags):
     count: int | None
     seeds: int
     max_parallel: int
+    pack: int | None
     stop_when: str | None
     choose_on: str | None
     minimize: bool | None

@@ -36,7 +36,7 @@ def run_stage(stage: Stage, argv: Sequence[str], environment: Mapping[str, str] 
             specification,
             check_stage(stage),
             argv,
-            functools.partial(_code, specification, config, folder),
+            functools.partial(read_code, specification, config, folder),
         )
         after = environment.get(ENV_AFTER)
         gate = None
@@ -75,7 +75,7 @@ def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunF
     return read_specification(config), config, folder
 
 
-def _code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
+def read_code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
     """Return the code's archive: beside the pipeline's file, or on the volume if it is too large for that."""
     digest = specification.code or ""
     for path in (config.with_name(CODE_FILE), folder.root / "code" / digest / CODE_FILE):

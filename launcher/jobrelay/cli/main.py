@@ -150,6 +150,10 @@ def _is_command(words: Sequence[str]) -> bool:
     "--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time."
 )
 @click.option(
+    "--pack", type=click.IntRange(min=1, max=100),
+    help="Own stages: trials that share a Job, one after the other.  [default: a minute's worth of them]",
+)  # fmt: skip
+@click.option(
     "--stop-when", metavar="CONDITION", help="Start no further trial once one meets it: val_acc>=0.99."
 )
 @click.option(

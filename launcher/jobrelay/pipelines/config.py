@@ -112,17 +112,20 @@ class ProgramConfig:
 
     def config_files(self) -> Mapping[str, str | bytes]:
         """pipeline.json for the runner, and the code, unless it is too large for a ConfigMap."""
-        specification = Specification(
-            pipeline=list(self.pipeline.stages),
-            stages={name: self._specification(name) for name in self.pipeline.stages},
-            code=self.code.digest if self.code else None,
-        )
-        files: dict[str, str | bytes] = {PIPELINE_FILE: specification.to_json(indent=2) + "\n"}
+        files: dict[str, str | bytes] = {PIPELINE_FILE: self.specification().to_json(indent=2) + "\n"}
         if self.code and len(self.code.archive) <= MOST_CODE:
             files[CODE_FILE] = self.code.archive
         if self.pipeline.requirements:
             files[REQUIREMENTS_FILE] = self.requirements
         return files
+
+    def specification(self) -> Specification:
+        """What the runner needs to know. Raises BadInput for an unknown parameter."""
+        return Specification(
+            pipeline=list(self.pipeline.stages),
+            stages={name: self._specification(name) for name in self.pipeline.stages},
+            code=self.code.digest if self.code else None,
+        )
 
     def uploads(self) -> Mapping[str, bytes]:
         """Files for the volume: code that is too large for a ConfigMap, as code/HASH/code.tar.gz."""

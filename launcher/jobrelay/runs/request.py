@@ -31,6 +31,7 @@ class RunRequest:
     stages: Sequence[Stage] = ()  # none: all
     new: bool = False
     fetch: bool = True
+    fetched_later: bool = False  # by the caller, which knows what is there
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
     early: When = "auto"  # whether a stage starts before its turn, to import its libraries

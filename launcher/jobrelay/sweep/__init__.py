@@ -5,6 +5,7 @@ pipeline       what a sweep needs of the pipeline that it runs
 built_in       the built-in programs: keys of their configuration, accuracy
 programs       any other pipeline: its `params`, any metric
 trial          one trial: a run of the pipeline
+packing        how many trials share a Job
 running        trials → rows, several at a time
 log            sweep.log: events of the sweep and output of its trials
 table          rows → sweep.csv, byte for byte reproducible

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from jobrelay.errors import BadInput
 from jobrelay.flags import SweepFlags
+from jobrelay.manifests import PipelineConfig
 from jobrelay.runs.target import Target
 from jobrelay.sweep.built_in_table import FIGURES, row_of
 from jobrelay.sweep.design import Axis, Trial, parse_axis
@@ -97,6 +98,12 @@ class BuiltIn:
 
     def needs(self, trial: Trial) -> list[str]:
         return self.config(trial).on_the_volume(self.stages)
+
+    def why_not_packed(self) -> str:
+        return "each trial of the built-in programs has its own Jobs"
+
+    def pack(self, trials: Mapping[str, Trial]) -> PipelineConfig:
+        raise NotImplementedError(self.why_not_packed())
 
     def condition(self, text: str) -> Condition:
         return Condition.parse(text, list(FIGURES))

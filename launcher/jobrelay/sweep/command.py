@@ -24,6 +24,7 @@ from jobrelay.sweep.design import (
     parse_axis,
     with_seeds,
 )
+from jobrelay.sweep.packing import Packing
 from jobrelay.sweep.pipeline import Shown, SweptPipeline
 from jobrelay.sweep.programs import programs
 from jobrelay.sweep.table import Row, to_csv
@@ -48,6 +49,7 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
         folder=Path("sweeps") / sweep.name,
     )
     condition = pipeline.condition(flags.stop_when) if flags.stop_when else None
+    packing = _packing(pipeline, flags)
     if flags.dry_run:
         check(sweep, how)
         print_table(
@@ -55,7 +57,7 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
         )
         return Exit.SUCCEEDED
     try:
-        rows = carry_out(sweep, how, console, at_once=flags.max_parallel, stop_when=condition)
+        rows = carry_out(sweep, how, console, packing=packing, stop_when=condition)
     except (KeyboardInterrupt, Terminated) as interrupt:
         code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
         raise Interrupted(
@@ -73,6 +75,17 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
     console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
     keep_sweep_report(how.folder, console)
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
+
+
+def _packing(pipeline: SweptPipeline, flags: SweepFlags) -> Packing:
+    """How trials share Jobs. Raises BadInput for trials that cannot, and are asked to."""
+    why = pipeline.why_not_packed()
+    if why and (flags.pack or 1) > 1:
+        raise BadInput(f"--pack {flags.pack}: {why}", "leave out --pack")
+    # a pack has all its trials started before the first one's result is known
+    return Packing(
+        flags.max_parallel, flags.pack, possible=not why and not (flags.stop_when and not flags.pack)
+    )
 
 
 def designed(pipeline: SweptPipeline, flags: SweepFlags) -> Sweep:

@@ -101,6 +101,12 @@ class SweptPipeline(Protocol):
     def needs(self, trial: Trial) -> list[str]:
         """Return what a trial expects on the volume and nothing puts there: data/NAME, or a file in it."""
 
+    def why_not_packed(self) -> str:
+        """Return why trials cannot share a Job; "" if they can."""
+
+    def pack(self, trials: Mapping[str, Trial]) -> PipelineConfig:
+        """Return the configuration of a Job for several trials, by their run ids."""
+
     def condition(self, text: str) -> Condition:
         """Parse the condition of --stop-when. Raises BadInput."""
 

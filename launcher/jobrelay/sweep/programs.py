@@ -13,6 +13,7 @@ from jobrelay.errors import BadInput
 from jobrelay.flags import SweepFlags
 from jobrelay.pipelines.config import PLACEMENT, ProgramConfig
 from jobrelay.pipelines.definition import Pipeline
+from jobrelay.pipelines.pack import PackConfig, why_not_packed
 from jobrelay.pipelines.reading import with_overrides
 from jobrelay.runs.target import Target
 from jobrelay.sweep.design import Axis, Trial
@@ -124,6 +125,12 @@ class Programs:
 
     def needs(self, trial: Trial) -> list[str]:
         return []  # the launcher puts its `data` there
+
+    def why_not_packed(self) -> str:
+        return why_not_packed(self.pipeline)
+
+    def pack(self, trials: Mapping[str, Trial]) -> PackConfig:
+        return PackConfig({run: self.config(trial) for run, trial in trials.items()})
 
     def condition(self, text: str) -> Condition:
         return Condition.parse(text)

@@ -18,6 +18,7 @@ from jobrelay.runs.results import require_place
 from jobrelay.sweep.design import Trial
 from jobrelay.sweep.log import SweepLog
 from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.packing import Packing
 from jobrelay.sweep.plots import draw
 from jobrelay.sweep.running import Condition, run_trials
 from jobrelay.sweep.table import Row, to_csv
@@ -69,7 +70,7 @@ def check(sweep: Sweep, how: Trials) -> None:
 
 
 def carry_out(
-    sweep: Sweep, how: Trials, console: Console, *, at_once: int, stop_when: Condition | None
+    sweep: Sweep, how: Trials, console: Console, *, packing: Packing, stop_when: Condition | None
 ) -> list[Row]:
     """Run every trial and write the folder; return the rows in the order of the trials.
 
@@ -80,11 +81,12 @@ def carry_out(
     how.folder.mkdir(parents=True, exist_ok=True)
     table = _Table(sweep, how)
     with SweepLog(how.folder / "sweep.log", console) as log:
-        log(f"sweep {sweep.name}: {counted(len(sweep.trials), 'trial')}, at most {at_once} at once")
+        log(f"sweep {sweep.name}: {counted(len(sweep.trials), 'trial')}, at most {packing.at_once} at once")
         table.start(log)
+        packing.learn(table.rows)
         run_trials(
-            sweep.named(), lambda trial, run: how.run(trial, run, log),
-            at_once=at_once, stop_when=stop_when, log=log, on_row=lambda row: table.add(row, log),
+            sweep.named(), lambda trials: how.run_pack(trials, log),
+            packing=packing, stop_when=stop_when, log=log, on_row=lambda row: table.add(row, log),
         )  # fmt: skip
         lines = observations(table.rows, sweep.keys, how.pipeline, sweep.base)
         for line in lines:

@@ -34,6 +34,7 @@ from jobrelay.sweep.design import (
 )
 from jobrelay.sweep.log import SweepLog
 from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.packing import Packing
 from jobrelay.sweep.running import Condition, run_trials
 from jobrelay.sweep.table import Row, to_csv
 from jobrelay.sweep.trial import Trials
@@ -143,7 +144,12 @@ def carry_out(tmp_path: Path, runs: Runs, stop_when: str | None = None, at_once:
     condition = Condition.parse(stop_when, list(FIGURES)) if stop_when else None
     rows: list[Row] = []
     with SweepLog(tmp_path / "sweep.log", Console(quiet=True)) as log:
-        run_trials(named, runs, at_once=at_once, stop_when=condition, log=log, on_row=rows.append)
+        run_trials(
+            named,
+            lambda pack: [runs(trial, run) for trial, run in pack],
+            packing=Packing(at_once, possible=False),
+            stop_when=condition, log=log, on_row=rows.append,
+        )  # fmt: skip
     return sorted(rows, key=lambda row: row.run)
 
 
@@ -190,7 +196,7 @@ def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
     )
     how = Lost(by_test_images(target), RunRequest(), tmp_path)
     with pytest.raises(ApiLost):
-        whole.carry_out(sweep, how, Console(quiet=True), at_once=1, stop_when=None)
+        whole.carry_out(sweep, how, Console(quiet=True), packing=Packing(1), stop_when=None)
 
     _, *lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert [line.split(",")[::3][:2] for line in lines] == [[first, "failed"], [second, "succeeded"]]
@@ -211,7 +217,7 @@ def test_a_sweep_has_its_pictures_with_and_without_matplotlib(
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     sweep = Sweep("s", tuple(with_seeds(all_combinations([EPOCHS]), 0, 2)), {})
     how = Quick(by_test_images(Target(local=True, volume=tmp_path / "volume")), RunRequest(), tmp_path)
-    whole.carry_out(sweep, how, Console(), at_once=1, stop_when=None)
+    whole.carry_out(sweep, how, Console(), packing=Packing(1), stop_when=None)
 
     kinds = (".png", ".svg") if matplotlib else (".svg",)
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
