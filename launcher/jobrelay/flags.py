@@ -19,6 +19,9 @@ class ConfigFlags:
     config_file: Path | None
     overrides: tuple[str, ...]
     timeout: int | None
+    data: tuple[str, ...]
+    registry: str | None
+    no_build: bool
 
 
 @dataclass(frozen=True)

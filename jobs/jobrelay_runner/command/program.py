@@ -84,9 +84,7 @@ def _observe(
 def _unpack(folder: RunFolder, read_code: Callable[[], bytes], digest: str) -> List[str]:
     if workspace.has_code(folder, digest):
         return []
-    from jobrelay_runner.command.code import (
-        unpack,
-    )  # imports tarfile and more, which later stages do not need
+    from jobrelay_runner.command.code import unpack  # with tarfile and more, which later stages do not need
 
     return unpack(folder, read_code(), digest)
 

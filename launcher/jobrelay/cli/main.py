@@ -193,6 +193,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
+    target = _with_data(target, flags.data)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
         target.manifests, config, flags.run_id or manifests.new_run_id(),
@@ -230,6 +231,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
+    target = _with_images(_with_data(target, flags.data), flags, console)
     config = target.config(flags.config_file, flags.overrides)
     request = RunRequest(
         run=flags.run_id,
@@ -258,6 +260,31 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     keep_report(report, console)
     print_report(report, output=flags.output, console=console)
     return report.exit_code
+
+
+def _with_data(target: Target, data: Sequence[str]) -> Target:
+    if not data:
+        return target
+    from jobrelay.pipelines.reading import with_data
+
+    if target.pipeline is None:
+        raise BadInput(
+            "--data is for stages of your own", "put DIR NAME copies data for the built-in programs"
+        )
+    return replace(target, pipeline=with_data(target.pipeline, data))
+
+
+def _with_images(target: Target, flags: RunFlags, console: Console) -> Target:
+    """The target with the images that its pipeline builds, and the commands that its images know."""
+    pipeline = target.pipeline
+    if pipeline is None or target.local:
+        return target
+    from jobrelay.images.stages import provide_images, with_image_commands
+
+    if pipeline.builds and not flags.no_build and not flags.dry_run:
+        context = target.context or target.executor().place().split(",")[0].removeprefix("context ")
+        pipeline = provide_images(pipeline, context, flags.registry, console.say)
+    return replace(target, pipeline=with_image_commands(pipeline))
 
 
 def _import_while_waiting(step: str, stage: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from jobrelay.errors import BadInput
 
 if TYPE_CHECKING:
+    from jobrelay.console import Console
     from jobrelay.pipelines.definition import Pipeline
 
 Command = Callable[..., Any]
@@ -27,8 +29,11 @@ _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--imag
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
-def target_options(command: Command) -> Command:
-    """Add the options that select the place; the command gets them as `target` and `console`."""
+def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) -> Command:
+    """Add the options that select the place; the command gets them as `target` and `console`.
+
+    file: the names of one of them, for a command in which -f means something else.
+    """
     options = [
         click.option("--local", is_flag=True, help="Run as processes on this machine, without a cluster."),
         click.option(
@@ -48,7 +53,7 @@ def target_options(command: Command) -> Command:
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
         click.option(
-            "-f", "--file", "file", type=_PATH,
+            *file, "definition", type=_PATH,
             help=f"A {FILE} or a compose file with your own stages.  [default: {FILE}, if it is here]",
         ),
         click.option(
@@ -68,7 +73,7 @@ def target_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_target(
-        quiet: bool, verbose: bool, kustomization: Path | None, file: Path | None, **others: Any
+        quiet: bool, verbose: bool, kustomization: Path | None, definition: Path | None, **others: Any
     ) -> Any:
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
@@ -82,21 +87,27 @@ def target_options(command: Command) -> Command:
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
         folder = manifests_folder(kustomization) if kustomization else manifests.BASE
-        if file and kustomization:
+        if definition and kustomization:
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
-        found = file or (here if here.is_file() and not kustomization else None)
-        pipeline = _pipeline(found) if found else None
+        found = definition or (here if here.is_file() and not kustomization else None)
+        pipeline = _pipeline(found, console, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
 
 
-def _pipeline(file: Path) -> Pipeline:
-    from jobrelay.pipelines.reading import read
+def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
+    """Read a jobrelay.yaml or a compose file. Raises BadInput."""
+    from jobrelay.pipelines import compose, reading
 
-    return read(file)
+    if not compose.is_compose(file):
+        return reading.read(file)
+    pipeline = compose.read(file, environment=os.environ)
+    for note in pipeline.notes:
+        console.say(note)
+    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
@@ -128,8 +139,17 @@ def config_options(command: Command) -> Command:
         ),
         click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
+        click.option(
+            "--registry", metavar="REGISTRY",
+            help="Where images that a compose file builds are pushed to.  [default: loaded into kind]",
+        ),
+        click.option("--no-build", is_flag=True, help="The nodes have the images of the compose file."),
+        click.option(
+            "--data", multiple=True, metavar="DIR:PATH",
+            help="Put a folder on the volume, once, and mount it at PATH in every stage of your own.",
+        ),
         click.option("--timeout", type=_SECONDS, help="Seconds for an attempt of a stage that has none set."),
-    ]
+    ]  # fmt: skip
     return _decorated(command, options)
 
 

@@ -16,6 +16,7 @@ import pathspec
 
 from jobrelay.errors import BadInput
 from jobrelay.figures import mebibytes
+from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.safe_read import why
 
 #: Left out everywhere: what tools and JobRelay itself leave in a folder of code.
@@ -103,7 +104,7 @@ def _check_size(found: Mapping[str, Path]) -> None:
     largest = sorted(sizes, key=lambda name: -sizes[name])[:_LARGEST]
     lines = "".join(f"\n    {mebibytes(sizes[name]):>9}  {name}" for name in largest)
     raise BadInput(
-        f"the code has {len(sizes):,} files and {mebibytes(total)}; its largest files:{lines}",
+        f"the code has {counted(len(sizes), 'file')} and {mebibytes(total)}; its largest files:{lines}",
         "name large folders under `data:`, or leave them out with .jobrelayignore",
     )
 

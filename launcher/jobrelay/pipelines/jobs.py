@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.kube.labels import LABEL_COMPONENT
-from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.objects import Container, Job, Object
 from jobrelay.kube.quantities import parse_quantity
 from jobrelay.kube.read import containers, main_container
 from jobrelay.manifests import Manifests
@@ -42,6 +42,19 @@ wait "$program"; code=$?
 while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
 case $code in 65|69|75|76|78) echo "jobrelay: exit code $code" >&2; exit 1;; esac
 exit "$code"
+"""
+#: Copies the image's files at $1 to the folder $2 of the workspace, and so on, and unpacks the code.
+PREPARE: Final = """\
+runner="$1"; shift
+work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
+while [ $# -gt 1 ]; do
+  mkdir -p "$work/$2" || exit 1
+  if [ -d "$1" ] && [ -z "$(ls -A "$work/$2")" ]; then cp -a "$1/." "$work/$2/" || exit 1; fi
+  shift 2
+done
+for python in python3 python; do
+  if command -v "$python" >/dev/null 2>&1; then exec "$python" "$runner" unpack; fi
+done
 """
 _QUEUE: Final = "kueue.x-k8s.io/queue-name"
 #: Text with one of these goes through a shell; any other is executed as it is, as make does.
@@ -89,6 +102,9 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
     if before:
         pod["initContainers"][0]["args"] = ["wait", before]
     else:
+        pod["initContainers"] = []
+    pod["initContainers"] += _preparing(pipeline, name, stage, main)
+    if not pod["initContainers"]:
         del pod["initContainers"]
     main["args"] = ["stage", name, "--"]
     _set_security(cast(Any, pod), pipeline, name, stage)
@@ -103,6 +119,22 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
     if stage.queue:
         job["metadata"]["labels"][_QUEUE] = stage.queue
     return job
+
+
+def _preparing(pipeline: Pipeline, name: Stage, stage: StageDefinition, main: Container) -> list[Container]:
+    """The container that has to run before the stage's mounts are made, where there is need for one.
+
+    A named volume starts with the image's files, while it is empty; and a file must be there to be mounted.
+    """
+    places = {path: stage.mounts[path].removeprefix("./") for path in pipeline.seeded.get(name, ())}
+    single = {place for place, source in pipeline.files.items() if source.is_file()}
+    if not places and not single & {folder.removeprefix("./") for folder in stage.mounts.values()}:
+        return []
+    container = copy.deepcopy(main)
+    container["name"] = "prepare"
+    container["command"] = ["sh", "-c", PREPARE, *container["command"][3:]]
+    container["args"] = [word for path, place in places.items() for word in (path, place)]
+    return [container]
 
 
 def _set_security(pod: Any, pipeline: Pipeline, name: Stage, stage: StageDefinition) -> None:
@@ -140,9 +172,10 @@ def _set_resources(main: Any, pod: Any, stage: StageDefinition) -> None:
 
 def _mount(path: str, folder: str) -> Object:
     """A folder of the workspace, or of data/NAME (which no stage may change), at an absolute path."""
+    folder = folder.rstrip("/")
     if folder.startswith("data/"):
         return {"name": "volume", "mountPath": path, "subPath": folder, "readOnly": True}
-    inner = f"runs/$({ENV_RUN})/{WORKSPACE}" + ("" if folder in ("", ".") else f"/{folder}")
+    inner = f"runs/$({ENV_RUN})/{WORKSPACE}/{folder.removeprefix('./')}".rstrip("/.")
     return {"name": "volume", "mountPath": path, "subPathExpr": inner}
 
 

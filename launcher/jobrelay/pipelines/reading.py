@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,32 @@ def with_overrides(pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
                 f"did you mean {near[0]}?" if near else f"params has {', '.join(params) or 'none'}",
             )
     return replace(pipeline, params=params, stages=stages)
+
+
+def with_data(pipeline: Pipeline, folders: Sequence[str]) -> Pipeline:
+    """The pipeline with --data DIR:PATH: the folder on the volume, and at PATH in every stage.
+
+    Raises BadInput.
+    """
+    data = dict(pipeline.data)
+    mounts: dict[str, str] = {}
+    for text in folders:
+        source, colon, path = text.rpartition(":")
+        folder = Path(source).expanduser()
+        if not colon or not path.startswith("/") or not folder.is_dir():
+            raise BadInput(
+                f"--data {text}: a folder of this machine and an absolute path are expected: DIR:PATH"
+            )
+        name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:40] or "data"
+        if data.get(name, folder.resolve()) != folder.resolve():
+            raise BadInput(f"--data {text}: data/{name} is {data[name]} already", "rename one of the folders")
+        data[name] = folder.resolve()
+        mounts[path] = f"data/{name}"
+    stages = {
+        name: stage.model_copy(update={"mounts": {**stage.mounts, **mounts}})
+        for name, stage in pipeline.stages.items()
+    }
+    return replace(pipeline, data=data, stages=stages)
 
 
 def _note(problems: list[str], check: Any) -> None:
