@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +25,11 @@ from typing import Any, Final
 
 from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
+from jobrelay.data.providing import provide
 from jobrelay.errors import BadInput, Exit
-from jobrelay.executors.base import Executor, Finding, JobReader
+from jobrelay.executors.base import Finding, JobReader
 from jobrelay.hints import Command
-from jobrelay.manifests import PipelineConfig, Plan
+from jobrelay.manifests import PipelineConfig
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
 from jobrelay.runs.events import Listener, Progress, Started, ignore
@@ -156,7 +156,7 @@ class Relay:
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
-        self._provide(executor, plan, progress.say)
+        provide(executor, plan, self._target.pipeline.data if self._target.pipeline else {}, progress.say)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -251,26 +251,6 @@ class Relay:
         return self._target.executor().examine(self._target.manifests)
 
     # --- internals ---
-
-    def _provide(self, executor: Executor, plan: Plan, say: Callable[[str], None]) -> None:
-        """Put the plan's files and data on the volume, unless they are there.
-
-        Raises BadInput, EvidenceIncomplete.
-        """
-        data = self._target.pipeline.data if self._target.pipeline else {}
-        if not plan.uploads and not data:
-            return
-        executor.share(plan.shared)
-        with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
-            for path, content in plan.uploads.items():
-                folder, _, name = path.rpartition("/")
-                if not volume.exists(folder):
-                    (Path(scratch) / name).write_bytes(content)
-                    volume.receive({name: Path(scratch) / name}, folder)
-            for name, source in data.items():
-                if not volume.exists(f"data/{name}"):
-                    say(f"data/{name}: copying {source} to the volume, once")
-                    volume.receive(datasets.survey(source).files, f"data/{name}")
 
     def _asked(
         self,
