@@ -157,7 +157,7 @@ class Relay:
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
-        provide(executor, plan, self._target.pipeline.data if self._target.pipeline else {}, progress.say)
+        self._provide(executor, plan, progress)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -172,7 +172,7 @@ class Relay:
         request = self._target.placed(request, config)
         plan = plan_run(executor, self._target.manifests, config, request, progress.say)
         request = request.of_stages(plan)
-        self._provide(executor, plan, progress.say)
+        self._provide(executor, plan, progress)
         send_all(executor, plan, request, progress)
         return plan.run
 
@@ -276,6 +276,10 @@ class Relay:
         return self._target.executor().examine(self._target.manifests)
 
     # --- internals ---
+
+    def _provide(self, executor: Executor, plan: Plan, progress: Progress) -> None:
+        data = self._target.pipeline.data if self._target.pipeline else {}
+        provide(executor, plan, data, progress.say)
 
     def _asked(
         self,

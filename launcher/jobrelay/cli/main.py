@@ -17,7 +17,7 @@ import click
 from jobrelay.cli import look
 from jobrelay.cli.data import data, put
 from jobrelay.cli.images import images
-from jobrelay.cli.options import config_options, run_options, target_options
+from jobrelay.cli.options import config_options, output_option, run_options, target_options
 from jobrelay.cli.own_stages import with_data, with_images
 from jobrelay.cli.sweep import sweep
 from jobrelay.cli.typed import Group
