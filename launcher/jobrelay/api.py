@@ -27,9 +27,9 @@ from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
 from jobrelay.data.providing import provide
 from jobrelay.errors import BadInput, Exit
-from jobrelay.executors.base import Finding, JobReader
+from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
-from jobrelay.manifests import PipelineConfig
+from jobrelay.manifests import PipelineConfig, Plan
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
 from jobrelay.runs.detached import attached, send_all
@@ -153,11 +153,7 @@ class Relay:
         Fills in the namespace, image and folder of the request. Raises what run_stages raises.
         """
         progress = progress or Listener(ignore)
-        executor = self._target.executor()
-        request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
-        request = request.of_stages(plan)
-        self._provide(executor, plan, progress)
+        executor, plan, request = self._planned(config, request, progress)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -168,11 +164,7 @@ class Relay:
         `attach` follows them. Raises BadInput, Conflict.
         """
         progress = progress or Listener(ignore)
-        executor = self._target.executor()
-        request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
-        request = request.of_stages(plan)
-        self._provide(executor, plan, progress)
+        executor, plan, request = self._planned(config, request, progress)
         send_all(executor, plan, request, progress)
         return plan.run
 
@@ -277,9 +269,15 @@ class Relay:
 
     # --- internals ---
 
-    def _provide(self, executor: Executor, plan: Plan, progress: Progress) -> None:
-        data = self._target.pipeline.data if self._target.pipeline else {}
-        provide(executor, plan, data, progress.say)
+    def _planned(
+        self, config: PipelineConfig, request: RunRequest, progress: Progress
+    ) -> tuple[Executor, Plan, RunRequest]:
+        """Plan a run, and put what it needs on the volume."""
+        target = self._target
+        executor, request = target.executor(), target.placed(request, config)
+        plan = plan_run(executor, target.manifests, config, request, progress.say)
+        provide(executor, plan, target.pipeline.data if target.pipeline else {}, progress.say)
+        return executor, plan, request.of_stages(plan)
 
     def _asked(
         self,
