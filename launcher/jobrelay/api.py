@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, Final
 
 from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
+from jobrelay.data.providing import provide
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
@@ -153,13 +153,7 @@ class Relay:
         Fills in the namespace, image and folder of the request. Raises what run_stages raises.
         """
         progress = progress or Listener(ignore)
-        executor = self._target.executor()
-        request = self._target.placed(request, config)
-        for note in self._target.manifests.notes:
-            progress.say(note)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
-        request = request.of_stages(plan)
-        self._provide(executor, plan, progress.say)
+        executor, plan, request = self._planned(config, request, progress)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
@@ -170,11 +164,7 @@ class Relay:
         `attach` follows them. Raises BadInput, Conflict.
         """
         progress = progress or Listener(ignore)
-        executor = self._target.executor()
-        request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
-        request = request.of_stages(plan)
-        self._provide(executor, plan, progress.say)
+        executor, plan, request = self._planned(config, request, progress)
         send_all(executor, plan, request, progress)
         return plan.run
 
@@ -279,25 +269,17 @@ class Relay:
 
     # --- internals ---
 
-    def _provide(self, executor: Executor, plan: Plan, say: Callable[[str], None]) -> None:
-        """Put the plan's files and data on the volume, unless they are there.
-
-        Raises BadInput, EvidenceIncomplete.
-        """
-        data = self._target.pipeline.data if self._target.pipeline else {}
-        if not plan.uploads and not data:
-            return
-        executor.share(plan.shared)
-        with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
-            for path, content in plan.uploads.items():
-                folder, _, name = path.rpartition("/")
-                if not volume.exists(folder):
-                    (Path(scratch) / name).write_bytes(content)
-                    volume.receive({name: Path(scratch) / name}, folder)
-            for name, source in data.items():
-                if not volume.exists(f"data/{name}"):
-                    say(f"data/{name}: copying {source} to the volume, once")
-                    volume.receive(datasets.survey(source).files, f"data/{name}")
+    def _planned(
+        self, config: PipelineConfig, request: RunRequest, progress: Progress
+    ) -> tuple[Executor, Plan, RunRequest]:
+        """Plan a run, and put what it needs on the volume."""
+        target = self._target
+        for note in target.manifests.notes:
+            progress.say(note)
+        executor, request = target.executor(), target.placed(request, config)
+        plan = plan_run(executor, target.manifests, config, request, progress.say)
+        provide(executor, plan, target.pipeline.data if target.pipeline else {}, progress.say)
+        return executor, plan, request.of_stages(plan)
 
     def _asked(
         self,
