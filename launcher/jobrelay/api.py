@@ -5,9 +5,8 @@
     run.raise_for_verdict()
     print(run["eval"].metrics["test_acc"], run.folder)
 
-Nothing here prints, exits, handles a signal or writes to the current folder: files that you give no path for
-go to `data_home()`. Progress beyond the events of `Relay.start` goes to the logger "jobrelay". Methods raise
-JobRelayError, with a hint on what to do next; a failed stage is a verdict, not an error.
+Nothing here prints, exits, handles a signal or writes to the current folder. Progress beyond the events of
+`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError, with a hint; a failed stage is a verdict.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +27,8 @@ from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
 from jobrelay.manifests import PipelineConfig, Plan
-from jobrelay.resources import manifests_folder
+from jobrelay.pipelines.files import read_pipeline
+from jobrelay.resources import data_home, manifests_folder
 from jobrelay.runs import earlier_logs, results, status
 from jobrelay.runs.detached import attached, send_all
 from jobrelay.runs.events import Listener, Progress, Started, ignore
@@ -45,14 +43,6 @@ from jobrelay_runner.volume.paths import check_name
 from jobrelay_runner.volume.verify import Check
 
 _LOG: Final = logging.getLogger("jobrelay")
-
-
-def data_home() -> Path:
-    """Folder for files that you give no path for: $XDG_DATA_HOME/jobrelay, or the platform's default."""
-    if given := os.environ.get("XDG_DATA_HOME"):
-        return Path(given) / "jobrelay"
-    user = Path("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
-    return user.expanduser() / "jobrelay"
 
 
 @dataclass(frozen=True)
@@ -75,11 +65,11 @@ class Cluster:
 
 
 class Relay:
-    """Runs the stages of a set of manifests in one place.
+    """Runs stages in one place.
 
-    manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
-    folder: where results go, one subfolder per run; None: in `data_home()`. on: where the stages run; a
-    Target, as the command line makes it, says all but the folder.
+    manifests: a folder of manifests, a jobrelay.yaml or a compose file; None: the built-in pipeline. image:
+    replaces the manifests' image. folder: where results go, one subfolder per run; None: in `data_home()`.
+    on: where the stages run; a Target, as the command line makes it, says all but the folder.
     """
 
     def __init__(
@@ -100,7 +90,11 @@ class Relay:
         elif on is not None:
             where = {"context": on.context, "namespace": on.namespace, "api_timeout": on.api_timeout}
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
-        self._target = Target(kustomization=source, image=image, say=_LOG.info, **where)
+        if source.is_file():
+            where["pipeline"] = read_pipeline(source, _LOG.info, local=isinstance(on, Local))
+        else:
+            where["kustomization"] = source
+        self._target = Target(image=image, say=_LOG.info, **where)
 
     # --- run ---
 
@@ -224,8 +218,7 @@ class Relay:
 
     def verify(self, name: str) -> list[Check]:
         """Check that a run is complete on the volume; hashes its files."""
-        name = _run_id(name)
-        return results.check(self._target.executor(), name)
+        return results.check(self._target.executor(), _run_id(name))
 
     def cancel(self, name: str) -> list[str]:
         """Delete the Jobs of a run that have not finished; return their names. Raises UnknownRun."""
@@ -274,8 +267,6 @@ class Relay:
     ) -> tuple[Executor, Plan, RunRequest]:
         """Plan a run, and put what it needs on the volume."""
         target = self._target
-        for note in target.manifests.notes:
-            progress.say(note)
         executor, request = target.executor(), target.placed(request, config)
         plan = plan_run(executor, target.manifests, config, request, progress.say)
         provide(executor, plan, target.pipeline.data if target.pipeline else {}, progress.say)

@@ -65,6 +65,9 @@ def plan_run(
     data. say: gets the reason why a run is new.
     """
 
+    for note in manifests.notes:
+        say(note)
+
     def rendered(run: str) -> Plan:
         return render(
             manifests, config, run,
