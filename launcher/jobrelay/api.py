@@ -6,7 +6,7 @@
     print(run["eval"].metrics["test_acc"], run.folder)
 
 Nothing here prints, exits, handles a signal or writes to the current folder. Progress beyond the events of
-`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError, with a hint; a failed stage is a verdict.
+`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError; a failed stage is a verdict.
 """
 
 from __future__ import annotations
