@@ -111,12 +111,17 @@ for _command in look.ALL:
 
 
 @cli.command("run-all")
+@click.argument("stages", nargs=-1, metavar="[STAGE]…")
 @run_options
 @target_options
 @gathered(RunFlags)
-def run_all(target: Target, console: Console, flags: RunFlags) -> int:
-    """Run all stages in order, and fetch the results."""
-    return _run((), target, console, flags)
+def run_all(stages: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
+    """Run all stages in order, or those that you name, and fetch the results.
+
+    Of a compose file, name services.
+    """
+    of_services = target.pipeline is not None and target.pipeline.is_compose
+    return _run(() if of_services else stages, target, console, flags)
 
 
 @cli.command()

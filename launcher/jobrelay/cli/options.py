@@ -87,7 +87,8 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
         found = definition or (here if here.is_file() and not kustomization else None)
-        pipeline = read_pipeline(found, console.say, local=where["local"]) if found else None
+        named = context.params.get("stages") or ()  # of a compose file, the services that are stages
+        pipeline = read_pipeline(found, console.say, local=where["local"], services=named) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 

@@ -94,4 +94,5 @@ class Pipeline:
     users: Mapping[str, str] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    is_compose: bool = False
     notes: tuple[str, ...] = ()
