@@ -239,7 +239,10 @@ class _Supervisor:
         return self._after(process)._followed(process, code)
 
     def _followed(self, process: StageProcess, code: int) -> int:
-        code, error = self._explained(code, process.report())
+        report = process.report()
+        if self.context.program.observe and not report:  # what it wrote is in the record of Pod 0
+            code, report = self._observed(code, lambda code: {"outputs": {}}, process.moments)
+        code, error = self._explained(code, report)
         if code == exit_codes.SUCCEEDED:
             StopRequest().install()  # before the check, so that no signal falls between the two
             if process.told_to_stop:
