@@ -32,6 +32,7 @@ from jobrelay.hints import Command
 from jobrelay.manifests import PipelineConfig, Plan
 from jobrelay.resources import manifests_folder
 from jobrelay.runs import earlier_logs, results, status
+from jobrelay.runs.detached import attached, send_all
 from jobrelay.runs.events import Listener, Progress, Started, ignore
 from jobrelay.runs.relay import Interrupted, run_stages
 from jobrelay.runs.report import RunReport
@@ -160,6 +161,30 @@ class Relay:
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
+
+    def send(self, config: PipelineConfig, request: RunRequest, progress: Progress | None = None) -> str:
+        """Send all Jobs of a run at once, and return its id: the stages themselves keep their order.
+
+        `attach` follows them. Raises BadInput, Conflict.
+        """
+        progress = progress or Listener(ignore)
+        executor = self._target.executor()
+        request = self._target.placed(request, config)
+        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
+        request = request.of_stages(plan)
+        self._provide(executor, plan, progress.say)
+        send_all(executor, plan, request, progress)
+        return plan.run
+
+    def attach(
+        self, name: str, *, request: RunRequest | None = None, progress: Progress | None = None
+    ) -> RunReport:
+        """Follow the Jobs of a run to their verdicts, verify and fetch the results. Raises UnknownRun."""
+        executor = self._target.executor()
+        run, progress = _run_id(name), progress or Listener(ignore)
+        follower, plan, wanted = attached(executor, run, request or RunRequest())
+        wanted = replace(wanted, folder=self._results(executor) / run)
+        return run_stages(follower, plan, wanted, progress)
 
     def render(
         self,

@@ -29,6 +29,7 @@ class RunFlags(ConfigFlags):
     """What a run does, and how it is carried out. Times are in seconds."""
 
     new: bool
+    replace: bool
     queue_timeout: int
     schedule_timeout: int
     start_timeout: int
@@ -36,6 +37,7 @@ class RunFlags(ConfigFlags):
     no_fetch: bool
     ttl: int | None
     cancel_on_interrupt: bool
+    detach: bool
     dry_run: bool
     output: str
 

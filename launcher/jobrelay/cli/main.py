@@ -193,6 +193,22 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
 
 
 @cli.command()
+@click.argument("name", metavar="RUN")
+@output_option("table", "json")
+@target_options
+def attach(name: str, target: Target, console: Console, output: str) -> int:
+    """Follow the Jobs of a run, verify them, and fetch the results."""
+    from jobrelay.api import Relay
+    from jobrelay.cli.summary import print_report
+    from jobrelay.report.ending import keep_report
+
+    report = Relay(on=target, folder="runs").attach(name, progress=console)
+    keep_report(report, console)
+    print_report(report, output=output, console=console)
+    return report.exit_code
+
+
+@cli.command()
 def init() -> int:
     """Write a jobrelay.yaml for the scripts in this folder."""
     from jobrelay.cli.options import FILE
@@ -230,6 +246,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         ),
         stages=stages,
         new=flags.new,
+        replace="always" if flags.replace else "if-later",
         fetch=not flags.no_fetch,
         cancel_on_interrupt=flags.cancel_on_interrupt,
         early=flags.early,
@@ -245,6 +262,13 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages or target.manifests.jobs):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
+    if flags.detach:
+        run = Relay(on=target, folder="runs").send(config, request, console)
+        console.say(
+            f"the stages of run {run} follow each other by themselves: {console.complete(HintCommand('attach', run))}"
+        )
+        click.echo(run)
+        return Exit.SUCCEEDED
     report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=flags.output, console=console)

@@ -157,6 +157,9 @@ def run_options(command: Command) -> Command:
     """Add the options for what a run does and how; the command gets them as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
+        click.option(
+            "--replace", is_flag=True, help="Run again what the run has with other settings."
+        ),
         _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended, if its stage sets none."),
         _patience("--schedule-timeout", 300, "Seconds until a Pod has a node, if its stage sets none."),
         _patience("--start-timeout", 600, "Seconds from there until it runs, if its stage sets none."),
@@ -169,6 +172,9 @@ def run_options(command: Command) -> Command:
             "--ttl",
             type=click.IntRange(min=0),
             help="Seconds until the Jobs are removed, once all is fetched.  [default: they stay]",
+        ),
+        click.option(
+            "--detach", is_flag=True, help="Send all Jobs at once and leave; `attach RUN` follows them."
         ),
         click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes the running Jobs."),
         click.option("--dry-run", is_flag=True, help="Print what a run would create here; create nothing."),

@@ -6,10 +6,11 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pathspec
@@ -33,11 +34,24 @@ _LARGEST: Final = 5
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files in one archive. digest: SHA-256 (hex) of the archive. names: of its files."""
+    """Files in one archive. digest: SHA-256 (hex) of the archive. files: name to what decides a file."""
 
     archive: bytes
     digest: str
-    names: tuple[str, ...]
+    files: Mapping[str, str]
+    programs: Mapping[str, bytes]  # the content of Python files
+
+    def uses(self, name: str) -> bool:
+        """Whether another Python file imports this file, or names it."""
+        path = PurePosixPath(name)
+        stem, file = (re.escape(text).encode() for text in (path.stem, path.name))
+        pattern = re.compile(rb"^\s*(?:from|import)\s[^\n]*\b%b\b|\b%b\b" % (stem, file), re.MULTILINE)
+        return any(pattern.search(text) for other, text in self.programs.items() if other != name)
+
+    def without(self, names: Collection[str]) -> str:
+        """SHA-256 (hex) of the files but those of these names."""
+        lines = [f"{digest} {name}\n" for name, digest in self.files.items() if name not in names]
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def snapshot(files: Mapping[str, Path]) -> Snapshot:
@@ -55,10 +69,10 @@ def snapshot(files: Mapping[str, Path]) -> Snapshot:
     _check_size(found)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in sorted(found.items()):
-            _add(archive, name, path)
+        kept = {name: _add(archive, name, path) for name, path in sorted(found.items())}
     packed = gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0)
-    return Snapshot(packed, hashlib.sha256(packed).hexdigest(), tuple(sorted(found)))
+    programs = {name: _read(path) for name, path in found.items() if name.endswith(".py")}
+    return Snapshot(packed, hashlib.sha256(packed).hexdigest(), kept, programs)
 
 
 def _joined(place: str, name: str) -> str:
@@ -109,7 +123,8 @@ def _check_size(found: Mapping[str, Path]) -> None:
     )
 
 
-def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> str:
+    """Add a file; return what decides it: its content, and whether it is executable."""
     member = tarfile.TarInfo(name)
     if path.is_symlink():
         target = str(path.readlink())
@@ -119,13 +134,14 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
             )
         member.type, member.linkname = tarfile.SYMTYPE, target
         archive.addfile(member)
-        return
+        return f"link {target}"
     if not path.is_file():
-        return  # a socket, a pipe
+        return ""  # a socket, a pipe
     content = _read(path)
     member.size = len(content)
     member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
     archive.addfile(member, io.BytesIO(content))
+    return f"{member.mode:o} {hashlib.sha256(content).hexdigest()}"
 
 
 def _read(path: Path) -> bytes:

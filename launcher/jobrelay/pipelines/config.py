@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,11 +88,31 @@ class ProgramConfig:
         """What decides the result: command, variables, image and the like of this and every earlier stage."""
         order = list(self.pipeline.stages)
         return {
-            "code": self.code.digest if self.code else None,
+            "code": self.code.without(self._scripts_of_others(stage)) if self.code else None,
             "data": sorted(self.pipeline.data),
             "requirements": self.requirements,
             "stages": {each: self._own(each) for each in order[: order.index(stage) + 1]},
         }
+
+    def _scripts_of_others(self, stage: Stage) -> set[str]:
+        """Files that only later stages name in their commands: a change there leaves this one's result.
+
+        A Python script that another file imports, or names, counts for all.
+        """
+        assert self.code
+        order = list(self.pipeline.stages)
+        upto = order[: order.index(stage) + 1]
+        mine = {name for each in upto for name in self._named(each)}
+        others = {name for each in order for name in self._named(each)} - mine
+        return {name for name in others if not self.code.uses(name)}
+
+    def _named(self, stage: Stage) -> set[str]:
+        """The files of the code that a stage's command names."""
+        assert self.code
+        words = re.split(r"[\s'\"=;&|]+", " ".join(self.command(stage)))
+        workdir = (self._stage(stage).workdir or ".").rstrip("/")
+        paths = {posixpath.normpath(posixpath.join(workdir, word)) for word in words if word}
+        return paths & self.code.files.keys()
 
     def _own(self, stage: Stage) -> dict[str, Any]:
         definition = self._stage(stage)

@@ -50,13 +50,7 @@ def run_stages(
         executor.check(plan)
         _claim(executor, plan, request, report.folder)
         console.say(f"run {plan.run} on {executor.place()}")
-        plan = autosized(executor, plan, request.stages, console)
-        executor.share(plan.shared)
-        results.require(executor, request.needs)
-        if plan.needs_config_map:
-            executor.configure(plan.config_map)
-        for service in plan.services:
-            executor.name_pods(service)
+        plan = prepared(executor, plan, request, console)
         with executor.watch(plan) as updates:
             logs = report.folder / "logs"
             _run_in_order(
@@ -80,6 +74,18 @@ def run_stages(
     return report
 
 
+def prepared(executor: Executor, plan: Plan, request: RunRequest, console: Progress) -> Plan:
+    """Create everything that a run's Jobs need; return the plan with the resources that autosize chose."""
+    plan = autosized(executor, plan, request.stages, console)
+    executor.share(plan.shared)
+    results.require(executor, request.needs)
+    if plan.needs_config_map:
+        executor.configure(plan.config_map)
+    for service in plan.services:
+        executor.name_pods(service)
+    return plan
+
+
 def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -> None:
     """Assign the folder to the run. Raises Conflict, with the keys that differ if the run's Jobs exist."""
     try:
@@ -87,7 +93,7 @@ def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -
     except Conflict:
         for live, _ in executor.jobs(plan.run):
             if stage := stage_in(live, request.stages):
-                adopt(plan.jobs[stage], live)
+                adopt(plan.jobs[stage], live, request.replace)
         raise
 
 
@@ -98,7 +104,9 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
     def start(submitted_early: Submission | None = None) -> RunningStage:
         stage = remaining.pop(0)
         context.on_step("submit", stage)
-        submission = submitted_early or context.executor.submit(context.plan.jobs[stage])
+        submission = submitted_early or context.executor.submit(
+            context.plan.jobs[stage], context.request.replace
+        )
         next_job = context.plan.jobs[remaining[0]] if remaining else None
         return RunningStage(context, stage, submission, next_job)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.adoption import waits_early
+from jobrelay.executors.adoption import Replace, waits_early
 from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume
 from jobrelay.executors.cluster import capacity, logs, preflight, submitting
 from jobrelay.executors.cluster.api import Api, ApiError, collection
@@ -100,9 +100,9 @@ class ClusterExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return RunUpdates(self.api, plan.namespace, plan.run, self._claim)
 
-    def submit(self, job: Job) -> Submission:
+    def submit(self, job: Job, replace: Replace = "if-later") -> Submission:
         job = manifests.for_server(manifests.without_gate(job), self._minor)
-        return submitting.submit(self.api, job)
+        return submitting.submit(self.api, job, replace)
 
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         try:
