@@ -155,7 +155,7 @@ class Relay:
         progress = progress or Listener(ignore)
         executor = self._target.executor()
         request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
+        plan = plan_run(executor, self._target.manifests_for(config), config, request, progress.say)
         request = request.of_stages(plan)
         self._provide(executor, plan, progress.say)
         if request.folder is None:
@@ -170,7 +170,7 @@ class Relay:
         progress = progress or Listener(ignore)
         executor = self._target.executor()
         request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
+        plan = plan_run(executor, self._target.manifests_for(config), config, request, progress.say)
         request = request.of_stages(plan)
         self._provide(executor, plan, progress.say)
         send_all(executor, plan, request, progress)
@@ -194,9 +194,9 @@ class Relay:
         config: Path | str | None = None,
     ) -> list[Mapping[str, Any]]:
         """Return the manifests of a run for `kubectl apply -f`. Creates nothing."""
-        target = self._target
+        target, settings = self._target, self._config(set, config)
         plan = kubernetes_manifests.render(
-            target.manifests, self._config(set, config), _run_id(name or kubernetes_manifests.new_run_id()),
+            target.manifests_for(settings), settings, _run_id(name or kubernetes_manifests.new_run_id()),
             namespace=target.namespace, image=target.image, timeout_seconds=None,
         )  # fmt: skip
         return plan.objects()

@@ -185,7 +185,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     target = _with_data(target, flags.data)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
-        target.manifests, config, flags.run_id or manifests.new_run_id(),
+        target.manifests_for(config), config, flags.run_id or manifests.new_run_id(),
         namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout,
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
