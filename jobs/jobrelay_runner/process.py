@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -19,6 +20,8 @@ from jobrelay_runner.log import StageLog
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.meter import Usage
 
+#: Of the output that is copied at once: a stage that prints much waits less.
+_BLOCK: Final = 256 * 1024
 #: How long processes that the stage left behind may keep printing before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
 
@@ -62,6 +65,9 @@ class StageProcess:
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Python 3.10, on Linux
+            with contextlib.suppress(OSError):  # the limit for this user is reached
+                fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, _BLOCK)
         report, report_end = os.pipe()
         go_end, self._go = os.pipe()
         self._wake, wake_end = os.pipe()
@@ -181,7 +187,7 @@ class StageProcess:
     def _copy(self, seconds: float) -> None:
         """Copy what can be read within `seconds`, then reap the processes that have ended."""
         for key, _ in self._pipes.select(timeout=seconds):
-            content = os.read(key.fd, 65536)
+            content = os.read(key.fd, _BLOCK)
             if key.data is not None and content:
                 key.data(content)
             elif not content:

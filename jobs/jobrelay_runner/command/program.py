@@ -64,6 +64,8 @@ def _observe(
     """
     folder = context.folder
     make_folder(folder.workspace)
+    for path, target in context.config.links.items():
+        workspace.link(folder, path, target)
     unpacked = _unpack(folder, read_code, digest) if digest else []
     found = read_records(folder.path, root=folder.root)
     before = workspace.state_before(context, previous, found, unpacked)

@@ -264,9 +264,8 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
     if flags.detach:
         run = Relay(on=target, folder="runs").send(config, request, console)
-        console.say(
-            f"the stages of run {run} follow each other by themselves: {console.complete(HintCommand('attach', run))}"
-        )
+        follow = console.complete(HintCommand("attach", run))
+        console.say(f"the stages follow each other without this launcher; to follow them: {follow}")
         click.echo(run)
         return Exit.SUCCEEDED
     report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)

@@ -104,6 +104,10 @@ class JobRunner(Place, Protocol):
         """Create the Job, adopt an equal one, or replace another (adoption.adopt). Raises Conflict."""
         ...
 
+    def resume(self, job: Job) -> None:
+        """See to it that a Job that exists is being run: on this machine, its runner may have been killed."""
+        ...
+
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         """Create the Job, which itself waits for the end of `before` (manifests.started_early).
 

@@ -113,7 +113,8 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
         {"name": variable, "valueFrom": {"secretKeyRef": _secret(name, variable, source)}}
         for variable, source in stage.secrets.items()
     ]
-    main["volumeMounts"] += [_mount(path, folder) for path, folder in sorted(stage.mounts.items())]
+    mounts = sorted((path, folder) for path, folder in stage.mounts.items() if path.startswith("/"))
+    main["volumeMounts"] += [_mount(path, folder) for path, folder in mounts]
     spec["backoffLimit"] = stage.retries
     pod["terminationGracePeriodSeconds"] = stage.grace_seconds
     if stage.queue:

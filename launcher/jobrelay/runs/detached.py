@@ -77,9 +77,9 @@ class _Follower:
         """Check nothing: the Jobs exist."""
 
     def submit(self, job: Job, replace: str = "") -> Submission:
-        if finished_condition(job):
-            return Submission(job, "adopted")
-        return self._executor.submit(job)
+        if not finished_condition(job):
+            self._executor.resume(job)
+        return Submission(job, "adopted")
 
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> None:
         """Start nothing."""

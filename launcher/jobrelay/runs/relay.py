@@ -58,7 +58,7 @@ def run_stages(
             )
         on_step("fetch", request.stages[-1])
         if request.fetch and plan.has_volume:
-            _fetch_results(executor, report, console, supervised=plan.is_supervised)
+            _fetch_results(executor, report, console)
         elif request.fetch:
             console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
         elif report.verdict.exit_code == Exit.SUCCEEDED:
@@ -126,22 +126,15 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _fetch_results(
-    executor: JobReader, report: RunReport, console: Progress, *, supervised: bool = True
-) -> None:
-    """Fetch results and logs to report.folder, also those of a failed stage.
-
-    supervised: False if no stage runs under the runner; then runs/RUN may not exist on the volume.
-    """
+def _fetch_results(executor: JobReader, report: RunReport, console: Progress) -> None:
+    """Fetch results and logs to report.folder, also those of a failed stage."""
     if not any(stage.ran for stage in report.stages):
         return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if not supervised:
-            console.say(
-                f"nothing is in runs/{report.run} on the volume; the logs are in {report.folder}/logs/"
-            )
+        if all(stage.pods and not stage.closing for stage in report.stages):  # none ran under the runner
+            console.say(f"nothing was fetched from the volume; the logs are in {report.folder}/logs/")
         elif report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more
         else:  # any cause: the stages succeeded, and only the evidence is missing here

@@ -104,6 +104,9 @@ class ClusterExecutor:
         job = manifests.for_server(manifests.without_gate(job), self._minor)
         return submitting.submit(self.api, job, replace)
 
+    def resume(self, job: Job) -> None:
+        """Do nothing: the cluster runs its Jobs."""
+
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         try:
             if beside and not capacity.is_free_beside(self.api, job, beside, self._claim):

@@ -71,6 +71,10 @@ class LocalExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return contextlib.nullcontext(LocalUpdates(self.root))
 
+    def resume(self, job: Job) -> None:
+        with on_volume(self.root):
+            contact.ensure_runner(layout.job_folder(self.root, job["metadata"]["name"]))
+
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         with on_volume(self.root):
