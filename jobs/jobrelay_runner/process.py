@@ -62,6 +62,9 @@ class StageProcess:
         self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
+        #: whether it was ended because its time was over, which its program allows
+        self.out_of_time = False
+        self._ends_after = context.program.ends_after
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -146,11 +149,12 @@ class StageProcess:
         Kills the stage if another process has taken over.
         """
         ended: float | None = None
-        looked = time.monotonic()
+        started = looked = time.monotonic()
         killed = False
         while True:
-            self._copy(0.2 if ended is not None else FENCE_SECONDS)
+            self._copy(0.2 if ended is not None else self._seconds_until_next_look(started))
             if self._status is None:
+                self._end_in_time(started)
                 if time.monotonic() - looked > FENCE_SECONDS:
                     looked = time.monotonic()
                     if self._fence.is_lost():
@@ -159,7 +163,8 @@ class StageProcess:
             ended = time.monotonic() if ended is None else ended
             if len(self._pipes.get_map()) == 1:  # only the wake-up pipe is still open
                 break
-            patience = _STOPPING_SECONDS if self._is_command and self.told_to_stop else STRAGGLER_SECONDS
+            is_stopping = self._is_command and (self.told_to_stop or self.out_of_time)
+            patience = _STOPPING_SECONDS if is_stopping else STRAGGLER_SECONDS
             if time.monotonic() - ended > patience + STRAGGLER_SECONDS:
                 # A process left the process group and holds the pipe open; it cannot be found from here.
                 self._tee.say(
@@ -170,6 +175,23 @@ class StageProcess:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
         return self._exit_code(self._status)
+
+    def _seconds_until_next_look(self, started: float) -> float:
+        if self._ends_after is None:
+            return FENCE_SECONDS
+        left = self._ends_after - (time.monotonic() - started)
+        return min(max(left, 0.2), FENCE_SECONDS)
+
+    def _end_in_time(self, started: float) -> None:
+        """End a stage whose time is over: SIGTERM, and SIGKILL if it does not heed that."""
+        if self._ends_after is None:
+            return
+        over = time.monotonic() - started - self._ends_after
+        if over >= 0 and not self.out_of_time:
+            self.out_of_time = True
+            self._terminate()
+        elif over > _STOPPING_SECONDS:
+            self._kill_stragglers()
 
     def report(self) -> dict[str, Any]:
         """Return the child's final report; empty if it ended without one."""
@@ -209,6 +231,9 @@ class StageProcess:
 
     def _pass_on(self) -> None:
         self.told_to_stop = True
+        self._terminate()
+
+    def _terminate(self) -> None:
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):  # it is just being reaped
                 try:

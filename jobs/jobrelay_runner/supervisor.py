@@ -143,11 +143,19 @@ class _Supervisor:
                 return self._finish(running, error.exit_code, {"error": str(error)})
         process = waiting or self._process()
         process.let_go()
-        code = process.wait()
+        code = self._waited(process)
         report = process.report()
         if observed and not report:
             code, report = self._observed(code, observed, process.moments)
         return self._after(process)._finish(running, code, report)
+
+    def _waited(self, process: StageProcess) -> int:
+        """Wait for the end of the stage's process; return its exit code, 0 if its time was over."""
+        code = process.wait()
+        if process.out_of_time:
+            self.last_words.say(f"ended after {self.context.program.ends_after} s: that is a success")
+            return exit_codes.SUCCEEDED
+        return code
 
     def _observed(
         self, code: int, observed: Observed, passed: Mapping[str, str]
@@ -235,7 +243,7 @@ class _Supervisor:
         """
         process = self._process()
         process.let_go()
-        code = process.wait()
+        code = self._waited(process)
         return self._after(process)._followed(process, code)
 
     def _followed(self, process: StageProcess, code: int) -> int:

@@ -39,6 +39,7 @@ def command_program(
         load=lambda: functools.partial(_execute, tuple(argv), specification.code),
         pipeline=tuple(specification.pipeline),
         means=own.means,
+        ends_after=own.timeout_seconds if own.on_timeout == "succeed" else None,
         observe=functools.partial(_observe, read_code, specification.code),
     )
 
@@ -46,7 +47,7 @@ def command_program(
 def _execute(
     argv: Sequence[str], code: Optional[str], context: StageContext[StageSpecification], stop: StopRequest
 ) -> NoReturn:
-    """Become the command, once Pod 0 has unpacked the code. Without a Pod 0, the Job ends, and this with it."""
+    """Become the command, once Pod 0 has unpacked the code. Where that fails, the Job ends this process."""
     while context.index and code and not workspace.has_code(context.folder, code):
         time.sleep(_POLL_SECONDS)
     execute(argv, context, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import signal
@@ -18,7 +19,7 @@ from jobrelay.cli import look
 from jobrelay.cli.data import data, put
 from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
-from jobrelay.cli.typed import Group
+from jobrelay.cli.typed import Group, completed
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
 from jobrelay.flags import ConfigFlags, RunFlags, SweepFlags, gathered
 from jobrelay.hints import Command as HintCommand
@@ -124,6 +125,9 @@ def run_all(target: Target, console: Console, flags: RunFlags) -> int:
 def run(words: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
     """Run one stage of a run, or a command on the files of this folder: run -- python main.py --epochs 3."""
     if not _is_command(words):
+        if Path(words[0]).is_file() and words[0] not in target.manifests.jobs:
+            starts = ("python",) if words[0].endswith(".py") else ("sh",)
+            raise BadInput(f"{words[0]} is a file, not a stage", HintCommand("run", "--", *starts, words[0]))
         return _run(words, target, console, flags)
     from jobrelay.pipelines.single import pipeline_of_command
 
@@ -209,19 +213,25 @@ def attach(name: str, target: Target, console: Console, output: str) -> int:
 
 
 @cli.command()
-def init() -> int:
+@click.option("--schema", is_flag=True, help="Print the JSON schema of jobrelay.yaml; write nothing.")
+def init(schema: bool) -> int:
     """Write a jobrelay.yaml for the scripts in this folder."""
     from jobrelay.cli.options import FILE
     from jobrelay.console import Console
     from jobrelay.pipelines.init import compose_file, written_for
 
+    if schema:
+        from jobrelay.pipelines import schema as schemas
+
+        click.echo(schemas.schema(), nl=False)
+        return Exit.SUCCEEDED
     path = Path(FILE)
     if path.exists():
         raise BadInput(f"{path} is here already", "change it, or move it away")
     if compose := compose_file(Path.cwd()):
         raise BadInput(f"{compose.name} says already what to run", HintCommand("run-all", "-f", compose.name))
     path.write_text(written_for(Path.cwd()), encoding="utf-8")
-    console = Console()
+    console = Console(complete=functools.partial(completed, click.get_current_context()))
     console.say(
         f"{path} is written; look at its stages, then: {console.complete(HintCommand('run-all', '--local'))}"
     )
