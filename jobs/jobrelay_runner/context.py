@@ -44,7 +44,7 @@ class Program(Generic[C]):
     imports everything that the program needs and returns the program; called only in the stage's own process.
     pipeline: all stages of the run, in order. means: for the record, how it was started. observe: for a
     program that makes no report of its own; called by the supervisor before the work starts, with the record
-    of the attempt before this one. ends_after: seconds of work after which it is ended, which is a success.
+    of the attempt before this one.
     """
 
     config: C
@@ -53,8 +53,8 @@ class Program(Generic[C]):
     load: Callable[[], Callable[[StageContext[C], StopRequest], StageResult]]
     pipeline: tuple[Stage, ...] = ()
     means: Mapping[str, str] = field(default_factory=dict)
+    limit_seconds: int | None = None
     observe: Callable[[StageContext[C], Record | None], Observed] | None = None
-    ends_after: int | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,15 @@ _CPU_CLOCK: Final = 2
 _HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
+#: How long a stage may take to end, once it is asked to.
+_GRACE_SECONDS: Final = 10.0
+
+
+def _until(limit: float | None) -> float:
+    """Seconds to the next look at the fence, or at the limit if that is sooner."""
+    return FENCE_SECONDS if limit is None else max(0.0, min(FENCE_SECONDS, limit - time.monotonic()))
+
+
 def hold_signals() -> None:
     """Block signals until they can be passed on to the stage's process.
 
@@ -62,9 +71,7 @@ class StageProcess:
         self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
-        #: whether it was ended because its time was over, which its program allows
-        self.out_of_time = False
-        self._ends_after = context.program.ends_after
+        self.ended_at_its_limit = False
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -143,18 +150,21 @@ class StageProcess:
         os.close(self._go)
         self.wait()
 
-    def wait(self) -> int:
+    def wait(self, limit_seconds: float | None = None) -> int:
         """Copy the output until the stage has ended and all output is read. Returns 128 + n for signal n.
 
-        Kills the stage if another process has taken over.
+        Kills the stage if another process has taken over. limit_seconds: after which the stage is ended, and
+        0 is returned.
         """
         ended: float | None = None
-        started = looked = time.monotonic()
+        limit = None if limit_seconds is None else time.monotonic() + limit_seconds
+        looked = time.monotonic()
         killed = False
         while True:
-            self._copy(0.2 if ended is not None else self._seconds_until_next_look(started))
+            self._copy(0.2 if ended is not None else _until(limit))
             if self._status is None:
-                self._end_in_time(started)
+                if limit is not None and time.monotonic() >= limit:
+                    limit = self._end_at_the_limit()
                 if time.monotonic() - looked > FENCE_SECONDS:
                     looked = time.monotonic()
                     if self._fence.is_lost():
@@ -163,8 +173,7 @@ class StageProcess:
             ended = time.monotonic() if ended is None else ended
             if len(self._pipes.get_map()) == 1:  # only the wake-up pipe is still open
                 break
-            is_stopping = self._is_command and (self.told_to_stop or self.out_of_time)
-            patience = _STOPPING_SECONDS if is_stopping else STRAGGLER_SECONDS
+            patience = _STOPPING_SECONDS if self._is_command and self.told_to_stop else STRAGGLER_SECONDS
             if time.monotonic() - ended > patience + STRAGGLER_SECONDS:
                 # A process left the process group and holds the pipe open; it cannot be found from here.
                 self._tee.say(
@@ -174,24 +183,17 @@ class StageProcess:
             if time.monotonic() - ended > patience and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
-        return self._exit_code(self._status)
+        return 0 if self.ended_at_its_limit else self._exit_code(self._status)
 
-    def _seconds_until_next_look(self, started: float) -> float:
-        if self._ends_after is None:
-            return FENCE_SECONDS
-        left = self._ends_after - (time.monotonic() - started)
-        return min(max(left, 0.2), FENCE_SECONDS)
-
-    def _end_in_time(self, started: float) -> None:
-        """End a stage whose time is over: SIGTERM, and SIGKILL if it does not heed that."""
-        if self._ends_after is None:
-            return
-        over = time.monotonic() - started - self._ends_after
-        if over >= 0 and not self.out_of_time:
-            self.out_of_time = True
-            self._terminate()
-        elif over > _STOPPING_SECONDS:
+    def _end_at_the_limit(self) -> float:
+        """Ask the stage to end; the second time, kill it. Return when to look again."""
+        if self.ended_at_its_limit:
             self._kill_stragglers()
+        else:
+            self.ended_at_its_limit = True
+            self._tee.say(f"{self._stage}: its time is over; it ends here, as on_timeout says")
+            self._pass_on()
+        return time.monotonic() + _GRACE_SECONDS
 
     def report(self) -> dict[str, Any]:
         """Return the child's final report; empty if it ended without one."""
@@ -231,9 +233,6 @@ class StageProcess:
 
     def _pass_on(self) -> None:
         self.told_to_stop = True
-        self._terminate()
-
-    def _terminate(self) -> None:
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):  # it is just being reaped
                 try:

@@ -39,7 +39,7 @@ def command_program(
         load=lambda: functools.partial(_execute, tuple(argv), specification.code),
         pipeline=tuple(specification.pipeline),
         means=own.means,
-        ends_after=own.timeout_seconds if own.on_timeout == "succeed" else None,
+        limit_seconds=own.timeout_seconds if own.on_timeout == "succeed" else None,
         observe=functools.partial(_observe, read_code, specification.code),
     )
 

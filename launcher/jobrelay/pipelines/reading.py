@@ -139,9 +139,7 @@ def with_data(pipeline: Pipeline, folders: Sequence[str]) -> Pipeline:
         source, colon, path = text.rpartition(":")
         folder = Path(source).expanduser()
         if not colon or not path or not folder.is_dir():
-            raise BadInput(
-                f"--data {text}: a folder of this machine and an absolute path are expected: DIR:PATH"
-            )
+            raise BadInput(f"--data {text}: DIR:PATH is expected, a folder and a path in the stages")
         name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:40] or "data"
         if data.get(name, folder.resolve()) != folder.resolve():
             raise BadInput(f"--data {text}: data/{name} is {data[name]} already", "rename one of the folders")

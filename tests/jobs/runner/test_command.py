@@ -193,7 +193,7 @@ def test_the_end_of_its_time_can_be_a_success(pipeline: Pipeline, heeds: bool) -
     pipeline.stages = {"a": own, "b": {**own, "timeout_seconds": 600}}
     trap = "" if heeds else "trap '' TERM; "
     ended = pipeline.sh("a", f"{trap}echo 1 > x; for i in $(seq 600); do sleep 0.1; done; echo 2 > x")
-    assert "a: ended after 1 s: that is a success" in ended.out
+    assert "a: its time is over; it ends here, as on_timeout says" in ended.out
     record = pipeline.record("a")
     assert (record.status, record.error, outputs(record)) == ("succeeded", None, {"x"})
     assert (pipeline.work / "x").read_text() == "1\n"
