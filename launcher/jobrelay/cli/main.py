@@ -248,6 +248,8 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
 
     target = _with_images(_with_data(target, flags.data), flags, console)
     config = target.config(flags.config_file, flags.overrides)
+    for note in target.manifests.notes:
+        console.say(note)
     request = RunRequest(
         run=flags.run_id,
         timeout_seconds=flags.timeout,
