@@ -103,6 +103,15 @@ def test_a_compose_file(place: Place) -> None:
     assert not Path("/results").exists()
 
 
+def test_the_services_of_a_compose_file_can_be_chosen(place: Place) -> None:
+    at(place, "compose")
+    place.options = []
+    chosen = ("run-all", "--local", "--dry-run", "-f", "docker-compose.yml", "train", "infer")
+    assert "order: train, infer" in place.run(*chosen).err
+    assert "there is no service nobody" in place.run(*chosen, "nobody", expect=2).err
+    place.run("run-all", "--local", "train", expect=2)
+
+
 def test_several_nodes(place: Place) -> None:
     at(place, "torchrun")
     found = metrics(outcome(place, "--set", "epochs=2"))

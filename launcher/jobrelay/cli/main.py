@@ -109,11 +109,12 @@ for _command in look.ALL:
 
 
 @cli.command("run-all")
+@click.argument("services", nargs=-1, metavar="[SERVICE …]")
 @run_options
 @target_options
 @gathered(RunFlags)
 def run_all(target: Target, console: Console, flags: RunFlags) -> int:
-    """Run all stages in order, and fetch the results."""
+    """Run all stages in order, and fetch the results. Of a compose file: all, or these services."""
     return _run((), target, console, flags)
 
 

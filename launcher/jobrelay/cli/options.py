@@ -12,12 +12,13 @@ import click
 from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
+from jobrelay.hints import Command
 
 if TYPE_CHECKING:
     from jobrelay.console import Console
     from jobrelay.pipelines.definition import Pipeline
 
-Command = Callable[..., Any]
+Function = Callable[..., Any]
 
 #: The file with a user's own stages; without -f it is used if the current folder has it.
 FILE: Final = "jobrelay.yaml"
@@ -29,7 +30,7 @@ _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--imag
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
-def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) -> Command:
+def target_options(command: Function, *, file: Sequence[str] = ("-f", "--file")) -> Function:
     """Add the options that select the place; the command gets them as `target` and `console`.
 
     file: the names of one of them, for a command in which -f means something else.
@@ -91,20 +92,31 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
         found = definition or (here if here.is_file() and not kustomization else None)
-        pipeline = _pipeline(found, console, local=where["local"]) if found else None
+        services = others.pop("services", ())
+        if services and not found:
+            raise BadInput(
+                f"{' '.join(services)}: services are chosen from a compose file, and none is named",
+                "name it with -f; run STAGE runs one stage",
+            )
+        pipeline = _pipeline(found, services, console, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
 
 
-def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
+def _pipeline(file: Path, services: Sequence[str], console: Console, *, local: bool) -> Pipeline:
     """Read a jobrelay.yaml or a compose file. Raises BadInput."""
     from jobrelay.pipelines import compose, reading
 
     if not compose.is_compose(file):
+        if services:
+            raise BadInput(
+                f"{' '.join(services)}: {file} is not a compose file, and all of its stages run",
+                Command("run", services[0]),
+            )
         return reading.read(file)
-    pipeline = compose.read(file, environment=os.environ)
+    pipeline = compose.read(file, services=services, environment=os.environ)
     for note in pipeline.notes:
         console.say(note)
     return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
@@ -131,7 +143,7 @@ def _source(context: click.Context, name: str) -> ParameterSource | None:
     return context.get_parameter_source(name)
 
 
-def config_options(command: Command) -> Command:
+def config_options(command: Function) -> Function:
     """Add the options for what a run does; the command gets them as keyword arguments."""
     options = [
         click.option(
@@ -153,7 +165,7 @@ def config_options(command: Command) -> Command:
     return _decorated(command, options)
 
 
-def run_options(command: Command) -> Command:
+def run_options(command: Function) -> Function:
     """Add the options for what a run does and how; the command gets them as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
@@ -183,16 +195,16 @@ def run_options(command: Command) -> Command:
     return config_options(_decorated(command, options))
 
 
-def output_option(*formats: str) -> Command:
+def output_option(*formats: str) -> Function:
     """Add -o; the first format is the default."""
     return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
 
 
-def _patience(name: str, seconds: int, text: str) -> Command:
+def _patience(name: str, seconds: int, text: str) -> Function:
     return click.option(name, type=_SECONDS, default=seconds, show_default=True, help=text)
 
 
-def _decorated(command: Command, options: list[Command]) -> Command:
+def _decorated(command: Function, options: list[Function]) -> Function:
     for option in reversed(options):
         command = option(command)
     return command
