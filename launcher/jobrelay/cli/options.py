@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
-from jobrelay.hints import Command
-
-if TYPE_CHECKING:
-    from jobrelay.console import Console
-    from jobrelay.pipelines.definition import Pipeline
 
 Function = Callable[..., Any]
 
@@ -79,6 +73,7 @@ def target_options(command: Function, *, file: Sequence[str] = ("-f", "--file"))
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
         from jobrelay.console import Console
+        from jobrelay.pipelines.files import read_pipeline
         from jobrelay.resources import manifests_folder
         from jobrelay.runs.target import Target
 
@@ -98,28 +93,11 @@ def target_options(command: Function, *, file: Sequence[str] = ("-f", "--file"))
                 f"{' '.join(services)}: services are chosen from a compose file, and none is named",
                 "name it with -f; run STAGE runs one stage",
             )
-        pipeline = _pipeline(found, services, console, local=where["local"]) if found else None
+        pipeline = read_pipeline(found, console.say, services, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
-
-
-def _pipeline(file: Path, services: Sequence[str], console: Console, *, local: bool) -> Pipeline:
-    """Read a jobrelay.yaml or a compose file. Raises BadInput."""
-    from jobrelay.pipelines import compose, reading
-
-    if not compose.is_compose(file):
-        if services:
-            raise BadInput(
-                f"{' '.join(services)}: {file} is not a compose file, and all of its stages run",
-                Command("run", services[0]),
-            )
-        return reading.read(file)
-    pipeline = compose.read(file, services=services, environment=os.environ)
-    for note in pipeline.notes:
-        console.say(note)
-    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:

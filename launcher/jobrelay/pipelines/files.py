@@ -1,0 +1,33 @@
+"""A file with stages of your own: a jobrelay.yaml or a compose file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jobrelay.errors import BadInput
+from jobrelay.hints import Command
+from jobrelay.pipelines import compose, reading
+from jobrelay.pipelines.definition import Pipeline
+
+
+def read_pipeline(
+    file: Path, say: Callable[[str], None], services: Sequence[str] = (), *, local: bool
+) -> Pipeline:
+    """The pipeline in a file, for this machine or for a cluster. Raises BadInput.
+
+    say: gets what the reader of a compose file wants people to know. services: of a compose file, exactly
+    these.
+    """
+    if not compose.is_compose(file):
+        if services:
+            raise BadInput(
+                f"{' '.join(services)}: {file} is not a compose file, and all of its stages run",
+                Command("run", services[0]),
+            )
+        return reading.read(file)
+    pipeline = compose.read(file, services=services, environment=os.environ)
+    for note in pipeline.notes:
+        say(note)
+    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
