@@ -272,6 +272,7 @@ class _Supervisor:
             metrics=_finite(report.get("metrics", {})),
             means={**running.means, **report.get("means", {})},
             removed=report.get("removed", []),
+            changed=report.get("changed", []),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
             cost=self.last_words.meter.cost(),
             moments=report.get("moments", {}),
