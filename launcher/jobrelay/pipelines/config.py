@@ -158,6 +158,11 @@ class ProgramConfig:
             image=stage.image or self.pipeline.image,
             has_requirements=self.pipeline.requirements is not None,
             folders=sorted({"/".join(parts[:2]) for parts in data}),
+            links={
+                posixpath.normpath(posixpath.join(stage.workdir or ".", path)): folder.removeprefix("./")
+                for path, folder in stage.mounts.items()
+                if not path.startswith("/")
+            },
             means=self._means(name),
         )
 

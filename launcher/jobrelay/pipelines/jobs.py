@@ -74,7 +74,10 @@ def manifests_of(pipeline: Pipeline) -> Manifests:
         for volume in job["spec"]["template"]["spec"]["volumes"]:
             if volume["name"] == "runner":
                 volume["configMap"]["name"] = runner["metadata"]["name"]
-    return Manifests(pipeline.source, base.namespace, (*base.shared, runner), jobs, {}, base.placed)
+    shared = base.shared
+    if _uses_image_rights(pipeline):
+        shared = tuple(_without_restriction(item) for item in shared)
+    return Manifests(pipeline.source, base.namespace, (*shared, runner), jobs, {}, base.placed)
 
 
 def command_of(run: str | tuple[str, ...]) -> list[str]:
@@ -82,6 +85,22 @@ def command_of(run: str | tuple[str, ...]) -> list[str]:
     if not isinstance(run, str):
         return list(run)
     return ["sh", "-c", run] if _SHELL & set(run) else shlex.split(run)
+
+
+def _uses_image_rights(pipeline: Pipeline) -> bool:
+    return any((stage.security or pipeline.security) == "image" for stage in pipeline.stages.values())
+
+
+def _without_restriction(item: Object) -> Object:
+    """The Namespace, if it is still to be created, with a Pod Security that allows the image's own user."""
+    if item["kind"] == "Namespace":
+        item = copy.deepcopy(item)
+        labels = item["metadata"].get("labels", {})
+        item["metadata"]["labels"] = {
+            key: "baseline" if key.startswith("pod-security") and value == "restricted" else value
+            for key, value in labels.items()
+        }
+    return item
 
 
 def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage | None) -> Job:
@@ -113,7 +132,8 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
         {"name": variable, "valueFrom": {"secretKeyRef": _secret(name, variable, source)}}
         for variable, source in stage.secrets.items()
     ]
-    main["volumeMounts"] += [_mount(path, folder) for path, folder in sorted(stage.mounts.items())]
+    mounts = sorted((path, folder) for path, folder in stage.mounts.items() if path.startswith("/"))
+    main["volumeMounts"] += [_mount(path, folder) for path, folder in mounts]
     spec["backoffLimit"] = stage.retries
     pod["terminationGracePeriodSeconds"] = stage.grace_seconds
     if stage.queue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jobrelay.pipelines.compose.dockerfile import ImageConfig, read
+from jobrelay.pipelines.compose.dockerfile.image import ImageConfig, read
 from jobrelay.pipelines.definition import Pipeline
 
 
