@@ -51,8 +51,10 @@ class SweepFlags(ConfigFlags):
     count: int | None
     seeds: int
     max_parallel: int
+    pack: int | None
     stop_when: str | None
-    choose_on: Literal["validation", "test"]
+    choose_on: str | None
+    minimize: bool | None
     name: str | None
     dry_run: bool
     output: str

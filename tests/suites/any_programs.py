@@ -77,7 +77,7 @@ class AnyPrograms:
         # the same command again
         assert [how for _, how, _ in verdicts(place)] == ["complete", "complete"]
         # other parameters are another run
-        assert [how for _, how, _ in verdicts(place, "--set", "lr=0.5")] == ["created", "created"]
+        assert verdicts(place, "--set", "lr=0.5")[0][1] == "created"
         place.run("delete", "a", "--data")
         assert "a" not in place.run("list", "-o", "name").out.split()
 

@@ -36,7 +36,7 @@ def run_stage(stage: Stage, argv: Sequence[str], environment: Mapping[str, str] 
             specification,
             check_stage(stage),
             argv,
-            functools.partial(_code, specification, config, folder),
+            functools.partial(read_code, specification, config, folder),
         )
         after = environment.get(ENV_AFTER)
         gate = None
@@ -73,7 +73,7 @@ def unpack(environment: Mapping[str, str] = os.environ) -> int:
         specification, config, folder = _settings(environment)
         if specification.code and not workspace.has_code(folder, specification.code):
             folder.workspace.mkdir(parents=True, exist_ok=True)
-            code.unpack(folder, _code(specification, config, folder), specification.code)
+            code.unpack(folder, read_code(specification, config, folder), specification.code)
     except (StageError, ValueError, OSError) as error:
         print(f"unpack: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, StageError) else BadInput.exit_code
@@ -90,7 +90,7 @@ def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunF
     return read_specification(config), config, folder
 
 
-def _code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
+def read_code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
     """Return the code's archive: beside the pipeline's file, or on the volume if it is too large for that."""
     digest = specification.code or ""
     for path in (config.with_name(CODE_FILE), folder.root / "code" / digest / CODE_FILE):

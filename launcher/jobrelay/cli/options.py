@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
-
-if TYPE_CHECKING:
-    from jobrelay.console import Console
-    from jobrelay.pipelines.definition import Pipeline
 
 Command = Callable[..., Any]
 
@@ -78,6 +73,7 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
         from jobrelay.console import Console
+        from jobrelay.pipelines.files import read_pipeline
         from jobrelay.resources import manifests_folder
         from jobrelay.runs.target import Target
 
@@ -91,23 +87,11 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
         found = definition or (here if here.is_file() and not kustomization else None)
-        pipeline = _pipeline(found, console, local=where["local"]) if found else None
+        pipeline = read_pipeline(found, console.say, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
-
-
-def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
-    """Read a jobrelay.yaml or a compose file. Raises BadInput."""
-    from jobrelay.pipelines import compose, reading
-
-    if not compose.is_compose(file):
-        return reading.read(file)
-    pipeline = compose.read(file, environment=os.environ)
-    for note in pipeline.notes:
-        console.say(note)
-    return compose.as_local(pipeline) if local else compose.with_commands(pipeline)
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:

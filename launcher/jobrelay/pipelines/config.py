@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
@@ -16,7 +17,7 @@ from jobrelay.kube.read import main_container
 from jobrelay.pipelines.code import Snapshot, snapshot
 from jobrelay.pipelines.definition import Pipeline, StageDefinition
 from jobrelay.pipelines.git import git_state
-from jobrelay.pipelines.jobs import command_of
+from jobrelay.pipelines.jobs import command_of, manifests_of
 from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
     CODE_FILE,
@@ -32,7 +33,7 @@ from jobrelay_train.config.schema import tree_hash
 #: A ConfigMap has at most 1 MiB, in base64.
 MOST_CODE: Final = 700 * 1024
 #: Where and how long a stage runs: not part of what decides its result.
-_PLACEMENT: Final = frozenset(
+PLACEMENT: Final = frozenset(
     {"cpu", "memory", "shm", "gpu_type", "retries", "grace_seconds", "timeout_seconds", "queue"}
 )
 
@@ -42,6 +43,10 @@ class ProgramConfig:
     """What a pipeline's stages run, with its parameters filled in. See manifests.PipelineConfig."""
 
     pipeline: Pipeline
+
+    @functools.cached_property
+    def _jobs(self) -> Mapping[Stage, Job]:
+        return manifests_of(self.pipeline).jobs
 
     @functools.cached_property
     def code(self) -> Snapshot | None:
@@ -56,6 +61,16 @@ class ProgramConfig:
             return path.read_text(encoding="utf-8") if path else ""
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
+
+    @functools.cached_property
+    def _commit(self) -> Mapping[str, str]:
+        return git_state(self.pipeline.files.get("."))
+
+    def with_params(self, values: Mapping[str, Any]) -> ProgramConfig:
+        """The same stages and the same snapshot of the code, with other values of some parameters."""
+        other = ProgramConfig(replace(self.pipeline, params={**self.pipeline.params, **values}))
+        vars(other).update(code=self.code, requirements=self.requirements, _commit=self._commit)
+        return other
 
     def command(self, stage: Stage) -> list[str]:
         """The words of a stage's command. Raises BadInput for an unknown parameter."""
@@ -77,7 +92,8 @@ class ProgramConfig:
         }
 
     def fill(self, stage: Stage, job: Job) -> None:
-        """Put the stage's command and variables into its Job."""
+        """Make the Job what the stage asks for, also after --set, with its command and variables."""
+        job.update(copy.deepcopy(self._jobs[stage]))
         main = main_container(job)
         main["args"] = [*main["args"], *(_escaped(word) for word in self.command(stage))]
         given = self.environment(stage)
@@ -118,24 +134,27 @@ class ProgramConfig:
     def _own(self, stage: Stage) -> dict[str, Any]:
         definition = self._stage(stage)
         own = definition.model_dump(
-            mode="json", exclude=set(_PLACEMENT) | {"run", "env"}, exclude_defaults=True
+            mode="json", exclude=set(PLACEMENT) | {"run", "env"}, exclude_defaults=True
         )
         own |= {"run": self.command(stage), "env": self.environment(stage)}
         return own | {"image": definition.image or self.pipeline.image or None}
 
     def config_files(self) -> Mapping[str, str | bytes]:
         """pipeline.json for the runner, and the code, unless it is too large for a ConfigMap."""
-        specification = Specification(
-            pipeline=list(self.pipeline.stages),
-            stages={name: self._specification(name) for name in self.pipeline.stages},
-            code=self.code.digest if self.code else None,
-        )
-        files: dict[str, str | bytes] = {PIPELINE_FILE: specification.to_json(indent=2) + "\n"}
+        files: dict[str, str | bytes] = {PIPELINE_FILE: self.specification().to_json(indent=2) + "\n"}
         if self.code and len(self.code.archive) <= MOST_CODE:
             files[CODE_FILE] = self.code.archive
         if self.pipeline.requirements:
             files[REQUIREMENTS_FILE] = self.requirements
         return files
+
+    def specification(self) -> Specification:
+        """What the runner needs to know. Raises BadInput for an unknown parameter."""
+        return Specification(
+            pipeline=list(self.pipeline.stages),
+            stages={name: self._specification(name) for name in self.pipeline.stages},
+            code=self.code.digest if self.code else None,
+        )
 
     def uploads(self) -> Mapping[str, bytes]:
         """Files for the volume: code that is too large for a ConfigMap, as code/HASH/code.tar.gz."""
@@ -174,7 +193,7 @@ class ProgramConfig:
             means["image"] = image
         if self.code:
             means["code"] = self.code.digest
-        return means | git_state(self.pipeline.files.get("."))
+        return {**means, **self._commit}
 
     def placement(self, stage: Stage) -> Placement:
         definition = self._stage(stage)

@@ -28,7 +28,7 @@ BOOT: Final = """\
 for python in python3 python; do
   if command -v "$python" >/dev/null 2>&1; then exec "$python" "$@"; fi
 done
-if [ "$2" = wait ]; then echo "the gate needs Python 3.8 or newer in the image" >&2; exit 69; fi
+if [ "$2" != stage ]; then echo "$2: Python 3.8 or newer is missing in the image" >&2; exit 69; fi
 echo "jobrelay: the image has no Python; the stage runs without a record" >&2
 work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
 mkdir -p "$work" && cd "$work" || exit 1

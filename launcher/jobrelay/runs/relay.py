@@ -61,7 +61,7 @@ def run_stages(
             _fetch_results(executor, report, console)
         elif request.fetch:
             console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
-        elif report.verdict.exit_code == Exit.SUCCEEDED:
+        elif report.verdict.exit_code == Exit.SUCCEEDED and not request.fetched_later:
             bring = console.complete(Command("fetch", report.run))
             console.say(f"results and logs stay on the volume; to bring them here: {bring}")
         _check_logs(report)

@@ -35,6 +35,7 @@ class RunRequest:
     new: bool = False
     replace: Replace = "if-later"  # of complete stages that the run has with other content
     fetch: bool = True
+    fetched_later: bool = False  # by the caller, which knows what is there
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
     early: When = "auto"  # whether a stage starts before its turn, to import its libraries
@@ -63,6 +64,9 @@ def plan_run(
     A run has the same work only while its data is unchanged. Raises Conflict if the requested run used other
     data. say: gets the reason why a run is new.
     """
+
+    for note in manifests.notes:
+        say(note)
 
     def rendered(run: str) -> Plan:
         return render(

@@ -13,6 +13,7 @@ from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume
 from jobrelay.executors.cluster import capacity, logs, preflight, submitting
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.doctor import examine_cluster
+from jobrelay.executors.cluster.prerequisites import check_prerequisites
 from jobrelay.executors.cluster.resources import Resources, collection_of, path_of
 from jobrelay.executors.cluster.shared import SharedObjects
 from jobrelay.executors.cluster.submitting import refused
@@ -64,6 +65,7 @@ class ClusterExecutor:
         self._may_choose_image = False  # an image that is to run now must be there anyway
         self._minor = preflight.minor_version(self.api)  # not in parallel: it finds out if the API answers
         preflight.check_version(plan, self._minor)
+        check_prerequisites(self.api, plan)
         if preflight.may_do_everything(self.api):
             return
         rights = (*preflight.RIGHTS, *(preflight.SERVICE_RIGHTS if plan.services else ()))
