@@ -36,6 +36,11 @@ _SIGNS: Final = {
     ),
     "the disk is full": re.compile(r"No space left on device"),
 }  # fmt: skip
+#: In every line with a sign is one of these.
+_ANY: Final = re.compile(
+    rb"Traceback|[Kk]illed|exited unexpectedly|Segmentation|Bus error|Aborted|core dumped|Fatal Python"
+    rb"|[Oo]ut of memory|OutOfMemory|allocate memory|MemoryError|No space left|wrote nothing"
+)
 #: What the runner writes into the log of such a stage.
 _NOTHING: Final = re.compile(r"^[a-z0-9-]+: (succeeded, but wrote nothing)$")
 
@@ -95,6 +100,8 @@ def _with_tracebacks(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, st
 
 
 def _kind(line: str) -> str | None:
+    if not _ANY.search(line.encode(errors="replace")):
+        return None
     return next((kind for kind, sign in _SIGNS.items() if sign.search(line)), None)
 
 
@@ -106,19 +113,20 @@ def _note(kind: str, found: _Found) -> str:
 
 
 def _numbered(path: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """The lines of the start and the end of a log; those after a gap have number 0."""
+    """The lines of the start and the end of a log; those after a gap have number 0.
+
+    A part without any sign is passed over as a whole.
+    """
     with open_regular(path, root=root) as file:
         size = os.fstat(file.fileno()).st_size
-        number = 0
-        while file.tell() < min(size, _MOST_BYTES) and (line := file.readline(_LONGEST_LINE)):
-            number += 1
-            yield number, _text(line)
+        parts = [file.read(2 * _MOST_BYTES if size <= 2 * _MOST_BYTES else _MOST_BYTES)]
         if size > 2 * _MOST_BYTES:
             file.seek(size - _MOST_BYTES)
-            number = -1
-        while file.tell() < size and (line := file.readline(_LONGEST_LINE)):
-            number += number >= 0
-            yield max(number, 0), _text(line)
+            parts.append(file.read(_MOST_BYTES))
+    for is_end, part in enumerate(parts):
+        if _ANY.search(part):
+            for number, line in enumerate(part.split(b"\n"), 1):
+                yield 0 if is_end else number, _text(line[:_LONGEST_LINE])
 
 
 def _text(line: bytes) -> str:
