@@ -98,6 +98,7 @@ class Recorder:
             metrics=_finite(report.get("metrics", {})),
             means={**running.means, **report.get("means", {})},
             removed=report.get("removed", []),
+            changed=report.get("changed", []),
             skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
             cost=self.last_words.meter.cost(),
             moments=report.get("moments", {}),

@@ -13,6 +13,8 @@ from jobrelay_train.config.quantity import quantity
 _LINE: Final = 200
 #: Of a stage that is not built in, how many metrics stand in a table.
 _MOST_METRICS: Final = 2
+#: In the last line of a history: how far it came, not how well.
+COUNTERS: Final = ("step", "global_step", "iteration", "iter", "epoch")
 
 
 class Measured(Protocol):
@@ -71,7 +73,8 @@ def accuracy(measured: Measured | None) -> str:
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
         nothing = f", nothing found in {metrics['nothing_found']:.0f}" if "nothing_found" in metrics else ""
         return f"{counted(round(metrics.get('samples', 0)), 'image')}{nothing}{skipped}"
-    return ", ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:_MOST_METRICS])
+    named = [(name, value) for name, value in metrics.items() if name not in COUNTERS]
+    return ", ".join(f"{name} {value:.4g}" for name, value in named[:_MOST_METRICS])
 
 
 def memory(measured: Measured | None, limit: str) -> str:

@@ -15,6 +15,7 @@ from tests.browser.conftest import Open
 from tests.support import eventually
 from tests.support.pages import write_run
 from tests.support.pages import write_sweep as write_sweep_files
+from tests.unit.report.test_programs import hostile_run
 from tests.unit.report.test_report import HOSTILE
 
 
@@ -24,11 +25,17 @@ def run_page(folder: Path, **of_run: Any) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(params=["run", "failed run", "sweep", "hostile run", "hostile sweep"])
+@pytest.fixture(
+    params=["run", "failed run", "sweep", "hostile run", "hostile sweep", "programs", "hostile programs"]
+)
 def page_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     beside = HOSTILE if "hostile" in request.param else ""
     if "sweep" in request.param:
         return write_sweep(write_sweep_files(tmp_path / "s", failed=True, beside=beside))
+    if "programs" in request.param:
+        folder = hostile_run(tmp_path / "a", beside or "x")
+        (folder / "report.html").write_text(render("run.html", run=gather(folder, "a")))
+        return folder / "report.html"
     return run_page(tmp_path / "a", failed="infer" if "failed" in request.param else None, beside=beside)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,48 @@ def _verdict(stage: Stage, failed: bool, beside: str) -> dict[str, Any]:
         "exit_code": 1, "outcome": "failed", "reason": "OOMKilled", "message": f"limit 2Gi{beside}",
         "pod": f"a-{stage}-x1", "hint": f"--set {stage}.memory=4Gi{beside}",
     }  # fmt: skip
+
+
+def write_programs(
+    folder: Path,
+    files: Mapping[Stage, Mapping[str, str | bytes]],
+    *,
+    logs: Mapping[Stage, str] | None = None,
+    means: Mapping[str, str] | None = None,
+    metrics: Mapping[Stage, Mapping[str, float]] | None = None,
+) -> Path:
+    """A run of programs of any kind, all of which succeeded. files: what each stage wrote in the workspace.
+
+    A file that an earlier stage wrote too is one that the later one changed.
+    """
+    (folder / "logs").mkdir(parents=True)
+    before: set[str] = set()
+    for stage, contents in files.items():
+        for name, content in contents.items():
+            path = folder / "work" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+        names = [f"work/{name}" for name in contents]
+        log = folder / f"logs/{stage}-p.log"
+        log.write_text((logs or {}).get(stage, "done\n"), "utf-8", "replace")
+        digest = FileDigest.of(log)
+        record = Record(
+            run="a",
+            stage=stage,
+            status="succeeded",
+            pod="p",
+            config_hash="0" * 64,
+            started=MOMENTS["begun"],
+            pipeline=list(files),
+            finished=MOMENTS["recorded"],
+            exit_code=0,
+            outputs={name: FileDigest.of(folder / name) for name in names},
+            changed=[name for name in names if name in before],
+            metrics=dict((metrics or {}).get(stage, {})),
+            means={"command": f"python {stage}.py", **(means or {})},
+            log=LogDigest(sha256=digest.sha256, bytes=digest.bytes, file=f"logs/{log.name}", lines=1),
+            cost=_cost(),
+        )
+        before.update(names)
+        write_json(folder / f"{stage}.json", record.to_dict())
+    return folder

@@ -77,6 +77,7 @@ def _observe(
         report: Dict[str, Any] = {
             "outputs": {name: digest.to_dict() for name, digest in changes.written.items()},
             "removed": changes.removed,
+            "changed": changes.changed,
             "metrics": {},
             "notes": [],
         }

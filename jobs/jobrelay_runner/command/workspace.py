@@ -18,7 +18,8 @@ from jobrelay_runner.volume.safe_read import RECORD_BYTES, read_bytes
 
 #: What programs leave in passing: no result, and different each time.
 _PASSING: Final = ("__pycache__", ".git", ".ipynb_checkpoints", ".pytest_cache")
-#: Names in a record, which is always read as a whole (RECORD_BYTES), and what each takes beside the name.
+#: Names in a record, which is always read as a whole (RECORD_BYTES), and what each takes beside the name; a
+#: changed file's is there twice.
 _MOST_BYTES: Final = 12 * 2**20
 _PER_NAME: Final = 128
 
@@ -30,10 +31,15 @@ _UNKNOWN: Final = (-1, -1)
 
 @dataclass(frozen=True)
 class Changes:
-    """What a stage did to the workspace. left_out: how many more, unreadable or too many."""
+    """What a stage did to the workspace.
+
+    changed: those of the written files that were there before. left_out: how many more, unreadable or too
+    many.
+    """
 
     written: Dict[str, FileDigest]
     removed: List[str]
+    changed: List[str]
     left_out: int = 0
 
 
@@ -123,7 +129,7 @@ def changes_since(before: Mapping[str, Tuple[int, int]], folder: RunFolder) -> C
     removed: List[str] = []
     room, left_out = _MOST_BYTES, 0
     for name in (*changed, *missing):
-        room -= _PER_NAME + len(name.encode(errors="surrogateescape"))
+        room -= _PER_NAME + len(name.encode(errors="surrogateescape")) * (2 if name in before else 1)
         if room < 0:
             left_out += 1
         elif name not in after:
@@ -136,7 +142,8 @@ def changes_since(before: Mapping[str, Tuple[int, int]], folder: RunFolder) -> C
             except OSError as error:
                 _raise_if_passing(error)
                 left_out += 1
-    return Changes(written, removed, left_out)
+    changed_names = [name for name in written if name in before]
+    return Changes(written, removed, changed_names, left_out)
 
 
 def _is_file(folder: RunFolder, name: str) -> bool:

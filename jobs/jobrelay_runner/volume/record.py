@@ -112,7 +112,8 @@ class Record(Typed):
 
     pipeline: all stages of the run, in order. after: the attempt (attempt_id) of each earlier stage whose
     results this stage used; the clocks of two nodes need not agree. listings: SHA-256 of each data/NAME in
-    which every file counts (volume.inputs). removed: files of earlier stages that this stage removed.
+    which every file counts (volume.inputs). changed: those of `outputs` that were there before this stage.
+    removed: files of earlier stages that this stage removed.
     means: what the stage found or chose by itself, such as device and precision, or what it was started with.
     skipped: files of the data set that could not be used, and why.
     """
@@ -133,6 +134,7 @@ class Record(Typed):
     listings: Dict[str, str] = field(default_factory=dict)
     outputs: Dict[str, FileDigest] = field(default_factory=dict)
     removed: List[str] = field(default_factory=list)
+    changed: List[str] = field(default_factory=list)
     metrics: Dict[str, float] = field(default_factory=dict)
     means: Dict[str, str] = field(default_factory=dict)
     skipped: Dict[str, str] = field(default_factory=dict)
@@ -154,6 +156,8 @@ class Record(Typed):
             _check_name(name, "outputs")
         for name in self.removed:
             _check_name(name, "removed")
+        for name in self.changed:
+            _check_name(name, "changed")
 
     @property
     def attempt_id(self) -> str:
@@ -167,7 +171,7 @@ class Record(Typed):
     def without_files(self) -> Dict[str, Any]:
         """Return the same tree without the parts that grow with the data."""
         tree = self.to_dict()
-        for name in ("inputs", "listings", "outputs", "removed", "skipped"):
+        for name in ("inputs", "listings", "outputs", "removed", "changed", "skipped"):
             del tree[name]
         return tree
 

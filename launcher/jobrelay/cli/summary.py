@@ -37,6 +37,9 @@ def print_report(report: RunReport, *, output: str, console: Console) -> None:
             print_table(SIZE_COLUMNS, sized)
         if console.verbose:
             print_timelines({stage.stage: stage.timeline for stage in report.stages})
+    for stage in report.stages:
+        for note in stage.notes:
+            console.warn(f"  {stage.stage}: exit code 0, but {note.removeprefix('succeeded, but ')}")
     if report.verdict.exit_code != Exit.SUCCEEDED:
         log = _log_file(report, report.stages[-1])
         if log and console.quiet:  # otherwise it was shown as it arrived

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -181,6 +182,9 @@ class ProgramConfig:
     def _means(self, name: Stage) -> dict[str, str]:
         """What the record shows of how the stage was started."""
         means = {f"params.{key}": shown(value) for key, value in self.pipeline.params.items()}
+        means["command"] = _as_typed(self.command(name))
+        if image := self._stage(name).image or self.pipeline.image:
+            means["image"] = image
         if self.code:
             means["code"] = self.code.digest
         return {**means, **self._commit}
@@ -205,6 +209,11 @@ class ProgramConfig:
 
     def _stage(self, stage: Stage) -> StageDefinition:
         return self.pipeline.stages[stage]
+
+
+def _as_typed(command: list[str]) -> str:
+    """A command in one line; of a shell, what it executes."""
+    return command[2] if command[:2] == ["sh", "-c"] and len(command) == 3 else shlex.join(command)
 
 
 def _escaped(text: str) -> str:

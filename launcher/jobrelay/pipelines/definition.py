@@ -31,7 +31,7 @@ class StageDefinition(BaseModel):
     workdir: of the command, relative to the workspace, or absolute; None: the image's own. mounts: absolute
     path to a folder of the workspace or to data/NAME (./data/NAME is the workspace's own). secrets: variable
     to SECRET/KEY. shm: size of /dev/shm. metrics: a JSON file in the workspace whose numbers are the stage's
-    metrics.
+    metrics; of JSON lines the last one counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

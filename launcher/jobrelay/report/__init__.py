@@ -5,6 +5,7 @@ command    a run or a sweep, named or just ended → its page in a file
 run        the folder of a run → the content of its page
 stages     the state of one stage
 sweep      the folder of a sweep → the content of its page
+programs   the same for any other programs: curves, pictures, JSON, how they were started
 gallery    predictions → the pictures worth a look
 confusion  the confusion matrix
 curves     series of numbers → lines, ticks and labels

@@ -119,22 +119,22 @@ def curve(
     mark: tuple[float, str] | None = None,
 ) -> Curve:
     """The line through (xs[i], ys[i]); xs ascending, at least one. mark: a y value and its label."""
-    shown = _thinned(len(xs))
+    shown = thinned(len(xs))
     heights = [*ys, mark[0]] if mark else list(ys)
     y_places = ticks(min(heights), max(heights))
     low, high = min(y_places[0], *heights), max(y_places[-1], *heights)
     first, last = xs[0], xs[-1]
-    x_of = _scale(first, last, _LEFT, WIDTH - _RIGHT)
-    y_of = _scale(low, high, HEIGHT - _BOTTOM, _TOP)
+    x_of = scale(first, last, _LEFT, WIDTH - _RIGHT)
+    y_of = scale(low, high, HEIGHT - _BOTTOM, _TOP)
     dots = [Dot(x_of(xs[n]), y_of(ys[n]), f"{x_label} {xs[n]:g}: {ys[n]:.4g}") for n in shown]
     best = f"lowest {min(ys):.4g}, highest {max(ys):.4g}"
     return Curve(
         title=title,
         x_label=x_label,
-        points=_points([(dot.x, dot.y) for dot in dots]),
+        points=points_text([(dot.x, dot.y) for dot in dots]),
         dots=tuple(dots) if len(dots) <= _MOST_DOTS else (),
         x_ticks=tuple(Tick(x_of(x), f"{x:g}") for x in _whole_ticks(first, last)),
-        y_ticks=tuple(Tick(y_of(y), _label(y, y_places)) for y in y_places),
+        y_ticks=tuple(Tick(y_of(y), tick_label(y, y_places)) for y in y_places),
         summary=f"{title}, {x_label} {first:g} to {last:g}: from {ys[0]:.4g} to {ys[-1]:.4g}; {best}",
         mark=Tick(y_of(mark[0]), mark[1]) if mark else None,
     )
@@ -155,30 +155,30 @@ def trend(
     scale; other values are names at equal distances. from_zero: the y axis starts at 0, so that heights are
     proportional. Needs at least one value with one sample.
     """
-    scale, places = _places(values)
+    kind, places = _places(values)
     labels = [_name(value) for value in values]
     medians = [statistics.median(each) for each in samples]
     everything = [sample for each in samples for sample in each]
     y_places = ticks(0 if from_zero else min(everything), max(everything))
     has_band = any(len(each) > 1 for each in samples)
 
-    y_labels = [_label(y, y_places) for y in y_places]
+    y_labels = [tick_label(y, y_places) for y in y_places]
     left = max(_LEFT, 10 + max(map(letters_width, y_labels)))
     right = WIDTH - _RIGHT
     # every name needs its label, while labels between numbers may be dropped
-    slanted = scale == "names" and _collide(labels, _names_apart(left, len(labels)))
+    slanted = kind == "names" and _collide(labels, _names_apart(left, len(labels)))
     if slanted:
         labels = [shortened(label, _SLANTED_WIDTH) for label in labels]
         reach = letters_width(labels[0]) * math.cos(math.radians(_SLANT))
         left = max(left, min(reach, WIDTH / 3))
     left = round(left, 1)
-    inset = _names_apart(left, len(labels)) / 2 if scale == "names" else _INSET
+    inset = _names_apart(left, len(labels)) / 2 if kind == "names" else _INSET
     top = _HEADING + (_LEGEND if has_band else 0) + 16
     bottom = top + HEIGHT - _TOP - _BOTTOM
     below = max(map(letters_width, labels)) * math.sin(math.radians(_SLANT)) - 2 if slanted else 6
 
-    x_of = _scale(places[0], places[-1], left + inset, right - inset)
-    y_of = _scale(y_places[0], y_places[-1], bottom, top)
+    x_of = scale(places[0], places[-1], left + inset, right - inset)
+    y_of = scale(y_places[0], y_places[-1], bottom, top)
     xs = [x_of(place) for place in places]
     dots = [
         Dot(x, y_of(median), f"{x_label} {_name(value)}: {_with_range(median, each)}")
@@ -189,13 +189,13 @@ def trend(
     return Curve(
         title=title,
         x_label=x_label,
-        points=_points([(dot.x, dot.y) for dot in dots]),
+        points=points_text([(dot.x, dot.y) for dot in dots]),
         dots=tuple(dots),
         x_ticks=tuple(map(Tick, xs, _spaced(xs, labels, slanted=slanted))),
         y_ticks=tuple(map(Tick, map(y_of, y_places), y_labels)),
         summary=f"{title} against {x_label}: "
         + "; ".join(dot.label.removeprefix(f"{x_label} ") for dot in dots),
-        band=_points(edges) if has_band else "",
+        band=points_text(edges) if has_band else "",
         legend=("median", band) if has_band else None,
         stands_alone=True,
         slanted=slanted,
@@ -218,7 +218,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """Linear map from low … high to start … end, which may descend; the middle if low equals high."""
 
     def place(value: float) -> float:
@@ -265,7 +265,7 @@ def _spaced(places: Sequence[float], labels: Sequence[str], *, slanted: bool) ->
     return [label if number in kept else "" for number, label in enumerate(labels)]
 
 
-def _points(places: Sequence[tuple[float, float]]) -> str:
+def points_text(places: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x},{y}" for x, y in places)
 
 
@@ -287,14 +287,14 @@ def _whole_ticks(first: float, last: float) -> list[float]:
     return [first, *(t for t in ticks(first, last) if t == int(t) and first < t <= last)]
 
 
-def _label(value: float, places: Sequence[float]) -> str:
+def tick_label(value: float, places: Sequence[float]) -> str:
     """A tick's label, with enough digits to distinguish it from its neighbours."""
     step = abs(places[1] - places[0])
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:,.{digits}f}" if digits <= 4 else f"{value:.1e}"
 
 
-def _thinned(count: int) -> list[int]:
+def thinned(count: int) -> list[int]:
     """Indices of the points to draw: all, or at most _MOST_POINTS; always the last."""
     step = math.ceil(count / _MOST_POINTS)
     return sorted({*range(0, count, step), count - 1})

@@ -66,6 +66,7 @@ class StageOutcome(_Part):
     log_from: Name | None = None
     skipped: bool = False  # its work was already complete; its Pod only checked that
     verdict: Ended
+    notes: tuple[Text, ...] = ()
     metrics: dict[Name, float] = {}
     timeline: dict[Name, Name] = {}
     cost: Annotated[Cost | None, BeforeValidator(lambda cost: cost or None)] = None

@@ -55,7 +55,7 @@ def _environment() -> Environment:
         "script_hash": _hash(script),
         "phases": list(PHASES),
     }
-    environment.filters |= {"duration": duration, "size": _size}
+    environment.filters |= {"duration": duration, "size": _size, "figure": _figure}
     return environment
 
 
@@ -67,6 +67,13 @@ def _without_credentials(value: Any) -> Any:
 def _hash(text: str) -> str:
     """The hash by which Content-Security-Policy allows an inline element."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _figure(value: float) -> str:
+    """0.9312, 12,345, 1.5e-05: a measured number of any size."""
+    if value == int(value) and abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _size(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,15 +21,19 @@ from jobrelay.report.files import (
 )
 from jobrelay.report.gallery import Group, boundary, gallery
 from jobrelay.report.phases import Segment, segments
+from jobrelay.report.programs.part import ProgramsPart, programs_part
 from jobrelay.report.stages import StagePart, Tone, compared, stage_part, timeline_of
 from jobrelay.runs.folder import OUTCOME
 from jobrelay.runs.results import logs_of
+from jobrelay.verdicts.signs import signs_in
 from jobrelay_runner.stages import Stage
+from jobrelay_runner.volume.paths import LOGS
 from jobrelay_runner.volume.record import Record, read_record
 from jobrelay_runner.volume.records import pipeline_of, read_records
 from jobrelay_runner.volume.safe_read import open_regular
 
 _MOST_LOGS: Final = 12
+_MOST_NOTES: Final = 5
 _LOG_LINES: Final = 40
 _LOG_BYTES: Final = 8 * 1024
 _MOST_FILES: Final = 200
@@ -55,6 +60,15 @@ class FileRow:
     size: int
     sha256: str
     state: str
+    is_changed: bool  # it was there before the stage
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sign that a stage that succeeded has not done its work."""
+
+    stage: Stage
+    text: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class RunPart:
     headline: str
     incomplete: str
     stages: tuple[StagePart, ...]
+    notes: tuple[Note, ...]
+    programs: ProgramsPart | None
     phases: dict[str, tuple[Segment, ...]]
     curves: tuple[Curve, ...]
     epochs: tuple[Epoch, ...]
@@ -123,6 +139,8 @@ def gather(folder: Path, name: str, from_jobs: RunOutcome | None = None) -> RunP
         headline=headline,
         incomplete=(kept.incomplete or "") if kept else "",
         stages=stages,
+        notes=tuple(_notes(folder, stages, outcomes, records)),
+        programs=programs_part(folder, records, kept.place if kept else ""),
         phases=segments({stage: timeline_of(outcomes.get(stage), records[stage]) for stage in known}),
         curves=_curves(history, results),
         epochs=tuple(history[:: max(1, -(-len(history) // _MOST_ROWS))]),
@@ -191,6 +209,22 @@ def _config(folder: Path) -> str:
         return ""
 
 
+def _notes(
+    folder: Path,
+    stages: tuple[StagePart, ...],
+    outcomes: dict[Stage, StageOutcome],
+    records: dict[Stage, Record | None],
+) -> Iterator[Note]:
+    """Signs of trouble in the logs of the stages that succeeded."""
+    for part in stages:
+        if part.tone != "good":
+            continue
+        record, outcome = records[part.stage], outcomes.get(part.stage)
+        log = record.log.file if record and record.log else f"{LOGS}/{part.stage}-{part.pod}.log"
+        found = signs_in(folder / log, folder) or (outcome.notes if outcome else ())
+        yield from (Note(part.stage, text.removeprefix("succeeded, but ")) for text in found[:_MOST_NOTES])
+
+
 def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
     rows = []
     for stage, record in records.items():
@@ -199,7 +233,8 @@ def _files(folder: Path, records: dict[Stage, Record | None]) -> list[FileRow]:
             digests[record.log.file] = record.log
         for name, digest in list(digests.items())[:_MOST_FILES]:
             state = compared(folder, name, digest)
-            rows.append(FileRow(stage, name[:_LONGEST_NAME], digest.bytes, digest.sha256, state))
+            is_changed = record is not None and name in record.changed
+            rows.append(FileRow(stage, name[:_LONGEST_NAME], digest.bytes, digest.sha256, state, is_changed))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +18,9 @@ from jobrelay_runner.volume.record import Cost, FileDigest, Record, differing
 
 #: Longest text shown from a record, where it may have any length.
 _LONGEST: Final = 300
+_COMMANDS: Final = ("python", "jobrelay", "kubectl", "/", "--")
+#: Keys of a record's `means` that say how the launcher started a program.
+_STARTED: Final = frozenset({"command", "image", "code", "git", "git_dirty"})
 
 Tone = Literal["good", "bad", "open"]
 
@@ -31,6 +35,7 @@ class StagePart:
     reason: str
     message: str
     hint: str
+    hint_is_command: bool  # else it is prose
     pod: str
     seconds: str
     result: str
@@ -67,16 +72,22 @@ def stage_part(folder: Path, stage: Stage, outcome: StageOutcome | None, record:
         reason="" if ended.reason == "Error" and ended.message else ended.reason,
         message=ended.message,
         hint=ended.hint,
+        hint_is_command=ended.hint.startswith(_COMMANDS),
         pod=ended.pod or (record.pod if record else ""),
         seconds=duration(seconds) if seconds is not None else "",
         result=accuracy(measured) if tone == "good" else "",
         peak=memory(measured, limit),
         log=_log_state(outcome, folder, record),
         sizes=_sizes(stage, outcome, measured) if outcome else None,
-        means=", ".join(record.means.values())[:_LONGEST] if record else "",
+        means=", ".join(_chosen(record.means))[:_LONGEST] if record else "",
         versions=", ".join(f"{name} {version}" for name, version in versions)[:_LONGEST],
         begun=record.started[:_LONGEST] if record else "",
     )
+
+
+def _chosen(means: Mapping[str, str]) -> list[str]:
+    """What a stage found or chose by itself; how a program was started has its own place on the page."""
+    return [value for key, value in means.items() if key not in _STARTED and not key.startswith("params.")]
 
 
 def timeline_of(outcome: StageOutcome | None, record: Record | None) -> Timeline:

@@ -15,7 +15,7 @@ from jobrelay.kube.read import last_pod, main_container
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.sizing import Size, suggest
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import JobView, Verdict, judge
+from jobrelay.verdicts import JobView, Verdict, explained, judge
 from jobrelay_runner.volume.record import Closing
 
 
@@ -35,6 +35,7 @@ def outcome(report: RunReport, complete: Callable[[Hint], str]) -> Object:
                 "pods": stage.pods,
                 **_log(stage, report.has_log(stage)),
                 "skipped": bool(stage.closing and stage.closing.skipped),
+                "notes": list(stage.notes),
                 "verdict": _verdict(stage.verdict, lambda hint: complete(of_run(hint, report.run))),
                 "timeline": stage.timeline,
                 **_metrics_and_cost(stage.closing),
@@ -68,6 +69,7 @@ def _of_job(job: Job, pods: Any, limits_resources: bool) -> Object:
     closing = closing_of(pod) if pod else None
     resources = main_container(job).get("resources", {}) if limits_resources else {}
     if isinstance(judged, Verdict):
+        judged = explained(judged, job, "", is_local=not limits_resources)
         verdict = _verdict(judged, str)  # plain hints: this command did not start the run
         size = suggest(resources, closing, judged.reason == "OOMKilled")
     else:

@@ -42,6 +42,7 @@ class StageReport:
     peer_logs: tuple[LogDigest | None, ...] = ()
     attempt: int = 1  # the deciding one
     attempts: int = 1  # the most allowed
+    notes: tuple[str, ...] = ()  # signs of trouble in the log of a stage that succeeded
 
     @property
     def exit_code(self) -> Exit:

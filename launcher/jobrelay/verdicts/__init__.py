@@ -10,6 +10,7 @@ from __future__ import annotations
 from jobrelay.errors import Exit
 from jobrelay.hints import SameAgain
 from jobrelay.kube.read import created, finished_condition, last_pod, name_of, pod_phase
+from jobrelay.verdicts.advice import explained
 from jobrelay.verdicts.attempts import attempts_allowed, failed_attempts, losses
 from jobrelay.verdicts.disruptions import LIMIT, budget_spent, lost_pods
 from jobrelay.verdicts.failures import final_before_the_job, why_failed, with_last_line
@@ -23,6 +24,7 @@ __all__ = [
     "Verdict",
     "Waiting",
     "attempts_allowed",
+    "explained",
     "failed_attempts",
     "judge",
     "losses",

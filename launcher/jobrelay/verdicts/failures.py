@@ -25,6 +25,7 @@ from jobrelay.kube.read import (
 )
 from jobrelay.verdicts.disruptions import RESUME, disruption
 from jobrelay.verdicts.model import Verdict
+from jobrelay.verdicts.security import other_security
 from jobrelay.verdicts.words import exit_text, last_words, was_killed
 from jobrelay_runner import exit_codes
 
@@ -190,4 +191,5 @@ def not_started(job: Job, pod: str | None, reason: str, message: str) -> Verdict
             "Pods on several nodes need a claim that is ReadWriteMany; with a ReadWriteOnce one, room for "
             f"all {pods_of(job)} of them on the node of the volume: --set {stage_of(job)}.cpu=… or .memory=…"
         )
+    hint = other_security(job, message) or hint
     return Verdict(Exit.COULD_NOT_START, "could not start", reason, message, pod, hint=hint)

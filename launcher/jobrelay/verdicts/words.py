@@ -25,7 +25,7 @@ def last_words(text: str) -> str:
         raised = next((line for line in lines[traceback + 1 :] if not line[0].isspace()), "")
     else:  # the tail that is kept may start within the traceback
         raised = next((line for line in reversed(lines) if _RAISED.fullmatch(line)), "")
-    return _cut((raised or (lines[-1] if lines else "")).strip())
+    return cut((raised or (lines[-1] if lines else "")).strip())
 
 
 def exit_text(code: int | None) -> str:
@@ -44,5 +44,5 @@ def was_killed(code: int | None) -> bool:
     return code is not None and code - 128 in signal.valid_signals()
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= MOST else f"{line[: MOST - 1]}…"
+def cut(line: str, most: int = MOST) -> str:
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,20 @@ stages:
     assert other["initContainers"][0]["args"] == ["wait", "a"]
     texts = [text for text in config.config_files().values() if isinstance(text, str)]
     assert not any("hub" in text for text in texts)
+
+
+def test_the_record_has_how_a_stage_was_started(tmp_path: Path) -> None:
+    config = ProgramConfig(
+        pipeline(
+            tmp_path,
+            "image: python:3.12\nparams: {lr: 0.1}\n"
+            "stages: {a: {run: 'python a.py --lr {lr} | tee log'}, b: {run: [python, a b.py], image: 'x:1'}}",
+        )
+    )
+    tree = json.loads(config.config_files()["pipeline.json"])
+    means = {name: stage["means"] for name, stage in tree["stages"].items()}
+    assert means["a"].pop("code") == tree["code"]
+    assert means["a"] == {
+        "params.lr": "0.1", "command": "python a.py --lr 0.1 | tee log", "image": "python:3.12",
+    }  # fmt: skip
+    assert (means["b"]["command"], means["b"]["image"]) == ("python 'a b.py'", "x:1")

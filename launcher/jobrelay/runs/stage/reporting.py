@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from jobrelay.errors import Exit
@@ -12,7 +13,8 @@ from jobrelay.kube.read import index_of, last_pod, main_container, pod_phase, po
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.stage.log_copies import LogCollector
 from jobrelay.runs.timeline import timeline
-from jobrelay.verdicts import JobView, Verdict, attempts_allowed, failed_attempts, with_last_line
+from jobrelay.verdicts import JobView, Verdict, attempts_allowed, explained, failed_attempts
+from jobrelay.verdicts.signs import signs_in
 from jobrelay_runner.stages import Stage
 
 
@@ -43,7 +45,9 @@ def stage_report(
     here = {"first_line": copy.since if copy else None, "seen": None if submission.finished else seen}
     return StageReport(
         stage=stage,
-        verdict=with_last_line(verdict, copy.tail() if copy else ""),
+        verdict=explained(
+            verdict, submission.job, copy.tail() if copy else "", is_local=not limits_resources
+        ),
         how="complete" if submission.finished else submission.how,
         closing=closing,
         seconds=closing.cost.wall_seconds if closing else _job_seconds(view.job),
@@ -56,6 +60,7 @@ def stage_report(
         peer_logs=tuple(each.log if each else None for each in closings),
         attempt=max(len(failed_attempts(view)) + succeeded, 1),
         attempts=attempts_allowed(view.job or submission.job),
+        notes=tuple(_signs(collector, [pod, *peers])) if succeeded else (),
     )
 
 
@@ -63,6 +68,14 @@ def _peers(job: Job, view: JobView) -> list[Pod | None]:
     """The other Pods of a succeeded stage, all but index 0; None: the Pod is gone."""
     done = {index_of(pod): pod for pod in view.pods if pod_phase(pod) == "Succeeded"}
     return [done.get(index) for index in range(1, pods_of(job))]
+
+
+def _signs(collector: LogCollector, pods: Iterable[Pod | None]) -> list[str]:
+    """Signs of trouble in the logs of a stage that succeeded, each once."""
+    copies = (collector.copies.get(pod["metadata"]["name"]) for pod in pods if pod)
+    return list(
+        dict.fromkeys(note for copy in copies if copy for note in signs_in(copy.path, copy.path.parent))
+    )
 
 
 def _job_seconds(job: Job | None) -> float | None:
