@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,8 +77,8 @@ class Relay:
     """Runs the stages of a set of manifests in one place.
 
     manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
-    folder: where results go, one subfolder per run; None: in `data_home()`. on: where the stages run; a
-    Target, as the command line makes it, says all but the folder.
+    folder: where results go, one subfolder per run; None: in `data_home()`. code: of your own functions, which
+    `set` names; None: the current folder. on: where stages run; a Target, as of a command, says the rest.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Relay:
         on: Local | Cluster | Target | None = None,
         image: str | None = None,
         folder: Path | str | None = None,
+        code: Path | str | None = None,
     ) -> None:
         self._folder = Path(folder) if folder else None
         if isinstance(on, Target):
             self._target = on
             return
-        where: dict[str, Any] = {}
+        where: dict[str, Any] = asdict(on) if isinstance(on, Cluster) else {}
         if isinstance(on, Local):
             where = {"local": True, "volume": Path(on.volume or data_home() / "volume")}
-        elif on is not None:
-            where = {"context": on.context, "namespace": on.namespace, "api_timeout": on.api_timeout}
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
-        self._target = Target(kustomization=source, image=image, say=_LOG.info, **where)
+        own = Path(code) if code else None
+        self._target = Target(kustomization=source, image=image, code=own, say=_LOG.info, **where)
 
     # --- run ---
 

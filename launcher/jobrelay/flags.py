@@ -20,6 +20,7 @@ class ConfigFlags:
     overrides: tuple[str, ...]
     timeout: int | None
     data: tuple[str, ...]
+    code: Path | None
 
 
 @dataclass(frozen=True)

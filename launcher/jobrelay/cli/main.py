@@ -171,7 +171,7 @@ def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
 
     if flags.run_id:
         raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
-    return run_sweep(target, console, flags)
+    return run_sweep(replace(target, code=flags.code), console, flags)
 
 
 @cli.command()
@@ -182,7 +182,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
-    target = _with_data(target, flags.data)
+    target = _with_folders(target, flags)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
         target.manifests, config, flags.run_id or manifests.new_run_id(),
@@ -220,7 +220,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
-    target = _with_data(target, flags.data)
+    target = _with_folders(target, flags)
     config = target.config(flags.config_file, flags.overrides)
     request = RunRequest(
         run=flags.run_id,
@@ -251,8 +251,10 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     return report.exit_code
 
 
-def _with_data(target: Target, data: Sequence[str]) -> Target:
-    if not data:
+def _with_folders(target: Target, flags: ConfigFlags) -> Target:
+    """The target with the folders of code and data that the flags name. Raises BadInput."""
+    target = replace(target, code=flags.code)
+    if not flags.data:
         return target
     from jobrelay.pipelines.reading import with_data
 
@@ -260,7 +262,7 @@ def _with_data(target: Target, data: Sequence[str]) -> Target:
         raise BadInput(
             "--data is for stages of your own", "put DIR NAME copies data for the built-in programs"
         )
-    return replace(target, pipeline=with_data(target.pipeline, data))
+    return replace(target, pipeline=with_data(target.pipeline, flags.data))
 
 
 def _import_while_waiting(step: str, stage: str) -> None:

@@ -137,6 +137,10 @@ def config_options(command: Command) -> Command:
         click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
         click.option(
+            "--code", type=_PATH, metavar="DIR",
+            help="Folder of your own functions: model.name=package.module:function.  [default: this one]",
+        ),
+        click.option(
             "--data", multiple=True, metavar="DIR:PATH",
             help="Put a folder on the volume, once, and mount it at PATH in every stage of your own.",
         ),

@@ -65,6 +65,7 @@ class Hogwild:
     """One of the processes."""
 
     device = torch.device("cpu")
+    is_in_order = False
 
     def __init__(self, rank: int, ledger: Ledger) -> None:
         self.is_main = rank == 0
