@@ -93,7 +93,11 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
         export,  # imports PyTorch's compiler, which takes a second, and is rarely used
     )
 
-    content = export.export(trained.model, trained.spec)
+    if trained.spec.is_own:
+        function = find("model.name", trained.spec.name)
+        content = function.guarded("torch.export", export.export, trained.model, trained.spec)
+    else:
+        content = export.export(trained.model, trained.spec)
     path = context.folder.exported
     context.fence.write(path, content)
     digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

@@ -77,8 +77,8 @@ class Relay:
     """Runs the stages of a set of manifests in one place.
 
     manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
-    folder: where results go, one subfolder per run; None: in `data_home()`. code: of your own functions, which
-    `set` names; None: the current folder. on: where stages run; a Target, as of a command, says the rest.
+    folder: where results go, one subfolder per run; None: in `data_home()`. code: of your own functions;
+    None: the current folder. on: where the stages run; a Target, as of a command, says all but the folder.
     """
 
     def __init__(

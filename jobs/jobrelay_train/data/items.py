@@ -7,6 +7,7 @@ interruption, with any number of worker processes.
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import signal
 import sys
@@ -125,7 +126,12 @@ def _item_bytes(items: Items) -> int:
 
 
 def _workers(batch_bytes: int) -> int:
-    """Return how many processes read: one less than there are CPUs, as long as memory allows."""
+    """Return how many processes read: one less than there are CPUs, as long as memory allows.
+
+    The processes of a strategy have none: multiprocessing does not let a daemon start others.
+    """
+    if multiprocessing.current_process().daemon:
+        return 0
     allowed = _AHEAD_BYTES // max(1, _AHEAD * batch_bytes)
     return max(0, min(_MOST_WORKERS, usable_cpus() - 1, allowed))
 

@@ -59,7 +59,8 @@ class Epoch:
         return lambda where: self._varied(next(read), labels, where)
 
     def _varied(self, pixels: Tensor, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
-        pixels = pixels.to(self.order.device, non_blocking=True)
+        if pixels.device != self.order.device:  # read item by item
+            pixels = pixels.to(self.order.device, non_blocking=pixels.is_pinned())
         if self.mirrored is not None:
             pixels = torch.where(self.mirrored[places, None, None, None], pixels.flip(3), pixels)
         if self.moved is not None:

@@ -143,6 +143,8 @@ class _Part:
 
     def check_like(self, other: Split) -> None:
         """Check a few items against those of the training: shape, type, label. Raises BadInput."""
+        if (known := self._known_labels()) is not None:
+            self._require_in_range(known, other.class_names)
         for index in sorted({0, self.count // 2, self.count - 1}):
             values, label = self.item(index)
             self._require_like(index, values, tuple(other.images.shape[1:]), other.images.dtype)
@@ -185,8 +187,8 @@ class _Part:
             print(f"read {counted(self.count, 'item')} of {self.split!r} in {seconds:.1f} s", flush=True)
         return images, labels
 
-    def _labels(self) -> Tensor:
-        """Return the labels from the data set's attribute, or else by reading every item once."""
+    def _known_labels(self) -> Tensor | None:
+        """Return the labels from the data set's attribute, if it has one that fits."""
         for name in _LABELS:
             known = getattr(self.dataset, name, None)
             if isinstance(known, Sequence | Tensor) and len(known) == self.count:
@@ -194,6 +196,12 @@ class _Part:
                     return torch.tensor([operator.index(label) for label in known], dtype=torch.int64)
                 except TypeError:
                     continue
+        return None
+
+    def _labels(self) -> Tensor:
+        """Return the labels from the data set's attribute, or else by reading every item once."""
+        if (known := self._known_labels()) is not None:
+            return known
         started = time.perf_counter()
         labels = torch.tensor([self.item(index)[1] for index in range(self.count)], dtype=torch.int64)
         print(

@@ -77,10 +77,13 @@ def build(spec: ModelSpec) -> nn.Module:
 
 
 def outline(spec: ModelSpec) -> nn.Module:
-    """Build the network of `spec` with weights that have shapes but no values, and take no memory."""
+    """Build the network of `spec` with weights that have shapes but no values, and take no memory.
+
+    Those of a network of the user's own have values; torch's generator stays as it is.
+    """
     if spec.is_own:  # its function may do what needs values: read a file, for example
         with torch.random.fork_rng(devices=[]):
-            return build(spec).to("meta")
+            return build(spec)
     with torch.device("meta"):
         return build(spec)
 

@@ -17,7 +17,7 @@ from jobrelay_runner.usage.timeline import mark
 from jobrelay_train import compute
 from jobrelay_train.config.schema import RunConfig, TrainConfig
 from jobrelay_train.data.loader import plan
-from jobrelay_train.data.split import Images, Split
+from jobrelay_train.data.split import Split
 from jobrelay_train.distributed.threads import ThreadedDataParallel, worth_it
 from jobrelay_train.models.own import check_own, loss_of
 from jobrelay_train.models.predict import predict
@@ -46,9 +46,10 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
     images, labels = data.images.to(device), data.labels.to(device)
     model, notes = build_model(config, inputs, device)
     optimizer = build_optimizer(train, (p for p in model.parameters() if p.requires_grad), device)
-    check_own(config, model, normalise(images[:2].to(device), spec), labels[:2], spec.classes)
+    example = normalise(images[:2].to(device), spec)
+    check_own(config, model, example, labels[:2], spec.classes)
     criterion = loss_of(config)
-    parallel = ThreadedDataParallel(model, replicas(config, model, images, spec))
+    parallel = ThreadedDataParallel(model, replicas(config, model, example))
     compute.use_processors(sharing=parallel.count * train.processes_a_node)
 
     state = TrainState(context, inputs.settings, model, optimizer)
@@ -115,14 +116,13 @@ def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) ->
     return channels_last(model.to(device), inputs.spec), notes
 
 
-def replicas(config: RunConfig, model: nn.Module, images: Images, spec: ModelSpec) -> int:
+def replicas(config: RunConfig, model: nn.Module, example: Tensor) -> int:
     """Return how many threads compute a batch's gradients; 1 if several processes train already.
 
     A network or loss of the user's own may not expect to be called by several threads.
     """
-    example = normalise(images[:2], spec)
     single = config.train.strategy == "single" and example.device.type == "cpu"
-    if not single or spec.is_own or config.train.loss:
+    if not single or config.model.is_own or config.train.loss:
         return 1
     return worth_it(model, example, config.train.batch_size, usable_cpus())
 

@@ -60,7 +60,7 @@ class Target:
             if file:
                 raise BadInput("--config is for the built-in programs", f"change {self.pipeline.source}")
             if self.code:
-                raise BadInput("--code is for the built-in programs", f"set code in {self.pipeline.source}")
+                raise BadInput("--code is for the built-in programs", "other stages have a code of their own")
             return ProgramConfig(with_overrides(self.pipeline, overrides))
         return self.built_in(file, overrides)
 

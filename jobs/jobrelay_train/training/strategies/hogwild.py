@@ -32,8 +32,9 @@ _fork = multiprocessing.get_context("fork")
 def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
     """Train in several processes on this machine."""
     size = context.config.train.processes_a_node
+    model = outline(spec)
     # An optimiser stores at most two values for each weight.
-    ledger = Ledger(size, SharedMemory(outline(spec).state_dict().values(), copies=3))
+    ledger = Ledger(size, SharedMemory([*model.parameters(), *model.buffers()], copies=3))
     return run_workers(size, lambda rank: work(Hogwild(rank, ledger)), stop)
 
 
