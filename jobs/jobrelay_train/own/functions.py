@@ -51,7 +51,7 @@ class OwnFunction:
             if passing := passing_trouble(error, self.file):
                 raise passing from error
             where = _where(error, self.root)
-            raise self.problem(f"{doing or 'the call'} failed at {where}") from error
+            raise self.problem(f"{doing or 'the call'} failed{where}") from error
 
     def require(self, *arguments: Any, **named: Any) -> None:
         """Check that it can be called with such arguments, without calling it. Raises BadInput."""
@@ -107,7 +107,7 @@ def _module(key: str, name: str, module_name: str) -> tuple[ModuleType, str]:
             ) from error
         top = sys.modules.get(module_name.partition(".")[0])
         where = _where(error, _root(top) if top else "")
-        raise BadInput(f"{key}: {name}: importing {module_name} failed at {where}") from error
+        raise BadInput(f"{key}: {name}: importing {module_name} failed{where}") from error
     return module, _root(sys.modules[module_name.partition(".")[0]])
 
 
@@ -132,15 +132,15 @@ def _where(error: BaseException, root: str) -> str:
     what = f"{type(error).__name__}: {one_line(error)}"
     if isinstance(error, SyntaxError) and error.filename:
         text = f": {error.text.strip()}" if error.text else ""
-        return f"{_relative(error.filename, root)}, line {error.lineno}{text}: {what}"
+        return f" at {_relative(error.filename, root)}, line {error.lineno}{text}: {what}"
     last = (inside or own)[-1] if own else None
     print(
         redacted("".join([*traceback.format_list(own), *traceback.format_exception_only(error)])), flush=True
     )
     if last is None:
-        return what
+        return f": {what}"
     source = last.line or linecache.getline(last.filename, last.lineno or 0).strip()
-    return f"{_relative(last.filename, root)}, line {last.lineno}, in {last.name}: {source}: {what}"
+    return f" at {_relative(last.filename, root)}, line {last.lineno}, in {last.name}: {source}: {what}"
 
 
 def _is_ours(file: str) -> bool:

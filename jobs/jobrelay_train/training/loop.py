@@ -47,8 +47,8 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
     model, notes = build_model(config, inputs, device)
     optimizer = build_optimizer(train, (p for p in model.parameters() if p.requires_grad), device)
     example = normalise(images[:2].to(device), spec)
-    check_own(config, model, example, labels[:2], spec.classes)
     criterion = loss_of(config)
+    check_own(config, model, example, labels[:2], spec.classes)
     parallel = ThreadedDataParallel(model, replicas(config, model, example))
     compute.use_processors(sharing=parallel.count * train.processes_a_node)
 
