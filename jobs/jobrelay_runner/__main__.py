@@ -1,6 +1,8 @@
 """python -m jobrelay_runner, or runner.pyz: a command as a stage, the gate before it, or the volume.
 
 stage NAME -- COMMAND …     run a command as a stage of the pipeline that $JOBRELAY_CONFIG describes
+pack NAME                   run a stage of every run in the pack that lies beside $JOBRELAY_CONFIG
+unpack                      put the code into the workspace
 wait NAME                   wait until that stage of the run has succeeded
 volume VERB …               what the launcher asks of the volume
 """
@@ -24,6 +26,14 @@ def main(argv: list[str]) -> int:
         from jobrelay_runner.command import running
 
         return running.run_stage(rest[0], rest[2:])
+    if verb == "pack" and len(rest) == 1:
+        from jobrelay_runner.command import pack
+
+        return pack.run_pack(rest[0])
+    if verb == "unpack" and not rest:
+        from jobrelay_runner.command import running
+
+        return running.unpack()
     if verb == "wait" and len(rest) == 1:
         from jobrelay_runner.command import running
 

@@ -53,6 +53,7 @@ class Program(Generic[C]):
     load: Callable[[], Callable[[StageContext[C], StopRequest], StageResult]]
     pipeline: tuple[Stage, ...] = ()
     means: Mapping[str, str] = field(default_factory=dict)
+    limit_seconds: int | None = None
     observe: Callable[[StageContext[C], Record | None], Observed] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -19,6 +20,8 @@ from jobrelay_runner.log import StageLog
 from jobrelay_runner.text.redaction import redacted
 from jobrelay_runner.usage.meter import Usage
 
+#: Of the output that is copied at once: a stage that prints much waits less.
+_BLOCK: Final = 256 * 1024
 #: How long processes that the stage left behind may keep printing before they are killed.
 STRAGGLER_SECONDS: Final = 2.0
 
@@ -32,6 +35,15 @@ FENCE_SECONDS: Final = 5.0
 #: CPUCLOCK_SCHED of the kernel's include/linux/posix-timers_types.h: all threads of a process
 _CPU_CLOCK: Final = 2
 _HANDLED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+#: How long a stage may take to end, once it is asked to.
+_GRACE_SECONDS: Final = 10.0
+
+
+def _until(limit: float | None) -> float:
+    """Seconds to the next look at the fence, or at the limit if that is sooner."""
+    return FENCE_SECONDS if limit is None else max(0.0, min(FENCE_SECONDS, limit - time.monotonic()))
 
 
 def hold_signals() -> None:
@@ -59,9 +71,13 @@ class StageProcess:
         self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
+        self._ended_at_its_limit = False
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Python 3.10, on Linux
+            with contextlib.suppress(OSError):  # the limit for this user is reached
+                fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, _BLOCK)
         report, report_end = os.pipe()
         go_end, self._go = os.pipe()
         self._wake, wake_end = os.pipe()
@@ -134,17 +150,21 @@ class StageProcess:
         os.close(self._go)
         self.wait()
 
-    def wait(self) -> int:
+    def wait(self, limit_seconds: float | None = None) -> int:
         """Copy the output until the stage has ended and all output is read. Returns 128 + n for signal n.
 
-        Kills the stage if another process has taken over.
+        Kills the stage if another process has taken over. limit_seconds: after which the stage is ended, and
+        0 is returned.
         """
         ended: float | None = None
+        limit = None if limit_seconds is None else time.monotonic() + limit_seconds
         looked = time.monotonic()
         killed = False
         while True:
-            self._copy(0.2 if ended is not None else FENCE_SECONDS)
+            self._copy(0.2 if ended is not None else _until(limit))
             if self._status is None:
+                if limit is not None and time.monotonic() >= limit:
+                    limit = self._end_at_the_limit()
                 if time.monotonic() - looked > FENCE_SECONDS:
                     looked = time.monotonic()
                     if self._fence.is_lost():
@@ -163,7 +183,17 @@ class StageProcess:
             if time.monotonic() - ended > patience and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
-        return self._exit_code(self._status)
+        return 0 if self._ended_at_its_limit else self._exit_code(self._status)
+
+    def _end_at_the_limit(self) -> float:
+        """Ask the stage to end; the second time, kill it. Return when to look again."""
+        if self._ended_at_its_limit:
+            self._kill_stragglers()
+        else:
+            self._ended_at_its_limit = True
+            self._tee.say(f"{self._stage}: its time is over; it ends here, as on_timeout says")
+            self._pass_on()
+        return time.monotonic() + _GRACE_SECONDS
 
     def report(self) -> dict[str, Any]:
         """Return the child's final report; empty if it ended without one."""
@@ -181,7 +211,7 @@ class StageProcess:
     def _copy(self, seconds: float) -> None:
         """Copy what can be read within `seconds`, then reap the processes that have ended."""
         for key, _ in self._pipes.select(timeout=seconds):
-            content = os.read(key.fd, 65536)
+            content = os.read(key.fd, _BLOCK)
             if key.data is not None and content:
                 key.data(content)
             elif not content:

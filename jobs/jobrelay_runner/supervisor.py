@@ -7,16 +7,13 @@ PID 1 of a container the supervisor also reaps orphans.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrelay_runner import __version__, exit_codes
+from jobrelay_runner import exit_codes
 from jobrelay_runner.context import Observed, Program, StageContext
 from jobrelay_runner.errors import (
     BadInput,
@@ -29,33 +26,25 @@ from jobrelay_runner.errors import (
 from jobrelay_runner.fence import ClosedFence, WriterFence
 from jobrelay_runner.log import StageLog
 from jobrelay_runner.process import StageProcess, hold_signals
+from jobrelay_runner.recording import Recorder
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.termination import LastWords, leave_message, out_of_memory, unexplained
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.text.redaction import redacted
-from jobrelay_runner.usage.clock import now
 from jobrelay_runner.usage.meter import Usage
 from jobrelay_runner.usage.timeline import mark, moments
 from jobrelay_runner.volume.files import make_folder
-from jobrelay_runner.volume.inputs import as_lines, changed, listings
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import (
-    FileDigest,
     Record,
-    RecordError,
-    read_record,
-    verified,
 )
-from jobrelay_runner.volume.records import files_of, read_records, redone_since
 
 if TYPE_CHECKING:
     from jobrelay_runner.order.gate import Gate
 
 #: 128 + n is the end by signal n.
 _SIGNALS: Final = 128
-#: Names in a record, which is always read as a whole (jobrelay_runner.volume.safe_read.RECORD_BYTES).
-_MOST_INPUTS: Final = 10_000
 
 
 def supervise(
@@ -113,13 +102,17 @@ class _Supervisor:
     context: StageContext[Any]
     last_words: LastWords
 
+    @property
+    def recorder(self) -> Recorder:
+        return Recorder(self.context, self.last_words)
+
     def run(self, waiting: StageProcess | None = None) -> int:
         """Run the stage. Raises OSError if the volume refuses, Superseded if another process took over.
 
         waiting: the stage's process, if it has already been started.
         """
-        previous = self._previous_record()
-        if previous is not None and self._is_done(previous):
+        previous = self.recorder.previous()
+        if previous is not None and self.recorder.is_done(previous):
             device = f", on {previous.means['device']}" if "device" in previous.means else ""
             self.last_words.say(
                 f"nothing to do: done on {previous.finished} by {previous.pod}{device}; "
@@ -130,8 +123,8 @@ class _Supervisor:
             return self.last_words.close(exit_codes.SUCCEEDED, previous.metrics, skipped=True)
         if self.context.index:
             return self._follow()
-        running = self._begin(previous)
-        self._write(running)
+        running = self.recorder.begin(previous)
+        self.recorder.write(running)
         observed: Observed | None = None
         if self.context.program.observe:
             try:
@@ -143,7 +136,7 @@ class _Supervisor:
                 return self._finish(running, error.exit_code, {"error": str(error)})
         process = waiting or self._process()
         process.let_go()
-        code = process.wait()
+        code = process.wait(self.context.program.limit_seconds)
         report = process.report()
         if observed and not report:
             code, report = self._observed(code, observed, process.moments)
@@ -173,59 +166,6 @@ class _Supervisor:
         """Return this supervisor with the cost counted from the start of the work of `process`."""
         meter = process.meter_of_the_work or self.last_words.meter
         return replace(self, last_words=replace(self.last_words, meter=meter))
-
-    def _previous_record(self) -> Record | None:
-        try:
-            folder = self.context.folder
-            return read_record(folder.record(self.context.stage), root=folder.root)
-        except RecordError as error:
-            self.last_words.say(f"{error}; the stage runs as if there were no record")
-            return None
-
-    def _is_done(self, record: Record) -> bool:
-        """Whether exactly this work is done and all its files exist. Raises OSError if it cannot tell now."""
-        if record.status != "succeeded" or record.config_hash != self.context.config_hash:
-            return False
-        folder = self.context.folder.path
-        found = read_records(folder, root=self.context.folder.root)
-        digests = {**record.inputs, **files_of({**found, record.stage: record}, record.stage)}
-        others = [name for name, digest in digests.items() if not verified(folder / name, digest)]
-        others = others or [f"stage {stage}" for stage in redone_since(record, found)]
-        others = others or changed(self.context.folder, record, hash_all=False)
-        if others:
-            self.last_words.say(f"done before, but {', '.join(others)} changed since; the stage runs again")
-        return not others
-
-    def _begin(self, previous: Record | None) -> Record:
-        """Make the record of a running stage; an attempt after an unfinished or failed one is counted on."""
-        config_hash = self.context.config_hash
-        attempt = 1
-        if previous is not None and previous.config_hash == config_hash and previous.status != "succeeded":
-            attempt = previous.attempt + 1
-            self.last_words.say(f"attempt {attempt}")
-        order = list(self.context.program.pipeline)
-        earlier = self._earlier_records(order[: order.index(self.context.stage)] if order else [])
-        return Record(
-            run=self.context.folder.run,
-            stage=self.context.stage,
-            status="running",
-            pod=self.context.pod,
-            attempt=attempt,
-            config_hash=config_hash,
-            started=now(),
-            pipeline=order,
-            after={stage: record.attempt_id for stage, record in earlier.items()},
-            means=dict(self.context.program.means),
-            listings=listings(self.context.folder.root, self.context.program.folders),
-        )
-
-    def _earlier_records(self, stages: list[Stage]) -> dict[Stage, Record]:
-        found = {}
-        for stage in stages:
-            with contextlib.suppress(RecordError):
-                if record := read_record(self.context.folder.record(stage), root=self.context.folder.root):
-                    found[stage] = record
-        return found
 
     def _follow(self) -> int:
         """Take part in the stage; it has succeeded once the record of Pod 0 says so.
@@ -259,30 +199,9 @@ class _Supervisor:
             return self.last_words.close(code, error=error)
         self.context.fence.check()
         code, error = self._explained(code, report)
-        inputs, lists = self._kept_inputs(_digests(report.get("inputs", {})))
-        record = replace(
-            running,
-            status="succeeded" if code == 0 else "failed",
-            finished=now(),
-            exit_code=code,
-            log=self.last_words.tee.digest(),
-            error=self._with_trouble(error),
-            inputs=inputs,
-            outputs={**_digests(report.get("outputs", {})), **lists},
-            metrics=_finite(report.get("metrics", {})),
-            means={**running.means, **report.get("means", {})},
-            removed=report.get("removed", []),
-            skipped=dict(islice(report.get("skipped", {}).items(), _MOST_INPUTS)),
-            cost=self.last_words.meter.cost(),
-            moments=report.get("moments", {}),
-            versions={
-                "jobrelay": __version__,
-                "python": ".".join(map(str, sys.version_info[:3])),
-                **report.get("versions", {}),
-            },
-        )
+        record = self.recorder.ended(running, code, self._with_trouble(error), report)
         try:
-            self._write(record)
+            self.recorder.write(record)
         except OSError as problem:
             text = f"cannot write the record: {from_os_error(problem, self.context.folder.path) or problem}"
             self.last_words.say(text)
@@ -310,23 +229,6 @@ class _Supervisor:
         """Return the error, with the log's problem if there is one."""
         return "; ".join(filter(None, [error, self.last_words.tee.problem])) or None
 
-    def _kept_inputs(
-        self, inputs: dict[str, FileDigest]
-    ) -> tuple[dict[str, FileDigest], dict[str, FileDigest]]:
-        """Return the inputs for the record, and the file that lists the data's if there are too many."""
-        context = self.context
-        if len(inputs) <= _MOST_INPUTS:
-            return inputs, {}
-        data = {name: digest for name, digest in inputs.items() if name.startswith("../")}
-        others = {name: digest for name, digest in inputs.items() if name not in data}
-        path = context.folder.inputs(context.stage)
-        context.fence.write(path, as_lines(data))
-        return others, context.digests(path)
-
-    def _write(self, record: Record) -> None:
-        path = self.context.folder.record(self.context.stage)
-        self.context.fence.write(path, record.to_json(indent=2) + "\n")
-
 
 def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
     """Create the run's folder and the log in it. Raises StageError if the volume refuses."""
@@ -338,12 +240,3 @@ def _open_log(folder: RunFolder, stage: Stage, pod: str) -> StageLog:
         raise BadInput(in_the_way(error.filename)) from error
     except OSError as error:
         raise from_os_error(error, folder.path) or Failed(f"cannot use {folder.path}: {error}") from error
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out NaN and infinity, which JSON does not have."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _digests(reported: Mapping[str, Any]) -> dict[str, FileDigest]:
-    return {name: FileDigest.from_dict(digest) for name, digest in reported.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobrelay_runner import __version__
 
 if TYPE_CHECKING:
-    from jobrelay.api import Cluster, Local, Relay, data_home
+    from jobrelay.api import Cluster, Local, Relay
     from jobrelay.errors import (
         ApiLost,
         BadInput,
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
         StageEnded,
         UnknownRun,
     )
+    from jobrelay.resources import data_home
     from jobrelay.runs.events import Ended, Event, LogLine, Started, Submitted, Waiting
     from jobrelay.runs.report import RunReport, StageReport
     from jobrelay.runs.results import Fetched
     from jobrelay.runs.status import StageState
 
 _PLACES = {
-    "jobrelay.api": ("Cluster", "Local", "Relay", "data_home"),
+    "jobrelay.api": ("Cluster", "Local", "Relay"),
+    "jobrelay.resources": ("data_home",),
     "jobrelay.errors": (
         "ApiLost", "BadInput", "Conflict", "EvidenceIncomplete", "Exit", "JobRelayError", "StageEnded",
         "UnknownRun",

@@ -5,9 +5,8 @@
     run.raise_for_verdict()
     print(run["eval"].metrics["test_acc"], run.folder)
 
-Nothing here prints, exits, handles a signal or writes to the current folder: files that you give no path for
-go to `data_home()`. Progress beyond the events of `Relay.start` goes to the logger "jobrelay". Methods raise
-JobRelayError, with a hint on what to do next; a failed stage is a verdict, not an error.
+Nothing here prints, exits, handles a signal or writes to the current folder. Progress beyond the events of
+`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError; a failed stage is a verdict.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,12 +22,15 @@ from typing import Any, Final
 
 from jobrelay import manifests as kubernetes_manifests
 from jobrelay.data import datasets
+from jobrelay.data.providing import provide
 from jobrelay.errors import BadInput, Exit
 from jobrelay.executors.base import Executor, Finding, JobReader
 from jobrelay.hints import Command
 from jobrelay.manifests import PipelineConfig, Plan
-from jobrelay.resources import manifests_folder
+from jobrelay.pipelines.files import read_pipeline
+from jobrelay.resources import data_home, manifests_folder
 from jobrelay.runs import earlier_logs, results, status
+from jobrelay.runs.detached import attached, send_all
 from jobrelay.runs.events import Listener, Progress, Started, ignore
 from jobrelay.runs.relay import Interrupted, run_stages
 from jobrelay.runs.report import RunReport
@@ -44,14 +43,6 @@ from jobrelay_runner.volume.paths import check_name
 from jobrelay_runner.volume.verify import Check
 
 _LOG: Final = logging.getLogger("jobrelay")
-
-
-def data_home() -> Path:
-    """Folder for files that you give no path for: $XDG_DATA_HOME/jobrelay, or the platform's default."""
-    if given := os.environ.get("XDG_DATA_HOME"):
-        return Path(given) / "jobrelay"
-    user = Path("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
-    return user.expanduser() / "jobrelay"
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,12 @@ class Cluster:
 
 
 class Relay:
-    """Runs the stages of a set of manifests in one place.
+    """Runs stages in one place.
 
-    manifests: a kustomization folder; None: the built-in pipeline. image: replaces the manifests' image.
-    folder: where results go, one subfolder per run; None: in `data_home()`. code: of your own functions;
-    None: the current folder. on: where the stages run; a Target, as of a command, says all but the folder.
+    manifests: a folder of manifests, a jobrelay.yaml or a compose file; None: the built-in pipeline. image:
+    replaces the manifests' image. folder: where results go, one subfolder per run; None: in `data_home()`.
+    code: of your own functions; None: the current folder. on: where the stages run; a Target, as the command
+    line makes it, says all but the folder.
     """
 
     def __init__(
@@ -98,8 +90,11 @@ class Relay:
         if isinstance(on, Local):
             where = {"local": True, "volume": Path(on.volume or data_home() / "volume")}
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
-        own = Path(code) if code else None
-        self._target = Target(kustomization=source, image=image, code=own, say=_LOG.info, **where)
+        if source.is_file():
+            where["pipeline"] = read_pipeline(source, _LOG.info, local=isinstance(on, Local))
+        else:
+            where["kustomization"] = source
+        self._target = Target(image=image, code=Path(code) if code else None, say=_LOG.info, **where)
 
     # --- run ---
 
@@ -152,14 +147,30 @@ class Relay:
         Fills in the namespace, image and folder of the request. Raises what run_stages raises.
         """
         progress = progress or Listener(ignore)
-        executor = self._target.executor()
-        request = self._target.placed(request, config)
-        plan = plan_run(executor, self._target.manifests, config, request, progress.say)
-        request = request.of_stages(plan)
-        self._provide(executor, plan, progress.say)
+        executor, plan, request = self._planned(config, request, progress)
         if request.folder is None:
             request = replace(request, folder=self._results(executor) / plan.run)
         return run_stages(executor, plan, request, progress, on_step)
+
+    def send(self, config: PipelineConfig, request: RunRequest, progress: Progress | None = None) -> str:
+        """Send all Jobs of a run at once, and return its id: the stages themselves keep their order.
+
+        `attach` follows them. Raises BadInput, Conflict.
+        """
+        progress = progress or Listener(ignore)
+        executor, plan, request = self._planned(config, request, progress)
+        send_all(executor, plan, request, progress)
+        return plan.run
+
+    def attach(
+        self, name: str, *, request: RunRequest | None = None, progress: Progress | None = None
+    ) -> RunReport:
+        """Follow the Jobs of a run to their verdicts, verify and fetch the results. Raises UnknownRun."""
+        executor = self._target.executor()
+        run, progress = _run_id(name), progress or Listener(ignore)
+        follower, plan, wanted = attached(executor, run, request or RunRequest())
+        wanted = replace(wanted, folder=self._results(executor) / run)
+        return run_stages(follower, plan, wanted, progress)
 
     def render(
         self,
@@ -207,8 +218,7 @@ class Relay:
 
     def verify(self, name: str) -> list[Check]:
         """Check that a run is complete on the volume; hashes its files."""
-        name = _run_id(name)
-        return results.check(self._target.executor(), name)
+        return results.check(self._target.executor(), _run_id(name))
 
     def cancel(self, name: str) -> list[str]:
         """Delete the Jobs of a run that have not finished; return their names. Raises UnknownRun."""
@@ -252,25 +262,15 @@ class Relay:
 
     # --- internals ---
 
-    def _provide(self, executor: Executor, plan: Plan, say: Callable[[str], None]) -> None:
-        """Put the plan's files and data on the volume, unless they are there.
-
-        Raises BadInput, EvidenceIncomplete.
-        """
-        data = self._target.pipeline.data if self._target.pipeline else {}
-        if not plan.uploads and not data:
-            return
-        executor.share(plan.shared)
-        with executor.volume() as volume, tempfile.TemporaryDirectory() as scratch:
-            for path, content in plan.uploads.items():
-                folder, _, name = path.rpartition("/")
-                if not volume.exists(folder):
-                    (Path(scratch) / name).write_bytes(content)
-                    volume.receive({name: Path(scratch) / name}, folder)
-            for name, source in data.items():
-                if not volume.exists(f"data/{name}"):
-                    say(f"data/{name}: copying {source} to the volume, once")
-                    volume.receive(datasets.survey(source).files, f"data/{name}")
+    def _planned(
+        self, config: PipelineConfig, request: RunRequest, progress: Progress
+    ) -> tuple[Executor, Plan, RunRequest]:
+        """Plan a run, and put what it needs on the volume."""
+        target = self._target
+        executor, request = target.executor(), target.placed(request, config)
+        plan = plan_run(executor, target.manifests, config, request, progress.say)
+        provide(executor, plan, target.pipeline.data if target.pipeline else {}, progress.say)
+        return executor, plan, request.of_stages(plan)
 
     def _asked(
         self,

@@ -21,6 +21,8 @@ class ConfigFlags:
     timeout: int | None
     data: tuple[str, ...]
     code: Path | None
+    registry: str | None
+    no_build: bool
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class RunFlags(ConfigFlags):
     """What a run does, and how it is carried out. Times are in seconds."""
 
     new: bool
+    replace: bool
     queue_timeout: int
     schedule_timeout: int
     start_timeout: int
@@ -35,6 +38,7 @@ class RunFlags(ConfigFlags):
     no_fetch: bool
     ttl: int | None
     cancel_on_interrupt: bool
+    detach: bool
     dry_run: bool
     output: str
 
@@ -48,8 +52,10 @@ class SweepFlags(ConfigFlags):
     count: int | None
     seeds: int
     max_parallel: int
+    pack: int | None
     stop_when: str | None
-    choose_on: Literal["validation", "test"]
+    choose_on: str | None
+    minimize: bool | None
     name: str | None
     dry_run: bool
     output: str

@@ -55,6 +55,14 @@ def manifests_folder(folder: Path) -> Path:
     return ours if not there and ours.is_dir() else folder
 
 
+def data_home() -> Path:
+    """Folder for files that you give no path for: $XDG_DATA_HOME/jobrelay, or the platform's default."""
+    if given := os.environ.get("XDG_DATA_HOME"):
+        return Path(given) / "jobrelay"
+    user = Path("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
+    return user.expanduser() / "jobrelay"
+
+
 @contextmanager
 def build_context() -> Iterator[Path]:
     """Yield the build context of the Dockerfiles in its images/. Raises OSError."""

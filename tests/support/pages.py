@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from jobrelay.sweep.built_in_table import FIGURES
 from jobrelay.sweep.design import Trial
-from jobrelay.sweep.table import FIGURES, Row, to_csv
+from jobrelay.sweep.table import Row, to_csv
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.files import write_json
 from jobrelay_runner.volume.record import Cost, FileDigest, LogDigest, Record
@@ -98,7 +99,7 @@ def write_sweep(folder: Path, *, failed: bool = False, beside: str = "") -> Path
     if failed:
         rows[-1] = Row("s-2", trials[-1], "failed", f"OOMKilled{beside}")
     (folder / "plots").mkdir(parents=True)
-    (folder / "sweep.csv").write_text(to_csv(rows), "utf-8", "replace")
+    (folder / "sweep.csv").write_text(to_csv(rows, FIGURES), "utf-8", "replace")
     (folder / "observations.txt").write_text(f"best: 0.9000{beside}\n", "utf-8", "replace")
     plan = [{"run": row.run, "settings": dict(row.trial.settings), "seed": 0} for row in rows]
     (folder / "sweep.json").write_text(json.dumps({"name": f"s{beside}", "trials": plan}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -85,13 +86,14 @@ def _cover(folder: Path, there: Path) -> int:
     _mount("tmpfs", str(there), "tmpfs", _MS_NOSUID_NODEV)
     for entry in entries:
         target = there / entry.name
-        if entry.is_symlink():
-            target.symlink_to(os.readlink(f"/proc/self/fd/{place}/{entry.name}"))
-            continue
-        target.mkdir() if entry.is_dir() else target.touch()
         is_hidden = folder / entry.name == there
         source = f"/proc/self/fd/{hidden}" if is_hidden else f"/proc/self/fd/{place}/{entry.name}"
-        _mount(source, str(target), None, _MS_BIND | _MS_REC)
+        with contextlib.suppress(FileNotFoundError):  # it has just been removed, as happens in /tmp
+            if entry.is_symlink():
+                target.symlink_to(os.readlink(source))
+                continue
+            target.mkdir() if entry.is_dir() else target.touch()
+            _mount(source, str(target), None, _MS_BIND | _MS_REC)
     there.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
     if os.geteuid() == 0:
         os.chown(there, status.st_uid, status.st_gid)

@@ -27,13 +27,8 @@ def execute(argv: Sequence[str], context: StageContext[StageSpecification], stop
         from jobrelay_runner.command.binds import bind_all
 
         bind_all(os.environ[ENV_BINDS])
-    folder = context.folder.workspace / context.config.workdir
-    try:
-        if not Path(context.config.workdir).is_absolute():
-            folder.mkdir(parents=True, exist_ok=True)
-        os.chdir(folder)
-    except OSError as error:
-        raise BadInput(f"the working directory {folder} cannot be used: {error.strerror}") from error
+    if context.config.workdir is not None:
+        _enter(context.folder.workspace, context.config.workdir)
     environment = _environment(os.environ, context)
     words = [_newest(word) for word in argv]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -45,6 +40,16 @@ def execute(argv: Sequence[str], context: StageContext[StageSpecification], stop
         os.execvpe(words[0], words, environment)  # noqa: S606 (the user's own command)
     except OSError as error:
         raise BadInput(_why_not(words[0], error, environment.get("PATH", ""))) from error
+
+
+def _enter(workspace: Path, workdir: str) -> None:
+    folder = workspace / workdir
+    try:
+        if not Path(workdir).is_absolute():
+            folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+    except OSError as error:
+        raise BadInput(f"the working directory {folder} cannot be used: {error.strerror}") from error
 
 
 def _why_not(command: str, error: OSError, path: str) -> str:

@@ -34,6 +34,7 @@ def command_program(
         load=lambda: functools.partial(execute, tuple(argv)),
         pipeline=tuple(specification.pipeline),
         means=own.means,
+        limit_seconds=own.timeout_seconds if own.on_timeout == "succeed" else None,
         observe=functools.partial(_observe, read_code, specification.code),
     )
 
@@ -50,6 +51,8 @@ def _observe(
     """
     folder = context.folder
     make_folder(folder.workspace)
+    for path, target in context.config.links.items():
+        workspace.link(folder, path, target)
     unpacked = _unpack(folder, read_code, digest) if digest else []
     found = read_records(folder.path, root=folder.root)
     before = workspace.state_before(context, previous, found, unpacked)
@@ -84,9 +87,7 @@ def _observe(
 def _unpack(folder: RunFolder, read_code: Callable[[], bytes], digest: str) -> List[str]:
     if workspace.has_code(folder, digest):
         return []
-    from jobrelay_runner.command.code import (
-        unpack,
-    )  # imports tarfile and more, which later stages do not need
+    from jobrelay_runner.command.code import unpack  # with tarfile and more, which later stages do not need
 
     return unpack(folder, read_code(), digest)
 

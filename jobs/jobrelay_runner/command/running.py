@@ -36,7 +36,7 @@ def run_stage(stage: Stage, argv: Sequence[str], environment: Mapping[str, str] 
             specification,
             check_stage(stage),
             argv,
-            functools.partial(_code, specification, config, folder),
+            functools.partial(read_code, specification, config, folder),
         )
         after = environment.get(ENV_AFTER)
         gate = None
@@ -65,6 +65,21 @@ def wait_for(stage: Stage, environment: Mapping[str, str] = os.environ) -> int:
         return BadInput.exit_code
 
 
+def unpack(environment: Mapping[str, str] = os.environ) -> int:
+    """Put the code into the workspace, for mounts that need its files; return the exit code."""
+    from jobrelay_runner.command import code, workspace
+
+    try:
+        specification, config, folder = _settings(environment)
+        if specification.code and not workspace.has_code(folder, specification.code):
+            folder.workspace.mkdir(parents=True, exist_ok=True)
+            code.unpack(folder, read_code(specification, config, folder), specification.code)
+    except (StageError, ValueError, OSError) as error:
+        print(f"unpack: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, StageError) else BadInput.exit_code
+    return 0
+
+
 def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunFolder]:
     """Return the pipeline, its file, and the run's folder. Raises BadInput, ValueError."""
     missing = [name for name in (ENV_CONFIG, ENV_RUN, ENV_VOLUME) if not environment.get(name)]
@@ -75,7 +90,8 @@ def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunF
     return read_specification(config), config, folder
 
 
-def _code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
+def read_code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
+    """Return the code's archive. Raises BadInput."""
     from jobrelay_runner.command.code import read_archive  # imports tarfile, which later stages do not need
 
     return read_archive(specification.code or "", config, folder.root)

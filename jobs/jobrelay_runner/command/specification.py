@@ -21,14 +21,15 @@ _BYTES: Final = 2**20
 class StageSpecification(Typed):
     """One stage. hash: SHA-256 of everything that decides its result, the stages before it included.
 
-    workdir: relative to the workspace, or absolute. metrics: a JSON file in the workspace. timeout_seconds:
-    after which the runner ends a stage for which that is a success. nodes, processes: for torchrun. image:
-    names the environment, with the requirements. folders: data/NAME that it reads. means: what the record
-    shows of how it was started.
+    workdir: relative to the workspace, or absolute; None: the image's own. metrics: a JSON file in the
+    workspace. timeout_seconds: after which the runner ends a stage for which that is a success. nodes,
+    processes: for torchrun. image: names the environment of the requirements. folders: data/NAME that it
+    reads. links: path, relative to the workspace, to data/NAME or a folder of the workspace. means: what the
+    record shows of how it was started.
     """
 
     hash: str
-    workdir: str = "."
+    workdir: Optional[str] = "."
     metrics: Optional[str] = None
     on_timeout: Literal["fail", "succeed"] = "fail"
     timeout_seconds: Optional[int] = None
@@ -37,6 +38,7 @@ class StageSpecification(Typed):
     image: str = ""
     has_requirements: bool = False
     folders: List[str] = field(default_factory=list)
+    links: Dict[str, str] = field(default_factory=dict)
     means: Dict[str, str] = field(default_factory=dict)
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Final, List, Mapping, Optional, Tuple
 
 from jobrelay_runner.context import StageContext
+from jobrelay_runner.errors import BadInput
 from jobrelay_runner.volume.paths import PASSING_ERRORS, RunFolder
 from jobrelay_runner.volume.record import FileDigest, Record
 from jobrelay_runner.volume.records import Found, redone_since
@@ -33,6 +35,23 @@ class Changes:
     written: Dict[str, FileDigest]
     removed: List[str]
     left_out: int = 0
+
+
+def link(folder: RunFolder, path: str, target: str) -> None:
+    """Make data/NAME, or a folder of the workspace, appear at a path relative to the workspace.
+
+    Raises BadInput if something else is there, or the path leads out of the run's folder.
+    """
+    place = Path(os.path.normpath(folder.workspace / path))
+    source = folder.root / target if target.startswith("data/") else folder.workspace / target
+    if folder.path not in place.parents or place == folder.workspace:
+        raise BadInput(f"the mount {path} leads out of the folder of the run")
+    if not place.is_symlink():
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(source, place.parent))
+        except FileExistsError as error:
+            raise BadInput(f"the mount {path}: the run has a file or folder of that name") from error
 
 
 def has_code(folder: RunFolder, digest: str) -> bool:

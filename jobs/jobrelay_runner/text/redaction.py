@@ -6,6 +6,7 @@ header, the URL or the file that caused it.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -19,51 +20,59 @@ _SHORTEST: Final = 8
 _LONG: Final = 12
 
 _Substitution = Union[str, Callable[["re.Match[str]"], str]]
-#: Applied in this order: a header's value is masked as a whole before its parts are examined.
-_SHAPES: Final[tuple[tuple[re.Pattern[str], _Substitution], ...]] = (
-    (
-        re.compile(
-            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+
+
+@functools.lru_cache(maxsize=None)
+def _shapes() -> tuple[tuple[re.Pattern[str], _Substitution], ...]:
+    """Return the patterns in the order in which they apply: a header's value is masked as a whole first.
+
+    Compiled when they are needed: most stages end without an error.
+    """
+    return (
+        (
+            re.compile(
+                r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+            ),
+            f"{MASK} (a private key)",
         ),
-        f"{MASK} (a private key)",
-    ),
-    # Authorization: Bearer abc; with a scheme, or too long to be a word of a sentence
-    (
-        re.compile(
-            r"(?i)\b((?:proxy-)?authorization\b[\"']?\s*[:=,]\s*(?:b?[\"'])?)"
-            r"(?:((?:bearer|basic|negotiate|digest|token)\s+)[^\s\"',;]+|[^\s\"',;]{20,})"
+        # Authorization: Bearer abc; with a scheme, or too long to be a word of a sentence
+        (
+            re.compile(
+                r"(?i)\b((?:proxy-)?authorization\b[\"']?\s*[:=,]\s*(?:b?[\"'])?)"
+                r"(?:((?:bearer|basic|negotiate|digest|token)\s+)[^\s\"',;]+|[^\s\"',;]{20,})"
+            ),
+            lambda found: f"{found[1]}{found[2] or ''}{MASK}",
         ),
-        lambda found: f"{found[1]}{found[2] or ''}{MASK}",
-    ),
-    # Bearer abc1, Basic YWJj…: not the words "bearer token" and "basic authentication"
-    (
-        re.compile(r"(?i)\b(bearer|basic)(\s+)(?=[^\s\"',;]*[\d._~+/=])[A-Za-z0-9._~+/=-]{12,}"),
-        rf"\1\2{MASK}",
-    ),
-    # https://user:password@host, https://token@host; not the digest of docker-pullable://name@sha256:…
-    (
-        re.compile(r"(?i)\b((?:https?|wss?|ftps?|socks[45]?[ah]?)://)[^\s/?#\"'<>]*@"),
-        rf"\1{MASK}@",
-    ),
-    (
-        re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>@:]*:[^\s/?#\"'<>@]*@(?!sha\d+:)"),
-        rf"\1{MASK}@",
-    ),
-    # a JSON Web Token
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
-    # ?token=abc, "password": "abc", client-key-data: abc
-    (
-        re.compile(
-            r"(?i)\b((?:\w+[_-])?(?:token|password|passwd|secret|client-key-data|secret[_-]access[_-]key))"
-            r"(=|[\"']\s*:\s*[\"'])([^\s\"'&,;<>]{4,})"
+        # Bearer abc1, Basic YWJj…: not the words "bearer token" and "basic authentication"
+        (
+            re.compile(r"(?i)\b(bearer|basic)(\s+)(?=[^\s\"',;]*[\d._~+/=])[A-Za-z0-9._~+/=-]{12,}"),
+            rf"\1\2{MASK}",
         ),
-        rf"\1\2{MASK}",
-    ),
-    (
-        re.compile(r"(?i)\b(token|password|client-key-data|(?:id|access|refresh)[_-]token)(:\s+)\S{20,}"),
-        rf"\1\2{MASK}",
-    ),
-)
+        # https://user:password@host, https://token@host; not the digest of docker-pullable://name@sha256:…
+        (
+            re.compile(r"(?i)\b((?:https?|wss?|ftps?|socks[45]?[ah]?)://)[^\s/?#\"'<>]*@"),
+            rf"\1{MASK}@",
+        ),
+        (
+            re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>@:]*:[^\s/?#\"'<>@]*@(?!sha\d+:)"),
+            rf"\1{MASK}@",
+        ),
+        # a JSON Web Token
+        (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
+        # ?token=abc, "password": "abc", client-key-data: abc
+        (
+            re.compile(
+                r"(?i)\b((?:\w+[_-])?(?:token|password|passwd|secret|client-key-data|secret[_-]access[_-]key))"
+                r"(=|[\"']\s*:\s*[\"'])([^\s\"'&,;<>]{4,})"
+            ),
+            rf"\1\2{MASK}",
+        ),
+        (
+            re.compile(r"(?i)\b(token|password|client-key-data|(?:id|access|refresh)[_-]token)(:\s+)\S{20,}"),
+            rf"\1\2{MASK}",
+        ),
+    )
+
 
 _lock = threading.Lock()
 _values: set[str] = set()
@@ -87,7 +96,7 @@ def redacted(text: str) -> str:
     """Return `text` without credentials."""
     if _by_value is not None:
         text = _by_value.sub(MASK, text)
-    for shape, substitution in _SHAPES:
+    for shape, substitution in _shapes():
         text = shape.sub(substitution, text)
     return text
 

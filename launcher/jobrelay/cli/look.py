@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def list_runs(target: Target, console: Console, recorded: bool, output: str) -> 
 @click.argument("stage", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing until the stage ends.")
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
-@target_options
+@partial(target_options, file=["--file"])
 def logs(
     target: Target, console: Console, run: str | None, stage: Stage | None, follow: bool, tail: int | None
 ) -> int:

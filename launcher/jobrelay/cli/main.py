@@ -18,9 +18,11 @@ from jobrelay.cli import look
 from jobrelay.cli.data import data, put
 from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
+from jobrelay.cli.own_stages import with_folders, with_images
+from jobrelay.cli.sweep import sweep
 from jobrelay.cli.typed import Group
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
-from jobrelay.flags import ConfigFlags, RunFlags, SweepFlags, gathered
+from jobrelay.flags import ConfigFlags, RunFlags, gathered
 from jobrelay.hints import Command as HintCommand
 from jobrelay_runner import __version__
 from jobrelay_runner.text.redaction import redacted
@@ -101,6 +103,7 @@ def cli() -> None:
 
 
 cli.add_command(images)
+cli.add_command(sweep)
 cli.add_command(put)
 cli.add_command(data)
 for _command in look.ALL:
@@ -137,44 +140,6 @@ def _is_command(words: Sequence[str]) -> bool:
 
 
 @cli.command()
-@click.option("--grid", "axes", multiple=True, required=True, metavar="KEY=A,B,…", help="Values to try.")
-@click.option("--one-at-a-time", is_flag=True, help="Vary one key at a time, the others as configured.")
-@click.option(
-    "--random",
-    "count",
-    type=click.IntRange(min=1),
-    help="Draw this many points of the grid; allows ranges A..B.",
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trials per point.")
-@click.option(
-    "--max-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time."
-)
-@click.option(
-    "--stop-when", metavar="CONDITION", help="Start no further trial once one meets it: val_acc>=0.99."
-)
-@click.option(
-    "--choose-on", type=click.Choice(["validation", "test"]), default="validation", show_default=True,
-    help="What the best trial is chosen by: held-out training images (train.validation_split, "
-    "a tenth unless set), or the test images, to repeat a published table.",
-)  # fmt: skip
-@click.option(
-    "--name", help="Name of the sweep, and of its folder in sweeps/.  [default: from what it tries]"
-)
-@click.option("--dry-run", is_flag=True, help="Print the trials; create nothing.")
-@config_options
-@output_option("table", "csv")
-@target_options
-@gathered(SweepFlags)
-def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
-    """Train and evaluate many configurations; write one table and plots."""
-    from jobrelay.sweep.command import run_sweep
-
-    if flags.run_id:
-        raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
-    return run_sweep(replace(target, code=flags.code), console, flags)
-
-
-@cli.command()
 @config_options
 @target_options
 @gathered(ConfigFlags)
@@ -182,7 +147,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
-    target = _with_folders(target, flags)
+    target = with_folders(target, flags)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
         target.manifests, config, flags.run_id or manifests.new_run_id(),
@@ -190,6 +155,22 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
     return Exit.SUCCEEDED
+
+
+@cli.command()
+@click.argument("name", metavar="RUN")
+@output_option("table", "json")
+@target_options
+def attach(name: str, target: Target, console: Console, output: str) -> int:
+    """Follow the Jobs of a run, verify them, and fetch the results."""
+    from jobrelay.api import Relay
+    from jobrelay.cli.summary import print_report
+    from jobrelay.report.ending import keep_report
+
+    report = Relay(on=target, folder="runs").attach(name, progress=console)
+    keep_report(report, console)
+    print_report(report, output=output, console=console)
+    return report.exit_code
 
 
 @cli.command()
@@ -220,7 +201,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
-    target = _with_folders(target, flags)
+    target = with_images(with_folders(target, flags), flags, console)
     config = target.config(flags.config_file, flags.overrides)
     request = RunRequest(
         run=flags.run_id,
@@ -230,6 +211,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         ),
         stages=stages,
         new=flags.new,
+        replace="always" if flags.replace else "if-later",
         fetch=not flags.no_fetch,
         cancel_on_interrupt=flags.cancel_on_interrupt,
         early=flags.early,
@@ -245,24 +227,16 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
         return Exit.SUCCEEDED
     if target.local and any(config.placement(stage).autosize for stage in stages or target.manifests.jobs):
         console.say("autosize has no effect: processes on this machine have no requests and no limits")
+    if flags.detach:
+        run = Relay(on=target, folder="runs").send(config, request, console)
+        follow = console.complete(HintCommand("attach", run))
+        console.say(f"the stages follow each other without this launcher; to follow them: {follow}")
+        click.echo(run)
+        return Exit.SUCCEEDED
     report = Relay(on=target, folder="runs").carry_out(config, request, console, _import_while_waiting)
     keep_report(report, console)
     print_report(report, output=flags.output, console=console)
     return report.exit_code
-
-
-def _with_folders(target: Target, flags: ConfigFlags) -> Target:
-    """The target with the folders of code and data that the flags name. Raises BadInput."""
-    target = replace(target, code=flags.code)
-    if not flags.data:
-        return target
-    from jobrelay.pipelines.reading import with_data
-
-    if target.pipeline is None:
-        raise BadInput(
-            "--data is for stages of your own", "put DIR NAME copies data for the built-in programs"
-        )
-    return replace(target, pipeline=with_data(target.pipeline, flags.data))
 
 
 def _import_while_waiting(step: str, stage: str) -> None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
-
-if TYPE_CHECKING:
-    from jobrelay.console import Console
-    from jobrelay.pipelines.definition import Pipeline
 
 Command = Callable[..., Any]
 
@@ -29,8 +24,11 @@ _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--imag
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
-def target_options(command: Command) -> Command:
-    """Add the options that select the place; the command gets them as `target` and `console`."""
+def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) -> Command:
+    """Add the options that select the place; the command gets them as `target` and `console`.
+
+    file: the names of one of them, for a command in which -f means something else.
+    """
     options = [
         click.option("--local", is_flag=True, help="Run as processes on this machine, without a cluster."),
         click.option(
@@ -50,7 +48,7 @@ def target_options(command: Command) -> Command:
             help="Folder with a kustomization.yaml.  [default: k8s/base]",
         ),
         click.option(
-            "-f", "--file", "file", type=_PATH,
+            *file, "definition", type=_PATH,
             help=f"A {FILE} or a compose file with your own stages.  [default: {FILE}, if it is here]",
         ),
         click.option(
@@ -70,11 +68,12 @@ def target_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_target(
-        quiet: bool, verbose: bool, kustomization: Path | None, file: Path | None, **others: Any
+        quiet: bool, verbose: bool, kustomization: Path | None, definition: Path | None, **others: Any
     ) -> Any:
         from jobrelay import manifests
         from jobrelay.cli.typed import completed
         from jobrelay.console import Console
+        from jobrelay.pipelines.files import read_pipeline
         from jobrelay.resources import manifests_folder
         from jobrelay.runs.target import Target
 
@@ -84,27 +83,15 @@ def target_options(command: Command) -> Command:
         complete = functools.partial(completed, context)
         console = Console(quiet=quiet, verbose=verbose, complete=complete)
         folder = manifests_folder(kustomization) if kustomization else manifests.BASE
-        if file and kustomization:
+        if definition and kustomization:
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
-        found = file or (here if here.is_file() and not kustomization else None)
-        pipeline = _pipeline(found, console, local=where["local"]) if found else None
+        found = definition or (here if here.is_file() and not kustomization else None)
+        pipeline = read_pipeline(found, console.say, local=where["local"]) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
     return _decorated(with_target, options)
-
-
-def _pipeline(file: Path, console: Console, *, local: bool) -> Pipeline:
-    """Read a jobrelay.yaml or a compose file. Raises BadInput."""
-    from jobrelay.pipelines import compose, reading
-
-    if not compose.is_compose(file):
-        return reading.read(file)
-    pipeline = compose.read(file, environment=os.environ)
-    for note in pipeline.notes:
-        console.say(note)
-    return compose.as_local(pipeline) if local else pipeline
 
 
 def _fit(context: click.Context, where: dict[str, Any]) -> None:
@@ -141,6 +128,11 @@ def config_options(command: Command) -> Command:
             help="Folder of your own functions: model.name=package.module:function.  [default: this one]",
         ),
         click.option(
+            "--registry", metavar="REGISTRY",
+            help="Where images that a compose file builds are pushed to.  [default: loaded into kind]",
+        ),
+        click.option("--no-build", is_flag=True, help="The nodes have the images of the compose file."),
+        click.option(
             "--data", multiple=True, metavar="DIR:PATH",
             help="Put a folder on the volume, once, and mount it at PATH in every stage of your own.",
         ),
@@ -153,6 +145,9 @@ def run_options(command: Command) -> Command:
     """Add the options for what a run does and how; the command gets them as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
+        click.option(
+            "--replace", is_flag=True, help="Run again what the run has with other settings."
+        ),
         _patience("--queue-timeout", 3600, "Seconds that a Job may be suspended, if its stage sets none."),
         _patience("--schedule-timeout", 300, "Seconds until a Pod has a node, if its stage sets none."),
         _patience("--start-timeout", 600, "Seconds from there until it runs, if its stage sets none."),
@@ -165,6 +160,9 @@ def run_options(command: Command) -> Command:
             "--ttl",
             type=click.IntRange(min=0),
             help="Seconds until the Jobs are removed, once all is fetched.  [default: they stay]",
+        ),
+        click.option(
+            "--detach", is_flag=True, help="Send all Jobs at once and leave; `attach RUN` follows them."
         ),
         click.option("--cancel-on-interrupt", is_flag=True, help="Ctrl-C deletes the running Jobs."),
         click.option("--dry-run", is_flag=True, help="Print what a run would create here; create nothing."),

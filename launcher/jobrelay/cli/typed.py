@@ -126,7 +126,7 @@ def _written(
             continue
         value = context.params[option.name]
         if option.is_flag:
-            words += [name] if value else []
+            words += [name] if value else option.secondary_opts[:1]
             continue
         for each in value if option.multiple else (value,):
             if not str(each).startswith(tuple(without)):

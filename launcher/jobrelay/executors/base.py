@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from jobrelay.executors.adoption import Replace
 from jobrelay.hints import Hint
 from jobrelay.kube.objects import Job, Object, Pod
 from jobrelay.kube.read import finished_condition
@@ -99,8 +100,12 @@ class JobRunner(Place, Protocol):
 
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]: ...
 
-    def submit(self, job: Job) -> Submission:
-        """Create the Job, or adopt an equal one. Raises Conflict if one of that name differs."""
+    def submit(self, job: Job, replace: Replace = "if-later") -> Submission:
+        """Create the Job, adopt an equal one, or replace another (adoption.adopt). Raises Conflict."""
+        ...
+
+    def resume(self, job: Job) -> None:
+        """See to it that a Job that exists is being run: on this machine, its runner may have been killed."""
         ...
 
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:

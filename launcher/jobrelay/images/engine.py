@@ -6,6 +6,7 @@ Logins, proxies, certificates and storage are left to the engine: it runs as if 
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import shlex
 import shutil
@@ -97,6 +98,14 @@ class Engine:
         command = ["image", "inspect"] if self.name != "buildah" else ["inspect", "--type", "image"]
         done = subprocess.run([self.name, *command, full_name(image)], capture_output=True)
         return done.returncode == 0
+
+    def command(self, image: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The image's entrypoint and its command."""
+        words = ["inspect", "--type", "image"] if self.name == "buildah" else ["image", "inspect"]
+        found = json.loads(run_tool([self.name, *words, full_name(image)]))
+        tree = found[0] if isinstance(found, list) else found
+        config = tree.get("Config") or tree.get("OCIv1", {}).get("config") or {}
+        return tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ())
 
     def images(self) -> list[Listed]:
         """All named images of the engine."""

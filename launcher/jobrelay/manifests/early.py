@@ -34,10 +34,16 @@ def started_early(job: Job, before: Job) -> Job:
 
     Its hash is unchanged: once it may start, it equals the Job that would have been created then, so
     launchers adopt it. The Pod's deadline is extended by that of `before`, the longest possible wait; the
-    annotation keeps the original deadline.
+    annotation keeps the original deadline. A program that cannot wait starts at once: the launcher does this
+    only when the Pod before has succeeded.
     """
+    waits = can_wait(job)
     job = without_gate(job)
     stage = main_container(job)
+    if not waits:
+        own = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+        job["metadata"]["annotations"][ANNOTATION_EARLY] = str(own or "")
+        return job
     after = before["metadata"]["labels"][LABEL_COMPONENT]
     stage["env"] = [*(stage.get("env") or ()), {"name": ENV_AFTER, "value": after}]
     pod = job["spec"]["template"]["spec"]

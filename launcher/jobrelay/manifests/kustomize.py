@@ -39,6 +39,7 @@ _SECONDS: Final = 120
 def read_folder(folder: Path, example: Path) -> Iterator[Object]:
     """Yield every object, as `kubectl apply -k` would send it. Raises BadInput.
 
+    A folder without a kustomization is read as `kubectl apply -f` reads it: all its YAML files by name.
     example: a folder that works, for the user to compare with.
     """
     if not folder.is_dir():
@@ -46,6 +47,8 @@ def read_folder(folder: Path, example: Path) -> Iterator[Object]:
             f"{folder} is not a directory", f"name a folder with a kustomization.yaml, such as {example}"
         )
     path = next((folder / name for name in _FILES if (folder / name).exists()), folder / _FILES[0])
+    if not path.exists() and (files := sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])):
+        return (item for file in files for item in documents(file))
     kustomization = next(iter(_documents(path)), None)
     if not isinstance(kustomization, dict):
         raise BadInput(f"{path} is empty", f"compare {example / _FILES[0]}")

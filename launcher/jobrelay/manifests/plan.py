@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobrelay.kube.objects import AnyObject, Job, Object
-from jobrelay.kube.read import claim_name, is_supervised, main_container
+from jobrelay.kube.read import claim_name
 from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement
 
@@ -43,8 +43,3 @@ class Plan:
     def has_volume(self) -> bool:
         """Whether a Job mounts a PersistentVolumeClaim."""
         return any(claim_name(job) for job in self.jobs.values())
-
-    @property
-    def is_supervised(self) -> bool:
-        """Whether the runner supervises a stage, and leaves a record of it."""
-        return any(is_supervised(main_container(job)) for job in self.jobs.values())

@@ -37,6 +37,10 @@ _IMAGE = re.compile(
 _GRANTS = "rbac.authorization.k8s.io/"
 
 
+#: Workloads that stand beside Jobs in people's folders: `kubectl apply` starts them, a run does not.
+_SERVERS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "CronJob")
+
+
 @dataclass(frozen=True)
 class Manifests:
     """The manifests of a folder: shared objects, one Job per stage, and the configuration."""
@@ -61,6 +65,7 @@ def load(folder: Path) -> Manifests:
     jobs: dict[Stage, Job] = {}
     shared: list[Object] = []
     config: Mapping[str, Any] = {}
+    notes: list[str] = []
     for item in objects:
         if item["kind"] == "ConfigMap" and is_config_map(item["metadata"]["name"]):
             config = _config_of(item, folder)
@@ -69,11 +74,12 @@ def load(folder: Path) -> Manifests:
             if stage in jobs:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
             jobs[stage] = cast(Job, item)  # _check_job validates the shape
+        elif item["kind"] in _SERVERS:
+            notes.append(f"{title(item)} is left out: it never ends, and is no stage")
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     if not jobs:
         raise BadInput(f"{folder} has no Job", f"compare {BASE}")
-    notes: list[str] = []
     for job in jobs.values():
         notes += adapted(job)
         _check_job(job, folder)

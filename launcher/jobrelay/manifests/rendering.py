@@ -74,8 +74,8 @@ def render(
     for stage, template in manifests.jobs.items():
         job = copy.deepcopy(template)
         job["metadata"].setdefault("annotations", {})[ANNOTATION_STAGES] = ",".join(manifests.jobs)
-        _set_image(job, image)
         config.fill(stage, job)
+        _set_image(job, image)
         _set_config_map(job, CONFIG_MAP)  # kustomize appended a hash of the file
         _stamp(job, ANNOTATION_WORK, stage, config)
         _set_placement(job, stage, config, timeout_seconds)

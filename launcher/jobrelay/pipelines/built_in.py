@@ -42,7 +42,7 @@ def _require_module(key: str, name: str, snapshot: Snapshot) -> None:
     module = name.partition(":")[0]
     modules = {
         each.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for each in snapshot.names
+        for each in snapshot.files
         if each.endswith(".py")
     }
     top = module.partition(".")[0]

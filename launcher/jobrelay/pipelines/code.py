@@ -6,10 +6,11 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pathspec
@@ -17,6 +18,7 @@ import pathspec
 from jobrelay.errors import BadInput
 from jobrelay.figures import mebibytes
 from jobrelay_runner.command.specification import CODE_FILE
+from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.safe_read import why
 
 #: Left out everywhere: what tools and JobRelay itself leave in a folder of code.
@@ -35,11 +37,24 @@ MOST_CODE: Final = 700 * 1024
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files in one archive. digest: SHA-256 (hex) of the archive. names: of its files."""
+    """Files in one archive. digest: SHA-256 (hex) of the archive. files: name to what decides a file."""
 
     archive: bytes
     digest: str
-    names: tuple[str, ...]
+    files: Mapping[str, str]
+    programs: Mapping[str, bytes]  # the content of Python files
+
+    def uses(self, name: str) -> bool:
+        """Whether another Python file imports this file, or names it."""
+        path = PurePosixPath(name)
+        stem, file = (re.escape(text).encode() for text in (path.stem, path.name))
+        pattern = re.compile(rb"^\s*(?:from|import)\s[^\n]*\b%b\b|\b%b\b" % (stem, file), re.MULTILINE)
+        return any(pattern.search(text) for other, text in self.programs.items() if other != name)
+
+    def without(self, names: Collection[str]) -> str:
+        """SHA-256 (hex) of the files but those of these names."""
+        lines = [f"{digest} {name}\n" for name, digest in self.files.items() if name not in names]
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def config_files(self) -> dict[str, bytes]:
         """The archive for the run's ConfigMap, unless it is too large for that."""
@@ -65,10 +80,10 @@ def snapshot(files: Mapping[str, Path]) -> Snapshot:
     _check_size(found)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in sorted(found.items()):
-            _add(archive, name, path)
+        kept = {name: _add(archive, name, path) for name, path in sorted(found.items())}
     packed = gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0)
-    return Snapshot(packed, hashlib.sha256(packed).hexdigest(), tuple(sorted(found)))
+    programs = {name: _read(path) for name, path in found.items() if name.endswith(".py")}
+    return Snapshot(packed, hashlib.sha256(packed).hexdigest(), kept, programs)
 
 
 def _joined(place: str, name: str) -> str:
@@ -114,12 +129,13 @@ def _check_size(found: Mapping[str, Path]) -> None:
     largest = sorted(sizes, key=lambda name: -sizes[name])[:_LARGEST]
     lines = "".join(f"\n    {mebibytes(sizes[name]):>9}  {name}" for name in largest)
     raise BadInput(
-        f"the code has {len(sizes):,} files and {mebibytes(total)}; its largest files:{lines}",
+        f"the code has {counted(len(sizes), 'file')} and {mebibytes(total)}; its largest files:{lines}",
         "name large folders under `data:`, or leave them out with .jobrelayignore",
     )
 
 
-def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> str:
+    """Add a file; return what decides it: its content, and whether it is executable."""
     member = tarfile.TarInfo(name)
     if path.is_symlink():
         target = str(path.readlink())
@@ -129,13 +145,14 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
             )
         member.type, member.linkname = tarfile.SYMTYPE, target
         archive.addfile(member)
-        return
+        return f"link {target}"
     if not path.is_file():
-        return  # a socket, a pipe
+        return ""  # a socket, a pipe
     content = _read(path)
     member.size = len(content)
     member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
     archive.addfile(member, io.BytesIO(content))
+    return f"{member.mode:o} {hashlib.sha256(content).hexdigest()}"
 
 
 def _read(path: Path) -> bytes:

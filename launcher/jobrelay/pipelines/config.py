@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import posixpath
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
@@ -13,7 +16,7 @@ from jobrelay.kube.read import main_container
 from jobrelay.pipelines.code import Snapshot, snapshot
 from jobrelay.pipelines.definition import Pipeline, StageDefinition
 from jobrelay.pipelines.git import git_state
-from jobrelay.pipelines.jobs import command_of
+from jobrelay.pipelines.jobs import command_of, manifests_of
 from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
     PIPELINE_FILE,
@@ -26,7 +29,7 @@ from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.schema import tree_hash
 
 #: Where and how long a stage runs: not part of what decides its result.
-_PLACEMENT: Final = frozenset(
+PLACEMENT: Final = frozenset(
     {"cpu", "memory", "shm", "gpu_type", "retries", "grace_seconds", "timeout_seconds", "queue"}
 )
 
@@ -36,6 +39,10 @@ class ProgramConfig:
     """What a pipeline's stages run, with its parameters filled in. See manifests.PipelineConfig."""
 
     pipeline: Pipeline
+
+    @functools.cached_property
+    def _jobs(self) -> Mapping[Stage, Job]:
+        return manifests_of(self.pipeline).jobs
 
     @functools.cached_property
     def code(self) -> Snapshot | None:
@@ -50,6 +57,16 @@ class ProgramConfig:
             return path.read_text(encoding="utf-8") if path else ""
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
+
+    @functools.cached_property
+    def _commit(self) -> Mapping[str, str]:
+        return git_state(self.pipeline.files.get("."))
+
+    def with_params(self, values: Mapping[str, Any]) -> ProgramConfig:
+        """The same stages and the same snapshot of the code, with other values of some parameters."""
+        other = ProgramConfig(replace(self.pipeline, params={**self.pipeline.params, **values}))
+        vars(other).update(code=self.code, requirements=self.requirements, _commit=self._commit)
+        return other
 
     def command(self, stage: Stage) -> list[str]:
         """The words of a stage's command. Raises BadInput for an unknown parameter."""
@@ -71,7 +88,8 @@ class ProgramConfig:
         }
 
     def fill(self, stage: Stage, job: Job) -> None:
-        """Put the stage's command and variables into its Job."""
+        """Make the Job what the stage asks for, also after --set, with its command and variables."""
+        job.update(copy.deepcopy(self._jobs[stage]))
         main = main_container(job)
         main["args"] = [*main["args"], *(_escaped(word) for word in self.command(stage))]
         given = self.environment(stage)
@@ -83,33 +101,56 @@ class ProgramConfig:
         """What decides the result: command, variables, image and the like of this and every earlier stage."""
         order = list(self.pipeline.stages)
         return {
-            "code": self.code.digest if self.code else None,
+            "code": self.code.without(self._scripts_of_others(stage)) if self.code else None,
             "data": sorted(self.pipeline.data),
             "requirements": self.requirements,
             "stages": {each: self._own(each) for each in order[: order.index(stage) + 1]},
         }
 
+    def _scripts_of_others(self, stage: Stage) -> set[str]:
+        """Files that only later stages name in their commands: a change there leaves this one's result.
+
+        A Python script that another file imports, or names, counts for all.
+        """
+        assert self.code
+        order = list(self.pipeline.stages)
+        upto = order[: order.index(stage) + 1]
+        mine = {name for each in upto for name in self._named(each)}
+        others = {name for each in order for name in self._named(each)} - mine
+        return {name for name in others if not self.code.uses(name)}
+
+    def _named(self, stage: Stage) -> set[str]:
+        """The files of the code that a stage's command names."""
+        assert self.code
+        words = re.split(r"[\s'\"=;&|]+", " ".join(self.command(stage)))
+        workdir = (self._stage(stage).workdir or ".").rstrip("/")
+        paths = {posixpath.normpath(posixpath.join(workdir, word)) for word in words if word}
+        return paths & self.code.files.keys()
+
     def _own(self, stage: Stage) -> dict[str, Any]:
         definition = self._stage(stage)
         own = definition.model_dump(
-            mode="json", exclude=set(_PLACEMENT) | {"run", "env"}, exclude_defaults=True
+            mode="json", exclude=set(PLACEMENT) | {"run", "env"}, exclude_defaults=True
         )
         own |= {"run": self.command(stage), "env": self.environment(stage)}
         return own | {"image": definition.image or self.pipeline.image or None}
 
     def config_files(self) -> Mapping[str, str | bytes]:
         """pipeline.json for the runner, and the code, unless it is too large for a ConfigMap."""
-        specification = Specification(
-            pipeline=list(self.pipeline.stages),
-            stages={name: self._specification(name) for name in self.pipeline.stages},
-            code=self.code.digest if self.code else None,
-        )
-        files: dict[str, str | bytes] = {PIPELINE_FILE: specification.to_json(indent=2) + "\n"}
+        files: dict[str, str | bytes] = {PIPELINE_FILE: self.specification().to_json(indent=2) + "\n"}
         if self.code:
             files |= self.code.config_files()
         if self.pipeline.requirements:
             files[REQUIREMENTS_FILE] = self.requirements
         return files
+
+    def specification(self) -> Specification:
+        """What the runner needs to know. Raises BadInput for an unknown parameter."""
+        return Specification(
+            pipeline=list(self.pipeline.stages),
+            stages={name: self._specification(name) for name in self.pipeline.stages},
+            code=self.code.digest if self.code else None,
+        )
 
     def uploads(self) -> Mapping[str, bytes]:
         """Files for the volume: code that is too large for a ConfigMap, as code/HASH/code.tar.gz."""
@@ -121,7 +162,7 @@ class ProgramConfig:
         where = f"stages.{name}.metrics"
         return StageSpecification(
             hash=tree_hash(self.decides(name)),
-            workdir=stage.workdir or ".",
+            workdir=stage.workdir,
             metrics=fill(stage.metrics, self.pipeline.params, where) if stage.metrics else None,
             on_timeout=stage.on_timeout,
             timeout_seconds=stage.timeout_seconds if stage.on_timeout == "succeed" else None,
@@ -130,6 +171,11 @@ class ProgramConfig:
             image=stage.image or self.pipeline.image,
             has_requirements=self.pipeline.requirements is not None,
             folders=sorted({"/".join(parts[:2]) for parts in data}),
+            links={
+                posixpath.normpath(posixpath.join(stage.workdir or ".", path)): folder.removeprefix("./")
+                for path, folder in stage.mounts.items()
+                if not path.startswith("/")
+            },
             means=self._means(name),
         )
 
@@ -138,7 +184,7 @@ class ProgramConfig:
         means = {f"params.{key}": shown(value) for key, value in self.pipeline.params.items()}
         if self.code:
             means["code"] = self.code.digest
-        return means | git_state(self.pipeline.files.get("."))
+        return {**means, **self._commit}
 
     def placement(self, stage: Stage) -> Placement:
         definition = self._stage(stage)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from jobrelay import manifests
 from jobrelay.errors import BadInput
 from jobrelay.kube.labels import LABEL_COMPONENT
-from jobrelay.kube.objects import Job, Object
+from jobrelay.kube.objects import Container, Job, Object
 from jobrelay.kube.quantities import parse_quantity
 from jobrelay.kube.read import containers, main_container
 from jobrelay.manifests import Manifests
@@ -28,7 +28,7 @@ BOOT: Final = """\
 for python in python3 python; do
   if command -v "$python" >/dev/null 2>&1; then exec "$python" "$@"; fi
 done
-if [ "$2" = wait ]; then echo "the gate needs Python 3.8 or newer in the image" >&2; exit 69; fi
+if [ "$2" != stage ]; then echo "$2: Python 3.8 or newer is missing in the image" >&2; exit 69; fi
 echo "jobrelay: the image has no Python; the stage runs without a record" >&2
 work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
 mkdir -p "$work" && cd "$work" || exit 1
@@ -42,6 +42,19 @@ wait "$program"; code=$?
 while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
 case $code in 65|69|75|76|78) echo "jobrelay: exit code $code" >&2; exit 1;; esac
 exit "$code"
+"""
+#: Copies the image's files at $1 to the folder $2 of the workspace, and so on, and unpacks the code.
+PREPARE: Final = """\
+runner="$1"; shift
+work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
+while [ $# -gt 1 ]; do
+  mkdir -p "$work/$2" || exit 1
+  if [ -d "$1" ] && [ -z "$(ls -A "$work/$2")" ]; then cp -a "$1/." "$work/$2/" || exit 1; fi
+  shift 2
+done
+for python in python3 python; do
+  if command -v "$python" >/dev/null 2>&1; then exec "$python" "$runner" unpack; fi
+done
 """
 _QUEUE: Final = "kueue.x-k8s.io/queue-name"
 #: Text with one of these goes through a shell; any other is executed as it is, as make does.
@@ -61,7 +74,10 @@ def manifests_of(pipeline: Pipeline) -> Manifests:
         for volume in job["spec"]["template"]["spec"]["volumes"]:
             if volume["name"] == "runner":
                 volume["configMap"]["name"] = runner["metadata"]["name"]
-    return Manifests(pipeline.source, base.namespace, (*base.shared, runner), jobs, {}, base.placed)
+    shared = base.shared
+    if _uses_image_rights(pipeline):
+        shared = tuple(_without_restriction(item) for item in shared)
+    return Manifests(pipeline.source, base.namespace, (*shared, runner), jobs, {}, base.placed)
 
 
 def command_of(run: str | tuple[str, ...]) -> list[str]:
@@ -69,6 +85,22 @@ def command_of(run: str | tuple[str, ...]) -> list[str]:
     if not isinstance(run, str):
         return list(run)
     return ["sh", "-c", run] if _SHELL & set(run) else shlex.split(run)
+
+
+def _uses_image_rights(pipeline: Pipeline) -> bool:
+    return any((stage.security or pipeline.security) == "image" for stage in pipeline.stages.values())
+
+
+def _without_restriction(item: Object) -> Object:
+    """The Namespace, if it is still to be created, with a Pod Security that allows the image's own user."""
+    if item["kind"] == "Namespace":
+        item = copy.deepcopy(item)
+        labels = item["metadata"].get("labels", {})
+        item["metadata"]["labels"] = {
+            key: "baseline" if key.startswith("pod-security") and value == "restricted" else value
+            for key, value in labels.items()
+        }
+    return item
 
 
 def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage | None) -> Job:
@@ -89,6 +121,9 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
     if before:
         pod["initContainers"][0]["args"] = ["wait", before]
     else:
+        pod["initContainers"] = []
+    pod["initContainers"] += _preparing(pipeline, name, stage, main)
+    if not pod["initContainers"]:
         del pod["initContainers"]
     main["args"] = ["stage", name, "--"]
     _set_security(cast(Any, pod), pipeline, name, stage)
@@ -97,12 +132,29 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
         {"name": variable, "valueFrom": {"secretKeyRef": _secret(name, variable, source)}}
         for variable, source in stage.secrets.items()
     ]
-    main["volumeMounts"] += [_mount(path, folder) for path, folder in sorted(stage.mounts.items())]
+    mounts = sorted((path, folder) for path, folder in stage.mounts.items() if path.startswith("/"))
+    main["volumeMounts"] += [_mount(path, folder) for path, folder in mounts]
     spec["backoffLimit"] = stage.retries
     pod["terminationGracePeriodSeconds"] = stage.grace_seconds
     if stage.queue:
         job["metadata"]["labels"][_QUEUE] = stage.queue
     return job
+
+
+def _preparing(pipeline: Pipeline, name: Stage, stage: StageDefinition, main: Container) -> list[Container]:
+    """The container that has to run before the stage's mounts are made, where there is need for one.
+
+    A named volume starts with the image's files, while it is empty; and a file must be there to be mounted.
+    """
+    places = {path: stage.mounts[path].removeprefix("./") for path in pipeline.seeded.get(name, ())}
+    single = {place for place, source in pipeline.files.items() if source.is_file()}
+    if not places and not single & {folder.removeprefix("./") for folder in stage.mounts.values()}:
+        return []
+    container = copy.deepcopy(main)
+    container["name"] = "prepare"
+    container["command"] = ["sh", "-c", PREPARE, *container["command"][3:]]
+    container["args"] = [word for path, place in places.items() for word in (path, place)]
+    return [container]
 
 
 def _set_security(pod: Any, pipeline: Pipeline, name: Stage, stage: StageDefinition) -> None:

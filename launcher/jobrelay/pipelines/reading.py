@@ -88,9 +88,9 @@ def mount_problems(mounts: Mapping[str, str], data: Mapping[str, Any]) -> list[s
     problems = []
     for path, folder in mounts.items():
         parts = [part for part in path.split("/") if part]
-        if not path.startswith("/") or ".." in parts:
-            problems.append(f"{path!r} is not an absolute path")
-        elif not parts or parts[0] in ("jobrelay", "proc", "sys"):
+        if ".." in (parts if path.startswith("/") else parts[1:]):
+            problems.append(f"{path!r}: `..` can only be the beginning of a relative path")
+        elif not parts or (path.startswith("/") and parts[0] in ("jobrelay", "proc", "sys")):
             problems.append(f"{path} cannot be covered by a mount")
         kind, _, rest = folder.partition("/")
         if folder.startswith("/") or ".." in folder.split("/"):
@@ -138,10 +138,8 @@ def with_data(pipeline: Pipeline, folders: Sequence[str]) -> Pipeline:
     for text in folders:
         source, colon, path = text.rpartition(":")
         folder = Path(source).expanduser()
-        if not colon or not path.startswith("/") or not folder.is_dir():
-            raise BadInput(
-                f"--data {text}: a folder of this machine and an absolute path are expected: DIR:PATH"
-            )
+        if not colon or not path or not folder.is_dir():
+            raise BadInput(f"--data {text}: DIR:PATH is expected, a folder and a path in the stages")
         name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:40] or "data"
         if data.get(name, folder.resolve()) != folder.resolve():
             raise BadInput(f"--data {text}: data/{name} is {data[name]} already", "rename one of the folders")

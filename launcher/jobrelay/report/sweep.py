@@ -36,7 +36,8 @@ class Plan(BaseModel):
         settings: dict[Name, object]
 
     name: Name
-    choose_on: Literal["validation", "test"] = "test"
+    choose_on: Name | None = "test"
+    larger: bool = True  # whether a larger figure is better
     trials: tuple[PlannedTrial, ...]
 
 
@@ -49,10 +50,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Best:
+    """The best trial. chosen: what it was chosen by, in the caption of the table."""
+
     run: str
-    accuracy: float
+    label: str
+    figure: str
     settings: tuple[tuple[str, str], ...]
-    chosen_on_test: bool
+    chosen: str
 
 
 @dataclass(frozen=True)
@@ -143,23 +147,54 @@ def _number(text: str) -> float | None:
 
 
 def _best(header: list[str], rows: list[list[str]], plan: Plan | None) -> Best | None:
-    """The trial with the highest accuracy on the images that the sweep chooses on; its test accuracy."""
-    chosen_by = "val_acc" if plan and plan.choose_on == "validation" else "test_acc"
-    if not {"run", "test_acc", chosen_by} <= set(header):
+    """The trial with the best of the figures that the sweep chooses by."""
+    how = _choice(plan)
+    if not {"run", how.column, how.reported} <= set(header):
         return None
-    places = [header.index(name) for name in (chosen_by, "test_acc")]
+    places = [header.index(name) for name in (how.column, how.reported)]
     known = [
-        (by, accuracy, row)
+        (by, figure, row)
         for row in rows
-        for by, accuracy in [[_number(row[place]) for place in places]]
-        if by is not None and accuracy is not None
+        for by, figure in [[_number(row[place]) for place in places]]
+        if by is not None and figure is not None
     ]
     if not known:
         return None
-    _, value, row = max(known, key=lambda each: each[0])
+    _, figure, row = max(known, key=lambda each: each[0] if how.larger else -each[0])
     swept = {key for trial in plan.trials for key in trial.settings} if plan else set()
     settings = tuple((key, cell) for key, cell in zip(header, row, strict=True) if key in swept)
-    return Best(row[header.index("run")], value, settings, chosen_by == "test_acc")
+    return Best(row[header.index("run")], how.label, how.format.format(figure), settings, how.chosen)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """column: that chooses. reported: of the best trial, as `label`. format: of this figure."""
+
+    column: str
+    reported: str
+    label: str
+    chosen: str
+    format: str
+    larger: bool = True
+
+
+_CHOICES: Final = {
+    "test": _Choice("test_acc", "test_acc", "best test accuracy", "chosen on the test images", "{:.2%}"),
+    "validation": _Choice(
+        "val_acc", "test_acc", "test accuracy of the best",
+        "chosen on training images that were held out", "{:.2%}",
+    ),
+}  # fmt: skip
+
+
+def _choice(plan: Plan | None) -> _Choice:
+    """What a sweep chooses by: accuracy for the built-in programs, else a column STAGE.METRIC."""
+    name = plan.choose_on or "" if plan else "test"
+    if name in _CHOICES:
+        return _CHOICES[name]
+    larger = plan.larger if plan else True
+    how = f"chosen by {name}, of which the {'largest' if larger else 'smallest'} is best"
+    return _Choice(name, name, f"best {name}", how, "{:.5g}", larger)
 
 
 def _observations(path: Path) -> tuple[str, ...]:

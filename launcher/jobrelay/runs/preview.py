@@ -74,7 +74,7 @@ def _there(executor: JobReader, plan: Plan, request: RunRequest) -> tuple[set[St
         if stage is None:
             continue
         how = "has failed and would run again"
-        if adopt(plan.jobs[stage], live):
+        if adopt(plan.jobs[stage], live, request.replace):
             kept.add(stage)
             how = "is complete already" if finished_condition(live) else "is running already"
         lines.append(f"  {stage}: Job {live['metadata']['name']} {how}")

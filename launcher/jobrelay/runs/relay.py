@@ -50,13 +50,7 @@ def run_stages(
         executor.check(plan)
         _claim(executor, plan, request, report.folder)
         console.say(f"run {plan.run} on {executor.place()}")
-        plan = autosized(executor, plan, request.stages, console)
-        executor.share(plan.shared)
-        results.require(executor, request.needs)
-        if plan.needs_config_map:
-            executor.configure(plan.config_map)
-        for service in plan.services:
-            executor.name_pods(service)
+        plan = prepared(executor, plan, request, console)
         with executor.watch(plan) as updates:
             logs = report.folder / "logs"
             _run_in_order(
@@ -64,10 +58,10 @@ def run_stages(
             )
         on_step("fetch", request.stages[-1])
         if request.fetch and plan.has_volume:
-            _fetch_results(executor, report, console, supervised=plan.is_supervised)
+            _fetch_results(executor, report, console)
         elif request.fetch:
             console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
-        elif report.verdict.exit_code == Exit.SUCCEEDED:
+        elif report.verdict.exit_code == Exit.SUCCEEDED and not request.fetched_later:
             bring = console.complete(Command("fetch", report.run))
             console.say(f"results and logs stay on the volume; to bring them here: {bring}")
         _check_logs(report)
@@ -80,6 +74,18 @@ def run_stages(
     return report
 
 
+def prepared(executor: Executor, plan: Plan, request: RunRequest, console: Progress) -> Plan:
+    """Create everything that a run's Jobs need; return the plan with the resources that autosize chose."""
+    plan = autosized(executor, plan, request.stages, console)
+    executor.share(plan.shared)
+    results.require(executor, request.needs)
+    if plan.needs_config_map:
+        executor.configure(plan.config_map)
+    for service in plan.services:
+        executor.name_pods(service)
+    return plan
+
+
 def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -> None:
     """Assign the folder to the run. Raises Conflict, with the keys that differ if the run's Jobs exist."""
     try:
@@ -87,7 +93,7 @@ def _claim(executor: JobReader, plan: Plan, request: RunRequest, folder: Path) -
     except Conflict:
         for live, _ in executor.jobs(plan.run):
             if stage := stage_in(live, request.stages):
-                adopt(plan.jobs[stage], live)
+                adopt(plan.jobs[stage], live, request.replace)
         raise
 
 
@@ -98,7 +104,9 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
     def start(submitted_early: Submission | None = None) -> RunningStage:
         stage = remaining.pop(0)
         context.on_step("submit", stage)
-        submission = submitted_early or context.executor.submit(context.plan.jobs[stage])
+        submission = submitted_early or context.executor.submit(
+            context.plan.jobs[stage], context.request.replace
+        )
         next_job = context.plan.jobs[remaining[0]] if remaining else None
         return RunningStage(context, stage, submission, next_job)
 
@@ -118,22 +126,15 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _fetch_results(
-    executor: JobReader, report: RunReport, console: Progress, *, supervised: bool = True
-) -> None:
-    """Fetch results and logs to report.folder, also those of a failed stage.
-
-    supervised: False if no stage runs under the runner; then runs/RUN may not exist on the volume.
-    """
+def _fetch_results(executor: JobReader, report: RunReport, console: Progress) -> None:
+    """Fetch results and logs to report.folder, also those of a failed stage."""
     if not any(stage.ran for stage in report.stages):
         return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if not supervised:
-            console.say(
-                f"nothing is in runs/{report.run} on the volume; the logs are in {report.folder}/logs/"
-            )
+        if all(stage.pods and not stage.closing for stage in report.stages):  # none ran under the runner
+            console.say(f"nothing was fetched from the volume; the logs are in {report.folder}/logs/")
         elif report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more
         else:  # any cause: the stages succeeded, and only the evidence is missing here

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from jobrelay.errors import Conflict
+from jobrelay.executors.adoption import Replace
 from jobrelay.executors.base import JobReader
+from jobrelay.kube.labels import ANNOTATION_HASH, LABEL_RUN
+from jobrelay.kube.read import finished_condition, stage_of
 from jobrelay.manifests import Manifests, PipelineConfig, Plan, new_run_id, render
 from jobrelay.runs import results
 from jobrelay.verdicts import Patience
@@ -30,7 +33,9 @@ class RunRequest:
     patience: Patience = field(default_factory=Patience)
     stages: Sequence[Stage] = ()  # none: all
     new: bool = False
+    replace: Replace = "if-later"  # of complete stages that the run has with other content
     fetch: bool = True
+    fetched_later: bool = False  # by the caller, which knows what is there
     folder: Path | None = None  # where results go; None: runs/RUN
     cancel_on_interrupt: bool = False
     early: When = "auto"  # whether a stage starts before its turn, to import its libraries
@@ -60,6 +65,9 @@ def plan_run(
     data. say: gets the reason why a run is new.
     """
 
+    for note in manifests.notes:
+        say(note)
+
     def rendered(run: str) -> Plan:
         return render(
             manifests, config, run,
@@ -75,9 +83,28 @@ def plan_run(
             )
         return rendered(request.run)
     plan = rendered(new_run_id())
-    if request.new or not (known := executor.find_run(plan.hash)):
+    if request.new:
+        return plan
+    if not (known := executor.find_run(plan.hash)):
+        if similar := _same_beginning(executor, plan):
+            run, stages = similar
+            say(f"run {run} has the same {listed(stages)}; to keep that and continue there: --run {run}")
         return plan
     if changed := results.changed_data(executor, known, config, request.last):
         say(f"run {known} used other data ({listed(changed)} changed since); this is a new run")
         return plan
     return rendered(known)
+
+
+def _same_beginning(executor: JobReader, plan: Plan) -> tuple[str, list[Stage]] | None:
+    """The newest run whose first stages are complete and the same as the plan's, and these stages."""
+    runs: dict[str, list[Stage]] = {}
+    for job, _ in executor.jobs():
+        run, stage = job["metadata"]["labels"].get(LABEL_RUN, ""), stage_of(job)
+        wanted = plan.jobs.get(stage)
+        mine = (job["metadata"].get("annotations") or {}).get(ANNOTATION_HASH)
+        complete = (finished_condition(job) or {}).get("type") == "Complete"
+        if wanted and complete and mine == wanted["metadata"]["annotations"][ANNOTATION_HASH]:
+            runs.setdefault(run, []).append(stage)
+    first = next(iter(plan.jobs))
+    return next(((run, runs[run]) for run in reversed(runs) if first in runs[run]), None)

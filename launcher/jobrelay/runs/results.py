@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobrelay.errors import BadInput, EvidenceIncomplete, UnknownRun
-from jobrelay.executors.base import JobReader
+from jobrelay.executors.base import JobReader, Volume
 from jobrelay.hints import Command
 from jobrelay.kube.objects import Job
 from jobrelay.kube.read import finished_condition, pipeline_of
@@ -44,22 +44,29 @@ def fetch(executor: JobReader, run: str, folder: Path, *, everything: bool = Fal
     UnknownRun, EvidenceIncomplete if the copy was cut, and Conflict if the folder belongs to another run or
     a file is in the way; then nothing has changed.
     """
-    owner = Owner(run=run, place=executor.place())
     with executor.volume(run) as volume:
-        try:
-            stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
-            with archive.received(stream, folder, _LIMITS) as (incoming, digests):
-                count = install(incoming, digests, folder, owner)
-        except archive.ArchiveError as error:
-            raise EvidenceIncomplete(
-                f"run {run} was not fetched completely: {error}", Command("fetch", run)
-            ) from error
-        except OSError as error:
-            raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {why(error)}") from error
-        except EvidenceIncomplete as error:
-            if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
-                raise UnknownRun(run, executor.place()) from error
-            raise
+        return fetch_from(volume, executor, run, folder, everything=everything)
+
+
+def fetch_from(
+    volume: Volume, executor: JobReader, run: str, folder: Path, *, everything: bool = False
+) -> Fetched:
+    """`fetch` from a volume that is open already."""
+    owner = Owner(run=run, place=executor.place())
+    try:
+        stream = archive.stream_of(volume.send(f"runs/{run}", everything=everything))
+        with archive.received(stream, folder, _LIMITS) as (incoming, digests):
+            count = install(incoming, digests, folder, owner)
+    except archive.ArchiveError as error:
+        raise EvidenceIncomplete(
+            f"run {run} was not fetched completely: {error}", Command("fetch", run)
+        ) from error
+    except OSError as error:
+        raise EvidenceIncomplete(f"run {run} cannot be stored in {folder}: {why(error)}") from error
+    except EvidenceIncomplete as error:
+        if not executor.jobs(run) and not volume.exists(f"runs/{run}"):
+            raise UnknownRun(run, executor.place()) from error
+        raise
     size = sum(digest.bytes for digest in digests.values())
     logs = tuple(stage for stage in read_records(folder, root=folder) if proven_log(folder, stage))
     return Fetched(folder, count, size, logs, tuple(problems(folder, everything)))

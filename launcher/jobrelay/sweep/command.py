@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jobrelay.console import Console, print_table
 from jobrelay.errors import BadInput, Exit, Terminated
@@ -16,9 +14,8 @@ from jobrelay.report.ending import keep_sweep_report
 from jobrelay.runs.relay import Interrupted
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.target import Target
+from jobrelay.sweep.built_in import built_in
 from jobrelay.sweep.design import (
-    VALIDATION_SPLIT,
-    Axis,
     Trial,
     all_combinations,
     at_random,
@@ -27,12 +24,13 @@ from jobrelay.sweep.design import (
     parse_axis,
     with_seeds,
 )
-from jobrelay.sweep.running import Condition
+from jobrelay.sweep.packing import Packing
+from jobrelay.sweep.pipeline import Shown, SweptPipeline
+from jobrelay.sweep.programs import programs
 from jobrelay.sweep.table import Row, to_csv
 from jobrelay.sweep.trial import Trials
 from jobrelay.sweep.whole import Sweep, carry_out, check
 from jobrelay_runner.volume.paths import check_name
-from jobrelay_train.config.schema import RunConfig
 
 #: A run's id has at most 40 characters; a trial's ends in a hyphen and six characters.
 _NAME_LENGTH = 33
@@ -43,29 +41,23 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
 
     Raises BadInput, Interrupted.
     """
-    config, is_base = _configured_by(target, flags)
-    if flags.choose_on == "validation" and not config.train.validation_split:
-        held_out = f"train.validation_split={VALIDATION_SPLIT}"
-        flags = replace(flags, overrides=(*flags.overrides, held_out))
-        config, is_base = _configured_by(target, flags)
-    sweep = designed(config, is_base, flags)
+    pipeline = programs(target, target.pipeline, flags) if target.pipeline else built_in(target, flags)
+    sweep = designed(pipeline, flags)
     how = Trials(
-        target=target,
-        config_file=flags.config_file,
-        overrides=flags.overrides,
+        pipeline=pipeline,
         request=RunRequest(namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout),
         folder=Path("sweeps") / sweep.name,
     )
-    condition = Condition.parse(flags.stop_when) if flags.stop_when else None
+    condition = pipeline.condition(flags.stop_when) if flags.stop_when else None
+    packing = _packing(pipeline, flags)
     if flags.dry_run:
         check(sweep, how)
         print_table(
-            [*sweep.keys, "seed", "run"],
-            [[*_settings(sweep, trial), str(trial.seed), run] for trial, run in sweep.named()],
+            [*sweep.headings, "run"], [[*_settings(sweep, trial), run] for trial, run in sweep.named()]
         )
         return Exit.SUCCEEDED
     try:
-        rows = carry_out(sweep, how, console, at_once=flags.max_parallel, stop_when=condition)
+        rows = carry_out(sweep, how, console, packing=packing, stop_when=condition)
     except (KeyboardInterrupt, Terminated) as interrupt:
         code = Exit.TERMINATED if isinstance(interrupt, Terminated) else Exit.INTERRUPTED
         raise Interrupted(
@@ -75,31 +67,29 @@ def run_sweep(target: Target, console: Console, flags: SweepFlags) -> int:
             code,
         ) from None
     if flags.output == "csv":
-        sys.stdout.write(to_csv(rows))
+        sys.stdout.write(to_csv(rows, pipeline.columns(rows)))
     else:
-        columns = [*sweep.keys, "seed", "val acc", "test acc", "training", "run", ""]
-        print_table(columns, [_cells(sweep, row) for row in rows])
+        figures = pipeline.shown(rows)
+        columns = [*sweep.headings, *(figure.heading for figure in figures), "run", ""]
+        print_table(columns, [_cells(sweep, row, figures) for row in rows])
     console.say(f"sweep.csv, sweep.log, observations.txt, plots/ and runs/ are in {how.folder}/")
     keep_sweep_report(how.folder, console)
     return Exit.SUCCEEDED if all(row.status == "succeeded" for row in rows) else Exit.FAILED
 
 
-def _configured_by(target: Target, flags: SweepFlags) -> tuple[RunConfig, bool]:
-    """The configuration that all trials share, and whether it is valid by itself. Raises BadInput.
-
-    If it is not, a grid may set the missing keys: the first trial then takes its place.
-    """
-    try:
-        return target.built_in(flags.config_file, flags.overrides), True
-    except BadInput:
-        if flags.one_at_a_time:
-            raise  # its trials differ from this configuration in one key only
-        first = [axis.first for axis in map(parse_axis, flags.axes)]
-        return target.built_in(flags.config_file, [*flags.overrides, *first]), False
+def _packing(pipeline: SweptPipeline, flags: SweepFlags) -> Packing:
+    """How trials share Jobs. Raises BadInput for trials that cannot, and are asked to."""
+    why = pipeline.why_not_packed()
+    if why and (flags.pack or 1) > 1:
+        raise BadInput(f"--pack {flags.pack}: {why}", "leave out --pack")
+    # a pack has all its trials started before the first one's result is known
+    return Packing(
+        flags.max_parallel, flags.pack, possible=not why and not (flags.stop_when and not flags.pack)
+    )
 
 
-def designed(config: RunConfig, is_base: bool, flags: SweepFlags) -> Sweep:
-    """The requested trials. is_base: `config` contains none of their values. Raises BadInput."""
+def designed(pipeline: SweptPipeline, flags: SweepFlags) -> Sweep:
+    """The requested trials. Raises BadInput."""
     axes = [parse_axis(text) for text in flags.axes]
     if len({axis.key for axis in axes}) < len(axes):
         raise BadInput("--grid: a key is given twice", "--grid KEY=A,B,C")
@@ -107,40 +97,26 @@ def designed(config: RunConfig, is_base: bool, flags: SweepFlags) -> Sweep:
         raise BadInput("--grid seed: seeds are not an axis, they repeat a trial", "--seeds N")
     if flags.one_at_a_time and flags.count:
         raise BadInput("--one-at-a-time and --random exclude each other", "one of the two")
-    base = {axis.key: _configured(config, axis) for axis in axes} if flags.one_at_a_time else None
+    if flags.seeds > 1 and pipeline.first_seed is None:
+        raise BadInput(
+            "--seeds: the pipeline has no parameter `seed` with a whole number",
+            "params: {seed: 0}, and {seed} in the command of a stage",
+        )
+    pipeline.check_axes(axes)
+    base = {axis.key: pipeline.value(axis) for axis in axes} if flags.one_at_a_time else None
     if base:
         points = one_at_a_time(axes, base)
     elif flags.count:
-        points = at_random(axes, flags.count, config.seed)
+        points = at_random(axes, flags.count, pipeline.first_seed or 0)
     else:
         points = all_combinations(axes)
-    trials = tuple(with_seeds(points, config.seed, flags.seeds))
-    shared = config.result_config()
-    if not is_base:
-        for axis in axes:
-            _drop(shared, axis.key)
-    return Sweep(_name(flags.name, trials, config), trials, shared, base, flags.choose_on)
+    trials = tuple(with_seeds(points, pipeline.first_seed, flags.seeds))
+    return Sweep(_name(flags.name, trials, pipeline), trials, pipeline.shared(axes), base)
 
 
-def _drop(tree: dict[str, Any], key: str) -> None:
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        tree = tree.get(parent, {})
-    tree.pop(leaf, None)  # keys of placement are absent
-
-
-def _configured(config: RunConfig, axis: Axis) -> Any:
-    value: Any = config
-    for part in axis.key.split("."):
-        if not hasattr(value, part):
-            raise BadInput(f"--grid {axis.key}: unknown key", "keys are written as in --set: train.epochs")
-        value = getattr(value, part)
-    return value
-
-
-def _name(name: str | None, trials: Sequence[Any], config: RunConfig) -> str:
+def _name(name: str | None, trials: Sequence[Trial], pipeline: SweptPipeline) -> str:
     if name is None:
-        return name_of(trials, config.model_dump(mode="json"))
+        return name_of(trials, pipeline.naming())
     try:
         check_name(name, "--name")
     except ValueError as error:
@@ -151,17 +127,16 @@ def _name(name: str | None, trials: Sequence[Any], config: RunConfig) -> str:
 
 
 def _settings(sweep: Sweep, trial: Trial) -> list[str]:
-    settings = dict(trial.settings)
-    return [str(settings.get(key, "")) for key in sweep.keys]
+    return [str(trial.values.get(key, "")) for key in sweep.headings]
 
 
-def _cells(sweep: Sweep, row: Row) -> list[str]:
-    seconds = row.figures.get("train_seconds")
+def _cells(sweep: Sweep, row: Row, figures: Sequence[Shown]) -> list[str]:
     return [
         *_settings(sweep, row.trial),
-        str(row.trial.seed),
-        *(f"{row.figures[name]:.4f}" if name in row.figures else "" for name in ("val_acc", "test_acc")),
-        f"{seconds:.1f} s" if seconds is not None else "",
+        *(
+            figure.format.format(row.figures[figure.column]) if figure.column in row.figures else ""
+            for figure in figures
+        ),
         row.run,
         "" if row.status == "succeeded" else f"{row.status}: {row.cause}",
     ]

@@ -15,21 +15,13 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from jobrelay.errors import BadInput
 from jobrelay_train.config.yamlio import YamlError, load_scalar
 
 #: Upper limit, so that a typo in a grid does not create a million Jobs.
 MAX_TRIALS: Final = 1000
-
-
-#: The images on which the best trial is chosen: held-out training images, or the test images. The chosen
-#: trial's accuracy on these images is biased upwards: among many trials the luckiest one wins.
-ChooseOn = Literal["validation", "test"]
-CHOSEN_BY: Final[dict[ChooseOn, str]] = {"validation": "val_acc", "test": "test_acc"}
-#: Default share of training images that a sweep holds out.
-VALIDATION_SPLIT: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,19 +41,23 @@ class Axis:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep: the keys it changes in the shared configuration, and its seed."""
+    """One run of a sweep: the keys it changes in the shared configuration, and its seed, if it has one."""
 
     settings: tuple[tuple[str, Any], ...]
-    seed: int
+    seed: int | None
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={_shown(value)}" for key, value in (*self.settings, ("seed", self.seed)))
+        return " ".join(f"{key}={_shown(value)}" for key, value in self.values.items())
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Its settings, and its seed as the key `seed`."""
+        return dict(self.settings) | ({} if self.seed is None else {"seed": self.seed})
 
     @property
     def overrides(self) -> list[str]:
         """Its settings, in the format of --set."""
-        pairs = [*self.settings, ("seed", self.seed)]
-        return [f"{key}={json.dumps(value)}" for key, value in pairs]
+        return [f"{key}={json.dumps(value)}" for key, value in self.values.items()]
 
     @property
     def digest(self) -> str:
@@ -129,12 +125,14 @@ def at_random(axes: Sequence[Axis], count: int, seed: int) -> list[tuple[tuple[s
     return list(found)
 
 
-def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int, count: int) -> list[Trial]:
-    """Every point with `count` consecutive seeds from `first`."""
+def with_seeds(points: Sequence[tuple[tuple[str, Any], ...]], first: int | None, count: int) -> list[Trial]:
+    """Every point with `count` consecutive seeds from `first`; None: once, without a seed."""
     if len(points) * count > MAX_TRIALS:
         raise BadInput(
             f"{len(points) * count:,} trials, and at most {MAX_TRIALS:,} are possible", "fewer --seeds"
         )
+    if first is None:
+        return [Trial(point, None) for point in points]
     return [Trial(point, seed) for point in points for seed in range(first, first + count)]
 
 

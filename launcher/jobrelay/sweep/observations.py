@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobrelay.sweep.design import CHOSEN_BY, ChooseOn
+from jobrelay.sweep.pipeline import Objective, SweptPipeline
 from jobrelay.sweep.table import Row
 from jobrelay_runner.text.counting import counted
 
@@ -17,12 +17,12 @@ class Point:
     """The trials that share one value of one key (see `points`), over all seeds."""
 
     value: Any
-    accuracy: tuple[float, ...]
+    figures: tuple[float, ...]  # that the best trial is chosen by
     seconds: tuple[float, ...]
 
     @property
-    def median_accuracy(self) -> float:
-        return statistics.median(self.accuracy)
+    def median(self) -> float:
+        return statistics.median(self.figures)
 
     @property
     def median_seconds(self) -> float:
@@ -30,17 +30,17 @@ class Point:
 
 
 def points(
-    rows: Sequence[Row], key: str, base: dict[str, Any] | None = None, choose_on: ChooseOn = "test"
+    rows: Sequence[Row], key: str, objective: Objective, base: dict[str, Any] | None = None
 ) -> list[Point]:
     """One point per value of `key`, numbers ascending, from the trials whose other keys are as in `base`.
 
     base: None uses all trials.
     """
     groups: dict[Any, list[Row]] = {}
-    for row in rows:
+    for row in objective.known(rows):
         settings = dict(row.trial.settings)
         others = base is None or all(settings[name] == base[name] for name in settings if name != key)
-        if row.status == "succeeded" and key in settings and others:
+        if key in settings and others:
             groups.setdefault(settings[key], []).append(row)
     values = list(groups)
     if all(isinstance(value, int | float) for value in values):
@@ -48,76 +48,64 @@ def points(
     return [
         Point(
             value,
-            tuple(row.figures[CHOSEN_BY[choose_on]] for row in groups[value]),
-            tuple(row.figures["train_seconds"] for row in groups[value]),
+            tuple(objective.of(row) for row in groups[value]),
+            tuple(row.figures[objective.seconds] for row in groups[value]),
         )
         for value in values
     ]
 
 
 def observations(
-    rows: Sequence[Row],
-    keys: Sequence[str],
-    base: dict[str, Any] | None = None,
-    choose_on: ChooseOn = "test",
+    rows: Sequence[Row], keys: Sequence[str], pipeline: SweptPipeline, base: dict[str, Any] | None = None
 ) -> list[str]:
-    """Lines about the best trial, about each key, and about the time that accuracy costs.
+    """Lines about the best trial, about each key, and about the time that a better figure costs.
 
-    Accuracies are on the images that the best trial is chosen on. Only the best trial, once chosen, also has
-    its test accuracy reported.
+    All figures are those that the best trial is chosen by. Only the best trial, once chosen, may also have
+    others reported.
     """
-    good = [row for row in rows if row.status == "succeeded"]
+    objective = pipeline.objective(rows)
+    good, known = [row for row in rows if row.status == "succeeded"], objective.known(rows)
     lines = []
     if failed := len(rows) - len(good):
         lines.append(f"{failed} of {counted(len(rows), 'trial')} failed")
-    if not good:
+    if without := len(good) - len(known):
+        lines.append(f"{without} of {counted(len(rows), 'trial')} measured no {objective.column}")
+    if not known:
         return lines
-    metric = CHOSEN_BY[choose_on]
-    best = max(good, key=lambda row: (row.figures[metric], -row.figures["train_seconds"]))
-    settings = " ".join(f"{key}={value}" for key, value in best.trial.settings)
-    found = f"{best.figures[metric]:.4f} with {settings} (run {best.run})"
-    if choose_on == "test":
-        lines.append(f"best: {found}; chosen on the test images, so other images may do less well")
-    else:
-        test = f"{best.figures['test_acc']:.4f}"
-        lines.append(f"best on held-out training images: {found}; its test accuracy: {test}")
+    lines.append(pipeline.best(max(known, key=objective.rank), objective))
     for key in keys:
-        lines += _of_key(key, points(rows, key, base, choose_on))
-    return [*lines, *_epochs(good), *_trade_off(good, metric)]
+        lines += _of_key(key, points(rows, key, objective, base), objective)
+    return [*lines, *pipeline.notes(known), *_trade_off(known, objective)]
 
 
-def _of_key(key: str, found: Sequence[Point]) -> list[str]:
+def _of_key(key: str, found: Sequence[Point], objective: Objective) -> list[str]:
     if len(found) < 2:
         return []
     first, last = found[0], found[-1]
-    best = max(found, key=lambda point: point.median_accuracy)
-    gain = best.median_accuracy - first.median_accuracy
+    best = max(found, key=lambda point: objective.gain(point.median, 0.0))
+    gain = objective.gain(best.median, first.median)
+    shown = objective.shown
     lines = [
-        f"{key}: {first.value} → {last.value}: accuracy {first.median_accuracy:.4f} → "
-        f"{last.median_accuracy:.4f}, best {best.median_accuracy:.4f} at {best.value}; "
+        f"{key}: {first.value} → {last.value}: {objective.name} {shown(first.median)} → "
+        f"{shown(last.median)}, best {shown(best.median)} at {best.value}; "
         f"time {first.median_seconds:.1f} → {last.median_seconds:.1f} s"
     ]
     # diminishing returns: the first value with nine tenths of the total gain
-    enough = next(p for p in found if p.median_accuracy - first.median_accuracy >= 0.9 * gain)
+    enough = next(p for p in found if objective.gain(p.median, first.median) >= 0.9 * gain)
     if gain > 0 and enough.value not in (first.value, best.value):
         lines.append(f"{key}: {enough.value} has nine tenths of that gain, in {enough.median_seconds:.1f} s")
     return lines
 
 
-def _epochs(good: Sequence[Row]) -> list[str]:
-    ordered = sorted(good, key=lambda row: row.figures["seconds_per_epoch"])
-    quickest, slowest = ordered[0].figures["seconds_per_epoch"], ordered[-1].figures["seconds_per_epoch"]
-    middle = statistics.median(row.figures["seconds_per_epoch"] for row in good)
-    return [f"an epoch takes {middle:.2f} s (median; {quickest:.2f} to {slowest:.2f})"]
-
-
-def _trade_off(good: Sequence[Row], metric: str) -> list[str]:
-    """The trials that no other trial beats in both accuracy and time."""
+def _trade_off(known: Sequence[Row], objective: Objective) -> list[str]:
+    """The trials that no other trial beats in both the figure and time."""
     front: list[Row] = []
-    for row in sorted(good, key=lambda row: (row.figures["train_seconds"], -row.figures[metric])):
-        if not front or row.figures[metric] > front[-1].figures[metric]:
+    for row in sorted(known, key=lambda row: (row.figures[objective.seconds], -objective.rank(row)[0])):
+        if not front or objective.gain(objective.of(row), objective.of(front[-1])) > 0:
             front.append(row)
     if len(front) < 2:
         return []
-    steps = ", ".join(f"{row.figures[metric]:.4f} in {row.figures['train_seconds']:.1f} s" for row in front)
+    steps = ", ".join(
+        f"{objective.shown(objective.of(row))} in {row.figures[objective.seconds]:.1f} s" for row in front
+    )
     return [f"no trial is both better and quicker than these: {steps}"]

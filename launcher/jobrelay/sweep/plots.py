@@ -1,34 +1,29 @@
-"""Plots of accuracy and time against a key of a sweep, as SVG, and as PNG if matplotlib is installed."""
+"""Plots of the chosen figure and of time against a key, as SVG, and as PNG if matplotlib is installed."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from jobrelay.report.curves import Curve, trend
 from jobrelay.report.drawing import write
-from jobrelay.sweep.design import ChooseOn
 from jobrelay.sweep.observations import Point
-
-#: Titles of the accuracy plots.
-ACCURACIES: Final[dict[ChooseOn, str]] = {
-    "validation": "Accuracy on held-out training images", "test": "Test accuracy",
-}  # fmt: skip
+from jobrelay.sweep.pipeline import Objective
 
 
-def draw(key: str, points: Sequence[Point], folder: Path, band: str, accuracy: str) -> list[Path]:
-    """Draw `KEY-accuracy` and `KEY-time` into the folder; return the files.
+def draw(key: str, points: Sequence[Point], folder: Path, band: str, objective: Objective) -> list[Path]:
+    """Draw `KEY-FIGURE` and `KEY-time` into the folder; return the files.
 
-    The line is the median of a value's trials, the band their range. band: its name in the legend. accuracy:
-    title of the accuracy plot.
+    The line is the median of a value's trials, the band their range. band: its name in the legend.
     """
-    accuracies = _plot(accuracy, key, points, [point.accuracy for point in points], band)
+    figures = _plot(objective.title, key, points, [point.figures for point in points], band)
     seconds = _plot(
-        "Training time (seconds)", key, points, [point.seconds for point in points], band, from_zero=True
+        objective.time_title, key, points, [point.seconds for point in points], band, from_zero=True
     )
-    pictures = {"accuracy": accuracies, "time": seconds}
+    # no hyphen: it separates the key from the figure
+    pictures = {re.sub(r"[^\w.+]", "_", objective.name): figures, "time": seconds}
     return [
         path
         for name, picture in pictures.items()

@@ -73,7 +73,7 @@ def test_mebibytes(size: float, text: str) -> None:
         ({"correct": 4, "samples": 5}, "4 of 5 right"),
         ({"samples": 1, "skipped": 2, "nothing_found": 3}, "1 image, nothing found in 3, 2 skipped"),
         ({"samples": 0, "skipped": 0, "nothing_found": 1}, "0 images, nothing found in 1"),
-        ({"loss": 1.0}, ""),
+        ({"loss": 1.0, "f1": 0.123456, "auc": 1.0}, "loss 1, f1 0.1235"),
         ({}, ""),
     ],
     ids=["eval", "train", "infer", "files", "nothing", "another", "none"],

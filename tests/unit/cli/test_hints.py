@@ -137,7 +137,7 @@ def test_every_option_that_is_spoken_of_is_an_option() -> None:
 
 
 def _all_options(command: click.Command) -> set[str]:
-    own = {name for p in command.params for name in p.opts}
+    own = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
     below = command.commands.values() if isinstance(command, click.Group) else ()
     return own.union(*map(_all_options, below))
 

@@ -18,6 +18,7 @@ from jobrelay.cli import main as cli
 from jobrelay.errors import EvidenceIncomplete, Exit, JobRelayError
 from jobrelay.executors.cluster.volume import VolumePod, answers
 from jobrelay.executors.cluster.volume.starting import StartReporter
+from jobrelay.manifests import Reader
 from jobrelay.runs import results
 from jobrelay.runs.target import Target
 from jobrelay.verdicts import Deadline, JobView, Verdict, Waiting
@@ -61,7 +62,7 @@ class Api:
 
 
 def pod(*chunks: bytes, **ends: Any) -> VolumePod:
-    return VolumePod(Api(chunks, **ends), "ns", "claim", "image")  # type: ignore[arg-type]
+    return VolumePod(Api(chunks, **ends), "ns", "claim", Reader("image"), lambda objects: None)  # type: ignore[arg-type]
 
 
 class Executor:

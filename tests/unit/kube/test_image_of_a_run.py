@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrelay.executors.cluster import ClusterExecutor
-from jobrelay.kube.read import image_that_ran
+from jobrelay.kube.read import job_that_ran, main_container
 from jobrelay.runs.target import Target
 from tests.support import objects as o
 from tests.support.apiserver import kubeconfig, ok, refusal, serving
@@ -45,7 +45,8 @@ JOBS = [job("a", "a:1"), job("a", "a:eval", "eval"), job("b", "b:1"), job("c", "
     ids=["its-own", "another", "newest", "gone", "another-volume", "none"],
 )
 def test_the_image_that_ran(run: str | None, jobs: list[Object], image: str | None) -> None:
-    assert image_that_ran(jobs, run, CLAIM) == image
+    found = job_that_ran(jobs, run, CLAIM)
+    assert (main_container(found)["image"] if found else None) == image
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def image_of(target: Target, run: str | None) -> str:
     executor = target.executor()
     assert isinstance(executor, ClusterExecutor)
-    return executor.volume(run)._image  # what the Pod will be made with
+    return executor.volume(run)._reader.image  # what the Pod will be made with
 
 
 def test_the_volume_is_read_with_it(context: Path) -> None:

@@ -57,7 +57,7 @@ def sent(minor: int, *overrides: str) -> list[Object]:
 
 
 def readers() -> list[Object]:
-    return [manifests.reader_pod("ns", "claim", "jobrelay:0.1.0", node) for node in (None, "node-1")]
+    return [manifests.Reader("jobrelay:0.1.0").pod("ns", "claim", node) for node in (None, "node-1")]
 
 
 def insecurities(pod: Object) -> list[str]:

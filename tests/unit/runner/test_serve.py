@@ -103,7 +103,8 @@ def test_receive_of_a_cut_stream_leaves_nothing(volume: Volume) -> None:
 
 
 def test_list_tells_of_every_run(volume: Volume) -> None:
-    (volume.root / "runs/b").mkdir()
+    (volume.root / "runs/b/logs").mkdir(parents=True)
+    (volume.root / "runs/b/logs/train-p.log").touch()
     (volume.root / "runs/b/train.json").write_text("not a record")
     (volume.root / "runs/.hidden").mkdir()
 
@@ -154,7 +155,7 @@ def test_send_of_a_run_that_is_not_there(volume: Volume) -> None:
 )
 def test_no_folder_outside_runs_and_data(volume: Volume, verb: str, folder: str) -> None:
     assert volume.run(verb, folder) == 1
-    assert "expected runs/RUN or data/NAME" in volume.err
+    assert "expected runs/RUN, data/NAME or code/HASH" in volume.err
     assert (volume.root / "runs/a/model.pt").read_bytes() == b"weights"
     assert (volume.root.parent / "secret").read_text() == "mine"
 

@@ -13,6 +13,7 @@ import pytest
 from jobrelay.cli import main as cli
 from jobrelay.errors import ApiLost, Exit
 from jobrelay.executors.cluster.volume import VolumePod
+from jobrelay.manifests import Reader
 
 NFC, NFD = (unicodedata.normalize(form, "Röcke") for form in ("NFC", "NFD"))
 
@@ -268,6 +269,6 @@ def test_a_file_that_is_lost_while_it_is_copied_to_a_cluster_is_named(tmp_path: 
         def finish(self) -> int:
             raise ApiLost("the connection to the volume was cut")
 
-    pod = VolumePod(CutApi(), "team", "jobrelay", "jobrelay:0.1.0")  # type: ignore[arg-type]
+    pod = VolumePod(CutApi(), "team", "jobrelay", Reader("jobrelay:0.1.0"), lambda objects: None)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         pod.receive({"a.png": tmp_path / "gone.png"}, "data/mine")

@@ -19,6 +19,8 @@ from jobrelay.runs.folder import OWNER
 from jobrelay.runs.request import RunRequest
 from jobrelay.runs.target import Target
 from jobrelay.sweep import whole
+from jobrelay.sweep.built_in import OBJECTIVES, BuiltIn
+from jobrelay.sweep.built_in_table import FIGURES
 from jobrelay.sweep.design import (
     MAX_TRIALS,
     Axis,
@@ -32,6 +34,7 @@ from jobrelay.sweep.design import (
 )
 from jobrelay.sweep.log import SweepLog
 from jobrelay.sweep.observations import observations, points
+from jobrelay.sweep.packing import Packing
 from jobrelay.sweep.running import Condition, run_trials
 from jobrelay.sweep.table import Row, to_csv
 from jobrelay.sweep.trial import Trials
@@ -104,6 +107,12 @@ def test_seeds_follow_each_other_and_names_are_of_the_whole() -> None:
         with_seeds(all_combinations([EPOCHS]), 0, MAX_TRIALS)
 
 
+def by_test_images(target: Target | None = None) -> BuiltIn:
+    """The built-in programs, whose best trial is chosen on the test images."""
+    target = target or Target(local=True)
+    return BuiltIn(target, target.built_in(None, ()), choose_on="test")
+
+
 # --- running ---
 
 
@@ -132,10 +141,15 @@ class Runs:
 def carry_out(tmp_path: Path, runs: Runs, stop_when: str | None = None, at_once: int = 1) -> list[Row]:
     trials = with_seeds(all_combinations([Axis("train.epochs", tuple(runs.results))]), 0, 1)
     named = [(trial, f"s-{number}") for number, trial in enumerate(trials)]
-    condition = Condition.parse(stop_when) if stop_when else None
+    condition = Condition.parse(stop_when, list(FIGURES)) if stop_when else None
     rows: list[Row] = []
     with SweepLog(tmp_path / "sweep.log", Console(quiet=True)) as log:
-        run_trials(named, runs, at_once=at_once, stop_when=condition, log=log, on_row=rows.append)
+        run_trials(
+            named,
+            lambda pack: [runs(trial, run) for trial, run in pack],
+            packing=Packing(at_once, possible=False),
+            stop_when=condition, log=log, on_row=rows.append,
+        )  # fmt: skip
     return sorted(rows, key=lambda row: row.run)
 
 
@@ -180,9 +194,9 @@ def test_what_is_at_home_is_in_the_table_before_it_is_its_turn(
     write_json(
         tmp_path / "runs" / second / OWNER, {"run": second, "place": target.executor().place(), "files": []}
     )
-    how = Lost(target, None, (), RunRequest(), tmp_path)
+    how = Lost(by_test_images(target), RunRequest(), tmp_path)
     with pytest.raises(ApiLost):
-        whole.carry_out(sweep, how, Console(quiet=True), at_once=1, stop_when=None)
+        whole.carry_out(sweep, how, Console(quiet=True), packing=Packing(1), stop_when=None)
 
     _, *lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert [line.split(",")[::3][:2] for line in lines] == [[first, "failed"], [second, "succeeded"]]
@@ -202,8 +216,8 @@ def test_a_sweep_has_its_pictures_with_and_without_matplotlib(
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     sweep = Sweep("s", tuple(with_seeds(all_combinations([EPOCHS]), 0, 2)), {})
-    how = Quick(Target(local=True, volume=tmp_path / "volume"), None, (), RunRequest(), tmp_path)
-    whole.carry_out(sweep, how, Console(), at_once=1, stop_when=None)
+    how = Quick(by_test_images(Target(local=True, volume=tmp_path / "volume")), RunRequest(), tmp_path)
+    whole.carry_out(sweep, how, Console(), packing=Packing(1), stop_when=None)
 
     kinds = (".png", ".svg") if matplotlib else (".svg",)
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
@@ -218,7 +232,7 @@ def test_a_sweep_has_its_pictures_with_and_without_matplotlib(
 )
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(BadInput, match="--stop-when"):
-        Condition.parse(text)
+        Condition.parse(text, list(FIGURES))
 
 
 # --- table and observations ---
@@ -233,7 +247,7 @@ ROWS = [
 
 
 def test_a_row_a_trial() -> None:
-    lines = to_csv(ROWS).splitlines()
+    lines = to_csv(ROWS, FIGURES).splitlines()
     assert lines[0].startswith("run,train.epochs,seed,status,train_acc,val_acc,test_acc,")
     assert lines[1].startswith("s-0,1,0,succeeded,,,0.900000,")
     assert lines[4].startswith("s-3,4,0,failed,,,")
@@ -241,7 +255,7 @@ def test_a_row_a_trial() -> None:
 
 
 def test_what_is_said_is_what_the_rows_carry() -> None:
-    said = observations(ROWS, ["train.epochs"])
+    said = observations(ROWS, ["train.epochs"], by_test_images())
     assert said == [
         "1 of 4 trials failed",
         "best: 0.9810 with train.epochs=3 (run s-2); "
@@ -252,8 +266,8 @@ def test_what_is_said_is_what_the_rows_carry() -> None:
         "no trial is both better and quicker than these: "
         "0.9000 in 10.0 s, 0.9800 in 20.0 s, 0.9810 in 30.0 s",
     ]
-    assert observations([ROWS[3]], ["train.epochs"]) == ["1 of 1 trial failed"]
-    assert observations([], ["train.epochs"]) == []
+    assert observations([ROWS[3]], ["train.epochs"], by_test_images()) == ["1 of 1 trial failed"]
+    assert observations([], ["train.epochs"], by_test_images()) == []
 
 
 def test_the_best_is_chosen_on_held_out_images_and_its_test_figure_is_reported() -> None:
@@ -264,7 +278,7 @@ def test_the_best_is_chosen_on_held_out_images_and_its_test_figure_is_reported()
         for each, value in zip(ROWS, held_out, strict=False)
     ]
 
-    lines = observations(rows, ["train.epochs"], choose_on="validation")
+    lines = observations(rows, ["train.epochs"], replace(by_test_images(), choose_on="validation"))
 
     assert lines[0] == (
         "best on held-out training images: 0.9700 with train.epochs=2 (run s-1); its test accuracy: 0.9800"
@@ -272,10 +286,13 @@ def test_the_best_is_chosen_on_held_out_images_and_its_test_figure_is_reported()
     assert not any("0.981" in line for line in lines)
 
 
+BUILT_IN = by_test_images()
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1), st.floats(0.1, 1e4)), max_size=12))
 def test_observations_of_anything(cells: list[tuple[int, float, float]]) -> None:
     rows = [row(Trial((("train.epochs", e),), n), a, s, f"s-{n}") for n, (e, a, s) in enumerate(cells)]
-    for point in points(rows, "train.epochs"):
-        assert min(point.accuracy) <= point.median_accuracy <= max(point.accuracy)
-    assert not any("nan" in line for line in observations(rows, ["train.epochs"]))
-    assert math.isfinite(len(json.dumps(to_csv(rows))))
+    for point in points(rows, "train.epochs", OBJECTIVES["test"]):
+        assert min(point.figures) <= point.median <= max(point.figures)
+    assert not any("nan" in line for line in observations(rows, ["train.epochs"], BUILT_IN))
+    assert math.isfinite(len(json.dumps(to_csv(rows, FIGURES))))

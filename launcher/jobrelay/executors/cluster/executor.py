@@ -8,11 +8,12 @@ from typing import Any
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.adoption import waits_early
+from jobrelay.executors.adoption import Replace, waits_early
 from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume
 from jobrelay.executors.cluster import capacity, logs, preflight, submitting
 from jobrelay.executors.cluster.api import Api, ApiError, collection
 from jobrelay.executors.cluster.doctor import examine_cluster
+from jobrelay.executors.cluster.prerequisites import check_prerequisites
 from jobrelay.executors.cluster.resources import Resources, collection_of, path_of
 from jobrelay.executors.cluster.shared import SharedObjects
 from jobrelay.executors.cluster.submitting import refused
@@ -64,6 +65,7 @@ class ClusterExecutor:
         self._may_choose_image = False  # an image that is to run now must be there anyway
         self._minor = preflight.minor_version(self.api)  # not in parallel: it finds out if the API answers
         preflight.check_version(plan, self._minor)
+        check_prerequisites(self.api, plan)
         if preflight.may_do_everything(self.api):
             return
         rights = (*preflight.RIGHTS, *(preflight.SERVICE_RIGHTS if plan.services else ()))
@@ -100,9 +102,12 @@ class ClusterExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return RunUpdates(self.api, plan.namespace, plan.run, self._claim)
 
-    def submit(self, job: Job) -> Submission:
+    def submit(self, job: Job, replace: Replace = "if-later") -> Submission:
         job = manifests.for_server(manifests.without_gate(job), self._minor)
-        return submitting.submit(self.api, job)
+        return submitting.submit(self.api, job, replace)
+
+    def resume(self, job: Job) -> None:
+        """Do nothing: the cluster runs its Jobs."""
 
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         try:

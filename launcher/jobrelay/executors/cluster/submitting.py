@@ -6,7 +6,7 @@ import time
 from typing import Literal
 
 from jobrelay.errors import BadInput, Conflict, JobRelayError
-from jobrelay.executors.adoption import adopt
+from jobrelay.executors.adoption import Replace, adopt
 from jobrelay.executors.base import ChangeCounter, Submission
 from jobrelay.executors.cluster import limits
 from jobrelay.executors.cluster.api import Api, ApiError
@@ -17,7 +17,7 @@ from jobrelay.kube.labels import LABEL_RUN
 from jobrelay.kube.objects import AnyObject, Job
 
 
-def submit(api: Api, job: Job) -> Submission:
+def submit(api: Api, job: Job, replace: Replace = "if-later") -> Submission:
     """Create the Job, adopt an equal one, or replace one that has failed. Raises Conflict, BadInput."""
     how: Literal["created", "replaced"] = "created"
     deadline = time.monotonic() + limits.DELETION_SECONDS
@@ -33,7 +33,7 @@ def submit(api: Api, job: Job) -> Submission:
             _check_time(job, deadline)
         elif live["metadata"].get("deletionTimestamp"):
             _wait_until_gone(api, live, deadline)
-        elif adopt(job, live):
+        elif adopt(job, live, replace):
             return Submission(live, "adopted")
         else:
             how = "replaced"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobrelay.errors import BadInput, JobRelayError
-from jobrelay.executors.adoption import adopt, waits_early
+from jobrelay.executors.adoption import Replace, adopt, waits_early
 from jobrelay.executors.base import Finding, Sink, Submission, Updates, Volume, last_lines
 from jobrelay.executors.local import contact, ending, job_folder, layout
 from jobrelay.executors.local.checking import check_plan
@@ -71,6 +71,10 @@ class LocalExecutor:
     def watch(self, plan: Plan) -> AbstractContextManager[Updates]:
         return contextlib.nullcontext(LocalUpdates(self.root))
 
+    def resume(self, job: Job) -> None:
+        with on_volume(self.root):
+            contact.ensure_runner(layout.job_folder(self.root, job["metadata"]["name"]))
+
     def start_early(self, job: Job, before: Job, beside: Pod | None) -> Submission | None:
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         with on_volume(self.root):
@@ -86,7 +90,7 @@ class LocalExecutor:
             if waits_early(job_folder.read_state(folder)["job"]):
                 ending.end(folder)
 
-    def submit(self, job: Job) -> Submission:
+    def submit(self, job: Job, replace: Replace = "if-later") -> Submission:
         job = without_gate(job)
         folder = layout.job_folder(self.root, job["metadata"]["name"])
         how: Literal["created", "replaced"] = "created"
@@ -103,7 +107,7 @@ class LocalExecutor:
                     live = job_folder.read_state(folder)["job"]
                 except FileNotFoundError:
                     continue  # removed meanwhile
-                if adopt(job, live):
+                if adopt(job, live, replace):
                     if not finished_condition(live):
                         contact.ensure_runner(folder)
                     return Submission(live, "adopted")

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from jobrelay.pipelines.compose.images import with_commands
 from jobrelay.pipelines.compose.local import as_local
 from jobrelay.pipelines.compose.reader import read
-from jobrelay.pipelines.compose.yamlfile import read_text
+from jobrelay.pipelines.compose.text.yamlfile import read_text
 
-__all__ = ["as_local", "is_compose", "read"]
+__all__ = ["as_local", "is_compose", "read", "with_commands"]
 
 
 def is_compose(file: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Project, Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 from jobrelay.pipelines.definition import Build
 
 #: They change how fast an image is built, or how it is labelled, not what it holds.

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Base
+from jobrelay.pipelines.compose.text.yamlfile import Replaced, as_text
 from jobrelay.pipelines.compose.volumes import parse_mount
-from jobrelay.pipelines.compose.yamlfile import Replaced, as_text
 
 _URL: Final = re.compile(r"^(?:https?|git|ssh|oci-layout|docker-image)://|^git@|\.git(?:#|$)|^github\.com/")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from jobrelay.pipelines.compose import bases
-from jobrelay.pipelines.compose.dockerfile import ImageConfig
+from jobrelay.pipelines.compose.dockerfile import bases
+from jobrelay.pipelines.compose.dockerfile.image import ImageConfig
 from jobrelay.pipelines.compose.model import Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 
 def of_service(service: Service, image: ImageConfig | None) -> tuple[tuple[str, ...] | None, bool]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Notes, Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 _TOP: Final = (
     "name",

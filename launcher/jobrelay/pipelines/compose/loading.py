@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import canonical, dotenv, keys, yamlfile
-from jobrelay.pipelines.compose.interpolation import Variables
+from jobrelay.pipelines.compose import canonical, keys
 from jobrelay.pipelines.compose.model import Base, Notes, Project, Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text import dotenv, yamlfile
+from jobrelay.pipelines.compose.text.interpolation import Variables
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 _DEFAULT_NAMES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _OVERRIDES: Final = tuple(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose.dockerfile import ImageConfig, read
-from jobrelay.pipelines.definition import Build, Pipeline, StageDefinition
+from jobrelay.pipelines.compose.images import images_of, with_commands
+from jobrelay.pipelines.definition import Pipeline, StageDefinition
 
 #: Variables of an image that mean nothing outside it.
 _OF_IMAGES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME")
@@ -21,11 +21,16 @@ def as_local(pipeline: Pipeline) -> Pipeline:
     named volume starts with the files of the first stage that mounts it. Raises BadInput for a command that
     only an image knows.
     """
+    pipeline, images = with_commands(pipeline), images_of(pipeline)
     stages: dict[str, StageDefinition] = {}
     files = dict(pipeline.files)
-    builds = {pipeline.stages[name].image or "": build for name, build in pipeline.builds.items()}
     for name, stage in pipeline.stages.items():
-        image = _image(pipeline.builds.get(name), builds)
+        if stage.run is None:
+            raise BadInput(
+                f"{pipeline.source}: service {name}: only its image {stage.image} knows its command",
+                "give the service a command, or run it on a cluster",
+            )
+        image = images[name]
         copies = {target: source for source, target in image.copies}
         for path in pipeline.seeded.get(name, ()):
             place = stage.mounts[path].removeprefix("./")
@@ -39,7 +44,6 @@ def as_local(pipeline: Pipeline) -> Pipeline:
         env = {key: value for key, value in image.env.items() if key not in _OF_IMAGES}
         stages[name] = stage.model_copy(
             update={
-                "run": _command(pipeline, name, stage, image),
                 "workdir": workdir,
                 "env": {**env, **stage.env},
                 "mounts": {**mounts, **stage.mounts},
@@ -48,27 +52,6 @@ def as_local(pipeline: Pipeline) -> Pipeline:
         )
     plain = replace(pipeline, image="", seeded={}, users={}, builds={}, arguments=())
     return replace(plain, stages=stages, files=files)
-
-
-def _image(build: Build | None, builds: Mapping[str, Build]) -> ImageConfig:
-    return read(build, images=builds) if build else ImageConfig(base="")
-
-
-def _command(
-    pipeline: Pipeline, name: str, stage: StageDefinition, image: ImageConfig
-) -> str | tuple[str, ...]:
-    entrypoint = image.entrypoint or ()
-    if stage.run is None:
-        words = (*entrypoint, *(image.command or ()))
-        if not words:
-            raise BadInput(
-                f"{pipeline.source}: service {name}: only its image {stage.image} knows its command",
-                "give the service a command, or run it on a cluster",
-            )
-        return words
-    if name in pipeline.arguments and not isinstance(stage.run, str):
-        return (*entrypoint, *stage.run)
-    return stage.run
 
 
 def _mount_points(copies: Mapping[str, Path], made: Iterable[str]) -> list[str]:

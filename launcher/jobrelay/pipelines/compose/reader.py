@@ -10,20 +10,20 @@ from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose import (
     builds,
     commands,
-    dockerfile,
-    env,
     keys,
     loading,
     mounts,
     resources,
     selection,
 )
-from jobrelay.pipelines.compose.dockerfile import ImageConfig
+from jobrelay.pipelines.compose.dockerfile import image as dockerfile
+from jobrelay.pipelines.compose.dockerfile.image import ImageConfig
 from jobrelay.pipelines.compose.model import Project, Service
 from jobrelay.pipelines.compose.mounts import Mounted
 from jobrelay.pipelines.compose.order import order
 from jobrelay.pipelines.compose.places import Places
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text import env
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 from jobrelay.pipelines.definition import Build, Pipeline, StageDefinition
 
 
@@ -38,7 +38,7 @@ def read(
     """The services of a compose file that end, as stages, with Docker's meaning of every key.
 
     overrides: further files, merged over it in this order (`-f A -f B`). services: exactly these, also those
-    that would be left out as servers. profiles: as Docker's --profile. environment: what `${VAR}` stands for,
+    that would be left out as servers. profiles: see COMPOSE_PROFILES. environment: what `${VAR}` stands for,
     before the file .env. Raises BadInput, naming file, service and key, for what Docker rejects and for what
     cannot be honoured.
     """

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from jobrelay.pipelines.compose.model import Notes, Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|h|m|s)")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from jobrelay.errors import BadInput
 from jobrelay.pipelines.compose.model import Project, Service
 from jobrelay.pipelines.compose.order import phase
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 #: Images that are servers whatever the file says of them.
 _SERVERS: Final = frozenset(
@@ -50,7 +50,7 @@ def choose(project: Project, named: Sequence[str]) -> list[Service]:
         profiles = sorted({as_text(name) for s in project.inactive.values() for name in s.items("profiles")})
         raise BadInput(
             f"{project.file}: every service is in a profile that is not chosen",
-            f"choose one: --profile {' or '.join(profiles)}",
+            f"choose one: COMPOSE_PROFILES={' or '.join(profiles)}",
         )
     if not stages:
         raise BadInput(
@@ -90,7 +90,7 @@ def dependencies(service: Service, project: Project) -> dict[str, Mapping[str, A
             raise service.refuse(
                 "depends_on",
                 f"{name} is in a profile that is not chosen",
-                f"choose one: --profile {profiles}",
+                f"choose one: COMPOSE_PROFILES={profiles}",
             )
         else:
             raise service.refuse("depends_on", f"there is no service {name}")

@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from jobrelay.pipelines.compose.model import Base
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
 #: A volume may have a name of one letter: a:/data is no drive, C:/Users/me:/data is one.

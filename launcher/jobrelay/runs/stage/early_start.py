@@ -1,4 +1,4 @@
-"""Start the next stage while this one still works, so that its imports are done when its turn comes."""
+"""Start the next stage while this one still works, or when its Pod has succeeded, to lose no time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from jobrelay.errors import JobRelayError
 from jobrelay.executors.base import JobRunner, Submission
 from jobrelay.kube.objects import Job, Pod
-from jobrelay.kube.read import last_pod, pod_phase
+from jobrelay.kube.read import last_pod, pod_phase, pods_of
 from jobrelay.manifests import can_wait
 from jobrelay.runs.request import When
 from jobrelay.verdicts import JobView, Verdict, Waiting
@@ -30,7 +30,8 @@ class EarlyStart:
     def __init__(self, executor: JobRunner, before: Job, job: Job | None, when: When) -> None:
         self._executor = executor
         self._before = before
-        self._job = job if job and when != "off" and can_wait(job) else None
+        self._job = job if job and when != "off" and not job["spec"].get("suspend") else None
+        self._can_wait = job is not None and can_wait(job)
         self._look_for_room = when == "auto"
         self._pod: Pod | None = None
         self._timer: threading.Timer | None = None
@@ -47,7 +48,7 @@ class EarlyStart:
         def hear(chunk: bytes) -> None:
             nonlocal rest
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines if self._may_start else ():
+            for line in lines if self._may_start and self._can_wait else ():
                 if (left := seconds_left(line)) is not None:
                     self._start_in(max(left - _SECONDS, 0.0))
 
@@ -56,6 +57,11 @@ class EarlyStart:
     def notice(self, view: JobView, judged: Verdict | Waiting) -> None:
         """Note the state of the stage before. If it restarts, withdraw the next stage to make room."""
         self._pod = last_pod(view.pods)
+        if self._pod and pods_of(self._before) == 1 and pod_phase(self._pod) == "Succeeded":
+            # final, and known before the Job controller reports it; if the Job fails for any other reason,
+            # the next one is withdrawn
+            self._look_for_room = False
+            self._start()
         if not isinstance(judged, Waiting) or judged.phase not in ("scheduling", "starting", "queued"):
             return
         if self._timer:  # set from the output of a Pod that is gone

@@ -21,8 +21,9 @@ from jobrelay.executors.base import Executor, Submission, Updates
 from jobrelay.executors.follow import follow
 from jobrelay.figures import in_one_line
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import finished_condition, main_container, pod_phase, pods_of
+from jobrelay.kube.read import finished_condition, has_runner, main_container, pod_phase, pods_of
 from jobrelay.manifests import Plan, with_disruptions
+from jobrelay.manifests.shell import lacks_shell, without_runner
 from jobrelay.runs.events import Progress
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
@@ -88,9 +89,14 @@ class RunningStage:
             with self.log_kept():
                 self._give_up()
             self._settle_job()
-            if not may_resume(self._view, self._verdict, self._patience):
+            if plain := self._without_shell():
+                why = "its image has no shell: the program runs alone, without its code and a record"
+                self._context.console.say(f"  {self.stage}: {why}")
+                self._take(self._context.executor.submit(plain))
+            elif may_resume(self._view, self._verdict, self._patience):
+                self._resume()
+            else:
                 return
-            self._resume()
 
     @contextlib.contextmanager
     def log_kept(self) -> Iterator[None]:
@@ -167,6 +173,13 @@ class RunningStage:
         self._collector.finish(seconds, self._context.console.say)
         self._context.on_step("log", self.stage)
         self._settled = True
+
+    def _without_shell(self) -> Job | None:
+        """The Job as it can run in an image that has no shell; None if that is not what is wrong."""
+        tried = not has_runner(main_container(self._submission.job))
+        if tried or not lacks_shell(self._verdict.reason, self._verdict.message):
+            return None
+        return without_runner(self._context.plan.jobs[self.stage])
 
     def _resume(self) -> None:
         context = self._context

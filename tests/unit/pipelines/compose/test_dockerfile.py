@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import dockerfile, dockerignore
-from jobrelay.pipelines.compose.dockerfile import ImageConfig
-from jobrelay.pipelines.compose.dockerfile_lines import instructions
+from jobrelay.pipelines.compose.dockerfile import ignored as dockerignore
+from jobrelay.pipelines.compose.dockerfile import image as dockerfile
+from jobrelay.pipelines.compose.dockerfile.image import ImageConfig
+from jobrelay.pipelines.compose.dockerfile.lines import instructions
 from jobrelay.pipelines.definition import Build
 
 from .conftest import Folder

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import dotenv
-from jobrelay.pipelines.compose.interpolation import Variables
+from jobrelay.pipelines.compose.text import dotenv
+from jobrelay.pipelines.compose.text.interpolation import Variables
 
 VALUES = {"A": "a", "EMPTY": "", "B_2": "b"}
 

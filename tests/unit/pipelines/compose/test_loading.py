@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import read, yamlfile
+from jobrelay.pipelines.compose import read
+from jobrelay.pipelines.compose.text import yamlfile
 
 from .conftest import Folder, service
 
@@ -231,7 +232,7 @@ def test_profiles(folder: Folder) -> None:
         "tensorboard",
     ]
     refused = folder.refused("services: {train: {image: a, profiles: [x]}}")
-    assert "--profile x" in refused
+    assert "COMPOSE_PROFILES=x" in refused
     needs = "services: {train: {image: a, depends_on: [b]}, b: {image: a, profiles: [x]}}"
     assert "b is in a profile that is not chosen" in folder.refused(needs)
     assert list(folder.read(needs, services=["train"]).stages) == ["train"]

@@ -114,7 +114,8 @@ class Container:
         config_maps = configs.kept(root, configs.named_in(self._pod["spec"]))
         process = process_of(self._container, self._pod, root, self._scratch, config_maps)
         for folder in process.made:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.is_file():  # a file may be mounted, too
+                folder.mkdir(parents=True, exist_ok=True)
         return process
 
     def _enter(self, state: ContainerState, pid: int | None = None) -> None:

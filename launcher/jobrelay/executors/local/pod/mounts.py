@@ -125,6 +125,8 @@ def mounts_of(
             raise refused(
                 container, f"subPath {inner} leads out of volume {mount['name']}", "name a folder in it"
             )
+        if "$(" in inner.name:
+            raise refused(container, f"subPathExpr {inner} has a variable that is not set", "set it")
         volume = volumes[mount["name"]]
         if "persistentVolumeClaim" in volume:
             if volume["persistentVolumeClaim"]["claimName"] != claims[0]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobrelay.pipelines.compose import dotenv
 from jobrelay.pipelines.compose.model import Project, Service
-from jobrelay.pipelines.compose.yamlfile import as_text
+from jobrelay.pipelines.compose.text import dotenv
+from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 
 def of_service(service: Service, project: Project) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobrelay.pipelines.compose import dockerignore
+from jobrelay.pipelines.compose.dockerfile.ignored import Ignored, glob
 
 #: A file or folder of this machine, and the absolute path that it has in the image.
 Copy = tuple[Path, str]
@@ -32,7 +32,7 @@ def into(sources: Sequence[str], target: str, workdir: str, folders: Collection[
 
 def from_context(
     context: Path,
-    ignored: dockerignore.Ignored,
+    ignored: Ignored,
     sources: Sequence[str],
     place: str,
     folder: bool,
@@ -64,7 +64,7 @@ def _matching(context: Path, pattern: str) -> list[str]:
         return [pattern] if os.path.lexists(context / pattern) else []
     found = ["."]
     for part in pattern.split("/"):
-        expression = dockerignore.glob(part)
+        expression = glob(part)
         found = [
             posixpath.normpath(f"{path}/{child.name}")
             for path in found
@@ -75,7 +75,7 @@ def _matching(context: Path, pattern: str) -> list[str]:
     return found
 
 
-def _placed(context: Path, ignored: dockerignore.Ignored, name: str, place: str, folder: bool) -> list[Copy]:
+def _placed(context: Path, ignored: Ignored, name: str, place: str, folder: bool) -> list[Copy]:
     """A folder's content goes to `place` itself, a file into it or there."""
     source = context / name
     if not source.is_dir():

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose import bases, dockerignore
-from jobrelay.pipelines.compose.dockerfile_copy import Copy, from_context, from_stage, into, resolved
-from jobrelay.pipelines.compose.dockerfile_lines import (
+from jobrelay.pipelines.compose.dockerfile import bases, ignored
+from jobrelay.pipelines.compose.dockerfile.copies import Copy, from_context, from_stage, into, resolved
+from jobrelay.pipelines.compose.dockerfile.lines import (
     Instruction,
     commands,
     escape_character,
@@ -23,7 +23,7 @@ from jobrelay.pipelines.compose.dockerfile_lines import (
     instructions,
     words,
 )
-from jobrelay.pipelines.compose.yamlfile import read_text
+from jobrelay.pipelines.compose.text.yamlfile import read_text
 from jobrelay.pipelines.definition import Build
 
 _SHELL: Final[tuple[str, ...]] = ("/bin/sh", "-c")
@@ -80,9 +80,7 @@ class _Parser:
         self._images = images
         self._escape = escape
         self._files = files
-        self._ignored = (
-            dockerignore.read(build.context, build.dockerfile) if files else dockerignore.Ignored(())
-        )
+        self._ignored = ignored.read(build.context, build.dockerfile) if files else ignored.Ignored(())
         self._global: dict[str, str] = {}
         self._stages: dict[str, ImageConfig] = {}  # by name, and by number
         self._names: list[str] = []

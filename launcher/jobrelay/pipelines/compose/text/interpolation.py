@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose.yamlfile import Replaced
+from jobrelay.pipelines.compose.text.yamlfile import Replaced
 
 _NAME: Final = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _OPERATOR: Final = re.compile(r":?[-?+]")

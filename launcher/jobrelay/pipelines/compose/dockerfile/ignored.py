@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobrelay.pipelines.compose.yamlfile import read_text
+from jobrelay.pipelines.compose.text.yamlfile import read_text
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from jobrelay.errors import BadInput
-from jobrelay.pipelines.compose.interpolation import Variables
-from jobrelay.pipelines.compose.yamlfile import read_text
+from jobrelay.pipelines.compose.text.interpolation import Variables
+from jobrelay.pipelines.compose.text.yamlfile import read_text
 
 _KEY: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.\-\[\]]*)[ \t]*([=:]?)[ \t]*")
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$$", "a": "\a", "b": "\b"}

@@ -1,0 +1,1 @@
+"""What an image will be, from its Dockerfile."""

@@ -1,0 +1,1 @@
+"""The text of compose files: YAML as Docker reads it, variables, .env files."""

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from tests.suites.any_programs import AnyPrograms
+
+
+class TestCluster(AnyPrograms):
+    """Programs as Jobs."""
