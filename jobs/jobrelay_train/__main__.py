@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from jobrelay_runner import exit_codes
+from jobrelay_runner.errors import BadInput
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.volume.paths import (
     ENV_AFTER,
@@ -28,6 +29,7 @@ from jobrelay_runner.volume.paths import (
 )
 from jobrelay_train.config.loading import ConfigError, load_config
 from jobrelay_train.config.schema import STAGES, RunConfig
+from jobrelay_train.own.code import importable, with_code
 
 #: A Pod's name is a DNS-1123 subdomain.
 _POD_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -87,6 +89,7 @@ def main(argv: list[str]) -> int:
         arguments = _parser().parse_args(argv)
         config = load_config(arguments.config, [in_full(text, arguments.command) for text in arguments.set])
         folder = RunFolder(arguments.volume.absolute(), _run_id(arguments.run))
+        config = with_code(config)
         pod = _pod_name(_env(ENV_POD) or "local")
         index = _index(config.train.nodes) if arguments.command == "train" else 0
         after = _stage_before(_env(ENV_AFTER))
@@ -106,11 +109,18 @@ def main(argv: list[str]) -> int:
         return run_all(argv[1:], folder)
     from jobrelay_runner.order.gate import Gate
     from jobrelay_runner.supervisor import supervise
+    from jobrelay_runner.termination import leave_message
     from jobrelay_train.program import program_of
 
     gate = Gate(config.stage_hash(after), folder, after) if after else None
     program = program_of(arguments.command, config)
-    return supervise(arguments.command, program, folder, pod, termination, index, gate)
+    try:
+        with importable(config, arguments.config, folder.root):
+            return supervise(arguments.command, program, folder, pod, termination, index, gate)
+    except BadInput as error:  # the code cannot be unpacked
+        print(f"{arguments.command}: {error}", file=sys.stderr)
+        leave_message(termination, f"{arguments.command}: {error}"[:1024])
+        return error.exit_code
 
 
 def in_full(override: str, command: str) -> str:

@@ -11,15 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_runner.context import StageResult
+from jobrelay_runner.errors import BadInput, one_line
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.text.counting import counted, rate
 from jobrelay_runner.volume.files import json_text
 from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train import compute
+from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.data.own import require_known_classes
 from jobrelay_train.data.registry import describe, load
 from jobrelay_train.data.split import Images
 from jobrelay_train.inference.artifacts import TrainedModel, trained_model
 from jobrelay_train.models.predict import predict
+from jobrelay_train.own.functions import find
 from jobrelay_train.program import Context, keep_config
 
 
@@ -29,6 +33,7 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
     trained = trained_model(context)
     device = compute.prepare(config)
     data = load(config, "test", folder.root)
+    require_known_classes(config, data.labels, trained.spec.class_names)
     inputs = {**trained.digests, **context.named(data.files)}
     keep_config(context)
     where, things = compute.describe(device), trained.spec.things
@@ -55,6 +60,9 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
         "class_names": list(trained.spec.class_names),
         "confusion_matrix": confusion.tolist(),  # rows: true class, columns: predicted class
     }
+    more = own_metrics(config, log_probabilities, data.labels)
+    if more:
+        results["metrics"] = more
     context.fence.write(folder.eval_results, json_text(results))
     print(
         f"test loss {test_loss:.4f}  acc {test_acc:.4f} ({correct:,} of {len(data):,})  "
@@ -66,6 +74,11 @@ def eval(context: Context, _stop: StopRequest) -> StageResult:  # noqa: A001 (th
         "test_acc": test_acc,
         "images_per_second": round(images_per_second, 1),
     }
+    if more:
+        print(", ".join(f"{name} {value:.4g}" for name, value in more.items()))
+    if clash := sorted(metrics.keys() & more.keys()):
+        raise BadInput(f"eval.metrics: {config.eval.metrics}: {clash[0]} is the name of another metric")
+    metrics |= more
     if config.eval.export == "none":
         context.fence.remove(folder.exported)  # from other settings: it was never compared with this model
     else:
@@ -80,7 +93,11 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
         export,  # imports PyTorch's compiler, which takes a second, and is rarely used
     )
 
-    content = export.export(trained.model, trained.spec)
+    if trained.spec.is_own:
+        function = find("model.name", trained.spec.name)
+        content = function.guarded("torch.export", export.export, trained.model, trained.spec)
+    else:
+        content = export.export(trained.model, trained.spec)
     path = context.folder.exported
     context.fence.write(path, content)
     digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
@@ -95,6 +112,20 @@ def _export(context: Context, trained: TrainedModel, images: Images) -> dict[str
         "export_images": float(parity.images),
         "export_largest_difference": parity.largest_difference,
     }
+
+
+def own_metrics(config: RunConfig, log_probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return what the user's own function measures; empty if there is none. Raises BadInput."""
+    if config.eval.metrics is None:
+        return {}
+    function = find("eval.metrics", config.eval.metrics)
+    found = function(log_probabilities.clone(), labels.clone())
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise function.problem(f"it returned a {type(found).__name__}, and a dict of numbers is expected")
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise function.problem(f"a dict of numbers is expected: {one_line(error)}") from error
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:

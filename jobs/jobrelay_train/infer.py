@@ -24,7 +24,7 @@ from jobrelay_train.data.registry import load
 from jobrelay_train.data.split import Images
 from jobrelay_train.inference.artifacts import TrainedModel, trained_model
 from jobrelay_train.inference.boundary import draw_boundary
-from jobrelay_train.inference.figures import draw, file_safe, picture_name
+from jobrelay_train.inference.figures import as_pixels, draw, file_safe, picture_name
 from jobrelay_train.inference.inputs import Asked, what_is_asked
 from jobrelay_train.inference.latency import Latency, measure_latency
 from jobrelay_train.models.auto_batch import GrowingBatch, memory_of
@@ -93,7 +93,8 @@ def infer(context: Context, _stop: StopRequest) -> StageResult:
     right = f"{what} classified" if correct is None else f"{correct:,} of {count:,} right"
     if asked.nothing:
         right += f", nothing found in {len(asked.nothing):,}"
-    print(f"{right}; the pictures are in {folder.results.relative_to(folder.root)} on the volume")
+    where = f"; the pictures are in {folder.results.relative_to(folder.root)} on the volume"
+    print(right + (where if pictures or empty else ""))
     metrics = {
         "samples": count,
         "correct": correct,
@@ -165,7 +166,9 @@ def _show(
         print(f"{asked.titles[position]}: {names[best[position]]} {probability:.1%}{known}")
     results = context.folder.results
     context.fence.make_folder(results)
-    if trained.spec.things == "points":
+    if trained.spec.things == "items":
+        pictures = {}
+    elif trained.spec.things == "points":
         pictures = dict.fromkeys(positions, _draw_boundary(context, trained, device))
     else:
         pictures = _draw_images(context, asked, trained, log_probabilities, positions)
@@ -194,7 +197,7 @@ def _draw_images(
         else:
             name = picture_name(asked.names[position], names[best], taken)
         pictures[position] = context.folder.results / name
-        image = asked.images[position : position + 1][0]
+        image = as_pixels(asked.images[position : position + 1][0])
         context.fence.write(pictures[position], draw(image, names[best], row[best].item(), true))
     return pictures
 

@@ -28,6 +28,7 @@ def program_of(stage: Stage, config: RunConfig) -> Program[RunConfig]:
         tuple(dict.fromkeys(folder for folder in folders if folder)),
         functools.partial(_load, stage, config),
         pipeline=STAGES,
+        means={"code": config.code} if config.code else {},
     )
 
 

@@ -16,7 +16,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +69,8 @@ class Relay:
 
     manifests: a folder of manifests, a jobrelay.yaml or a compose file; None: the built-in pipeline. image:
     replaces the manifests' image. folder: where results go, one subfolder per run; None: in `data_home()`.
-    on: where the stages run; a Target, as the command line makes it, says all but the folder.
+    code: of your own functions; None: the current folder. on: where the stages run; a Target, as the command
+    line makes it, says all but the folder.
     """
 
     def __init__(
@@ -79,22 +80,21 @@ class Relay:
         on: Local | Cluster | Target | None = None,
         image: str | None = None,
         folder: Path | str | None = None,
+        code: Path | str | None = None,
     ) -> None:
         self._folder = Path(folder) if folder else None
         if isinstance(on, Target):
             self._target = on
             return
-        where: dict[str, Any] = {}
+        where: dict[str, Any] = asdict(on) if isinstance(on, Cluster) else {}
         if isinstance(on, Local):
             where = {"local": True, "volume": Path(on.volume or data_home() / "volume")}
-        elif on is not None:
-            where = {"context": on.context, "namespace": on.namespace, "api_timeout": on.api_timeout}
         source = manifests_folder(Path(manifests)) if manifests else kubernetes_manifests.BASE
         if source.is_file():
             where["pipeline"] = read_pipeline(source, _LOG.info, local=isinstance(on, Local))
         else:
             where["kustomization"] = source
-        self._target = Target(image=image, say=_LOG.info, **where)
+        self._target = Target(image=image, code=Path(code) if code else None, say=_LOG.info, **where)
 
     # --- run ---
 

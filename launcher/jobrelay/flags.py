@@ -20,6 +20,7 @@ class ConfigFlags:
     overrides: tuple[str, ...]
     timeout: int | None
     data: tuple[str, ...]
+    code: Path | None
     registry: str | None
     no_build: bool
 

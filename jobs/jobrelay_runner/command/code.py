@@ -12,9 +12,21 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import List
 
+from jobrelay_runner.command.specification import CODE_FILE
 from jobrelay_runner.errors import BadInput
 from jobrelay_runner.volume.files import write_atomically
 from jobrelay_runner.volume.paths import RunFolder
+
+
+def read_archive(digest: str, config: Path, root: Path) -> bytes:
+    """Return the code's archive: beside the configuration, or on the volume if it is too large for that.
+
+    Raises BadInput, OSError.
+    """
+    for path in (config.with_name(CODE_FILE), root / "code" / digest / CODE_FILE):
+        if path.is_file():
+            return path.read_bytes()
+    raise BadInput(f"the code {digest[:12]} is neither in the ConfigMap nor on the volume")
 
 
 def unpack(folder: RunFolder, archive: bytes, digest: str) -> List[str]:
@@ -22,17 +34,23 @@ def unpack(folder: RunFolder, archive: bytes, digest: str) -> List[str]:
 
     Code that comes with a later stage replaces the files of the same names. Raises BadInput, OSError.
     """
+    names = extract(archive, digest, folder.workspace)
+    write_atomically(folder.code, digest)
+    return [os.path.relpath(folder.workspace / name, folder.path) for name in names]
+
+
+def extract(archive: bytes, digest: str, target: Path) -> List[str]:
+    """Unpack an archive with this digest into a folder; return the names in it. Raises BadInput, OSError."""
     if hashlib.sha256(archive).hexdigest() != digest:
         raise BadInput(f"the code's archive is damaged: its SHA-256 is not {digest}")
     names: List[str] = []
     try:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as members:
             for member in members:
-                _extract(members, member, folder.workspace)
-                names.append(os.path.relpath(folder.workspace / member.name, folder.path))
+                _extract(members, member, target)
+                names.append(member.name)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadInput(f"the code's archive is damaged: {error}") from error
-    write_atomically(folder.code, digest)
     return names
 
 

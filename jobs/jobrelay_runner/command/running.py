@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from jobrelay_runner.command.program import command_program
-from jobrelay_runner.command.specification import CODE_FILE, Specification, read_specification
+from jobrelay_runner.command.specification import Specification, read_specification
 from jobrelay_runner.errors import BadInput, StageError
 from jobrelay_runner.stages import Stage, check_stage
 from jobrelay_runner.supervisor import supervise
@@ -91,9 +91,7 @@ def _settings(environment: Mapping[str, str]) -> tuple[Specification, Path, RunF
 
 
 def read_code(specification: Specification, config: Path, folder: RunFolder) -> bytes:
-    """Return the code's archive: beside the pipeline's file, or on the volume if it is too large for that."""
-    digest = specification.code or ""
-    for path in (config.with_name(CODE_FILE), folder.root / "code" / digest / CODE_FILE):
-        if path.is_file():
-            return path.read_bytes()
-    raise BadInput(f"the code {digest[:12]} is neither in the ConfigMap nor on the volume")
+    """Return the code's archive. Raises BadInput."""
+    from jobrelay_runner.command.code import read_archive  # imports tarfile, which later stages do not need
+
+    return read_archive(specification.code or "", config, folder.root)

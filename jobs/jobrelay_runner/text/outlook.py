@@ -8,7 +8,7 @@ from typing import Final
 #: epoch 3/5  loss 0.2595  acc 0.9095  0.7 s  8.0k images/s  …
 _EPOCH: Final = re.compile(rb"epoch (\d{1,9})/(\d{1,9}) .* (\d{1,9}\.\d) s\b")
 #: testing cnn on 1,000 images of …: one pass over them, and then the end
-_LAST_PASS: Final = re.compile(rb"testing \S+ on [\d,]+ (images|points) ")
+_LAST_PASS: Final = re.compile(rb"testing \S+ on [\d,]+ (images|points|items) ")
 
 
 def epochs(line: bytes) -> tuple[int, int] | None:

@@ -15,98 +15,17 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from jobrelay_runner.stages import Stage
+from jobrelay_train.config.inputs import DataConfig, ModelConfig
 from jobrelay_train.config.placement import Placement, Section
-from jobrelay_train.config.values import (
-    Number,
-    address,
-    data_file,
-    data_source,
-    folder_of_data,
-    sha256,
-)
+from jobrelay_train.config.values import Number, code_digest, data_source, is_own, own_function
 
 #: The file in a run's ConfigMap.
 CONFIG_FILE: Final = "config.yaml"
 #: Data sets that are in the image or generated from the seed: they cannot change on the volume.
 _IN_THE_BOX: Final = ("fashion-mnist-mini", "blobs")
+_TORCHVISION_PIXELS: Final = 33
 #: The built-in programs, in their order.
 STAGES: Final[tuple[Stage, ...]] = ("train", "eval", "infer")
-
-
-class DataConfig(Section):
-    """Which images. MNIST and Fashion-MNIST share shape and format: 28 x 28 grey, ten classes.
-
-    imagefolder: image files in folders that are named for their classes. They become RGB squares.
-    blobs: no images, but points of two classes in the plane, made by the seed, for the perceptron.
-    """
-
-    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "imagefolder", "blobs"] = (
-        "fashion-mnist-mini"
-    )
-    folder: Annotated[str, AfterValidator(folder_of_data)] | None = Field(
-        default=None, description="of imagefolder: data/NAME on the volume"
-    )
-    size: int = Field(default=64, ge=16, le=512, description="of imagefolder: pixels of a side")
-    skip_limit: int = Field(
-        default=100, ge=0, le=100_000, description="of imagefolder: how many of its files may be unusable"
-    )
-    mirror: Annotated[str, AfterValidator(address)] | None = Field(
-        default=None, description="where to download from instead of torchvision's own mirrors"
-    )
-
-    @model_validator(mode="after")
-    def _keys_are_of_this_set(self) -> Self:
-        if self.name == "imagefolder":
-            if self.folder is None:
-                raise ValueError(
-                    "imagefolder needs its folder: put a folder on the volume as data/NAME, and set "
-                    "data.folder=data/NAME"
-                )
-            return self
-        for key in ("folder", "size", "skip_limit"):
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} applies to imagefolder only, not to {self.name}")
-        return self
-
-
-ModelName = Literal[
-    "cnn",
-    "mnist-net",
-    "mnist-hogwild-net",
-    "perceptron",
-    "mobilenet_v3_small",
-    "resnet18",
-    "efficientnet_b0",
-]
-#: The models that torchvision builds: for RGB images, which they halve five times.
-TORCHVISION_MODELS: Final[frozenset[str]] = frozenset({"mobilenet_v3_small", "resnet18", "efficientnet_b0"})
-_TORCHVISION_PIXELS: Final = 33
-
-
-class ModelConfig(Section):
-    """Which network; it is stored beside the weights, so that a model is rebuilt from it alone."""
-
-    name: ModelName = "cnn"
-    weights: Annotated[str, AfterValidator(data_file)] | None = Field(
-        default=None, description="data/NAME/FILE on the volume, from which a torchvision model starts"
-    )
-    weights_sha256: Annotated[str, AfterValidator(sha256)] | None = Field(
-        default=None, description="what the file of weights must be"
-    )
-
-    @property
-    def is_torchvisions(self) -> bool:
-        return self.name in TORCHVISION_MODELS
-
-    @model_validator(mode="after")
-    def _weights_fit_the_model(self) -> Self:
-        if self.weights and not self.is_torchvisions:
-            raise ValueError(
-                f"weights are read for {', '.join(sorted(TORCHVISION_MODELS))}, not for {self.name}"
-            )
-        if self.weights_sha256 and not self.weights:
-            raise ValueError("weights_sha256 is set, but weights is not")
-        return self
 
 
 class TrainConfig(Placement):
@@ -121,6 +40,9 @@ class TrainConfig(Placement):
     )
     gamma: Number = Field(default=0.7, gt=0, le=1, description="of schedule step; 1: a constant rate")
     weight_decay: Number = Field(default=0.05, ge=0, le=1)
+    loss: Annotated[str, AfterValidator(own_function)] | None = Field(
+        default=None, description="package.module:function of your own, in place of cross-entropy"
+    )
     label_smoothing: Number = Field(
         default=0.1, ge=0, lt=1, description="part of the target that is spread over all classes"
     )
@@ -181,6 +103,9 @@ class EvalConfig(Placement):
     export: Literal["none", "torch"] = Field(
         default="none", description="torch: the model as model.pt2 too, by torch.export"
     )
+    metrics: Annotated[str, AfterValidator(own_function)] | None = Field(
+        default=None, description="package.module:function of your own, which returns more metrics"
+    )
 
 
 class InferConfig(Placement):
@@ -207,6 +132,9 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="auto: the best there is"
     )
+    code: Annotated[str, AfterValidator(code_digest)] | None = Field(
+        default=None, description="digest of the code with functions of your own; the launcher sets it"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -226,7 +154,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _points_are_no_images(self) -> Self:
-        if self.data.name == "blobs" and self.model.name != "perceptron":
+        if self.data.name == "blobs" and self.model.name != "perceptron" and not self.model.is_own:
             raise ValueError(
                 f"model {self.model.name} takes images, and data blobs has none: --set model.name=perceptron"
             )
@@ -242,12 +170,14 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _model_fits_the_data(self) -> Self:
         name, folder = self.model.name, self.data.name == "imagefolder"
-        if self.model.is_torchvisions and not folder:
+        if self.data.is_own:  # its shape is known when it is read
+            pass
+        elif self.model.is_torchvisions and not folder:
             raise ValueError(
                 f"model {name} takes RGB images, {self.data.name} has none: use data.name=imagefolder, "
                 "or model.name=cnn"
             )
-        if self.model.is_torchvisions and self.data.size < _TORCHVISION_PIXELS:
+        elif self.model.is_torchvisions and self.data.size < _TORCHVISION_PIXELS:
             raise ValueError(
                 f"model {name} halves images five times: data.size must be {_TORCHVISION_PIXELS} or more, "
                 f"not {self.data.size}"
@@ -262,6 +192,17 @@ class RunConfig(Section):
             )
         return self
 
+    @property
+    def own_functions(self) -> dict[str, str]:
+        """The functions of the user's own, by their keys: {"model.name": "package.module:function"}."""
+        named = {
+            "data.name": self.data.name,
+            "model.name": self.model.name,
+            "train.loss": self.train.loss,
+            "eval.metrics": self.eval.metrics,
+        }
+        return {key: name for key, name in named.items() if name and is_own(name)}
+
     def on_the_volume(self, stages: Iterable[Stage]) -> list[str]:
         """Return the folders and files that these stages need below the volume's root."""
         stages = set(stages)
@@ -274,10 +215,14 @@ class RunConfig(Section):
 
     def stage(self, stage: Stage) -> dict[str, Any]:
         """Return the keys that determine the result of `stage`: its own and those of every earlier stage."""
-        keep = ("seed", "data", "model", *STAGES[: STAGES.index(stage) + 1])
+        keep = ("seed", "code", "data", "model", *STAGES[: STAGES.index(stage) + 1])
         excluded = {name: set(Placement.model_fields) for name in STAGES} | {"data": {"mirror", "skip_limit"}}
         dumped = self.model_dump(mode="json", exclude=excluded)
-        return {name: dumped[name] for name in keep}
+        tree = {name: dumped[name] for name in keep}
+        for section, key in ((tree, "code"), (tree["train"], "loss"), (tree.get("eval", {}), "metrics")):
+            if section.get(key) is None:  # as in versions that did not have these keys
+                section.pop(key, None)
+        return tree
 
     def stage_hash(self, stage: Stage) -> str:
         """Return the SHA-256 (hex) of `stage(stage)`."""
@@ -311,7 +256,8 @@ class RunConfig(Section):
 
     def reads_the_volume(self) -> bool:
         """Whether the data is on the volume, where it may change."""
-        return self.data.name not in _IN_THE_BOX or bool(self.on_the_volume(STAGES))
+        on_the_volume = not self.data.is_own and self.data.name not in _IN_THE_BOX
+        return on_the_volume or bool(self.on_the_volume(STAGES))
 
     def identity(self) -> str:
         """Return the hash of the training without its epochs: a run may later get more."""

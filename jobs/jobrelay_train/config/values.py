@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticKnownError
 
 from jobrelay_train.config.quantity import quantity
 
@@ -94,3 +96,41 @@ def data_file(value: str) -> str:
             f"not {value[:80]!r}"
         )
     return value
+
+
+_DOTTED: Final = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+#: Before the digest of code that is on Python's path, and in no archive.
+ON_THE_PATH: Final = "path:"
+
+
+def is_own(name: str) -> bool:
+    """Whether a name stands for a function of the user's own."""
+    return ":" in name
+
+
+def own_function(value: str) -> str:
+    """Validate `package.module:function`. Raises ValueError."""
+    if len(value) > 300 or not re.fullmatch(f"{_DOTTED}:{_DOTTED}", value):
+        raise ValueError(
+            f"package.module:function is expected, for a function in your own code, not {value[:80]!r}"
+        )
+    return value
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Return a validator that accepts these names and functions of the user's own."""
+
+    def validated(value: str) -> str:
+        if is_own(value):
+            return own_function(value)
+        if value not in names:
+            known = ", ".join(map(repr, names))
+            raise PydanticKnownError("literal_error", {"expected": f"{known} or package.module:function"})
+        return value
+
+    return validated
+
+
+def code_digest(value: str) -> str:
+    """Validate the digest of an archive, or of code on Python's path. Raises ValueError."""
+    return ON_THE_PATH + sha256(value.removeprefix(ON_THE_PATH)) if is_own(value) else sha256(value)

@@ -9,6 +9,7 @@ is augmented in one operation, and still every image differently.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_train import compute
 from jobrelay_train.config.schema import RunConfig
-from jobrelay_train.data.registry import VARIATIONS
+from jobrelay_train.data.items import Items, read_ahead
+from jobrelay_train.data.registry import variation
 from jobrelay_train.data.split import Images
 
 
@@ -25,10 +27,11 @@ from jobrelay_train.data.split import Images
 class Epoch:
     """Order and augmentation of N images in one epoch. Each tensor has one row per position in the order.
 
-    order: int64 (N,), the image at that position. mirrored: bool (N,), None if no image is. moved: int64
-    (N, 2), how many pixels up and left, -reach … reach; None if no image is.
+    number: of the epoch, from 0. order: int64 (N,), the image at that position. mirrored: bool (N,), None if
+    no image is. moved: int64 (N, 2), how many pixels up and left, -reach … reach; None if no image is.
     """
 
+    number: int
     order: Tensor
     mirrored: Tensor | None
     moved: Tensor | None
@@ -36,20 +39,40 @@ class Epoch:
 
     def batch(self, images: Images, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
         """Return images uint8 (B, C, H, W) and labels int64 (B,) of a range of positions."""
-        chosen = self.order[places]
-        pixels = images[chosen]
+        if isinstance(images, Items):
+            images = images.of_epoch(self.number)
+        return self._varied(images[self.order[places]], labels, places)
+
+    def batches(
+        self, images: Images, labels: Tensor, ahead: Iterable[slice]
+    ) -> Callable[[slice], tuple[Tensor, Tensor]]:
+        """Return a function like `batch`; items that are not in memory are read ahead, at the places `ahead`.
+
+        ahead: where the batches will be asked for, in order; nothing if that is not known.
+        """
+        places = list(ahead) if isinstance(images, Items) else []
+        if not places:
+            return lambda where: self.batch(images, labels, where)
+        assert isinstance(images, Items)
+        device = self.order.device
+        read = read_ahead(images.of_epoch(self.number), self.order.cpu(), places, pin=device.type == "cuda")
+        return lambda where: self._varied(next(read), labels, where)
+
+    def _varied(self, pixels: Tensor, labels: Tensor, places: slice) -> tuple[Tensor, Tensor]:
+        if pixels.device != self.order.device:  # read item by item
+            pixels = pixels.to(self.order.device, non_blocking=pixels.is_pinned())
         if self.mirrored is not None:
             pixels = torch.where(self.mirrored[places, None, None, None], pixels.flip(3), pixels)
         if self.moved is not None:
             pixels = moved(pixels, self.moved[places], self.reach)
-        return pixels, labels[chosen]
+        return pixels, labels[self.order[places]]
 
 
 def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> Epoch:
     """Plan epoch `epoch` (from 0) over `samples` images."""
     generator = compute.generator(config.seed, "epoch", epoch)
     order = torch.randperm(samples, generator=generator).to(device)
-    allowed = VARIATIONS[config.data.name]
+    allowed = variation(config.data.name)
     mirrored, offsets = None, None
     flip = allowed.mirrored if config.train.horizontal_flip == "auto" else config.train.horizontal_flip
     if config.train.augment and flip:
@@ -57,7 +80,7 @@ def plan(config: RunConfig, epoch: int, samples: int, device: torch.device) -> E
     if config.train.augment and allowed.reach:
         reach = allowed.reach
         offsets = torch.randint(-reach, reach + 1, (samples, 2), generator=generator).to(device)
-    return Epoch(order, mirrored, offsets, allowed.reach)
+    return Epoch(epoch, order, mirrored, offsets, allowed.reach)
 
 
 def moved(pixels: Tensor, offsets: Tensor, reach: int) -> Tensor:

@@ -5,6 +5,7 @@ mnist                data/mnist on the volume, downloaded by the first stage tha
 fashion-mnist        data/fashion-mnist on the volume, likewise
 imagefolder          image files on the volume, in one folder per class: see data.images.image_folder
 blobs                no images: points in the plane, generated from the seed (data.blobs), needs nothing
+package.module:f     whatever that function of the user's own returns (data.own)
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from jobrelay_runner.errors import BadInput
 from jobrelay_runner.volume.layout import shown
 from jobrelay_runner.volume.paths import data_folder
 from jobrelay_runner.volume.record import FileDigest
-from jobrelay_train.config.schema import DataConfig, RunConfig
-from jobrelay_train.data import blobs
+from jobrelay_train.config.inputs import DataConfig
+from jobrelay_train.config.schema import RunConfig
+from jobrelay_train.data import blobs, own
 from jobrelay_train.data.download import download
 from jobrelay_train.data.idx import read_images, read_labels
 from jobrelay_train.data.images import image_folder
@@ -53,13 +55,18 @@ class Variation:
     reach: int  # by how many pixels to move an image; 0 if that does not help
 
 
-VARIATIONS: Final = {
+_VARIATIONS: Final = {
     "fashion-mnist-mini": Variation(mirrored=True, reach=0),
     "fashion-mnist": Variation(mirrored=True, reach=0),
     "mnist": Variation(mirrored=False, reach=1),
     "imagefolder": Variation(mirrored=False, reach=0),
     "blobs": Variation(mirrored=False, reach=0),
 }
+
+
+def variation(name: str) -> Variation:
+    """Return what is known about the variations of a data set; nothing about the user's own."""
+    return _VARIATIONS.get(name, Variation(mirrored=False, reach=0))
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,8 @@ def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
 
     Raises BadInput if a file is damaged, or if the data is missing and cannot be downloaded.
     """
+    if config.data.is_own:
+        return own.load(config, split, volume)
     if config.data.name == "imagefolder":
         return image_folder.load(config, split, volume)
     if config.data.name == "blobs":
@@ -91,7 +100,7 @@ def load(config: RunConfig, split: SplitName, volume: Path) -> Split:
 
 def describe(config: DataConfig) -> str:
     """Return the name of the configured data set for people: its folder if it has one."""
-    return config.folder or config.name
+    return config.name if config.is_own else config.folder or config.name
 
 
 def _load_idx(config: DataConfig, split: SplitName, volume: Path) -> Split:

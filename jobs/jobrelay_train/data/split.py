@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jobrelay_runner.volume.record import FileDigest
+from jobrelay_train.data.items import Items
 
 SplitName = Literal["train", "test"]
 
@@ -30,23 +31,31 @@ class Rows:
     def shape(self) -> torch.Size:
         return torch.Size((len(self.rows), *self.images.shape[1:]))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.images.dtype
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which: slice | Tensor) -> Tensor:
         return self.images[self.rows[which]]
 
+    def chosen(self, which: Tensor) -> Rows:
+        """Select rows by position; nothing is read yet."""
+        return Rows(self.images, self.rows[which])
+
     def to(self, device: torch.device) -> Images:
         """Return itself for the CPU; for another device, a tensor with all the images."""
         return self if device.type == "cpu" else self[:].to(device)
 
 
-Images = Tensor | Rows
+Images = Tensor | Rows | Items
 
 
 def chosen(images: Images, which: Tensor) -> Images:
     """Select images by position; images in a file are not read yet."""
-    return images[which] if isinstance(images, Tensor) else Rows(images.images, images.rows[which])
+    return images[which] if isinstance(images, Tensor) else images.chosen(which)
 
 
 def _without_a_copy(images: Images, which: Tensor) -> Images:
@@ -59,7 +68,8 @@ class Split:
 
     names: display names of the files that the images were read from, if each image had its own file.
     files: digests of the files that were read; empty for data that ships with this package. skipped: unusable
-    files of the whole set, with reasons. validation: images for judging the training while it runs.
+    files of the whole set, with reasons. validation: images for judging the training while it runs. content:
+    the SHA-256 of what was read, for data that is in no file that this package knows.
     """
 
     images: Images
@@ -69,6 +79,7 @@ class Split:
     names: tuple[str, ...] | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     validation: Split | None = None
+    content: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,7 +95,10 @@ class Split:
         order = torch.randperm(len(self), generator=generator)
         count = min(max(round(len(self) * share), 1), len(self) - 1)
         held, left = order[:count].sort().values, order[count:].sort().values
-        return replace(self._rows(left), files=self.files, skipped=self.skipped, validation=self._rows(held))
+        rest, validation = self._rows(left), self._rows(held)
+        return replace(
+            rest, files=self.files, skipped=self.skipped, validation=validation, content=self.content
+        )
 
     def _rows(self, which: Tensor) -> Split:
         names = tuple(self.names[row] for row in which.tolist()) if self.names else None

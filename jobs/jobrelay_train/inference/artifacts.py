@@ -85,7 +85,8 @@ def _weights(context: Context, spec: ModelSpec, digest: FileDigest) -> dict[str,
     """
     path = context.folder.model
     tensors = outline(spec).state_dict().values()
-    if (needed := sum(tensor.nbytes for tensor in tensors)) > digest.bytes:
+    stored = {tensor.data_ptr() or id(tensor): tensor.nbytes for tensor in tensors}  # shared ones only once
+    if (needed := sum(stored.values())) > digest.bytes:
         raise UntrustedFile(
             f"it has {digest.bytes:,} bytes, and the model in model.json needs {needed:,} for its weights"
         )

@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import PurePosixPath
 from typing import Final
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -50,6 +51,14 @@ def draw(image: Tensor, predicted: str, probability: float | None, true: str | N
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def as_pixels(image: Tensor) -> Tensor:
+    """Return an image (C, H, W) as uint8; of other numbers, the smallest becomes black, the largest white."""
+    if image.dtype == torch.uint8:
+        return image
+    low, high = image.min(), image.max()
+    return ((image - low) / (high - low).clamp(min=1e-12) * 255).nan_to_num().round().to(torch.uint8)
 
 
 def file_safe(name: str) -> str:

@@ -13,6 +13,7 @@ from jobrelay_runner.volume.layout import nfc
 from jobrelay_runner.volume.paths import data_folder
 from jobrelay_runner.volume.record import FileDigest
 from jobrelay_train import compute
+from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.data.images import image_files
 from jobrelay_train.data.images.decoding import Shape
 from jobrelay_train.data.images.photographs import Subject
@@ -37,13 +38,13 @@ class Asked:
     nothing: Mapping[str, Tensor] = field(default_factory=dict)  # files with nothing on them
 
 
-def what_is_asked(context: Context, shape: Shape | tuple[int], dataset: str) -> Asked:
+def what_is_asked(context: Context, shape: tuple[int, ...], dataset: str) -> Asked:
     """Read up to `infer.samples` inputs from `infer.source`, in the form of a model of this data set.
 
     Raises BadInput.
     """
     if context.config.infer.folder:
-        assert len(shape) == 3  # RunConfig ensures it
+        assert len(shape) == 3  # RunConfig and train ensure it
         return _files(context, shape, "garment" if dataset.startswith("fashion-mnist") else "digit")
     return _test_images(context)
 
@@ -55,10 +56,7 @@ def _test_images(context: Context) -> Asked:
     indices = drawn.tolist()
     files = data.files
     if data.names is None:
-        points = len(data.images.shape) == 2
-        titles = tuple(
-            f"point {index} {_point(data.images[index])}" if points else f"image {index}" for index in indices
-        )
+        titles = tuple(_title(config, data.images, index) for index in indices)
         keys: tuple[dict[str, object], ...] = tuple({"index": index} for index in indices)
     else:  # each image has its own file, and no other file is read
         titles = tuple(data.names[index] for index in indices)
@@ -76,6 +74,13 @@ def _test_images(context: Context) -> Asked:
         skipped=data.skipped,
         names=titles if data.names else None,
     )
+
+
+def _title(config: RunConfig, images: Images, index: int) -> str:
+    if config.data.is_own:
+        return f"{'image' if len(images.shape) == 4 else 'item'} {index}"
+    points = len(images.shape) == 2
+    return f"point {index} {_point(images[index : index + 1][0])}" if points else f"image {index}"
 
 
 def _point(values: Tensor) -> str:

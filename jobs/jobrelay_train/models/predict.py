@@ -33,10 +33,10 @@ def predict(
 ) -> Tensor:
     """Return the log-probability of every class for every image.
 
-    images: uint8 (N, C, H, W), as stored; they are normalised here, one batch at a time. Returns
-    float32 (N, classes) on the CPU; the exponentials of a row sum to 1. The batch size changes the result
-    only by rounding and never changes the most probable class; large images use smaller batches than
-    `batch_size`. Raises BadEvidence if the images do not have the shape that the model was trained for.
+    images: as stored, uint8 (N, C, H, W) or of the type of `spec`; they are normalised here, one batch at a
+    time. Returns float32 (N, classes) on the CPU; the exponentials of a row sum to 1. The batch size changes
+    the result only by rounding and never changes the most probable class; large images use smaller batches
+    than `batch_size`. Raises BadEvidence if the images do not have the shape that the model was trained for.
     """
     if tuple(images.shape[1:]) != spec.input_shape:
         raise BadEvidence(
@@ -44,7 +44,7 @@ def predict(
         )
     if isinstance(batch_size, int) and device.type == "cpu":
         batch_size = min(batch_size, max(1, _VALUES // math.prod(spec.input_shape)))
-    channels_last(model.to(device)).eval()
+    channels_last(model.to(device), spec).eval()
     parts = []
     with torch.inference_mode():  # not around the lines above: the weights could not be trained any more
         mark("first_batch")
@@ -65,4 +65,4 @@ def predict(
 
 
 def _log_probabilities(model: nn.Module, spec: ModelSpec, images: Tensor, device: torch.device) -> Tensor:
-    return F.log_softmax(model(normalise(images.to(device), spec)), dim=1).cpu()
+    return F.log_softmax(model(normalise(images.to(device), spec)).float(), dim=1).cpu()

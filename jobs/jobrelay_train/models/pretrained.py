@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from jobrelay_runner.errors import BadInput, passing_trouble
 from jobrelay_runner.volume.record import FileDigest
-from jobrelay_train.config.schema import ModelConfig
+from jobrelay_train.config.inputs import ModelConfig
 from jobrelay_train.models.serialization.weights import CorruptFile, UntrustedFile, load_verified
 
 #: Of ImageNet's pixels, on which torchvision's weights were trained: torchvision.transforms' documentation.

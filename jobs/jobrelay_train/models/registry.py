@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_train import vision
-from jobrelay_train.config.schema import TORCHVISION_MODELS, ModelName
+from jobrelay_train.config.inputs import TORCHVISION_MODELS
+from jobrelay_train.config.values import is_own
+from jobrelay_train.models.own import build_own
 
+_TYPES: Final = {"uint8": torch.uint8, "float32": torch.float32, "int64": torch.int64}
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -28,9 +31,13 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     format: Literal[1] = 1
-    name: ModelName
-    input_shape: tuple[int, int, int] | tuple[int] = Field(
-        description="channels, height, width of an image; coordinates of a point"
+    name: str
+    code: str | None = Field(default=None, description="digest of the code of a network of the user's own")
+    input_shape: tuple[int, int, int] | tuple[int] | tuple[int, ...] = Field(
+        description="channels, height, width of an image; coordinates of a point; anything for other data"
+    )
+    input_type: Literal["uint8", "float32", "int64"] | None = Field(
+        default=None, description="of data of the user's own"
     )
     class_names: tuple[str, ...]
     mean: float | tuple[float, ...] = Field(
@@ -44,41 +51,62 @@ class ModelSpec(BaseModel):
         return len(self.class_names)
 
     @property
-    def things(self) -> Literal["images", "points"]:
+    def things(self) -> Literal["images", "points", "items"]:
         """The kind of its inputs, as people call them."""
+        if self.input_type:
+            is_image = len(self.input_shape) == 3 and self.input_shape[0] in (1, 3)
+            return "images" if is_image and self.input_type != "int64" else "items"
         return "points" if len(self.input_shape) == 1 else "images"
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of its inputs as stored: pixels or coordinates."""
+        """The type of its inputs as stored: pixels, coordinates or indices."""
+        if self.input_type:
+            return _TYPES[self.input_type]
         return torch.float32 if self.things == "points" else torch.uint8
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is the user's own."""
+        return is_own(self.name)
 
 
 def build(spec: ModelSpec) -> nn.Module:
     """Build the network of `spec`, with fresh weights from torch's generator."""
-    return _BUILDERS[spec.name](spec)
+    return build_own(spec.name, spec.classes, spec.input_shape) if spec.is_own else _BUILDERS[spec.name](spec)
 
 
 def outline(spec: ModelSpec) -> nn.Module:
-    """Build the network of `spec` with weights that have shapes but no values, and take no memory."""
+    """Build the network of `spec` with weights that have shapes but no values, and take no memory.
+
+    Those of a network of the user's own have values; torch's generator stays as it is.
+    """
+    if spec.is_own:  # its function may do what needs values: read a file, for example
+        with torch.random.fork_rng(devices=[]):
+            return build(spec)
     with torch.device("meta"):
         return build(spec)
 
 
-def channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: nn.Module, spec: ModelSpec) -> nn.Module:
     """Lay out the model's weights for the convolutions of CPUs and tensor cores; return the model itself.
 
     On a CPU, a training step of `cnn` then takes less than half the time. The input needs no conversion: an
-    image of one channel has the same layout either way, and RGB images are stored in this layout.
+    image of one channel has the same layout either way, and RGB images are stored in this layout. A network
+    of the user's own stays as it is: it may use `view`, which refuses this layout.
     """
+    if spec.is_own:
+        return model
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def normalise(images: Tensor, spec: ModelSpec) -> Tensor:
     """Turn uint8 pixels (N, C, H, W) into float32 with mean 0 and deviation 1 over the training images.
 
-    Points float32 (N, 2) likewise.
+    Points float32 (N, 2) likewise; indices int64 stay as they are.
     """
+    if spec.dtype == torch.int64:
+        return images
     white = 255 if spec.dtype == torch.uint8 else 1
     mean, std = (_of_channels(values, white, images.device) for values in (spec.mean, spec.std))
     return images.to(torch.float32, copy=True).sub_(mean).div_(std)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (PyTorch's own convention)
 
 from jobrelay_runner.context import StageResult
 from jobrelay_runner.errors import Terminated
@@ -20,6 +19,7 @@ from jobrelay_train.config.schema import RunConfig, TrainConfig
 from jobrelay_train.data.loader import plan
 from jobrelay_train.data.split import Split
 from jobrelay_train.distributed.threads import ThreadedDataParallel, worth_it
+from jobrelay_train.models.own import check_own, loss_of
 from jobrelay_train.models.predict import predict
 from jobrelay_train.models.pretrained import backbone, freeze_backbone, load_pretrained
 from jobrelay_train.models.registry import ModelSpec, build, channels_last, normalise
@@ -31,7 +31,7 @@ from jobrelay_train.training.optim import build_optimizer, set_learning_rate
 from jobrelay_train.training.precision import autocast
 from jobrelay_train.training.schedule import learning_rate
 from jobrelay_train.training.state import EpochSums, TrainInputs, TrainState
-from jobrelay_train.training.strategies import Strategy
+from jobrelay_train.training.strategies import Shard, Strategy
 
 
 def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Strategy) -> StageResult:
@@ -46,7 +46,10 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
     images, labels = data.images.to(device), data.labels.to(device)
     model, notes = build_model(config, inputs, device)
     optimizer = build_optimizer(train, (p for p in model.parameters() if p.requires_grad), device)
-    parallel = ThreadedDataParallel(model, replicas(config, model, normalise(images[:2], spec)))
+    example = normalise(images[:2].to(device), spec)
+    criterion = loss_of(config)
+    check_own(config, model, example, labels[:2], spec.classes)
+    parallel = ThreadedDataParallel(model, replicas(config, model, example))
     compute.use_processors(sharing=parallel.count * train.processes_a_node)
 
     state = TrainState(context, inputs.settings, model, optimizer)
@@ -57,11 +60,14 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
     # On the device, so that an accelerator is synchronised once per epoch and not once per step.
     sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
+    def part(step: int) -> Shard:
+        return strategy.shard(slice(step * size, min((step + 1) * size, samples)))
+
     def forward_backward(model: nn.Module, x: Tensor, y: Tensor, weight: float) -> Tensor:
         """Leave the gradients of weight × mean loss; return the sums of the loss and of correct answers."""
         with autocast(state.precision, device):
             scores = model(normalise(x, spec)).float()  # (B, classes)
-        loss = F.cross_entropy(scores, y, label_smoothing=train.label_smoothing)
+        loss = criterion(scores, y)
         strategy.backward(loss * weight if weight != 1 else loss)
         with torch.no_grad():
             return torch.stack((loss * len(y), (scores.argmax(1) == y).sum())).to(sums)
@@ -72,10 +78,13 @@ def fit(context: Context, inputs: TrainInputs, stop: StopRequest, strategy: Stra
             order = plan(config, epoch, samples, device)  # a function of seed and epoch alone
             train_mode(config, parallel.models)
             sums.copy_(torch.tensor([state.sums.loss, state.sums.correct], dtype=torch.float64))
+            first = state.position.step
+            ahead = (part(step).rows for step in range(first, steps) if strategy.is_in_order)
+            batch = order.batches(images, labels, ahead)
             mark("first_batch")
-            for step in strategy.steps(state.position.step, steps, stop):
-                shard = strategy.shard(slice(step * size, min((step + 1) * size, samples)))
-                x, y = order.batch(images, labels, shard.rows)  # uint8 (B, C, H, W), int64 (B,)
+            for step in strategy.steps(first, steps, stop):
+                shard = part(step)
+                x, y = batch(shard.rows)  # uint8 (B, C, H, W), int64 (B,)
                 set_learning_rate(optimizer, learning_rate(train, epoch * steps + step, steps))
                 optimizer.zero_grad()
                 found = parallel.accumulate(forward_backward, x, y, shard.weight)
@@ -104,12 +113,16 @@ def build_model(config: RunConfig, inputs: TrainInputs, device: torch.device) ->
     notes = load_pretrained(model, inputs.weights, config.model) if inputs.weights else []
     if config.train.freeze == "backbone":
         freeze_backbone(model, inputs.spec.name)
-    return channels_last(model.to(device)), notes
+    return channels_last(model.to(device), inputs.spec), notes
 
 
 def replicas(config: RunConfig, model: nn.Module, example: Tensor) -> int:
-    """Return how many threads compute a batch's gradients; 1 if several processes train already."""
-    if config.train.strategy != "single" or example.device.type != "cpu":
+    """Return how many threads compute a batch's gradients; 1 if several processes train already.
+
+    A network or loss of the user's own may not expect to be called by several threads.
+    """
+    single = config.train.strategy == "single" and example.device.type == "cpu"
+    if not single or config.model.is_own or config.train.loss:
         return 1
     return worth_it(model, example, config.train.batch_size, usable_cpus())
 
@@ -155,7 +168,7 @@ def save_model(
     """Write model.pt and model.json; return the contents of this training's record."""
     folder, last = context.folder, state.history[-1]
     context.fence.write(folder.model, model_to_bytes(state.model.state_dict()))
-    context.fence.write(folder.model_config, inputs.spec.model_dump_json(indent=2) + "\n")
+    context.fence.write(folder.model_config, inputs.spec.model_dump_json(indent=2, exclude_none=True) + "\n")
     print(f"saved model.pt ({folder.model.stat().st_size / 1e6:.1f} MB)", flush=True)
     return StageResult(
         outputs=context.digests(folder.model, folder.model_config, folder.history),

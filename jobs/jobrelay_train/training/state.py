@@ -187,8 +187,14 @@ class TrainState:
         self.context.fence.write(self.context.folder.history, lines)
 
 
-def settings_that_stay(config: RunConfig, data: dict[str, FileDigest]) -> dict[str, Any]:
-    """Return what must stay the same to resume a training: all its keys except the length, and the data."""
+def settings_that_stay(
+    config: RunConfig, data: dict[str, FileDigest], content: str | None = None
+) -> dict[str, Any]:
+    """Return what must stay the same to resume a training: all its keys except the length, and the data.
+
+    content: the digest of data that is in no file.
+    """
     tree = config.stage("train")
     del tree["train"]["epochs"]
-    return {**tree, "data_sha256": tree_hash({name: digest.sha256 for name, digest in data.items()})}
+    files = {name: digest.sha256 for name, digest in data.items()}
+    return {**tree, "data_sha256": tree_hash({**files, "content": content} if content else files)}

@@ -19,7 +19,7 @@ from jobrelay.cli import look
 from jobrelay.cli.data import data, put
 from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
-from jobrelay.cli.own_stages import with_data, with_images
+from jobrelay.cli.own_stages import with_folders, with_images
 from jobrelay.cli.sweep import sweep
 from jobrelay.cli.typed import Group, completed
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
@@ -156,7 +156,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     """Print the manifests of a run for kubectl; create nothing."""
     from jobrelay import manifests
 
-    target = with_data(target, flags.data)
+    target = with_folders(target, flags)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
         target.manifests_for(config), config, flags.run_id or manifests.new_run_id(),
@@ -216,7 +216,7 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
     from jobrelay.runs.request import RunRequest
     from jobrelay.verdicts import Patience
 
-    target = with_images(with_data(target, flags.data), flags, console)
+    target = with_images(with_folders(target, flags), flags, console)
     config = target.config(flags.config_file, flags.overrides)
     for note in target.manifests.notes:
         console.say(note)

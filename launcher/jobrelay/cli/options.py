@@ -125,6 +125,10 @@ def config_options(command: Function) -> Function:
         click.option("--config", "config_file", type=_PATH, help="YAML file.  [default: the manifests']"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="train.epochs=10, …"),
         click.option(
+            "--code", type=_PATH, metavar="DIR",
+            help="Folder of your own functions: model.name=package.module:function.  [default: this one]",
+        ),
+        click.option(
             "--registry", metavar="REGISTRY",
             help="Where images that a compose file builds are pushed to.  [default: loaded into kind]",
         ),

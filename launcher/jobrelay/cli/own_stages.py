@@ -10,8 +10,13 @@ from jobrelay.errors import BadInput
 
 if TYPE_CHECKING:
     from jobrelay.console import Console
-    from jobrelay.flags import RunFlags, SweepFlags
+    from jobrelay.flags import ConfigFlags, RunFlags, SweepFlags
     from jobrelay.runs.target import Target
+
+
+def with_folders(target: Target, flags: ConfigFlags) -> Target:
+    """The target with the folders of code and data that the flags name. Raises BadInput."""
+    return with_data(replace(target, code=flags.code), flags.data)
 
 
 def with_data(target: Target, data: Sequence[str]) -> Target:

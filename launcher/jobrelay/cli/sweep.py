@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobrelay.cli.options import config_options, output_option, target_options
-from jobrelay.cli.own_stages import with_data, with_images
+from jobrelay.cli.own_stages import with_folders, with_images
 from jobrelay.cli.typed import Subcommand
 from jobrelay.errors import BadInput
 from jobrelay.flags import SweepFlags, gathered
@@ -63,5 +63,5 @@ def sweep(target: Target, console: Console, flags: SweepFlags) -> int:
 
     if flags.run_id:
         raise BadInput("--run: each trial of a sweep has a run of its own", "--name names the sweep")
-    target = with_images(with_data(target, flags.data), flags, console)
+    target = with_images(with_folders(target, flags), flags, console)
     return run_sweep(target, console, flags)

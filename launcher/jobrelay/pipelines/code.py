@@ -17,6 +17,7 @@ import pathspec
 
 from jobrelay.errors import BadInput
 from jobrelay.figures import mebibytes
+from jobrelay_runner.command.specification import CODE_FILE
 from jobrelay_runner.text.counting import counted
 from jobrelay_runner.volume.safe_read import why
 
@@ -30,6 +31,8 @@ _IGNORE_FILES: Final = (".gitignore", ".jobrelayignore")
 _MOST_BYTES: Final = 100 * 2**20
 _MOST_FILES: Final = 20_000
 _LARGEST: Final = 5
+#: A ConfigMap has at most 1 MiB, in base64.
+MOST_CODE: Final = 700 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Snapshot:
         """SHA-256 (hex) of the files but those of these names."""
         lines = [f"{digest} {name}\n" for name, digest in self.files.items() if name not in names]
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def config_files(self) -> dict[str, bytes]:
+        """The archive for the run's ConfigMap, unless it is too large for that."""
+        return {CODE_FILE: self.archive} if len(self.archive) <= MOST_CODE else {}
+
+    def uploads(self) -> dict[str, bytes]:
+        """The archive for the volume, as code/HASH/code.tar.gz, if it is too large for a ConfigMap."""
+        return {} if self.config_files() else {f"code/{self.digest}/{CODE_FILE}": self.archive}
 
 
 def snapshot(files: Mapping[str, Path]) -> Snapshot:

@@ -19,7 +19,6 @@ from jobrelay.pipelines.git import git_state
 from jobrelay.pipelines.jobs import command_of
 from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
-    CODE_FILE,
     PIPELINE_FILE,
     REQUIREMENTS_FILE,
     Specification,
@@ -29,8 +28,6 @@ from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.schema import tree_hash
 
-#: A ConfigMap has at most 1 MiB, in base64.
-MOST_CODE: Final = 700 * 1024
 #: Where and how long a stage runs: not part of what decides its result.
 PLACEMENT: Final = frozenset(
     {"cpu", "memory", "shm", "gpu_type", "retries", "grace_seconds", "timeout_seconds", "queue"}
@@ -136,8 +133,8 @@ class ProgramConfig:
     def config_files(self) -> Mapping[str, str | bytes]:
         """pipeline.json for the runner, and the code, unless it is too large for a ConfigMap."""
         files: dict[str, str | bytes] = {PIPELINE_FILE: self.specification().to_json(indent=2) + "\n"}
-        if self.code and len(self.code.archive) <= MOST_CODE:
-            files[CODE_FILE] = self.code.archive
+        if self.code:
+            files |= self.code.config_files()
         if self.pipeline.requirements:
             files[REQUIREMENTS_FILE] = self.requirements
         return files
@@ -152,9 +149,7 @@ class ProgramConfig:
 
     def uploads(self) -> Mapping[str, bytes]:
         """Files for the volume: code that is too large for a ConfigMap, as code/HASH/code.tar.gz."""
-        if self.code and len(self.code.archive) > MOST_CODE:
-            return {f"code/{self.code.digest}/{CODE_FILE}": self.code.archive}
-        return {}
+        return self.code.uploads() if self.code else {}
 
     def _specification(self, name: Stage) -> StageSpecification:
         stage = self._stage(name)

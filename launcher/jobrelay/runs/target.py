@@ -12,6 +12,8 @@ from jobrelay.errors import BadInput
 from jobrelay.executors.base import Executor
 from jobrelay.kube.read import claim_name, main_container
 from jobrelay.manifests import Manifests, PipelineConfig
+from jobrelay.pipelines.built_in import BuiltInConfig
+from jobrelay.pipelines.code import Snapshot, snapshot
 from jobrelay.pipelines.config import ProgramConfig
 from jobrelay.pipelines.definition import Pipeline
 from jobrelay.pipelines.jobs import manifests_of
@@ -31,6 +33,7 @@ class Target:
     namespace: str | None = None
     kustomization: Path = manifests.BASE
     pipeline: Pipeline | None = None  # of any programs, in place of the manifests
+    code: Path | None = None  # folder with functions of the user's own, for the built-in programs
     image: str | None = None
     api_timeout: float | None = None
     say: Callable[[str], None] = lambda text: None  # gets what an executor waits for
@@ -62,18 +65,36 @@ class Target:
         if self.pipeline:
             if file:
                 raise BadInput("--config is for the built-in programs", f"change {self.pipeline.source}")
+            if self.code:
+                raise BadInput("--code is for the built-in programs", "other stages have a code of their own")
             return ProgramConfig(with_overrides(self.pipeline, overrides))
         return self.built_in(file, overrides)
 
     def built_in(self, file: Path | None, overrides: Sequence[str]) -> RunConfig:
         """The configuration of the built-in programs. Raises BadInput."""
         try:
-            return resolve(read_tree(file) if file else self.manifests.config, overrides)
+            config = resolve(read_tree(file) if file else self.manifests.config, overrides)
         except ConfigError as error:
             lines = "".join(f"\n    {problem}" for problem in error.problems)
             raise BadInput(
                 f"the configuration cannot be used:{lines}", f"compare {manifests.BASE}/config.yaml"
             ) from error
+        if config.own_functions:
+            return BuiltInConfig.of(config, self._snapshot)
+        if self.code:
+            raise BadInput(
+                f"--code {self.code}: no key names a function in it",
+                "name one, as in --set model.name=package.module:function",
+            )
+        return config
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        """The files with the functions of the user's own; by default those of the current folder."""
+        folder = self.code or Path.cwd()
+        if not folder.is_dir():
+            raise BadInput(f"--code {folder}: it is not a directory")
+        return snapshot({".": folder})
 
     def placed(self, request: RunRequest, config: PipelineConfig) -> RunRequest:
         """The request completed from this target and the configuration. Raises BadInput."""

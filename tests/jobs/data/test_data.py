@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from jobrelay_runner.errors import BadInput, Failed, Terminated
 from jobrelay_train import torchvision_operators, vision
-from jobrelay_train.config.schema import DataConfig, RunConfig
+from jobrelay_train.config.inputs import DataConfig
+from jobrelay_train.config.schema import RunConfig
 from jobrelay_train.data import download, idx
 from jobrelay_train.data.idx import read_images, read_labels
 from jobrelay_train.data.registry import load

@@ -16,7 +16,7 @@ from torch import nn
 from jobrelay_runner.errors import BadInput, Failed
 from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.volume.record import FileDigest
-from jobrelay_train.config.schema import ModelConfig
+from jobrelay_train.config.inputs import ModelConfig
 from jobrelay_train.data.split import Split
 from jobrelay_train.distributed.shared_memory import SharedMemory
 from jobrelay_train.distributed.threads import worth_it

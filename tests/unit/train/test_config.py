@@ -40,7 +40,7 @@ def test_the_file_in_k8s_says_every_default_that_decides_a_result() -> None:
     [
         ("train.epoch=3", "train.epoch: unknown key; did you mean train.epochs?"),
         ("trian.epochs=3", "trian: unknown key; did you mean train?"),
-        ("xyzzy=1", "xyzzy: unknown key; known here: seed, device, data, model, train, eval, infer"),
+        ("xyzzy=1", "xyzzy: unknown key; known here: seed, device, code, data, model, train, eval, infer"),
         ("train.epochs=0", "train.epochs: input should be greater than or equal to 1 (got 0)"),
         ("train.epochs=many", "train.epochs: input should be a valid integer (got 'many')"),
         ("train.epochs=1.5", "train.epochs: "),

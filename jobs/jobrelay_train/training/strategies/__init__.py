@@ -40,6 +40,7 @@ class Strategy(Protocol):
     """The processes that train together, as one of them sees them."""
 
     is_main: bool  # only this process prints and writes files
+    is_in_order: bool  # its steps are known beforehand: one after the other
     device: torch.device
 
     def prepare(self, state: TrainState) -> None:

@@ -117,6 +117,8 @@ class Ddp:
     memory: averages gradients on CPUs; None: over the network, or from GPU to GPU.
     """
 
+    is_in_order = True
+
     def __init__(self, device: torch.device, memory: Exchange | None = None) -> None:
         self.device = device
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
@@ -162,7 +164,7 @@ class Ddp:
     def backward(self, loss: Tensor) -> None:
         """Give every parameter the mean of all processes' gradients."""
         torch.autograd.backward(loss)
-        torch.cat([_gradient(parameter).flatten() for parameter in self._parameters], out=self._gradients)
+        torch.cat([_values(parameter).flatten() for parameter in self._parameters], out=self._gradients)
         self._gradients /= self._size
         if self._memory:
             self._memory.add_up(self._rank, self._gradients)
@@ -171,8 +173,9 @@ class Ddp:
         start = 0
         for parameter in self._parameters:
             mean = self._gradients[start : start + parameter.numel()]
-            _gradient(parameter).copy_(mean.view_as(parameter))
             start += parameter.numel()
+            if parameter.grad is not None or mean.any():  # else the parameter is part of no process's loss
+                _gradient(parameter).copy_(mean.view_as(parameter))
 
     def shard(self, rows: slice) -> Shard:
         count = rows.stop - rows.start
@@ -191,8 +194,14 @@ class Ddp:
         pass  # the next step's gradients wait for every process
 
 
+def _values(parameter: Tensor) -> Tensor:
+    """Return the values of the gradient, which is not created if there is none."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
 def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None  # every parameter contributes to every loss
+    if parameter.grad is None:  # in a network of the user's own that did not use it in this step
+        parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
 
 

@@ -32,8 +32,9 @@ _fork = multiprocessing.get_context("fork")
 def run(context: Context, spec: ModelSpec, work: Work, stop: StopRequest) -> StageResult:
     """Train in several processes on this machine."""
     size = context.config.train.processes_a_node
+    model = outline(spec)
     # An optimiser stores at most two values for each weight.
-    ledger = Ledger(size, SharedMemory(outline(spec).state_dict().values(), copies=3))
+    ledger = Ledger(size, SharedMemory([*model.parameters(), *model.buffers()], copies=3))
     return run_workers(size, lambda rank: work(Hogwild(rank, ledger)), stop)
 
 
@@ -65,6 +66,7 @@ class Hogwild:
     """One of the processes."""
 
     device = torch.device("cpu")
+    is_in_order = False
 
     def __init__(self, rank: int, ledger: Ledger) -> None:
         self.is_main = rank == 0

@@ -25,6 +25,7 @@ class Single:
     """The only process."""
 
     is_main = True
+    is_in_order = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -1,0 +1,1 @@
+"""Functions of the user's own: where their code is, how they are found and called."""
