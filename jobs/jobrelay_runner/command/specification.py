@@ -21,11 +21,11 @@ _BYTES: Final = 2**20
 class StageSpecification(Typed):
     """One stage. hash: SHA-256 of everything that decides its result, the stages before it included.
 
-    workdir: relative to the workspace, or absolute; None: the image's own. metrics: a file of JSON, or of
+    workdir: relative to the workspace, or absolute; None: the image's own. metrics: a JSON file, or one of
     JSON lines, in the workspace. timeout_seconds: after which the runner ends a stage for which that is a
     success. nodes, processes: for torchrun. image: names the environment of the requirements. folders:
-    data/NAME that it reads. links: path, relative to the workspace, to data/NAME or a folder of the workspace. means: what the
-    record shows of how it was started.
+    data/NAME that it reads. links: path, relative to the workspace, to data/NAME or a folder of the
+    workspace. means: what the record shows of how it was started.
     """
 
     hash: str

@@ -345,7 +345,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a]\nc
 
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no-folder": (shutil.rmtree, "is not a directory"),
-    "no-kustomization": (lambda folder: (folder / "kustomization.yaml").unlink(), "kustomization.yaml"),
+    "no-kustomization": (lambda folder: (folder / "kustomization.yaml").unlink(), "not a Kubernetes object"),
     "empty-kustomization": (text("kustomization.yaml", ""), "kustomization.yaml is empty"),
     "kustomization-a-list": (text("kustomization.yaml", "[a]"), "kustomization.yaml"),
     "resources-a-number": (text("kustomization.yaml", "resources: 5"), "resources is 5, and should be"),

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from jobrelay.report.curves import curve, trend
 from jobrelay.report.drawing import shortened, svg, write
 from jobrelay.sweep.observations import Point
+from jobrelay.sweep.pipeline import Objective
 from jobrelay.sweep.plots import draw
 from tests.support.drawings import Drawing
 
+ACCURACY = Objective("test_acc", True, "accuracy", "Test accuracy", "seconds", "Training time (s)", ".4f")
 POWERS = [16, 32, 64, 128]
 THREE = [(0.90, 0.91, 0.93), (0.91, 0.92, 0.93), (0.92, 0.93, 0.95), (0.94, 0.95, 0.96)]
 
@@ -129,7 +131,7 @@ def test_equal_rows_give_equal_files(tmp_path: Path) -> None:
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        draw("train.x", points(POWERS, THREE), folder, "all seeds", "Test accuracy")
+        draw("train.x", points(POWERS, THREE), folder, "all seeds", ACCURACY)
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert contents[0] == contents[1]
     assert {"train.x-accuracy.svg", "train.x-time.svg"} <= set(contents[0])
@@ -137,7 +139,7 @@ def test_equal_rows_give_equal_files(tmp_path: Path) -> None:
 
 def test_png_where_there_is_matplotlib(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    paths = draw("x$_1$", points(POWERS, THREE), tmp_path, "all seeds", "Test accuracy")
+    paths = draw("x$_1$", points(POWERS, THREE), tmp_path, "all seeds", ACCURACY)
     assert [path.name for path in paths] == [
         "x$_1$-accuracy.svg", "x$_1$-accuracy.png", "x$_1$-time.svg", "x$_1$-time.png",
     ]  # fmt: skip
@@ -153,16 +155,16 @@ def test_png_where_there_is_matplotlib(tmp_path: Path) -> None:
 def test_svg_alone_where_there_is_none(tmp_path: Path) -> None:
     stale = tmp_path / "x-time.png"
     stale.touch()
-    paths = draw("x", points(POWERS, THREE), tmp_path, "all seeds", "Test accuracy")
+    paths = draw("x", points(POWERS, THREE), tmp_path, "all seeds", ACCURACY)
     assert [path.name for path in paths] == ["x-accuracy.svg", "x-time.svg"]
     assert not stale.exists()
 
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     nan = float("nan")
-    draw("x", points([1, 2, 3], [(0.9, nan), (nan,), (0.8,)]), tmp_path, "all seeds", "Test accuracy")
+    draw("x", points([1, 2, 3], [(0.9, nan), (nan,), (0.8,)]), tmp_path, "all seeds", ACCURACY)
     assert len(Drawing((tmp_path / "x-accuracy.svg").read_text()).places("polyline", "line")) == 2
-    assert draw("y", points([1, 2], [(nan,), (nan,)]), tmp_path, "all seeds", "Test accuracy") == []
+    assert draw("y", points([1, 2], [(nan,), (nan,)]), tmp_path, "all seeds", ACCURACY) == []
 
 
 def test_colours_need_no_variables_and_are_of_both_schemes() -> None:

@@ -62,7 +62,7 @@ class Executor:
     def watch(self, plan: object) -> Iterator[Updates]:
         yield self.updates
 
-    def submit(self, job: Object) -> Submission:
+    def submit(self, job: Object, replace: str = "if-later") -> Submission:
         self.submitted += 1
         if self.refuse and self.submitted > 1:
             raise self.refuse
