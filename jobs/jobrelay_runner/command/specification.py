@@ -24,8 +24,8 @@ class StageSpecification(Typed):
     workdir: relative to the workspace, or absolute; None: the image's own. metrics: a file of JSON, or of
     JSON lines, in the workspace. timeout_seconds: after which the runner ends a stage for which that is a
     success. nodes, processes: for torchrun. image: names the environment of the requirements. folders:
-    data/NAME that it reads. links: path, relative to the workspace, to data/NAME or a folder of the workspace. means: what the
-    record shows of how it was started.
+    data/NAME that it reads. links: path, relative to the workspace, to data/NAME or a folder of the
+    workspace. means: what the record shows of how it was started.
     """
 
     hash: str
