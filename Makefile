@@ -33,7 +33,7 @@ help: ## show this list
 
 # --- the checkout ---
 
-.PHONY: install run test faults check format
+.PHONY: install run test faults check format schema
 install: $(installed) ## create .venv with the locked dependencies (CPU build of PyTorch)
 
 # In two steps. First only PyTorch, by its build: from pip's configured index, which may be a mirror or a
@@ -61,6 +61,10 @@ test: $(installed) ## run every test that this machine allows (ARGS='-k name')
 
 faults: $(installed) ## test the catalogue of faults and show the result of each row (ARGS='--rows 15-25 --repeat 20 -n 4')
 	@$(python) -m pytest -q -p tests.plugins.faults $(ARGS)
+
+schema: $(installed) ## write the JSON schema of jobrelay.yaml again, after a change of its keys
+	@$(python) launcher init --schema > launcher/jobrelay/pipelines/schema.json.new
+	@mv launcher/jobrelay/pipelines/schema.json.new launcher/jobrelay/pipelines/schema.json
 
 check: $(installed) ## check formatting, lint, types, imports
 	@$(python) -m ruff format --check .

@@ -71,7 +71,7 @@ class StageProcess:
         self._is_command = context.program.observe is not None
         #: whether SIGTERM or SIGINT has arrived; the stage may already have ended by then
         self.told_to_stop = False
-        self._ended_at_its_limit = False
+        self.ended_at_its_limit = False
         self._status: int | None = None
         self._report = bytearray()
         output, output_end = os.pipe()
@@ -183,14 +183,14 @@ class StageProcess:
             if time.monotonic() - ended > patience and not killed:
                 killed = self._kill_stragglers()
         self._kill_stragglers()
-        return 0 if self._ended_at_its_limit else self._exit_code(self._status)
+        return 0 if self.ended_at_its_limit else self._exit_code(self._status)
 
     def _end_at_the_limit(self) -> float:
         """Ask the stage to end; the second time, kill it. Return when to look again."""
-        if self._ended_at_its_limit:
+        if self.ended_at_its_limit:
             self._kill_stragglers()
         else:
-            self._ended_at_its_limit = True
+            self.ended_at_its_limit = True
             self._tee.say(f"{self._stage}: its time is over; it ends here, as on_timeout says")
             self._pass_on()
         return time.monotonic() + _GRACE_SECONDS

@@ -175,14 +175,17 @@ class _Supervisor:
         """
         process = self._process()
         process.let_go()
-        code = process.wait()
+        code = process.wait(self.context.program.limit_seconds)
         return self._after(process)._followed(process, code)
 
     def _followed(self, process: StageProcess, code: int) -> int:
-        code, error = self._explained(code, process.report())
+        report = process.report()
+        if self.context.program.observe and not report:  # what it wrote is in the record of Pod 0
+            code, report = self._observed(code, lambda code: {"outputs": {}}, process.moments)
+        code, error = self._explained(code, report)
         if code == exit_codes.SUCCEEDED:
             StopRequest().install()  # before the check, so that no signal falls between the two
-            if process.told_to_stop:
+            if process.told_to_stop and not process.ended_at_its_limit:
                 raise Terminated("stopped by SIGTERM")
             from jobrelay_runner.order.follow import wait_for_the_record
 

@@ -6,7 +6,7 @@
     print(run["eval"].metrics["test_acc"], run.folder)
 
 Nothing here prints, exits, handles a signal or writes to the current folder. Progress beyond the events of
-`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError, with a hint; a failed stage is a verdict.
+`Relay.start` goes to the logger "jobrelay". Methods raise JobRelayError; a failed stage is a verdict.
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ class Relay:
         config: Path | str | None = None,
     ) -> list[Mapping[str, Any]]:
         """Return the manifests of a run for `kubectl apply -f`. Creates nothing."""
-        target = self._target
+        target, settings = self._target, self._config(set, config)
         plan = kubernetes_manifests.render(
-            target.manifests, self._config(set, config), _run_id(name or kubernetes_manifests.new_run_id()),
+            target.manifests_for(settings), settings, _run_id(name or kubernetes_manifests.new_run_id()),
             namespace=target.namespace, image=target.image, timeout_seconds=None,
         )  # fmt: skip
         return plan.objects()
@@ -268,7 +268,7 @@ class Relay:
         """Plan a run, and put what it needs on the volume."""
         target = self._target
         executor, request = target.executor(), target.placed(request, config)
-        plan = plan_run(executor, target.manifests, config, request, progress.say)
+        plan = plan_run(executor, target.manifests_for(config), config, request, progress.say)
         provide(executor, plan, target.pipeline.data if target.pipeline else {}, progress.say)
         return executor, plan, request.of_stages(plan)
 

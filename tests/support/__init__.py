@@ -57,9 +57,11 @@ class Place:
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`python launcher …`, in the working folder."""
+        """`python launcher …`, in the working folder. What follows `--` is a command of its own."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        words = [*arguments[:end], *self.options, *arguments[end:]]
         return subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "launcher"), *arguments, *self.options],
+            [sys.executable, str(REPOSITORY / "launcher"), *words],
             cwd=self.folder,
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,

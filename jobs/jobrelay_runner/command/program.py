@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+import time
+from typing import Any, Callable, Dict, Final, List, Mapping, NoReturn, Optional, Sequence
 
 from jobrelay_runner.command import workspace
 from jobrelay_runner.command.execution import execute
@@ -11,12 +12,16 @@ from jobrelay_runner.command.metrics import read_metrics
 from jobrelay_runner.command.specification import Specification, StageSpecification
 from jobrelay_runner.context import Observed, Program, StageContext
 from jobrelay_runner.errors import BadEvidence
+from jobrelay_runner.signals import StopRequest
 from jobrelay_runner.stages import Stage
 from jobrelay_runner.text.counting import listed
 from jobrelay_runner.volume.files import make_folder
 from jobrelay_runner.volume.paths import RunFolder
 from jobrelay_runner.volume.record import Record, differing
 from jobrelay_runner.volume.records import Found, files_of, read_records
+
+#: Pod 0 unpacks the code; its volume may be a network one.
+_POLL_SECONDS: Final = 0.2
 
 
 def command_program(
@@ -31,12 +36,21 @@ def command_program(
         config=own,
         config_hash=own.hash,
         folders=tuple(own.folders),
-        load=lambda: functools.partial(execute, tuple(argv)),
+        load=lambda: functools.partial(_execute, tuple(argv), specification.code),
         pipeline=tuple(specification.pipeline),
         means=own.means,
         limit_seconds=own.timeout_seconds if own.on_timeout == "succeed" else None,
         observe=functools.partial(_observe, read_code, specification.code),
     )
+
+
+def _execute(
+    argv: Sequence[str], code: Optional[str], context: StageContext[StageSpecification], stop: StopRequest
+) -> NoReturn:
+    """Become the command, once Pod 0 has unpacked the code. Where that fails, the Job ends this process."""
+    while context.index and code and not workspace.has_code(context.folder, code):
+        time.sleep(_POLL_SECONDS)
+    execute(argv, context, stop)
 
 
 def _observe(

@@ -1,7 +1,13 @@
-"""Several processes for one stage: fork them, watch them, and end them together."""
+"""Several processes for one stage, forked, watched and ended together by torch.multiprocessing.
+
+Torch elastic starts its workers with the same functions. Its agent is not used: it ends 0.3 s later, because
+it polls; it opens a store on all network interfaces even for one machine; and it gives the other processes
+of one that has failed SIGTERM, which here means to save, and 30 s.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -10,9 +16,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
+
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
 from jobrelay_runner.errors import Failed, PeerLost, StageError, Terminated
 from jobrelay_runner.signals import StopRequest, die_with_parent
@@ -33,25 +41,31 @@ def run_workers(size: int, work: Callable[[int], _T], stop: StopRequest) -> _T:
     used threads before. SIGTERM is passed on to all of them. As soon as one fails, the others are killed and
     its error is raised: a StageError unchanged, Failed for anything else.
     """
-    workers: list[_Worker[_T]] = []
+    # It warns of every process that it ends; the error names the one that matters.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    pipes = [_fork.Pipe(duplex=False) for _ in range(size)]
     processes: list[BaseProcess] = []
     with stop.passed_on_to(processes):
-        try:
-            with _held_back(signal.SIGTERM):
-                for rank in range(size):
-                    workers.append(_Worker(rank, size, work, processes))
-                    processes.append(workers[-1].process)
-            # The signal is blocked only in this thread. If there are other threads, one of them takes it, and
-            # the handler passes it on only to the processes that exist at that moment.
-            if stop.requested:
-                for process in processes:
-                    process.terminate()
-            _wait_for(workers)
-        finally:
+        with _held_back(signal.SIGTERM):
+            started: ProcessContext = start_processes(  # type: ignore[no-untyped-call]
+                _do, (work, pipes), size, join=False, daemon=True, start_method="fork"
+            )
+            processes += started.processes
+        # The signal is blocked only in this thread. If there are other threads, one of them takes it, and
+        # the handler passes it on only to the processes that it knows at that moment.
+        if stop.requested:
             for process in processes:
-                process.kill()
-                process.join()
-    return workers[0].result()
+                process.terminate()
+        failed = _first_to_fail(started)
+    answers = [_answer(receiver, sender) for receiver, sender in pipes]
+    errors = {rank: answer for rank, answer in enumerate(answers) if isinstance(answer, StageError)}
+    if failed is not None and failed not in errors:
+        rest = " after its work was done" if answers[failed] else "; the stage ended the others"
+        errors[failed] = Failed(f"process {failed} of {size} {_how(processes[failed].exitcode or 0)}{rest}")
+    in_order = [errors[rank] for rank in sorted(errors, key=lambda rank: rank != failed)]
+    if in_order:
+        raise next((error for error in in_order if not isinstance(error, PeerLost)), in_order[0])
+    return cast("list[_T]", answers[0])[0]
 
 
 @contextmanager
@@ -68,83 +82,48 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Worker(Generic[_T]):
-    """One of the processes, and its result."""
-
-    def __init__(self, rank: int, size: int, work: Callable[[int], _T], others: list[BaseProcess]) -> None:
-        self._name = f"process {rank} of {size}"
-        self._answer, sender = _fork.Pipe(duplex=False)
-        self.process: BaseProcess = _fork.Process(target=_do, args=(work, rank, sender, others), daemon=True)
-        self.process.start()
-        sender.close()
-
-    def failed(self) -> bool:
-        """Whether it failed; call this after it has ended."""
-        self.process.join()
-        return self.process.exitcode != 0
-
-    def result(self) -> _T:
-        """Return what its work returned. Raises what its work raised, or Failed if it did neither."""
-        try:
-            done, value, timeline = self._answer.recv()
-        except EOFError:
-            raise Failed(f"{self._name} {self._how()}; the stage ended the others") from None
-        also_marked(timeline)
-        if not done:
-            raise value
-        return cast(_T, value)
-
-    def error(self) -> StageError:
-        """Return why it failed."""
-        try:
-            self.result()
-        except StageError as error:
-            return error
-        return Failed(f"{self._name} {self._how()} after its work was done")
-
-    def _how(self) -> str:
-        code = self.process.exitcode or 0
-        if code >= 0:
-            return f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"was killed by {signal.Signals(-code).name}{hint}"
-
-
-def _do(
-    work: Callable[[int], _T], rank: int, sender: connection.Connection, others: list[BaseProcess]
-) -> None:
+def _do(rank: int, work: Callable[[int], Any], pipes: Sequence[tuple[Connection, Connection]]) -> None:
+    """Send what the work returned, as a list of one, or the StageError that it raised."""
     die_with_parent()
-    others.clear()  # only the parent passes signals on
+    _, sender = pipes[rank]
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
-        result = work(rank)
-        sender.send((True, result, moments()))
+        sender.send(([work(rank)], moments()))
+    except Terminated as error:
+        sender.send((error, moments()))  # it does not count as a failure: another one is still saving
     except StageError as error:
-        sender.send((False, error, moments()))
+        sender.send((error, moments()))
+        if isinstance(error, PeerLost):
+            time.sleep(_GRACE_SECONDS / 2)  # so that the lost one, if it is here, is seen to end first
         os._exit(error.exit_code)
     except BaseException:
         sys.stderr.write(redacted(traceback.format_exc()))
         os._exit(1)
 
 
-def _wait_for(workers: Sequence[_Worker[_T]]) -> None:
-    """Wait until all have ended, or one has failed; then raise its error."""
-    left, errors = list(workers), dict[_Worker[_T], StageError]()
-    deadline: float | None = None
-    while left and (ended := _ended(left, deadline)):
-        errors |= {worker: worker.error() for worker in ended if worker.failed()}
-        # Processes that were asked to stop get no deadline: one of them is still saving.
-        if deadline is None and not all(isinstance(error, Terminated) for error in errors.values()):
-            deadline = time.monotonic() + _GRACE_SECONDS
-    in_order = [errors[worker] for worker in workers if worker in errors]
-    if in_order:
-        raise next((error for error in in_order if not isinstance(error, PeerLost)), in_order[0])
+def _first_to_fail(started: ProcessContext) -> int | None:
+    """Wait for all processes to end; return the rank of the first that failed, None if all succeeded."""
+    try:
+        while not started.join(grace_period=_GRACE_SECONDS):
+            pass
+    except ProcessExitedException as error:
+        return error.error_index
+    return None
 
 
-def _ended(left: list[_Worker[_T]], deadline: float | None) -> list[_Worker[_T]]:
-    """Move the ended workers out of `left`; wait for the first until `deadline` (None: forever)."""
-    seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-    ready = connection.wait([worker.process.sentinel for worker in left], seconds)
-    ended = [worker for worker in left if worker.process.sentinel in ready]
-    left[:] = [worker for worker in left if worker not in ended]
-    return ended
+def _answer(receiver: Connection, sender: Connection) -> list[Any] | StageError | None:
+    """Return what a process that has ended has sent; None if it could not."""
+    sender.close()
+    try:
+        answer, timeline = receiver.recv()
+    except (EOFError, OSError):
+        return None
+    also_marked(timeline)
+    return cast("list[Any] | StageError", answer)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-code).name}{hint}"

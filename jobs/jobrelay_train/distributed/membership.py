@@ -1,14 +1,13 @@
-"""The Pods of one attempt of a stage after all have joined: each learns when another is lost."""
+"""The Pods of one attempt of a stage, connected to index 0: each learns when another is lost."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
 import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,15 +21,14 @@ GRACE_SECONDS: Final = 15.0
 _NEWS_SECONDS: Final = 5.0
 #: A node that vanishes closes no connection: probed after 10 s of silence, lost after 25.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-_LONGEST_LINE: Final = 65536
 
 
 class Line:
     """A connection that carries one JSON object per line."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self._rest = b""
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        connection: socket.socket = writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):  # macOS has not all of them
@@ -38,80 +36,66 @@ class Line:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send the message if the other end is still connected."""
-        with contextlib.suppress(OSError):
-            self.socket.sendall(json.dumps(message).encode() + b"\n")
+        self._writer.write(json.dumps(message).encode() + b"\n")
 
-    def arrived(self) -> bool:
-        """Read what has arrived on a non-blocking socket; return whether `receive` would return at once."""
+    async def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
+        """Return the next message; None at the end, for an invalid line, and after `seconds`."""
         try:
-            chunk = self.socket.recv(4096)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        self._rest += chunk
-        return not chunk or b"\n" in self._rest or len(self._rest) > _LONGEST_LINE
-
-    def receive(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """Return the next message; None at the end of the connection, and for an invalid line.
-
-        seconds: time limit for the whole line, after which it returns None. None: the socket's own timeout.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        try:
-            while b"\n" not in self._rest:
-                if deadline is not None:
-                    self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                chunk = self.socket.recv(4096)
-                if not chunk or len(self._rest) > _LONGEST_LINE:
-                    return None
-                self._rest += chunk
-                if deadline is not None and time.monotonic() > deadline:
-                    return None
-            line, _, self._rest = self._rest.partition(b"\n")
-            message = json.loads(line)
-        except (OSError, ValueError, RecursionError):
+            message = json.loads(await asyncio.wait_for(self._reader.readline(), seconds))
+        except (OSError, ValueError, RecursionError):  # ValueError: too long, or no JSON
             return None
         return message if isinstance(message, dict) else None
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
-        self.socket.close()
+        self._writer.close()
 
 
 class Membership:
     """All Pods of one attempt; see jobrelay_train.distributed.rendezvous for its use.
 
     index: of this Pod. address, port: where index 0 serves the stage's own store. token: 32 hex digits, the
-    same on all Pods and unique to this attempt.
+    same on all Pods and unique to this attempt; "" until all have joined. lines: from index 0 to all others,
+    from each of them to index 0.
+
+    The rendezvous creates it in the event loop of a thread, where all that is async happens.
     """
 
-    def __init__(
-        self,
-        index: int,
-        address: str,
-        port: int,
-        token: str,
-        lines: Mapping[int, Line],
-        listener: socket.socket | None = None,
-    ) -> None:
+    token = ""
+    listener: socket.socket | None = None  # on index 0, at `port`
+    _lost: int | None = None
+    _over = False
+
+    def __init__(self, index: int, address: str, port: int, lines: dict[int, Line]) -> None:
         self.index = index
         self.address = address
         self.port = port
-        self.token = token
-        self._lines = lines  # from index 0 to all others, from each of them to index 0
-        self._listener = listener
-        self._lock = threading.Lock()
+        self._lines = lines
         self._news = threading.Event()
-        self._lost: int | None = None
-        self._over = False
-        for peer, line in lines.items():
-            threading.Thread(target=self._hear, args=(peer, line), daemon=True).start()
+        self._left = asyncio.Event()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.current_thread()
+
+    async def hear(self, peer: int, line: Line) -> None:
+        """Listen to another Pod until it says goodbye or disconnects."""
+        while (message := await line.receive()) is not None:
+            if isinstance(index := message.get("lost"), int):
+                self._lose(index)
+            if "bye" in message:
+                return
+        if self._lines.get(peer) is line:  # otherwise another Pod has replaced it
+            if self.token:
+                self._lose(peer)
+            else:
+                self._lines.pop(peer).close()
+
+    async def stay(self) -> None:
+        """Return when this Pod leaves; until then, listen to index 0."""
+        if self.index:
+            self._hearing = asyncio.create_task(self.hear(0, self._lines[0]))
+        await self._left.wait()
 
     def take_listener(self) -> int | None:
         """Return, on index 0, the descriptor that listens on `port`; the caller owns it from now on."""
-        return self._listener.detach() if self._listener else None
+        return self.listener.detach() if self.listener else None
 
     def lost(self, seconds: float = 0) -> int | None:
         """Return the index that was lost first, if any; wait up to `seconds` for the news."""
@@ -120,9 +104,7 @@ class Membership:
 
     def close(self) -> None:
         """Leave with a goodbye, so that the others do not count this Pod as lost."""
-        for line in self._lines.values():
-            line.send({"bye": True})
-        self._hang_up()
+        self._hang_up(goodbye=True)
 
     def __enter__(self) -> Self:
         return self
@@ -138,33 +120,30 @@ class Membership:
         if lost is not None:
             raise PeerLost(f"index {lost} of this stage is lost: {error}") from error
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, goodbye: bool = False) -> None:
         self._over = True
-        for line in self._lines.values():
-            line.close()
-        if self._listener:
-            self._listener.close()
+        self._loop.call_soon_threadsafe(self._leave, goodbye)
+        self._thread.join()
+        if self.listener:
+            self.listener.close()
 
-    def _hear(self, peer: int, line: Line) -> None:
-        while (message := line.receive()) is not None:
-            if isinstance(index := message.get("lost"), int):
-                self._lose(index)
-            if "bye" in message:
-                return
-        self._lose(peer)
+    def _leave(self, goodbye: bool) -> None:
+        for line in self._lines.values():
+            if goodbye:
+                line.send({"bye": True})
+            line.close()
+        self._left.set()
 
     def _lose(self, index: int) -> None:
-        with self._lock:
-            if self._over or self._lost is not None:
-                return
-            self._lost = index
+        if self._over or self._lost is not None:
+            return
+        self._lost = index
         for line in self._lines.values():
             line.send({"lost": index})
         self._news.set()
-        threading.Thread(target=self._end_what_hangs, daemon=True).start()
+        self._loop.call_later(GRACE_SECONDS, self._end_what_hangs)
 
     def _end_what_hangs(self) -> None:
-        time.sleep(GRACE_SECONDS)
         if not self._over:
             print(f"index {self._lost} of this stage is lost, and this one hangs: ended", file=sys.stderr)
             sys.stderr.flush()

@@ -2,15 +2,20 @@
 
 The Pod with index 0 listens. The others find it by a small file on the volume, or by its name in the
 cluster's DNS, which the run's headless Service provides. They use whichever works first; neither needs the
-other. Each Pod keeps its connection until the stage ends. Once all have joined, index 0 sends them the
-address of the stage's own store; when a Pod disconnects without `bye`, it sends all others that index.
+other. Each Pod keeps its connection until the stage ends. Once all have joined, index 0 sends `welcome`, and
+serves the stage's own store at the same address. When a Pod disconnects without `bye`, index 0 sends all
+others that index.
+
+A TCPStore alone, which is what torch elastic has for this, cannot replace these connections. It counts the
+Pods that have joined, but does not name a missing one, or notice that one is gone. And a client waits forever
+for a server that says nothing, such as a stranger at a stale address.
 
 Stale addresses are never used: no process answers for this run at a file or name of an earlier attempt. Only
 a living process with index 0 sends `welcome`, and its token is unique to this attempt.
 
     --> {"run": "a", "stage": "train", "config": "9f86…", "index": 1, "pod": "a-train-1-x7k2p"}
     <-- {"admitted": true}
-    <-- {"welcome": {"port": 41233, "token": "4c1d…"}}    once all have joined
+    <-- {"welcome": "4c1d…"}                              once all have joined: the token
     <-- {"missing": [2]}                                  if some do not join in time
     <-- {"replaced": "a-train-1-9bcd4"}                   by another Pod with the same index
     <-- {"lost": 2}                                       after `welcome`, when a Pod is lost
@@ -19,16 +24,17 @@ a living process with index 0 sends `welcome`, and its token is unique to this a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import secrets
-import selectors
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, NoReturn, Self
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
 
 from jobrelay_runner.errors import PeerLost, Superseded
 from jobrelay_runner.volume.paths import ENV_ADDRESS, ENV_LEADER
@@ -74,153 +80,112 @@ def rendezvous(
     """
     deadline = time.monotonic() + timeout_seconds
     if context.index == 0:
-        with _Admission(context, environment.get(ENV_ADDRESS) or "127.0.0.1") as admission:
-            return admission.wait(deadline)
-    return _join(context, environment.get(ENV_LEADER) or "", deadline)
+        joining = _admit(context, environment.get(ENV_ADDRESS) or "127.0.0.1", deadline)
+    else:
+        joining = _join(context, environment.get(ENV_LEADER) or "", deadline)
+    joined: Future[Membership] = Future()
+    threading.Thread(target=lambda: asyncio.run(_take_part(joining, joined)), daemon=True).start()
+    return joined.result()
 
 
-@dataclass(frozen=True, eq=False)
-class _Stranger:
-    """A connection that has not identified itself yet, and its deadline."""
+async def _take_part(joining: Coroutine[Any, Any, Membership], joined: Future[Membership]) -> None:
+    try:
+        membership = await joining
+    except BaseException as error:
+        joined.set_exception(error)
+        return
+    joined.set_result(membership)
+    await membership.stay()
 
-    line: Line
-    until: float
 
+async def _admit(context: Context, address: str, deadline: float) -> Membership:
+    """Wait, as index 0, until all others have joined."""
+    wanted = set(range(1, context.config.train.nodes))
+    joined: dict[int, Line] = {}
+    strangers: list[Line] = []  # have not identified themselves yet; in order of arrival
+    listener = _listen(address)
+    place = {"address": address, "port": listener.getsockname()[1], "pod": context.pod}
+    membership, news = Membership(0, address, place["port"], joined), asyncio.Event()
 
-class _Admission:
-    """Index 0, until all others have joined."""
-
-    def __init__(self, context: Context, address: str) -> None:
-        self._context = context
-        self._address = address
-        self._wanted = set(range(1, context.config.train.nodes))
-        self._listener = _listen(address, PORT)
-        self._listener.setblocking(False)
-        self._joined: dict[int, Line] = {}
-        self._strangers: list[_Stranger] = []  # in order of arrival
-        self._token = secrets.token_hex(16)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._listener.close()
-        for stranger in self._strangers:
-            stranger.line.close()
-        for line in self._joined.values() if kind else ():
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = Line(reader, writer)
+        strangers.append(line)
+        if len(strangers) > _STRANGERS:
+            strangers[0].close()
+        message = await line.receive(_CONNECT_SECONDS) or {}
+        strangers.remove(line)
+        index, name = message.pop("index", None), message.pop("pod", None)
+        known = message == _identity(context) and isinstance(index, int) and index in wanted
+        if not known or membership.token:  # not one of our Pods, from another run, or too late
             line.close()
-
-    def wait(self, deadline: float) -> Membership:
-        """Wait until all others have joined. Raises PeerLost, Superseded."""
-        place = {"address": self._address, "port": self._listener.getsockname()[1]}
-        path = self._context.folder.rendezvous(self._context.stage)
-        self._context.fence.write(path, json.dumps({**place, "pod": self._context.pod}) + "\n")
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            while missing := self._wanted - self._joined.keys():
-                self._context.fence.check()
-                if time.monotonic() > deadline:
-                    self._give_up(sorted(missing))
-                for key, _ in selector.select(timeout=_POLL_SECONDS):
-                    if key.fileobj is self._listener:
-                        self._open(selector)
-                    elif isinstance(key.data, _Stranger):
-                        self._listen_to(key.data, selector)
-                    elif self._joined[key.data].socket is key.fileobj:  # otherwise replaced a moment ago
-                        self._dismiss(key.data, selector)  # no Pod sends anything yet, so it has disconnected
-                self._close_silent(selector)
-            while self._strangers:
-                self._refuse(self._strangers[0], selector)
-        listener = _listen(self._address, 0)
-        port = listener.getsockname()[1]
-        for line in self._joined.values():
-            line.send({"welcome": {"port": port, "token": self._token}})
-        return Membership(0, self._address, port, self._token, self._joined, listener)
-
-    def _open(self, selector: selectors.BaseSelector) -> None:
-        """Accept a connection; connections identify themselves concurrently, so none delays the others."""
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:  # gone already
             return
-        connection.setblocking(False)
-        stranger = _Stranger(Line(connection), time.monotonic() + _CONNECT_SECONDS)
-        self._strangers.append(stranger)
-        selector.register(connection, selectors.EVENT_READ, stranger)
-        if len(self._strangers) > _STRANGERS:
-            self._refuse(self._strangers[0], selector)
-
-    def _close_silent(self, selector: selectors.BaseSelector) -> None:
-        """Close the connections that have not identified themselves in time."""
-        while self._strangers and self._strangers[0].until < time.monotonic():
-            self._refuse(self._strangers[0], selector)
-
-    def _refuse(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
-        self._strangers.remove(stranger)
-        selector.unregister(stranger.line.socket)
-        stranger.line.close()
-
-    def _listen_to(self, stranger: _Stranger, selector: selectors.BaseSelector) -> None:
-        line = stranger.line
-        if stranger not in self._strangers or not line.arrived():  # refused a moment ago, or incomplete
-            return
-        message = line.receive() or {}
-        index = message.pop("index", None)
-        name = message.pop("pod", None)
-        if message != _identity(self._context) or not isinstance(index, int) or index not in self._wanted:
-            self._refuse(stranger, selector)  # from another run, or not one of our Pods
-            return
-        self._strangers.remove(stranger)
-        if index in self._joined:  # as in jobrelay_runner.fence, the later of two wins
-            self._joined[index].send({"replaced": str(name)})
-            self._dismiss(index, selector)
-        line.socket.setblocking(True)
+        if earlier := joined.get(index):  # as in jobrelay_runner.fence, the later of two wins
+            earlier.send({"replaced": str(name)})
+            earlier.close()
+        joined[index] = line
         line.send({"admitted": True})
-        self._joined[index] = line
-        selector.modify(line.socket, selectors.EVENT_READ, index)
+        news.set()
+        await membership.hear(index, line)
 
-    def _dismiss(self, index: int, selector: selectors.BaseSelector) -> None:
-        line = self._joined.pop(index)
-        selector.unregister(line.socket)
-        line.close()
+    # The stage's store takes over the socket; one that it opens itself would listen on all interfaces.
+    server = await asyncio.start_server(meet, sock=listener.dup(), backlog=256)
+    try:
+        context.fence.write(context.folder.rendezvous(context.stage), json.dumps(place) + "\n")
+        while missing := sorted(wanted - joined.keys()):
+            context.fence.check()
+            if time.monotonic() > deadline:
+                for line in joined.values():
+                    line.send({"missing": missing})
+                raise _absent(missing, context)
+            news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), _POLL_SECONDS)
+    except BaseException:
+        listener.close()
+        strangers += joined.values()
+        raise
+    finally:
+        server.close()
+        for line in strangers:
+            line.close()
+    membership.token, membership.listener = secrets.token_hex(16), listener
+    for line in joined.values():
+        line.send({"welcome": membership.token})
+    return membership
 
-    def _give_up(self, missing: list[int]) -> NoReturn:
-        for line in self._joined.values():
-            line.send({"missing": missing})
-        raise _absent(missing, self._context)
 
-
-def _join(context: Context, leader: str, deadline: float) -> Membership:
+async def _join(context: Context, leader: str, deadline: float) -> Membership:
     """Join as any other index: find index 0, and wait until all have joined."""
     trouble = ""
     while time.monotonic() < deadline:
         for address, port in _places(context, leader):
             try:
-                line = _connect(context, address, port)
+                line = await _connect(context, address, port)
             except OSError as error:
                 trouble = f"{address}, port {port}: {error.strerror or error}"
                 continue
-            message = line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
-            line.socket.settimeout(None)
-            if welcome := message.get("welcome"):
-                return Membership(
-                    context.index, address, int(welcome["port"]), str(welcome["token"]), {0: line}
-                )
+            message = await line.receive(max(deadline - time.monotonic(), 0) + _CONNECT_SECONDS) or {}
+            if token := message.get("welcome"):
+                membership = Membership(context.index, address, port, {0: line})
+                membership.token = str(token)
+                return membership
             line.close()
             if name := message.get("replaced"):
                 raise Superseded(f"{name} has joined with the same index; this one ends")
             if missing := message.get("missing"):
                 raise _absent(missing, context)
             trouble = f"{address}, port {port}: it closed the connection"
-        time.sleep(_POLL_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
     raise _absent([0], context, trouble)
 
 
-def _connect(context: Context, address: str, port: int) -> Line:
+async def _connect(context: Context, address: str, port: int) -> Line:
     """Connect to index 0, which must admit this Pod. Raises OSError."""
-    line = Line(socket.create_connection((address, port), timeout=_CONNECT_SECONDS))
+    connection = socket.create_connection((address, port), timeout=_CONNECT_SECONDS)
+    connection.setblocking(False)
+    line = Line(*await asyncio.open_connection(sock=connection))
     line.send({**_identity(context), "index": context.index, "pod": context.pod})
-    if not (line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
+    if not (await line.receive(_CONNECT_SECONDS) or {}).get("admitted"):
         line.close()
         raise ConnectionRefusedError("it is not index 0 of this run")
     return line
@@ -259,12 +224,10 @@ def _absent(missing: list[int], context: Context, trouble: str = "") -> PeerLost
     )
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on that port of the address, or on any port if that one is taken."""
+def _listen(address: str) -> socket.socket:
+    """Return a socket that listens on PORT of the address, or on any port if that one is taken."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return socket.create_server((address, port), family=family, backlog=256)
+        return socket.create_server((address, PORT), family=family)
     except OSError:
-        if not port:
-            raise
-        return socket.create_server((address, 0), family=family, backlog=256)
+        return socket.create_server((address, 0), family=family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import signal
@@ -20,7 +21,7 @@ from jobrelay.cli.images import images
 from jobrelay.cli.options import config_options, output_option, run_options, target_options
 from jobrelay.cli.own_stages import with_data, with_images
 from jobrelay.cli.sweep import sweep
-from jobrelay.cli.typed import Group
+from jobrelay.cli.typed import Group, completed
 from jobrelay.errors import BadInput, Exit, JobRelayError, Terminated
 from jobrelay.flags import ConfigFlags, RunFlags, gathered
 from jobrelay.hints import Command as HintCommand
@@ -111,12 +112,17 @@ for _command in look.ALL:
 
 
 @cli.command("run-all")
+@click.argument("stages", nargs=-1, metavar="[STAGE]…")
 @run_options
 @target_options
 @gathered(RunFlags)
-def run_all(target: Target, console: Console, flags: RunFlags) -> int:
-    """Run all stages in order, and fetch the results."""
-    return _run((), target, console, flags)
+def run_all(stages: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
+    """Run all stages in order, or those that you name, and fetch the results.
+
+    Of a compose file, name services.
+    """
+    of_services = target.pipeline is not None and target.pipeline.is_compose
+    return _run(() if of_services else stages, target, console, flags)
 
 
 @cli.command()
@@ -127,6 +133,9 @@ def run_all(target: Target, console: Console, flags: RunFlags) -> int:
 def run(words: tuple[str, ...], target: Target, console: Console, flags: RunFlags) -> int:
     """Run one stage of a run, or a command on the files of this folder: run -- python main.py --epochs 3."""
     if not _is_command(words):
+        if Path(words[0]).is_file() and words[0] not in target.manifests.jobs:
+            starts = ("python",) if words[0].endswith(".py") else ("sh",)
+            raise BadInput(f"{words[0]} is a file, not a stage", HintCommand("run", "--", *starts, words[0]))
         return _run(words, target, console, flags)
     from jobrelay.pipelines.single import pipeline_of_command
 
@@ -150,7 +159,7 @@ def render(target: Target, console: Console, flags: ConfigFlags) -> int:
     target = with_data(target, flags.data)
     config = target.config(flags.config_file, flags.overrides)
     plan = manifests.render(
-        target.manifests, config, flags.run_id or manifests.new_run_id(),
+        target.manifests_for(config), config, flags.run_id or manifests.new_run_id(),
         namespace=target.namespace, image=target.image, timeout_seconds=flags.timeout,
     )  # fmt: skip
     click.echo(manifests.to_yaml(plan.objects()), nl=False)
@@ -174,19 +183,25 @@ def attach(name: str, target: Target, console: Console, output: str) -> int:
 
 
 @cli.command()
-def init() -> int:
+@click.option("--schema", is_flag=True, help="Print the JSON schema of jobrelay.yaml; write nothing.")
+def init(schema: bool) -> int:
     """Write a jobrelay.yaml for the scripts in this folder."""
     from jobrelay.cli.options import FILE
     from jobrelay.console import Console
     from jobrelay.pipelines.init import compose_file, written_for
 
+    if schema:
+        from jobrelay.pipelines import schema as schemas
+
+        click.echo(schemas.schema(), nl=False)
+        return Exit.SUCCEEDED
     path = Path(FILE)
     if path.exists():
         raise BadInput(f"{path} is here already", "change it, or move it away")
     if compose := compose_file(Path.cwd()):
         raise BadInput(f"{compose.name} says already what to run", HintCommand("run-all", "-f", compose.name))
     path.write_text(written_for(Path.cwd()), encoding="utf-8")
-    console = Console()
+    console = Console(complete=functools.partial(completed, click.get_current_context()))
     console.say(
         f"{path} is written; look at its stages, then: {console.complete(HintCommand('run-all', '--local'))}"
     )
@@ -203,6 +218,8 @@ def _run(stages: Sequence[Stage], target: Target, console: Console, flags: RunFl
 
     target = with_images(with_data(target, flags.data), flags, console)
     config = target.config(flags.config_file, flags.overrides)
+    for note in target.manifests.notes:
+        console.say(note)
     request = RunRequest(
         run=flags.run_id,
         timeout_seconds=flags.timeout,

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from jobrelay.errors import BadInput
 
-Command = Callable[..., Any]
+Function = Callable[..., Any]
 
 #: The file with a user's own stages; without -f it is used if the current folder has it.
 FILE: Final = "jobrelay.yaml"
@@ -24,7 +24,7 @@ _CLUSTER = {"context": "--context", "namespace": "--namespace", "image": "--imag
 _WHERE = ("local", "volume", "context", "namespace", "image", "api_timeout")
 
 
-def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) -> Command:
+def target_options(command: Function, *, file: Sequence[str] = ("-f", "--file")) -> Function:
     """Add the options that select the place; the command gets them as `target` and `console`.
 
     file: the names of one of them, for a command in which -f means something else.
@@ -87,7 +87,8 @@ def target_options(command: Command, *, file: Sequence[str] = ("-f", "--file")) 
             raise BadInput("-f and -k cannot be used together", "-k is for manifests, -f for your own stages")
         here = Path(FILE)
         found = definition or (here if here.is_file() and not kustomization else None)
-        pipeline = read_pipeline(found, console.say, local=where["local"]) if found else None
+        named = context.params.get("stages") or ()  # of a compose file, the services that are stages
+        pipeline = read_pipeline(found, console.say, local=where["local"], services=named) if found else None
         target = Target(kustomization=folder, pipeline=pipeline, say=console.say, **where)
         return command(target=target, console=console, **others)
 
@@ -115,7 +116,7 @@ def _source(context: click.Context, name: str) -> ParameterSource | None:
     return context.get_parameter_source(name)
 
 
-def config_options(command: Command) -> Command:
+def config_options(command: Function) -> Function:
     """Add the options for what a run does; the command gets them as keyword arguments."""
     options = [
         click.option(
@@ -137,7 +138,7 @@ def config_options(command: Command) -> Command:
     return _decorated(command, options)
 
 
-def run_options(command: Command) -> Command:
+def run_options(command: Function) -> Function:
     """Add the options for what a run does and how; the command gets them as keyword arguments."""
     options = [
         click.option("--new", is_flag=True, help="Start a new run, even if an equal one exists."),
@@ -167,16 +168,16 @@ def run_options(command: Command) -> Command:
     return config_options(_decorated(command, options))
 
 
-def output_option(*formats: str) -> Command:
+def output_option(*formats: str) -> Function:
     """Add -o; the first format is the default."""
     return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
 
 
-def _patience(name: str, seconds: int, text: str) -> Command:
+def _patience(name: str, seconds: int, text: str) -> Function:
     return click.option(name, type=_SECONDS, default=seconds, show_default=True, help=text)
 
 
-def _decorated(command: Command, options: list[Command]) -> Command:
+def _decorated(command: Function, options: list[Function]) -> Function:
     for option in reversed(options):
         command = option(command)
     return command

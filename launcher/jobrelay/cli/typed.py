@@ -44,7 +44,9 @@ def completed(context: click.Context, hint: Hint) -> str:
     becomes prose if the command does not accept the options to add.
     """
     if isinstance(hint, Command):
-        words: Sequence[str] | None = [*hint.words, *_carried(context, hint.words)]
+        end = hint.words.index("--") if "--" in hint.words else len(hint.words)
+        carried = _carried(context, hint.words)
+        words: Sequence[str] | None = [*hint.words[:end], *carried, *hint.words[end:]]
     elif isinstance(hint, SameAgain):
         words = _again(context, hint)
     else:

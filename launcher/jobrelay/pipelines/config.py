@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import posixpath
 import re
@@ -17,7 +16,7 @@ from jobrelay.kube.read import main_container
 from jobrelay.pipelines.code import Snapshot, snapshot
 from jobrelay.pipelines.definition import Pipeline, StageDefinition
 from jobrelay.pipelines.git import git_state
-from jobrelay.pipelines.jobs import command_of, manifests_of
+from jobrelay.pipelines.jobs import command_of
 from jobrelay.pipelines.parameters import fill, shown
 from jobrelay_runner.command.specification import (
     CODE_FILE,
@@ -43,10 +42,6 @@ class ProgramConfig:
     """What a pipeline's stages run, with its parameters filled in. See manifests.PipelineConfig."""
 
     pipeline: Pipeline
-
-    @functools.cached_property
-    def _jobs(self) -> Mapping[Stage, Job]:
-        return manifests_of(self.pipeline).jobs
 
     @functools.cached_property
     def code(self) -> Snapshot | None:
@@ -92,8 +87,7 @@ class ProgramConfig:
         }
 
     def fill(self, stage: Stage, job: Job) -> None:
-        """Make the Job what the stage asks for, also after --set, with its command and variables."""
-        job.update(copy.deepcopy(self._jobs[stage]))
+        """Put the stage's command and variables into its Job."""
         main = main_container(job)
         main["args"] = [*main["args"], *(_escaped(word) for word in self.command(stage))]
         given = self.environment(stage)

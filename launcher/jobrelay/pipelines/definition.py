@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 def _as_text(value: Any) -> Any:
@@ -17,7 +17,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
+Text = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 #: What a container may do. restricted: passes the Pod Security Standard of that name; image: user and rights
 #: are the image's own.
@@ -54,7 +54,6 @@ class StageDefinition(BaseModel):
     timeout_seconds: int | None = Field(default=None, ge=1)
     on_timeout: Literal["fail", "succeed"] = "fail"
     metrics: str | None = None
-    outputs: tuple[str, ...] = ()
     queue: str | None = None
     security: Security | None = None
 
@@ -94,4 +93,5 @@ class Pipeline:
     users: Mapping[str, str] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    is_compose: bool = False
     notes: tuple[str, ...] = ()

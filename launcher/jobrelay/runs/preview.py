@@ -39,7 +39,7 @@ def preview(target: Target, config: PipelineConfig, request: RunRequest, console
     patient = replace(target, api_timeout=min(target.api_timeout or _ASK_SECONDS, _ASK_SECONDS))
     # first everything that needs no API call
     plan = manifests.render(
-        target.manifests, config, request.run or manifests.new_run_id(),
+        target.manifests_for(config), config, request.run or manifests.new_run_id(),
         namespace=request.namespace, image=request.image, timeout_seconds=request.timeout_seconds,
     )  # fmt: skip
     request = request.of_stages(plan)
@@ -52,7 +52,7 @@ def preview(target: Target, config: PipelineConfig, request: RunRequest, console
             _sent(plan, request, set(), target.local), [f"not compared with the cluster: {error.what}"]
         )
     try:
-        plan = plan_run(executor, target.manifests, config, request)
+        plan = plan_run(executor, target.manifests_for(config), config, request)
         executor.check(plan)
         kept, found = _there(executor, plan, request)
     except ApiLost as error:

@@ -42,6 +42,12 @@ class Target:
             return loaded
         return replace(loaded, namespace=self._context_namespace() or loaded.namespace)
 
+    def manifests_for(self, config: PipelineConfig) -> Manifests:
+        """The manifests with what `--set STAGE.KEY=VALUE` changes in them."""
+        if isinstance(config, ProgramConfig) and config.pipeline != self.pipeline:
+            return replace(self, pipeline=config.pipeline).manifests
+        return self.manifests
+
     def _context_namespace(self) -> str | None:
         """The namespace that `kubectl apply` would use for objects without one."""
         from jobrelay.executors.cluster.api import Api

@@ -16,7 +16,7 @@ import pytest
 
 from jobrelay_runner.volume.verify import check_run
 from tests.support import eventually
-from tests.support.commands import ANY_PYTHON, Pipeline, as_user, is_root, outputs
+from tests.support.commands import ANY_PYTHON, Pipeline, archive_of, as_user, is_root, outputs
 from tests.support.volume import every_process, finish, is_running, read_until
 from tests.unit.runner.test_old_pythons import found
 
@@ -185,6 +185,35 @@ def test_sigterm_ends_a_program_that_does_not_handle_it(pipeline: Pipeline) -> N
     process.send_signal(signal.SIGTERM)
     assert finish(process).code == 143
     assert "killed by signal 15" in str(pipeline.record("a").error)
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_the_end_of_its_time_can_be_a_success(pipeline: Pipeline, heeds: bool) -> None:
+    own = {"on_timeout": "succeed", "timeout_seconds": 1}
+    pipeline.stages = {"a": own, "b": {**own, "timeout_seconds": 600}}
+    trap = "" if heeds else "trap '' TERM; "
+    ended = pipeline.sh("a", f"{trap}echo 1 > x; for i in $(seq 600); do sleep 0.1; done; echo 2 > x")
+    assert "a: its time is over; it ends here, as on_timeout says" in ended.out
+    record = pipeline.record("a")
+    assert (record.status, record.error, outputs(record)) == ("succeeded", None, {"x"})
+    assert (pipeline.work / "x").read_text() == "1\n"
+    pipeline.sh("b", "exit 3", expect=3)
+
+
+def test_a_follower_waits_for_the_code_and_ends_as_its_command_did(pipeline: Pipeline) -> None:
+    """Pod 1 of a stage of two starts first."""
+    pipeline.describe(code=archive_of(("main.sh", b"echo it is here", 0o755)))
+    pipeline.environment = {"JOB_COMPLETION_INDEX": "1"}
+    follower = pipeline.start("a", "sh", "main.sh")
+    time.sleep(1)
+    pipeline.environment = {}
+    assert follower.poll() is None
+    pipeline.do("a", "sh", "main.sh")
+    ended = finish(follower)
+    assert (ended.code, ended.out) == (0, "it is here\n")
+    pipeline.environment = {"JOB_COMPLETION_INDEX": "1"}
+    ended = pipeline.do("b", "sh", "-c", "echo no; exit 76", expect=1)
+    assert pipeline.closing()["error"] == "ended with exit code 76: no"
 
 
 def test_a_program_that_leaves_a_process_behind(pipeline: Pipeline) -> None:

@@ -10,15 +10,15 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from jobrelay_runner.context import StageResult
-from jobrelay_runner.errors import Terminated
+from jobrelay_runner.errors import Failed, PeerLost, Terminated
 from jobrelay_runner.signals import StopRequest
 from jobrelay_train.config.loading import load_config
 from jobrelay_train.distributed import launch
@@ -374,14 +374,24 @@ def test_sums_and_flags_are_everybodys() -> None:
     assert found == [111 + 3 * step + 0.5 * (step % 7 == 3) for step in range(20)]
 
 
+def test_the_cause_is_the_process_that_is_lost_and_not_the_one_that_notices() -> None:
+    def work(rank: int) -> None:
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise PeerLost("another one is lost")
+
+    with pytest.raises(Failed, match=r"process 1 of 2 was killed by SIGKILL \(out of memory\?\)"):
+        launch.run_workers(2, work, StopRequest())
+
+
 @pytest.mark.parametrize("threads", [False, True])
 def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
     monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
-    stop, start = StopRequest(), launch._Worker.__init__
+    stop, start = StopRequest(), BaseProcess.start
 
-    def started(*arguments: Any) -> None:
-        start(*arguments)
+    def started(process: BaseProcess) -> None:
+        start(process)
         os.kill(os.getpid(), signal.SIGTERM)  # it runs, and nobody but it knows of it
         time.sleep(0.1)  # for another thread to take it
 
@@ -391,7 +401,7 @@ def test_row_54_sigterm_that_comes_while_processes_are_started_is_heard(
                 raise Terminated("heard")
             time.sleep(0.02)
 
-    monkeypatch.setattr(launch._Worker, "__init__", started)
+    monkeypatch.setattr(BaseProcess, "start", started)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop.install()
     over = threading.Event()

@@ -127,7 +127,7 @@ def test_every_option_that_is_spoken_of_is_an_option() -> None:
     known = {"--help", "--version", *_all_options(cli.cli)}
     others = {
         "--file", "--tag", "--iidfile", "--digestfile", "--format", "--layers", "--build-arg", "--name",
-        "--network", "--all", "--output",
+        "--network", "--all", "--output", "--from-literal",
     }  # fmt: skip
     found = set()
     for where, text in texts():

@@ -63,6 +63,8 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
     plain = _from_sources(container, config_maps)
     plain |= {v["name"]: _value(v, pod, container, config_maps) for v in container.get("env") or ()}
     mounts = mounts_of(container, pod, root, scratch, config_maps, plain)
+    if (index := (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX)) is not None:
+        plain[ENV_INDEX] = index
     if has_runner(container):
         return _with_runner(container, mounts, plain)
     hidden = HiddenPaths(container, mounts, config_maps, pod)
@@ -85,8 +87,6 @@ def process_of(container: Container, pod: Pod, root: Path, scratch: Path, config
     hidden.refuse_in_config_maps()
     if arguments[0] == "python":
         arguments[0] = sys.executable
-    if (index := (pod["metadata"].get("annotations") or {}).get(ANNOTATION_INDEX)) is not None:
-        variables[ENV_INDEX] = index
     # this machine's environment, such as PATH, stands for the image's, which uses UTF-8
     own = {name: value for name, value in os.environ.items() if name not in _NOT_IN_AN_IMAGE}
     environment = {**own, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables}
