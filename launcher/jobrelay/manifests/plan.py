@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobrelay.kube.objects import AnyObject, Job, Object
-from jobrelay.kube.read import claim_name
+from jobrelay.kube.read import claim_name, is_built_in, main_container
 from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement
 
@@ -38,6 +38,11 @@ class Plan:
             v for job in self.jobs.values() for v in job["spec"]["template"]["spec"].get("volumes") or ()
         ]
         return any(volume.get("configMap", {}).get("name") == name for volume in volumes)
+
+    @property
+    def has_built_in(self) -> bool:
+        """Whether a stage is a built-in program, which always leaves a record."""
+        return any(is_built_in(main_container(job)) for job in self.jobs.values())
 
     @property
     def has_volume(self) -> bool:

@@ -58,7 +58,7 @@ def run_stages(
             )
         on_step("fetch", request.stages[-1])
         if request.fetch and plan.has_volume:
-            _fetch_results(executor, report, console)
+            _fetch_results(executor, report, console, may_lack_records=not plan.has_built_in)
         elif request.fetch:
             console.say(f"the Jobs mount no volume; their logs are in {report.folder}/logs/")
         elif report.verdict.exit_code == Exit.SUCCEEDED and not request.fetched_later:
@@ -126,14 +126,19 @@ def _run_in_order(context: StageContext, reports: list[StageReport]) -> None:
         current = successor
 
 
-def _fetch_results(executor: JobReader, report: RunReport, console: Progress) -> None:
-    """Fetch results and logs to report.folder, also those of a failed stage."""
+def _fetch_results(
+    executor: JobReader, report: RunReport, console: Progress, *, may_lack_records: bool
+) -> None:
+    """Fetch results and logs to report.folder, also those of a failed stage.
+
+    may_lack_records: whether the stages may have run without the runner; then the volume may have nothing.
+    """
     if not any(stage.ran for stage in report.stages):
         return
     try:
         report.fetched = results.fetch(executor, report.run, report.folder)
     except JobRelayError as error:
-        if all(stage.pods and not stage.closing for stage in report.stages):  # none ran under the runner
+        if may_lack_records and not any(stage.closing for stage in report.stages):
             console.say(f"nothing was fetched from the volume; the logs are in {report.folder}/logs/")
         elif report.verdict.exit_code != Exit.SUCCEEDED:
             console.say(f"  nothing was fetched: {error.what}")  # the stage's own verdict matters more

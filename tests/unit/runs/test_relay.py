@@ -62,6 +62,9 @@ class Executor:
     def watch(self, plan: object) -> Iterator[Updates]:
         yield self.updates
 
+    def start_early(self, job: Object, before: Object, beside: Object | None) -> None:
+        """There is no room."""
+
     def submit(self, job: Object, replace: str = "if-later") -> Submission:
         self.submitted += 1
         if self.refuse and self.submitted > 1:
