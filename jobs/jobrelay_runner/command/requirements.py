@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -11,9 +9,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Final, Iterator, List, Mapping
+from typing import Dict, Final, List, Mapping
 
 from jobrelay_runner.errors import BadInput, Failed
+from jobrelay_runner.volume.files import one_at_a_time
 
 #: Where the environments are; else in envs/ on the volume.
 ENV_ENVIRONMENTS: Final = "JOBRELAY_ENVIRONMENTS"
@@ -37,7 +36,7 @@ def environment_with(
     path = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (path / _COMPLETE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with one_at_a_time(path.with_name(f".{path.name}.lock")):
             if not (path / _COMPLETE).is_file():
                 _install(python, requirements, path)
     return _activated(path, given)
@@ -83,15 +82,6 @@ def _activated(path: Path, given: Mapping[str, str]) -> Dict[str, str]:
         "VIRTUAL_ENV": str(path),
         "PATH": f"{path / 'bin'}{os.pathsep}{given.get('PATH', os.defpath)}",
     }
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of an environment. Without locks, as on some network volumes, two may install at once."""
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _output(command: List[str]) -> str:

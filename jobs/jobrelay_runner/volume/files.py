@@ -1,11 +1,13 @@
-"""Atomic writes: after a crash at any moment, a file is either the old one or the new one, complete."""
+"""Atomic writes: after a crash, a file is either the old one or the new one, complete; and locks."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,15 @@ def json_text(tree: Any) -> str:
 def write_json(path: Path, tree: Any) -> None:
     """Write `tree` as readable JSON, atomically."""
     write_atomically(path, json_text(tree))
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path) -> Iterator[bool]:
+    """Hold this file's lock; wait until it is free. Yields False where the volume has no locks."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # some network file systems
+            yield False
+        else:
+            yield True

@@ -14,7 +14,7 @@ from typing import Final
 
 from jobrelay_runner.errors import BadInput, from_os_error
 from jobrelay_runner.text.redaction import redacted
-from jobrelay_runner.volume.locks import one_at_a_time
+from jobrelay_runner.volume.files import one_at_a_time
 
 #: For connecting and for every read; torchvision itself would wait forever.
 TIMEOUT_SECONDS: Final = 20.0

@@ -1,11 +1,18 @@
-"""What the launcher changes in other people's Jobs, so that their logs and results can be collected."""
+"""What the launcher changes in other people's Jobs, so that they start and their logs can be collected."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import re
+from typing import Any, Final
 
 from jobrelay.kube.objects import Job
-from jobrelay.kube.read import title
+from jobrelay.kube.read import has_runner, main_container, title
+
+#: As runc and crun put it: exec: "sh": executable file not found in $PATH
+_NO_SHELL: Final = re.compile(
+    r'exec: "?sh"?: |"sh": executable file not found|executable file `sh` not found'
+)
 
 
 def adapted(job: Job) -> list[str]:
@@ -23,3 +30,22 @@ def adapted(job: Job) -> list[str]:
     if spec.pop("ttlSecondsAfterFinished", None) is not None:
         notes.append(f"{title(job)}: without ttlSecondsAfterFinished; `delete` removes the Jobs of a run")
     return notes
+
+
+def lacks_shell(reason: str, message: str) -> bool:
+    """Whether a container could not start because its image has no shell."""
+    return bool(_NO_SHELL.search(message)) and reason in (
+        "StartError", "RunContainerError", "CreateContainerError", "ContainerCannotRun",
+    )  # fmt: skip
+
+
+def without_runner(job: Job) -> Job | None:
+    """The Job with its program as the container's command; None if it does not use the runner."""
+    job = copy.deepcopy(job)
+    main = main_container(job)
+    args = list(main.get("args") or ())
+    if not has_runner(main) or "--" not in args:
+        return None
+    main["command"] = args[args.index("--") + 1 :]
+    main["args"] = []
+    return job

@@ -238,7 +238,7 @@ def _set_config_map(job: Job, name: str) -> None:
 def _stamp(job: Job, annotation: str, stage: Stage, config: PipelineConfig) -> None:
     """Annotate the Job with the hash of everything that decides what it does, whatever the run's name.
 
-    With `autosize` the launcher sets resources later (jobrelay.runs.autosize), outside the hash: whatever
+    With `autosize` the launcher sets resources later (jobrelay.runs.sizing), outside the hash: whatever
     the newest run suggests, the Job counts as the same and is adopted.
     """
     own = config.decides(stage)

@@ -15,11 +15,11 @@ from jobrelay.hints import Command, Hint, SameAgain, of_run
 from jobrelay.kube.read import stage_in
 from jobrelay.manifests import Plan
 from jobrelay.runs import results
-from jobrelay.runs.autosize import autosized
 from jobrelay.runs.events import Progress
 from jobrelay.runs.folder import Owner, claim
 from jobrelay.runs.report import RunReport, StageReport
 from jobrelay.runs.request import RunRequest
+from jobrelay.runs.sizing import autosized
 from jobrelay.runs.stage.running import RunningStage, StageContext
 from jobrelay_runner.stages import Stage
 

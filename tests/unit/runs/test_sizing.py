@@ -15,8 +15,7 @@ from jobrelay.console import Console
 from jobrelay.kube.quantities import parse_quantity
 from jobrelay.kube.read import main_container
 from jobrelay.manifests import Plan
-from jobrelay.runs.autosize import autosized
-from jobrelay.runs.sizing import Size, requests_against_use, suggest
+from jobrelay.runs.sizing import Size, autosized, requests_against_use, suggest
 from jobrelay_runner.volume.record import Closing, Cost, LogDigest
 from jobrelay_train.config.loading import load_config, validate
 from jobrelay_train.config.schema import STAGES

@@ -27,7 +27,7 @@ _held: dict[Path, int] = {}
 
 
 def hold(cache: Path, key: str) -> None:
-    """Mark an entry as in use while this process lives. Call it under the lock (volume.locks)."""
+    """Mark an entry as in use while this process lives. Call it under the lock (volume.files)."""
     with suppress(OSError):  # the time only determines which entry is removed first
         os.utime(cache / f"{key}.json")
     lock = cache / f"{key}.lock"
@@ -43,7 +43,7 @@ def hold(cache: Path, key: str) -> None:
 
 
 def make_room(cache: Path, key: str, size: int) -> None:
-    """Remove entries until `key`, of `size` bytes, fits. Call it under the lock (volume.locks)."""
+    """Remove entries until `key`, of `size` bytes, fits. Call it under the lock (volume.files)."""
     others = {path.stem for suffix in (".json", ".pixels") for path in cache.glob(f"*{suffix}")}
     others -= {key, "files"}  # files.json holds the hashes of the files
     oldest_first = sorted(others, key=lambda other: _used(cache, other))

@@ -32,8 +32,7 @@ from torch import Tensor
 
 from jobrelay_runner.errors import BadInput, Failed, passing_trouble
 from jobrelay_runner.text.counting import counted
-from jobrelay_runner.volume.files import write_atomically
-from jobrelay_runner.volume.locks import one_at_a_time
+from jobrelay_runner.volume.files import one_at_a_time, write_atomically
 from jobrelay_runner.volume.record import FileDigest, matches
 from jobrelay_runner.volume.safe_read import read_bytes
 from jobrelay_train.config.schema import tree_hash

@@ -19,9 +19,8 @@ from jobrelay.pipelines.compose import (
 from jobrelay.pipelines.compose.dockerfile import image as dockerfile
 from jobrelay.pipelines.compose.dockerfile.image import ImageConfig
 from jobrelay.pipelines.compose.model import Project, Service
-from jobrelay.pipelines.compose.mounts import Mounted
+from jobrelay.pipelines.compose.mounts import Mounted, Places
 from jobrelay.pipelines.compose.order import order
-from jobrelay.pipelines.compose.places import Places
 from jobrelay.pipelines.compose.text import env
 from jobrelay.pipelines.compose.text.yamlfile import as_text
 from jobrelay.pipelines.definition import Build, Pipeline, StageDefinition

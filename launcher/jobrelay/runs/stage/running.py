@@ -23,7 +23,7 @@ from jobrelay.figures import in_one_line
 from jobrelay.kube.objects import Job
 from jobrelay.kube.read import finished_condition, has_runner, main_container, pod_phase, pods_of
 from jobrelay.manifests import Plan, with_disruptions
-from jobrelay.manifests.shell import lacks_shell, without_runner
+from jobrelay.manifests.adapting import lacks_shell, without_runner
 from jobrelay.runs.events import Progress
 from jobrelay.runs.report import StageReport
 from jobrelay.runs.request import RunRequest
