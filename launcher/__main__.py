@@ -13,7 +13,7 @@ _CHECKOUT = os.path.dirname(_FOLDER)  # noqa: PTH120
 _VENV = os.path.join(_CHECKOUT, ".venv")  # noqa: PTH118
 #: Nothing works without _NEEDED; some commands fail without _WANTED (pyproject.toml).
 _NEEDED = ("click", "pydantic", "yaml", "rich")
-_WANTED = ("jinja2", "urllib3", "websocket")
+_WANTED = ("jinja2", "pathspec", "urllib3", "websocket")
 
 
 def _complaint():

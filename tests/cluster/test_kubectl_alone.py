@@ -43,7 +43,7 @@ def test_the_api_server_takes_every_overlay(kubectl: Kubectl, overlay: str) -> N
         else:
             item["metadata"]["namespace"] = kubectl.namespace
     answer = kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))
-    assert answer.count("server dry run") == len(objects) == 11
+    assert answer.count("server dry run") == len(objects) == 12
 
 
 def test_the_api_server_takes_a_training_on_several_nodes(place: Place, kubectl: Kubectl) -> None:

@@ -109,7 +109,7 @@ def test_the_services_of_a_compose_file_can_be_chosen(place: Place) -> None:
     chosen = ("run-all", "--local", "--dry-run", "-f", "docker-compose.yml", "train", "infer")
     assert "order: train, infer" in place.run(*chosen).err
     assert "there is no service nobody" in place.run(*chosen, "nobody", expect=2).err
-    place.run("run-all", "--local", "train", expect=2)
+    assert "there is no stage nobody" in place.run("run-all", "--local", "nobody", expect=2).err
 
 
 def test_several_nodes(place: Place) -> None:

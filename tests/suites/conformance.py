@@ -242,7 +242,7 @@ class Conformance:
         result = place.run("run", "train", "--run", "a", *QUICK, "--set", "seed=7", expect=6)
 
         assert "seed: 0 there, 7 wanted" in result.err
-        assert "launcher delete a" in result.err
+        assert "--replace --run a" in result.err
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -251,7 +251,7 @@ class Conformance:
             (["--set", "train.epochs=many"], "train.epochs"),
             (
                 ["--set", "data.name=imagenet"],
-                "'fashion-mnist-mini', 'fashion-mnist', 'mnist', 'imagefolder' or 'blobs'",
+                "'mnist', 'imagefolder', 'blobs' or package.module:function",
             ),
             (
                 ["--set", "model.name=resnet18"],

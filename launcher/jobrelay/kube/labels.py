@@ -30,6 +30,8 @@ ANNOTATION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 #: Set on a Job started while the stage before it still ran: the seconds it may run itself, or empty.
 ANNOTATION_EARLY: Final = "jobrelay.dev/early"
 GATE: Final = "gate"
+#: The container that makes the folders which a stage mounts.
+PREPARE: Final = "prepare"
 #: The runner as one file, in a ConfigMap (pipelines.runner).
 RUNNER_FILE: Final = "runner.pyz"
 CONFIG_MAP: Final = "jobrelay-config"

@@ -6,6 +6,7 @@ import copy
 import re
 from typing import Any, Final
 
+from jobrelay.kube.labels import PREPARE
 from jobrelay.kube.objects import Job
 from jobrelay.kube.read import has_runner, main_container, title
 
@@ -48,4 +49,6 @@ def without_runner(job: Job) -> Job | None:
         return None
     main["command"] = args[args.index("--") + 1 :]
     main["args"] = []
+    pod = job["spec"]["template"]["spec"]
+    pod["initContainers"] = [c for c in pod.get("initContainers") or () if c["name"] != PREPARE]
     return job

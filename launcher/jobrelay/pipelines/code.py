@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import pathspec
-
 from jobrelay.errors import BadInput
 from jobrelay.figures import mebibytes
 from jobrelay_runner.command.specification import CODE_FILE
@@ -92,6 +90,8 @@ def _joined(place: str, name: str) -> str:
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files and links below a folder that no ignore file leaves out, by relative name."""
+    import pathspec  # only runs of your own code need it
+
     specs: dict[Path, pathspec.GitIgnoreSpec] = {}
 
     def ignored(path: Path, suffix: str) -> bool:

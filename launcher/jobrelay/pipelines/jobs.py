@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from jobrelay import manifests
 from jobrelay.errors import BadInput
-from jobrelay.kube.labels import LABEL_COMPONENT
+from jobrelay.kube.labels import LABEL_COMPONENT, PREPARE
 from jobrelay.kube.objects import Container, Job, Object
 from jobrelay.kube.quantities import parse_quantity
 from jobrelay.kube.read import containers, main_container
@@ -43,15 +43,18 @@ while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
 case $code in 65|69|75|76|78) echo "jobrelay: exit code $code" >&2; exit 1;; esac
 exit "$code"
 """
-#: Copies the image's files at $1 to the folder $2 of the workspace, and so on, and unpacks the code.
-PREPARE: Final = """\
-runner="$1"; shift
+#: Makes the folders of the workspace that are mounted, as the stage's own user: the kubelet would make them
+#: as root. $1 is runner.pyz, $2 whether to unpack the code; then a folder and the image's path that it starts
+#: with, or nothing, and so on.
+_PREPARE: Final = """\
+runner="$1"; unpack="$2"; shift 2
 work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
 while [ $# -gt 1 ]; do
-  mkdir -p "$work/$2" || exit 1
-  if [ -d "$1" ] && [ -z "$(ls -A "$work/$2")" ]; then cp -a "$1/." "$work/$2/" || exit 1; fi
+  mkdir -p "$work/$1" || exit 1
+  if [ -n "$2" ] && [ -d "$2" ] && [ -z "$(ls -A "$work/$1")" ]; then cp -a "$2/." "$work/$1/" || exit 1; fi
   shift 2
 done
+[ -n "$unpack" ] || exit 0
 for python in python3 python; do
   if command -v "$python" >/dev/null 2>&1; then exec "$python" "$runner" unpack; fi
 done
@@ -144,16 +147,26 @@ def _job(pipeline: Pipeline, name: Stage, stage: StageDefinition, before: Stage 
 def _preparing(pipeline: Pipeline, name: Stage, stage: StageDefinition, main: Container) -> list[Container]:
     """The container that has to run before the stage's mounts are made, where there is need for one.
 
-    A named volume starts with the image's files, while it is empty; and a file must be there to be mounted.
+    The kubelet makes a folder that is mounted, and those above it, as root: nobody else could write there. A
+    named volume starts with the image's files, while it is empty; and a file must be there to be mounted.
     """
-    places = {path: stage.mounts[path].removeprefix("./") for path in pipeline.seeded.get(name, ())}
+    seeded = {stage.mounts[path].removeprefix("./"): path for path in pipeline.seeded.get(name, ())}
+    mounted = [
+        folder.removeprefix("./")
+        for path, folder in stage.mounts.items()
+        if path.startswith("/") and not folder.startswith("data/")
+    ]
     single = {place for place, source in pipeline.files.items() if source.is_file()}
-    if not places and not single & {folder.removeprefix("./") for folder in stage.mounts.values()}:
+    needs_code = bool(single & set(mounted))
+    is_root = (stage.security or pipeline.security) == "image"
+    if not seeded and not needs_code and (is_root or not mounted):
         return []
     container = copy.deepcopy(main)
-    container["name"] = "prepare"
-    container["command"] = ["sh", "-c", PREPARE, *container["command"][3:]]
-    container["args"] = [word for path, place in places.items() for word in (path, place)]
+    container["name"] = PREPARE
+    container["command"] = ["sh", "-c", _PREPARE, *container["command"][3:]]
+    folders = [place for place in mounted if place not in single]
+    words = [word for place in folders for word in (place, seeded.get(place, ""))]
+    container["args"] = ["unpack" if needs_code else "", *words]
     return [container]
 
 

@@ -16,6 +16,7 @@ from jobrelay.kube.read import index_of, main_container, pipeline_of
 from jobrelay.runs import results, status
 from jobrelay.runs.folder import belongs
 from jobrelay_runner.stages import Stage
+from jobrelay_runner.volume.records import read_records
 from jobrelay_runner.volume.safe_read import open_regular
 
 _BLOCK: Final = 256 * 1024
@@ -42,7 +43,8 @@ def print_logs(
     run = run or status.newest_run(executor)
     jobs = executor.jobs(run)
     there = {job["metadata"]["labels"][LABEL_COMPONENT]: (job, pods) for job, pods in jobs}
-    stages = [stage] if stage else pipeline_of(job for job, _ in jobs) or _recorded(executor, run)
+    stages = [stage] if stage else pipeline_of(job for job, _ in jobs)
+    stages = stages or _fetched(executor, run, fetched) or _recorded(executor, run)
     printed = False
     gone: list[Stage] = []
     for wanted in stages:
@@ -61,6 +63,12 @@ def print_logs(
         if stage and known_stages and stage not in known_stages:
             raise BadInput(f"run {run} has no stage {stage}", f"choose from {', '.join(known_stages)}")
         raise BadInput(f"run {run} has no log on {executor.place()}", Command("status", run))
+
+
+def _fetched(executor: JobReader, run: str, fetched: Path) -> list[Stage]:
+    """The stages of a run that was fetched; none if the folder is another run's."""
+    folder = fetched / run
+    return list(read_records(folder, root=folder)) if belongs(folder, run, executor.place()) else []
 
 
 def _recorded(executor: JobReader, run: str) -> list[Stage]:

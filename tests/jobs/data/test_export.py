@@ -26,7 +26,7 @@ def _model(name: Any) -> tuple[torch.nn.Module, ModelSpec]:
     spec = ModelSpec(
         name=name, input_shape=(1, 28, 28), class_names=(*"0123456789",), mean=0.3, std=0.3, dataset="mnist"
     )
-    return channels_last(build(spec)).eval(), spec
+    return channels_last(build(spec), spec).eval(), spec
 
 
 def _images(count: int) -> Tensor:
@@ -56,7 +56,7 @@ def test_a_model_of_rgb_images_is_exported(tmp_path: Path) -> None:
         std=(0.3, 0.2, 0.1),
         dataset="data/clothes",
     )
-    model = channels_last(build(spec)).eval()
+    model = channels_last(build(spec), spec).eval()
     path = tmp_path / "model.pt2"
     path.write_bytes(export(model, spec))
 

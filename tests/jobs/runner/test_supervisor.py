@@ -319,7 +319,7 @@ def test_data_of_too_many_files_for_a_record_is_listed_beside_it(supervised: Sup
     folder.mkdir(parents=True)
     for number in range(4):
         (folder / f"{number}.png").write_text(str(number))
-    few = "from jobrelay_runner import supervisor; supervisor._MOST_INPUTS = 3"
+    few = "from jobrelay_runner import recording; recording._MOST_INPUTS = 3"
     work = """
         from jobrelay_runner.volume.record import FileDigest
         (context.folder.path / "model.pt").write_text("weights")

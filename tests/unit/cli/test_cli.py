@@ -380,6 +380,7 @@ def test_render_of_a_configuration_file(line: CommandLine) -> None:
         "schedule": "one-cycle", "gamma": 0.7, "weight_decay": 0.05,
         "label_smoothing": 0.1, "freeze": "none", "augment": True, "horizontal_flip": "auto",
         "precision": "auto", "strategy": "single", "processes": "auto", "nodes": 1, "validation_split": 0.0,
+        "loss": None,
     }  # fmt: skip
     train = next(item for item in items if item["metadata"]["name"] == "b-train")
     assert train["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "5Gi"

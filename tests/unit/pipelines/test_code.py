@@ -11,8 +11,8 @@ import pytest
 
 from jobrelay.errors import BadInput
 from jobrelay.pipelines import code
-from jobrelay.pipelines.code import snapshot
-from jobrelay.pipelines.config import MOST_CODE, ProgramConfig
+from jobrelay.pipelines.code import MOST_CODE, snapshot
+from jobrelay.pipelines.config import ProgramConfig
 from jobrelay.pipelines.definition import Pipeline, StageDefinition
 
 

@@ -30,7 +30,7 @@ from tests.support.trials import PIPELINE, write_pipeline
 
 FLAGS = SweepFlags(
     run_id=None, config_file=None, overrides=(), timeout=None, data=(), registry=None, no_build=False,
-    axes=("epochs=1,2",), one_at_a_time=False,
+    code=None, axes=("epochs=1,2",), one_at_a_time=False,
     count=None, seeds=1, max_parallel=1, pack=None, stop_when=None, choose_on=None, minimize=None, name=None,
     dry_run=False, output="table",
 )  # fmt: skip

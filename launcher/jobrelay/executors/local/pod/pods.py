@@ -12,6 +12,7 @@ from typing import Final
 
 from jobrelay.executors.local.pod.container import Container, StatusGroup
 from jobrelay.executors.local.pod.state import JobState
+from jobrelay.kube.labels import PREPARE
 from jobrelay.kube.objects import Container as ContainerSpec
 from jobrelay.kube.objects import Pod
 
@@ -45,6 +46,8 @@ class PodRunner:
     def _initialise(self, scratch: Path, deadline: float | None, sidecars: list[threading.Thread]) -> bool:
         """Run init containers in order, each after the one before has succeeded; sidecars stay up."""
         for spec in self._pod["spec"].get("initContainers") or ():
+            if spec["name"] == PREPARE and (spec.get("args") or [""])[0] == "":
+                continue  # here the mounted folders are made by this user anyway
             if spec.get("restartPolicy") == "Always":
                 container = self._container("initContainerStatuses", spec, scratch, None, sidecar=True)
                 if not self._start_sidecar(container, sidecars):
