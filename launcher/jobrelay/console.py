@@ -79,7 +79,7 @@ class Console:
         if how == "complete":
             self.detail(f"  {stage}: Job {job} is complete already")
         elif how in ("adopted", "replaced"):
-            shown = "re-attached to" if how == "adopted" else "runs again, replacing the failed"
+            shown = "re-attached to" if how == "adopted" else "runs again, replacing the earlier"
             self.say(f"  {stage}: {shown} Job {job}")
 
     def ended(self, stage: HasLine) -> None:

@@ -233,7 +233,7 @@ class Conformance:
         place.run(*arguments, expect=1)
         result = place.run(*arguments)
 
-        assert "runs again, replacing the failed Job a-eval" in result.err
+        assert "runs again, replacing the earlier Job a-eval" in result.err
         assert "train was here" not in result.err  # complete: left alone
         assert "eval │ now" in result.err
 

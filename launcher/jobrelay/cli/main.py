@@ -121,8 +121,18 @@ def run_all(stages: tuple[str, ...], target: Target, console: Console, flags: Ru
 
     Of a compose file, name services.
     """
+    _point_at_compose_file(target, console)
     of_services = target.pipeline is not None and target.pipeline.is_compose
     return _run(() if of_services else stages, target, console, flags)
+
+
+def _point_at_compose_file(target: Target, console: Console) -> None:
+    """Say that a compose file of the current folder is not what runs."""
+    from jobrelay import manifests
+    from jobrelay.pipelines.init import compose_file
+
+    if target.pipeline is None and target.kustomization == manifests.BASE and (file := compose_file(Path())):
+        console.say(f"this runs the built-in pipeline; for the services of {file.name}: -f {file.name}")
 
 
 @cli.command()
