@@ -62,9 +62,8 @@ class Limits:
 def pack(folder: Path, out: IO[bytes], leave_out: Callable[[str], bool] = lambda name: False) -> int:
     """Write the regular files below `folder` to `out`; return how many.
 
-    Names are relative to `folder`. Left out are links and devices, every file or folder for whose
-    relative name `leave_out` returns True, and what a stage is still writing (`.NAME.partial`).
-    Raises OSError.
+    Names are relative to `folder`. Left out are links and devices, every file or folder for whose relative
+    name `leave_out` returns True, and what a stage is still writing (`.NAME.partial`). Raises OSError.
     """
     return pack_files({name: folder / name for name in _regular_files(folder, leave_out)}, out)
 
