@@ -36,7 +36,7 @@ def test_a_script(place: Place) -> None:
     folder = at(place, "script")
     result = place.run("run", "--run", "a", "--", "python", "main.py", "--epochs", "2")
     assert " main │ epoch 2/2" in result.err
-    assert json.loads((folder / "runs/a/work/line.json").read_text())["slope"] > 0.5
+    assert json.loads((folder / "runs/a/workspace/line.json").read_text())["slope"] > 0.5
 
 
 def test_a_killed_pipeline_resumes(place: Place, kubectl: Kubectl) -> None:
@@ -49,8 +49,8 @@ def test_a_killed_pipeline_resumes(place: Place, kubectl: Kubectl) -> None:
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "train │ resumes after epoch " in err
-    assert json.loads((folder / "runs/a/work/model/eval.json").read_text())["accuracy"] > 0.9
-    assert (folder / "runs/a/work/pictures/spirals.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "runs/a/workspace/model/eval.json").read_text())["accuracy"] > 0.9
+    assert (folder / "runs/a/workspace/pictures/spirals.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_several_nodes(place: Place, kubectl: Kubectl) -> None:
@@ -58,7 +58,7 @@ def test_several_nodes(place: Place, kubectl: Kubectl) -> None:
     folder = at(place, "torchrun")
     result = place.run("run-all", "--run", "a", "--set", "epochs=2", *LITTLE)
     assert "process 1 of 2 is there" in result.err
-    assert json.loads((folder / "runs/a/work/result.json").read_text())["processes"] == 2
+    assert json.loads((folder / "runs/a/workspace/result.json").read_text())["processes"] == 2
 
 
 def test_jobs_without_python_in_the_order_of_their_annotations(place: Place, kubectl: Kubectl) -> None:

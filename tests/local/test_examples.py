@@ -55,7 +55,7 @@ def test_a_script(place: Place) -> None:
     folder = at(place, "script")
     result = place.run("run", "--run", "a", "--", "python", "main.py", "--epochs", "2")
     assert " main │ epoch 2/2" in result.err
-    assert json.loads((folder / "runs/a/work/line.json").read_text())["slope"] > 0.5
+    assert json.loads((folder / "runs/a/workspace/line.json").read_text())["slope"] > 0.5
     assert not (folder / "line.json").exists()
 
 
@@ -64,7 +64,7 @@ def test_a_pipeline(place: Place) -> None:
     found = metrics(outcome(place, "--set", "epochs=12"))
     assert found["train"]["epochs"] == 12
     assert found["evaluate"]["accuracy"] > 0.9
-    assert (folder / "runs/a/work/pictures/spirals.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "runs/a/workspace/pictures/spirals.png").read_bytes().startswith(b"\x89PNG")
 
 
 def processes(*words: str) -> list[int]:
@@ -86,9 +86,9 @@ def test_a_killed_pipeline_resumes_with_the_same_result(place: Place, tmp_path: 
     assert process.returncode == 0, err
     assert "attempt 1 of 3 failed" in err
     assert "train │ resumes after epoch " in err
-    weights = tmp_path / "volume/runs/a/work/model/train.json"
+    weights = tmp_path / "volume/runs/a/workspace/model/train.json"
     place.run("run", "train", "--run", "b", *settings)
-    assert weights.read_text() == (tmp_path / "volume/runs/b/work/model/train.json").read_text()
+    assert weights.read_text() == (tmp_path / "volume/runs/b/workspace/model/train.json").read_text()
 
 
 def test_a_compose_file(place: Place) -> None:
@@ -98,7 +98,7 @@ def test_a_compose_file(place: Place) -> None:
         pytest.skip("this machine allows no mount namespaces")
     assert result.code == 0, result.err
     assert "order: train, evaluate, infer" in result.err
-    assert json.loads((folder / "runs/a/work/results/eval.json").read_text())["rmse"] < 0.5
+    assert json.loads((folder / "runs/a/workspace/results/eval.json").read_text())["rmse"] < 0.5
     assert not (folder / "results").exists()
     assert not Path("/results").exists()
 

@@ -65,10 +65,10 @@ class AnyPrograms:
         assert all(stage["log_complete"] for stage in report["stages"])
         assert report["stages"][1]["metrics"] == {"acc": 0.25, "test.f1": 0.5}
         home = place.folder / "runs/a"
-        assert (home / "work/model/weights").read_text() == "0.25"
-        assert not (home / "work/train.py").exists()  # what the stages wrote, not the code
+        assert (home / "workspace/model/weights").read_text() == "0.25"
+        assert not (home / "workspace/train.py").exists()  # what the stages wrote, not the code
         record = json.loads((home / "train.json").read_text())
-        assert list(record["outputs"]) == ["work/model/weights"]
+        assert list(record["outputs"]) == ["workspace/model/weights"]
         assert record["means"]["params.lr"] == "0.25"
         assert place.run("logs", "a", "evaluate").out == "evaluated 0.25\n"
         assert "train succeeded, evaluate succeeded" in place.run("list").out
@@ -91,7 +91,7 @@ class AnyPrograms:
             ("train", "complete", "succeeded"),
             ("evaluate", "replaced", "succeeded"),
         ]
-        written = json.loads((place.folder / "runs/a/work/model/eval.json").read_text())
+        written = json.loads((place.folder / "runs/a/workspace/model/eval.json").read_text())
         assert written["test"]["f1"] == 0.75
 
     def test_a_first_stage_that_is_complete_changes_only_on_demand(self, place: Place) -> None:
@@ -105,7 +105,7 @@ class AnyPrograms:
             ("train", "replaced", "succeeded"),
             ("evaluate", "replaced", "succeeded"),
         ]
-        assert (place.folder / "runs/a/work/model/weights").read_text() == "0.5"
+        assert (place.folder / "runs/a/workspace/model/weights").read_text() == "0.5"
 
     def test_exit_codes_are_the_programs_own(self, place: Place) -> None:
         write(place.folder, evaluate="import sys\nprint('so it is')\nsys.exit(75)")
@@ -127,7 +127,7 @@ class AnyPrograms:
         (place.folder / "main.py").write_text("import sys; print(sys.argv[1:]); open('out', 'w').write('x')")
         command(place, "python", "main.py", "a b", "$HOME")
         assert place.run("logs", "a").out == "['a b', '$HOME']\n"
-        assert (place.folder / "runs/a/work/out").read_text() == "x"
+        assert (place.folder / "runs/a/workspace/out").read_text() == "x"
 
     def test_code_that_is_too_large_for_a_config_map(self, place: Place) -> None:
         (place.folder / "noise").write_bytes(os.urandom(2_000_000))
@@ -160,12 +160,12 @@ class AnyPrograms:
         replace(place, options=[]).interrupt_when("│ waits", signal.SIGINT, *words)
         place.run("cancel", "a")
         place.run("fetch", "a", "-o", "b", "--all")
-        assert (place.folder / "b/work/stopped").exists()
+        assert (place.folder / "b/workspace/stopped").exists()
 
     def test_a_run_without_a_launcher(self, place: Place) -> None:
         write(place.folder, train=f"import time\ntime.sleep(3)\n{TRAIN}")
         assert place.run("run-all", "--run", "a", "--detach").out == "a\n"
         attached = place.run("attach", "a", "-o", "json").json()
         assert [stage["verdict"]["outcome"] for stage in attached["stages"]] == ["succeeded"] * 2
-        assert (place.folder / "runs/a/work/model/eval.json").exists()
+        assert (place.folder / "runs/a/workspace/model/eval.json").exists()
         assert [how for _, how, _ in verdicts(place, "--run", "a")] == ["complete", "complete"]

@@ -38,7 +38,7 @@ def test_trials_share_jobs_and_each_has_its_own_run(place: Place) -> None:
         run = folder / "runs" / row["run"]
         record = json.loads((run / "train.json").read_text())
         assert record["means"]["params.lr"] == row["lr"]
-        assert list(record["outputs"]) == ["work/model"]
+        assert list(record["outputs"]) == ["workspace/model"]
         assert (run / record["log"]["file"]).read_text() == f"trained {row['lr']} {row['epochs']} 0\n"
     plan = json.loads((folder / "sweep.json").read_text())
     assert (plan["choose_on"], plan["larger"]) == ("evaluate.acc", True)

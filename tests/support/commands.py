@@ -122,7 +122,7 @@ class Pipeline:
 
 def outputs(record: Record) -> set[str]:
     """Names of what a stage wrote, relative to the workspace."""
-    return {name.removeprefix("work/") for name in record.outputs}
+    return {name.removeprefix("workspace/") for name in record.outputs}
 
 
 def as_user(number: int) -> list[str]:

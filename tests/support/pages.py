@@ -225,10 +225,10 @@ def write_programs(
     before: set[str] = set()
     for stage, contents in files.items():
         for name, content in contents.items():
-            path = folder / "work" / name
+            path = folder / "workspace" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        names = [f"work/{name}" for name in contents]
+        names = [f"workspace/{name}" for name in contents]
         log = folder / f"logs/{stage}-p.log"
         log.write_text((logs or {}).get(stage, "done\n"), "utf-8", "replace")
         digest = FileDigest.of(log)

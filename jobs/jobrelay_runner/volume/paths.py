@@ -40,7 +40,7 @@ TERMINATION_MESSAGE_BYTES: Final = 4096
 #: In a run's folder: what an interrupted training resumes from.
 CHECKPOINTS: Final = "checkpoints"
 #: In a run's folder: where a pipeline of any programs works.
-WORKSPACE: Final = "work"
+WORKSPACE: Final = "workspace"
 #: In a run's folder: the digest of the code that was put into the workspace.
 CODE_MARKER: Final = ".code"
 #: In a run's folder: the output of the stages.

@@ -30,7 +30,7 @@ for python in python3 python; do
 done
 if [ "$2" != stage ]; then echo "$2: Python 3.8 or newer is missing in the image" >&2; exit 69; fi
 echo "jobrelay: the image has no Python; the stage runs without a record" >&2
-work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
+work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/workspace"
 mkdir -p "$work" && cd "$work" || exit 1
 code="${JOBRELAY_CONFIG%/*}/code.tar.gz"
 if [ -f "$code" ] && [ ! -e ../.code ]; then tar xzf "$code" && : > ../.code || exit 1; fi
@@ -48,7 +48,7 @@ exit "$code"
 #: with, or nothing, and so on.
 _PREPARE: Final = """\
 runner="$1"; unpack="$2"; shift 2
-work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/work"
+work="$JOBRELAY_VOLUME/runs/$JOBRELAY_RUN/workspace"
 while [ $# -gt 1 ]; do
   mkdir -p "$work/$1" || exit 1
   if [ -n "$2" ] && [ -d "$2" ] && [ -z "$(ls -A "$work/$1")" ]; then cp -a "$2/." "$work/$1/" || exit 1; fi

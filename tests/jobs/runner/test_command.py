@@ -53,7 +53,7 @@ def test_files_are_found_by_comparison(pipeline: Pipeline) -> None:
     pipeline.sh("b", "echo more >> out/x; rm gone; echo 3 > new; cat kept >/dev/null; ln -s new link")
     record = pipeline.record("b")
     assert outputs(record) == {"out/x", "new"}
-    assert record.removed == ["work/gone"]
+    assert record.removed == ["workspace/gone"]
     assert record.pipeline == ["a", "b", "c"]
     assert [check.good for check in check_run(pipeline.folder)] == [True, True, False]
 
@@ -295,15 +295,15 @@ def test_a_changed_file_of_an_earlier_stage_is_named(pipeline: Pipeline) -> None
     (pipeline.work / "x").write_text("other")
     pipeline.sh("b", "cat x", expect=65)
     error = str(pipeline.record("b").error)
-    assert "work/x: changed since a ended" in error
-    assert "work/y" not in error
+    assert "workspace/x: changed since a ended" in error
+    assert "workspace/y" not in error
 
 
 def test_a_removed_file_of_an_earlier_stage_is_named(pipeline: Pipeline) -> None:
     pipeline.sh("a", "echo 1 > x")
     (pipeline.work / "x").unlink()
     pipeline.sh("b", "true", expect=65)
-    assert "work/x" in str(pipeline.record("b").error)
+    assert "workspace/x" in str(pipeline.record("b").error)
 
 
 def test_a_file_that_two_stages_append_to(pipeline: Pipeline) -> None:
@@ -322,7 +322,7 @@ def test_a_changed_stage_that_appends_to_a_file_of_another(pipeline: Pipeline) -
     pipeline.sh("b", "cat log > y")  # neither appends nor removes now: what is there is its own all the same
     record = pipeline.record("b")
     assert outputs(record) == {"log", "y"}
-    assert record.removed == ["work/other"]
+    assert record.removed == ["workspace/other"]
     assert [check.good for check in check_run(pipeline.folder)][:2] == [True, True]
 
 

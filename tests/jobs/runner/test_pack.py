@@ -70,10 +70,14 @@ def test_each_run_has_its_own_workspace_record_log_and_variables(tmp_path: Path)
     for number, word in enumerate(("one", "two")):
         record = pack.record(number, "a")
         assert record is not None
-        assert (record.run, record.status, list(record.outputs)) == (f"r{number}", "succeeded", ["work/here"])
+        assert (record.run, record.status, list(record.outputs)) == (
+            f"r{number}",
+            "succeeded",
+            ["workspace/here"],
+        )
         assert record.log is not None
         assert (pack.folder(number).path / record.log.file).read_text() == f"{word} {number}\n"
-        assert (pack.folder(number).workspace / "here").read_text().strip().endswith(f"r{number}/work")
+        assert (pack.folder(number).workspace / "here").read_text().strip().endswith(f"r{number}/workspace")
 
 
 def test_a_run_that_fails_goes_no_further_and_the_others_do(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_known_error_has_advice(output: str, told: str) -> None:
     [
         "ValueError: bad batch",
         "PermissionError: [Errno 13] Permission denied: 'model.pt'",
-        "PermissionError: [Errno 13] Permission denied: '/jobrelay/volume/runs/a/work/x'",
+        "PermissionError: [Errno 13] Permission denied: '/jobrelay/volume/runs/a/workspace/x'",
         "ConnectionRefusedError: [Errno 111] Connection refused",
         "loading with weights_only=False",
         "",

@@ -149,7 +149,7 @@ stages:
     assert env["OMP_NUM_THREADS"]["value"] == "2"
     assert env["TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "hub", "key": "token"}}
     mounts = [(mount["mountPath"], mount.get("subPathExpr")) for mount in main["volumeMounts"]]
-    work = "runs/$(JOBRELAY_RUN)/work"
+    work = "runs/$(JOBRELAY_RUN)/workspace"
     assert mounts[-2:] == [("/opt", work), ("/opt/model", f"{work}/model")]
     assert spec["backoffLimit"] == 2
     assert pod["terminationGracePeriodSeconds"] == 60

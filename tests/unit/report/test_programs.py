@@ -229,7 +229,7 @@ def test_only_regular_files_of_the_run_are_read(tmp_path: Path, kind: str) -> No
     files: dict[str, str | bytes] = {"h.jsonl": HISTORY, "x.png": png(), "x.json": '{"secret": 1}'}
     folder = write_programs(tmp_path / "a", {"train": files})
     for name in files:
-        path = folder / "work" / name
+        path = folder / "workspace" / name
         (tmp_path / name).write_bytes(path.read_bytes())
         path.unlink()
         if kind == "link":
@@ -245,8 +245,8 @@ def test_only_regular_files_of_the_run_are_read(tmp_path: Path, kind: str) -> No
 
 def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     folder = write_programs(tmp_path / "a", {"train": {"out/x.json": '{"secret": 1}'}})
-    (folder / "work/out").rename(tmp_path / "elsewhere")
-    (folder / "work/out").symlink_to(tmp_path / "elsewhere")
+    (folder / "workspace/out").rename(tmp_path / "elsewhere")
+    (folder / "workspace/out").symlink_to(tmp_path / "elsewhere")
     assert "secret" not in text_of(folder)
 
 

@@ -69,6 +69,6 @@ def test_a_changed_file_is_told_from_a_new_one(tmp_path: Path) -> None:
     (folder.workspace / "new").write_text("1\n")
     (folder.workspace / "old").unlink()
     changes = changes_since(before, folder)
-    assert sorted(changes.written) == ["work/history.jsonl", "work/new"]
-    assert changes.changed == ["work/history.jsonl"]
-    assert changes.removed == ["work/old"]
+    assert sorted(changes.written) == ["workspace/history.jsonl", "workspace/new"]
+    assert changes.changed == ["workspace/history.jsonl"]
+    assert changes.removed == ["workspace/old"]

@@ -36,7 +36,12 @@ def test_files_links_and_executable_bits(folder: RunFolder) -> None:
         ("train.py", b"1", 0o644), ("bin/run", b"2", 0o755), ("deep/er/x", b"3", 0o600),
         link("latest", "deep/er"),
     )  # fmt: skip
-    assert unpack(folder, archive) == ["work/train.py", "work/bin/run", "work/deep/er/x", "work/latest"]
+    assert unpack(folder, archive) == [
+        "workspace/train.py",
+        "workspace/bin/run",
+        "workspace/deep/er/x",
+        "workspace/latest",
+    ]
     assert (folder.workspace / "bin/run").stat().st_mode & 0o777 == 0o755
     assert (folder.workspace / "train.py").stat().st_mode & 0o777 == 0o644
     assert (folder.workspace / "latest/x").read_bytes() == b"3"
@@ -108,8 +113,8 @@ def test_only_regular_files_count(folder: RunFolder) -> None:
     (folder.workspace / ".git/y").touch()
     (folder.workspace / ".hidden").touch()
     state = state_of(folder)
-    assert sorted(state) == ["work/.hidden", "work/x"]
-    assert state["work/x"][0] == 2
+    assert sorted(state) == ["workspace/.hidden", "workspace/x"]
+    assert state["workspace/x"][0] == 2
 
 
 # --- records -------------------------------------------------------------------------------------
