@@ -198,10 +198,10 @@ class StageProcess:
     def report(self) -> dict[str, Any]:
         """Return the child's final report; empty if it ended without one."""
         try:
-            told = json.loads(self._report)
+            report = json.loads(self._report)
         except ValueError:
             return {}
-        return told if isinstance(told, dict) else {}
+        return report if isinstance(report, dict) else {}
 
     @staticmethod
     def _exit_code(status: int) -> int:

@@ -36,7 +36,7 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
     stop = StopRequest()
     stop.install()
     _print_to(output)
-    told: dict[str, Any]
+    outcome: dict[str, Any]
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a pending signal is obeyed here
         # An interrupted import leaves half a module, and a confusing error.
@@ -52,7 +52,7 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
         os.write(report, json.dumps(started).encode() + b"\n")
         result = stage(context, stop)
         stop.ignore()
-        told = {
+        outcome = {
             "inputs": {name: digest.to_dict() for name, digest in result.inputs.items()},
             "outputs": {name: digest.to_dict() for name, digest in result.outputs.items()},
             "metrics": result.metrics,
@@ -65,15 +65,15 @@ def run(context: StageContext[Any], go: int, output: int, report: int) -> int:
         known = _known(error, context)
         if known is None:
             sys.stderr.write(redacted(traceback.format_exc()))
-            told, code = {"error": redacted("".join(traceback.format_exception_only(error)).strip())}, 1
+            outcome, code = {"error": redacted("".join(traceback.format_exception_only(error)).strip())}, 1
         else:
             print(f"{context.stage}: {known}", file=sys.stderr)
-            told, code = {"error": str(known)}, known.exit_code
-    told["versions"] = _versions()
-    told["moments"] = moments()
+            outcome, code = {"error": str(known)}, known.exit_code
+    outcome["versions"] = _versions()
+    outcome["moments"] = moments()
     sys.stdout.flush()
     with os.fdopen(report, "w") as pipe:
-        json.dump(told, pipe)
+        json.dump(outcome, pipe)
     return code
 
 

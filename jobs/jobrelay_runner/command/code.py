@@ -71,7 +71,7 @@ def _extract(members: tarfile.TarFile, member: tarfile.TarInfo, workspace: Path)
         return
     source = members.extractfile(member) if member.isfile() else None
     if source is None:
-        raise BadInput(f"the code's archive holds something that is no file: {member.name}")
+        raise BadInput(f"the code's archive holds something that is not a file: {member.name}")
     with source, path.open("wb") as target:
         shutil.copyfileobj(source, target)
     path.chmod(member.mode & 0o777 | 0o600)

@@ -30,7 +30,7 @@ def environment_with(
     """
     python = shutil.which("python", path=given.get("PATH")) or shutil.which("python3", path=given.get("PATH"))
     if python is None:
-        raise BadInput(f"{requirements.name} cannot be installed: there is no python on the PATH")
+        raise BadInput(f"{requirements.name} cannot be installed: python is not on the PATH")
     version = _output([python, "-c", "import sys; print(sys.version)"])
     key = "\0".join((requirements.read_text(encoding="utf-8"), version, platform.machine(), image))
     path = folder / hashlib.sha256(key.encode()).hexdigest()[:16]

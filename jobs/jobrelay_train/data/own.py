@@ -29,7 +29,7 @@ from jobrelay_train.data.items import Items, own_random_numbers
 from jobrelay_train.data.split import Images, Split, SplitName
 from jobrelay_train.own.functions import OwnFunction, find
 
-#: A data set with at most so many bytes of tensors is read into memory.
+#: A data set whose tensors have at most this many bytes is read into memory.
 IN_MEMORY_BYTES: Final = 2**30
 #: Items that are read twice, to see whether the data set varies them.
 _READ_TWICE: Final = 16

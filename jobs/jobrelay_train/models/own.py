@@ -27,7 +27,7 @@ def build_own(name: str, classes: int, input_shape: tuple[int, ...]) -> nn.Modul
         raise function.problem(f"it returned {type(model).__name__}, and a torch.nn.Module is expected")
     state = model.state_dict()
     if odd := [key for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise function.problem(f"its state_dict has {odd[0]!r}, which is no tensor and cannot be saved")
+        raise function.problem(f"its state_dict has {odd[0]!r}, which is not a tensor and cannot be saved")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise function.problem("the module has no parameter that can be trained")
     return model

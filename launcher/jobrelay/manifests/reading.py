@@ -75,7 +75,7 @@ def load(folder: Path) -> Manifests:
                 raise BadInput(f"{folder} has two Jobs for {stage}: {title(jobs[stage])} and {title(item)}")
             jobs[stage] = cast(Job, item)  # _check_job validates the shape
         elif item["kind"] in _SERVERS:
-            notes.append(f"{title(item)} is left out: it never ends, and is no stage")
+            notes.append(f"{title(item)} is left out: it never ends and is not a stage")
         elif not item["apiVersion"].startswith(_GRANTS):
             shared.append(item)
     if not jobs:

@@ -11,7 +11,7 @@ _ORDER: Final = (
     r"download|fetch|get_data", r"prepare|prepro|preprocess|generate|make_data", r"train|fit|main|run",
     r"eval|valid|test", r"infer|predict|sample|generate_text|export",
 )  # fmt: skip
-#: Files that are no stages.
+#: Files that are not stages.
 _OTHERS: Final = re.compile(r"(setup|conftest|__init__|__main__|config|model|models|utils?|test_.*)\.py")
 COMPOSE_FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _HEAD: Final = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from jobrelay.kube.objects import Job
 from jobrelay.kube.read import main_container
@@ -14,9 +14,6 @@ from jobrelay_runner.command.pack import PACK_FILE, Pack, PackedRun, PackedStage
 from jobrelay_runner.stages import Stage
 from jobrelay_train.config.placement import Placement
 from jobrelay_train.config.schema import tree_hash
-
-#: So that the pack's file and annotations stay small.
-MOST_RUNS: Final = 200
 
 
 def why_not_packed(pipeline: Pipeline) -> str:

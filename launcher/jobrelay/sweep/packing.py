@@ -12,6 +12,7 @@ from jobrelay.sweep.table import Row
 
 #: A pack of trials takes about this long: its rows come at its end, all together.
 _PACK_SECONDS: Final = 60.0
+#: So that the file and the annotations of a pack stay small.
 _MOST: Final = 100
 
 
@@ -36,7 +37,7 @@ class Packing:
         if not self.possible:
             return 1
         if self.asked:
-            return min(self.asked, waiting)
+            return min(self.asked, _MOST, waiting)
         if not self._seconds:
             return 1
         fitting = _PACK_SECONDS / max(statistics.median(self._seconds), 0.01)

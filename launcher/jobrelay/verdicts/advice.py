@@ -60,7 +60,7 @@ def advice(output: str, job: Job, *, is_local: bool = False) -> str:
 def _weights_only(at: Situation) -> str:
     return (
         f"if you trust the file, set env: {{TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD: 1}} in stages.{at.stage}: "
-        "PyTorch 2.6 and newer load nothing but weights unless told otherwise"
+        "PyTorch 2.6 and newer load nothing but weights by default"
     )
 
 

@@ -155,7 +155,7 @@ _EXITS = "import sys\nsys.exit('usage: exits FILE')\n"
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ("model.name=nowhere_at_all:net", "model.name: nowhere_at_all:net: there is no module nowhere_at_al"),
         ("model.name=P.net:small", "there is no module P.net in the code"),
@@ -190,14 +190,14 @@ _EXITS = "import sys\nsys.exit('usage: exits FILE')\n"
         ("infer.source=data/photos", "files can only be classified by a model of pixels, uint8 (C, H, W)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_reported_before_the_training(place: Place, setting: str, told: str) -> None:
+def test_what_is_wrong_is_reported_before_the_training(place: Place, setting: str, reported: str) -> None:
     context = place.context("train", re.sub(r"=P\.", f"={place.run}.", setting))
 
     with pytest.raises(BadInput) as raised:
         train(context, StopRequest())
 
     said = str(raised.value).replace(f"{place.run}.", "P.").replace(f"{place.run}/", "P/")
-    assert told in said
+    assert reported in said
     assert not place.folder.checkpoints.exists()
     assert not place.folder.model.exists()
 

@@ -35,7 +35,7 @@ UNPICKLING = (
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "reported"),
     [
         (UNPICKLING, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD: 1"),
         (UNPICKLING.splitlines()[-1], "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD: 1"),
@@ -62,8 +62,8 @@ UNPICKLING = (
         ("curl: (6) Could not resolve host: example.org", "--data DIR:PATH"),
     ],
 )
-def test_a_known_error_has_advice(output: str, told: str) -> None:
-    assert told in advice(f"epoch 1\n{output}\nbye", job())
+def test_a_known_error_has_advice(output: str, reported: str) -> None:
+    assert reported in advice(f"epoch 1\n{output}\nbye", job())
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_any_other_has_none(output: str) -> None:
 
 
 def test_the_last_error_counts() -> None:
-    told = advice("No module named 'wandb'\n…\nurllib.error.URLError: no answer\n", job())
-    assert "--data" in told
-    assert "wandb" not in told
+    reported = advice("No module named 'wandb'\n…\nurllib.error.URLError: no answer\n", job())
+    assert "--data" in reported
+    assert "wandb" not in reported
 
 
 def test_what_the_stage_already_has_is_not_advised() -> None:
@@ -101,10 +101,10 @@ def test_what_the_stage_already_has_is_not_advised() -> None:
     ["Unexpected bus error", "Permission denied: '/root/x'", "Found no NVIDIA driver", "No module named 'x'"],
 )
 def test_of_this_machine_no_container_is_advised(output: str) -> None:
-    told = advice(output, job(), is_local=True)
-    assert told
-    assert "image" not in told
-    assert "--set" not in told
+    reported = advice(output, job(), is_local=True)
+    assert reported
+    assert "image" not in reported
+    assert "--set" not in reported
 
 
 def failed(made: Any, error: str) -> Verdict:
@@ -116,8 +116,8 @@ def failed(made: Any, error: str) -> Verdict:
 
 def test_the_verdict_carries_it() -> None:
     made = job()
-    told = failed(made, "ended with exit code 1: ModuleNotFoundError: No module named 'timm'")
-    assert "timm in requirements:" in str(explained(told, made, "", is_local=False).hint)
+    verdict = failed(made, "ended with exit code 1: ModuleNotFoundError: No module named 'timm'")
+    assert "timm in requirements:" in str(explained(verdict, made, "", is_local=False).hint)
     plain = failed(made, "ended with exit code 1: ValueError: x")
     assert explained(plain, made, "", is_local=False).hint == Command("logs", "a", "train")
     assert "--data" in str(explained(plain, made, "URLError: no\nValueError: x", is_local=False).hint)
@@ -125,8 +125,8 @@ def test_the_verdict_carries_it() -> None:
 
 def test_other_jobs_and_other_verdicts_keep_theirs() -> None:
     ours = o.job("train", o.condition("Failed", "True", "BackoffLimitExceeded", ""))
-    told = failed(ours, "No module named 'timm'")
-    assert explained(told, ours, "No module named 'timm'", is_local=False) == told
+    verdict = failed(ours, "No module named 'timm'")
+    assert explained(verdict, ours, "No module named 'timm'", is_local=False) == verdict
     good = Verdict(Exit.SUCCEEDED, "succeeded", "", "", hint=Command("logs", "a", "train"))
     assert explained(good, job(), "No module named 'timm'", is_local=False) == good
 
@@ -147,11 +147,11 @@ def test_a_refused_user_names_the_other_security(reason: str, message: str) -> N
 
 
 def test_another_refusal_does_not() -> None:
-    told = not_started(job(), "p", "CreateContainerConfigError", 'secret "x" not found')
-    assert told.hint == "create the object that the message names"
+    verdict = not_started(job(), "p", "CreateContainerConfigError", 'secret "x" not found')
+    assert verdict.hint == "create the object that the message names"
 
 
 def test_a_path_is_named_as_it_is(tmp_path: Path) -> None:
-    told = advice(f"Permission denied: '/{'x' * 500}\x1b[31m'", job())
-    assert len(told) < 300
-    assert "\x1b" not in told
+    reported = advice(f"Permission denied: '/{'x' * 500}\x1b[31m'", job())
+    assert len(reported) < 300
+    assert "\x1b" not in reported

@@ -59,7 +59,7 @@ def test_large_code_goes_to_the_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ("model.name=mine.net:small", "model.name: mine.net:small: the code has no mine/net.py"),
         ("model.name=mine/nets.py:small", "model.name: package.module:function is expected"),
@@ -67,10 +67,10 @@ def test_large_code_goes_to_the_volume(tmp_path: Path) -> None:
         ("train.loss=mean", "train.loss: package.module:function is expected"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(tmp_path: Path, setting: str, told: str) -> None:
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path, setting: str, reported: str) -> None:
     with pytest.raises(BadInput) as raised:
         Target(local=True, code=write_code(tmp_path)).config(None, [setting])
-    assert told in str(raised.value)
+    assert reported in str(raised.value)
 
 
 def test_a_library_of_the_image_may_have_the_function(tmp_path: Path) -> None:

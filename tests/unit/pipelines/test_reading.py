@@ -1,4 +1,4 @@
-"""jobrelay.yaml: what is read, and bad input, each told before anything is created."""
+"""jobrelay.yaml: what is read, and bad input, each reported before anything is created."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def test_it_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     report = RunReport("a", "here", tmp_path, [stage])
     assert outcome(report, str)["stages"][0]["notes"] == list(stage.notes)
     print_report(report, output="table", console=Console(quiet=True))
-    told = capsys.readouterr().err
-    assert "  train: exit code 0, but wrote nothing\n" in told
-    assert "  train: exit code 0, but a process was killed (its log, line 2)\n" in told
+    reported = capsys.readouterr().err
+    assert "  train: exit code 0, but wrote nothing\n" in reported
+    assert "  train: exit code 0, but a process was killed (its log, line 2)\n" in reported
 
 
 def test_of_a_stage_that_failed_the_verdict_tells(tmp_path: Path) -> None:

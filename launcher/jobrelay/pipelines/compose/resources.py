@@ -62,7 +62,7 @@ def _first(*values: Any) -> Any:
 def _cpus(service: Service, value: Any) -> str:
     text = as_text(value).strip()
     if not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise service.refuse("cpus", f"{text!r} is no number of CPUs")
+        raise service.refuse("cpus", f"{text!r} is not a number of CPUs")
     number = float(text)
     return f"{number:.3f}".rstrip("0").rstrip(".")
 
@@ -71,7 +71,7 @@ def _size(service: Service, key: str, value: Any) -> str:
     """Docker's sizes as a quantity: units are powers of 1024, in any case, with or without b."""
     match = _SIZE.fullmatch(as_text(value).strip())
     if match is None:
-        raise service.refuse(key, f"{as_text(value)!r} is no size, such as 512m or 2g")
+        raise service.refuse(key, f"{as_text(value)!r} is not a size, such as 512m or 2g")
     size = int(float(match[1]) * 1024 ** ("kmgtp".index(match[2].lower()) + 1 if match[2] else 0))
     for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
         if size and size % 1024**power == 0:
@@ -124,14 +124,14 @@ def _reservation(service: Service, entry: Any) -> int | None:
     kinds = {as_text(kind) for kind in entry.get("capabilities") or []}
     if driver not in ("", "nvidia") or not kinds & {"gpu", "nvidia"}:
         what = driver if driver not in ("", "nvidia") else ", ".join(sorted(kinds)) or "without capabilities"
-        raise service.refuse("deploy", f"the device {what} is no NVIDIA GPU")
+        raise service.refuse("deploy", f"the device {what} is not an NVIDIA GPU")
     if entry.get("device_ids"):
         return len(entry["device_ids"])
     count = as_text(entry.get("count", "all"))
     if count in ("all", "-1", ""):
         return None
     if not count.isdigit():
-        raise service.refuse("deploy", f"{count!r} is no number of GPUs")
+        raise service.refuse("deploy", f"{count!r} is not a number of GPUs")
     return int(count)
 
 
@@ -141,7 +141,7 @@ def _seconds(service: Service, value: Any) -> int:
         return int(text)
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise service.refuse("stop_grace_period", f"{text!r} is no duration, such as 1m30s")
+        raise service.refuse("stop_grace_period", f"{text!r} is not a duration, such as 1m30s")
     return round(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
@@ -156,7 +156,7 @@ def _retries(service: Service, notes: Notes) -> int:
         if not count:
             notes.add(f"{service.name}: restart: on-failure has no end with Docker: {_RETRIES} retries")
         elif not count.isdigit():
-            raise service.refuse("restart", f"{count!r} is no number of retries")
+            raise service.refuse("restart", f"{count!r} is not a number of retries")
         return int(count or _RETRIES)
     if name in ("always", "unless-stopped"):
         notes.add(f"{service.name}: restart: {name} is ignored, a stage ends with its program")

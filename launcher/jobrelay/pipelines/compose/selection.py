@@ -108,7 +108,7 @@ def _waited_for(project: Project) -> set[str]:
 
 
 def _reason(service: Service, waited: set[str]) -> str:
-    """Why a service is no stage; empty if it is one."""
+    """Why a service is not a stage; empty if it is one."""
     deploy = service.table("deploy")
     if service.get("scale") in (0, "0") or deploy.get("replicas") in (0, "0"):
         return "it has no replicas"

@@ -10,7 +10,7 @@ from jobrelay.pipelines.compose.model import Base
 from jobrelay.pipelines.compose.text.yamlfile import as_text
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
-#: A volume may have a name of one letter: a:/data is no drive, C:/Users/me:/data is one.
+#: A volume may have a name of one letter: a:/data is not a drive, C:/Users/me:/data is one.
 _SHORT_DRIVE: Final = re.compile(r"[A-Za-z]:(?:\\|/.*:/)")
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _LONG: Final = frozenset(("type", "source", "src", "target", "destination", "dst", "read_only", "readonly",
@@ -29,7 +29,7 @@ def parse_mount(entry: Any, base: Base) -> dict[str, Any]:
         if not is_windows_path(source):
             mount["source"] = base.absolute(source)
     elif kind == "volume" and source and not _NAME.fullmatch(source):
-        raise ValueError(f"{source!r} is no name of a volume; a folder is written ./{source}")
+        raise ValueError(f"{source!r} is not a name of a volume; a folder is written ./{source}")
     return mount
 
 

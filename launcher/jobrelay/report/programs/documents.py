@@ -82,7 +82,7 @@ def _document(folder: Path, file: Written) -> Document:
 
 
 def _pairs(tree: Any) -> tuple[tuple[str, str], ...]:
-    """Keys and values of an object; none if there are too many, or a list that is no line."""
+    """Keys and values of an object; none if there are too many, or a list that is not a line."""
     if not isinstance(tree, dict):
         return ()
     found: list[tuple[str, str]] = []

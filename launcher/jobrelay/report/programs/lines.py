@@ -44,13 +44,13 @@ class Lines:
     def summary(self) -> str:
         """The picture in words, for screen readers."""
         first, last = self._span
-        told = (
+        summary = (
             f"{each.name} from {each.points[0][1]:.4g} to {each.points[-1][1]:.4g}, lowest {min(ys):.4g}, "
             f"highest {max(ys):.4g}"
             for each in self.lines
             for ys in [[y for _, y in each.points]]
         )
-        return f"{self.title}, {self.x_label} {first:g} to {last:g}: {'; '.join(told)}"
+        return f"{self.title}, {self.x_label} {first:g} to {last:g}: {'; '.join(summary)}"
 
     @cached_property
     def shapes(self) -> list[Shape]:
@@ -132,5 +132,5 @@ class Lines:
             yield Shape("polyline", f"line c{number}", {"points": points_text(places)}, each.name)
             if len(shown) <= _MOST_DOTS:
                 for (x, y), (place, height) in zip(shown, places, strict=True):
-                    told = f"{each.name}, {self.x_label} {x:g}: {y:.4g}"
-                    yield Shape("circle", f"dot c{number}", {"cx": place, "cy": height, "r": 2.6}, told)
+                    summary = f"{each.name}, {self.x_label} {x:g}: {y:.4g}"
+                    yield Shape("circle", f"dot c{number}", {"cx": place, "cy": height, "r": 2.6}, summary)

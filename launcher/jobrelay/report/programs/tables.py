@@ -50,7 +50,7 @@ class Table:
 
 
 def read_table(content: bytes, suffix: str) -> Table | None:
-    """The columns to draw; None for a file that is no history: another kind of table, or only one row."""
+    """The columns to draw; None for a file that is not a history: another kind of table, or only one row."""
     text = content.decode("utf-8", "replace")
     rows = list(itertools.islice(_rows(text, suffix), _MOST_ROWS))
     if len(rows) < 2:

@@ -38,7 +38,7 @@ def test_expand(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["$", "${", "${}", "${A", "$1", "${A:-x", "${A!x}", "${A-${B}", "a $ b"])
 def test_what_is_no_template_is_bad_input(text: str) -> None:
-    with pytest.raises(BadInput, match=r"here: .* is no valid template"):
+    with pytest.raises(BadInput, match=r"here: .* is not a valid template"):
         Variables(VALUES).expand(text, "here")
 
 

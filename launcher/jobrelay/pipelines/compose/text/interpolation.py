@@ -25,7 +25,7 @@ class Variables:
     def expand(self, text: str, where: str) -> str:
         """Replace every variable of a text. where: named in errors ("FILE: services.train.image").
 
-        Raises BadInput if the text is no valid template, or a variable of `${VAR:?message}` has no value.
+        Raises BadInput if the text is not a valid template, or a variable of `${VAR:?message}` has no value.
         """
         if "$" not in text:
             return text
@@ -100,7 +100,7 @@ class Variables:
 
 
 class _Lenient(Variables):
-    """For the side that is not used: a missing required variable in it is no error."""
+    """For the side that is not used: a missing required variable in it is not an error."""
 
     def _braced(self, text: str, start: int, where: str, depth: int) -> tuple[str, int]:
         name = _NAME.match(text, start) or _invalid(text, where)
@@ -111,5 +111,5 @@ class _Lenient(Variables):
 
 def _invalid(text: str, where: str) -> Any:
     raise BadInput(
-        f"{where}: {text!r} is no valid template", "a dollar sign that stands for itself is written $$"
+        f"{where}: {text!r} is not a valid template", "a dollar sign that stands for itself is written $$"
     )
